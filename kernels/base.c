@@ -1,0 +1,83 @@
+// base.c - statuses, dtypes and the thread's message.
+#include "base.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MESSAGE_BYTES = 1024 };
+static _Thread_local char message[MESSAGE_BYTES];
+
+const char *cft_last_error(void) { return message; }
+
+cft_status cft_fail(cft_status st, const char *format, ...) {
+  // Through a second buffer: an argument may be the old message itself.
+  char text[MESSAGE_BYTES];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  memcpy(message, text, sizeof text);
+  return st;
+}
+
+cft_status cft_context(cft_status st, const char *format, ...) {
+  if (st == CFT_OK) return st;
+  char text[MESSAGE_BYTES];
+  va_list args;
+  va_start(args, format);
+  int n = vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  if (n < 0) n = 0;
+  if (n >= (int)sizeof text) n = (int)sizeof text - 1;
+  // The cause comes last, and what does not fit of it is cut.
+  snprintf(text + n, sizeof text - (size_t)n, ": %.*s", (int)sizeof text - n - 3, message);
+  memcpy(message, text, sizeof text);
+  return st;
+}
+
+const char *cft_status_name(cft_status st) {
+  switch (st) {
+#define XX(name, value, text) \
+  case CFT_##name: return #name;
+    CFT_STATUS_MAP(XX)
+#undef XX
+  }
+  return "?";
+}
+
+const char *cft_status_text(cft_status st) {
+  switch (st) {
+#define XX(name, value, text) \
+  case CFT_##name: return text;
+    CFT_STATUS_MAP(XX)
+#undef XX
+  }
+  return "?";
+}
+
+size_t cft_dtype_bytes(cft_dtype dtype) {
+  switch (dtype) {
+    case CFT_F32: return 4;
+    case CFT_BF16: return 2;
+    case CFT_F64: return 8;
+    case CFT_F16: return 2;
+    case CFT_I32: return 4;
+    case CFT_I64: return 8;
+    case CFT_U8: return 1;
+  }
+  return 0;
+}
+
+const char *cft_dtype_name(cft_dtype dtype) {
+  switch (dtype) {
+    case CFT_F32: return "f32";
+    case CFT_BF16: return "bf16";
+    case CFT_F64: return "f64";
+    case CFT_F16: return "f16";
+    case CFT_I32: return "i32";
+    case CFT_I64: return "i64";
+    case CFT_U8: return "u8";
+  }
+  return "?";
+}

@@ -1,0 +1,89 @@
+// base.h - the words that all layers share: statuses, the thread's message, dtypes.
+#ifndef CFT_BASE_H
+#define CFT_BASE_H
+
+#ifndef CFT_CDEF  // LuaJIT knows these types by itself; see runtime/cft.h
+#include <stddef.h>
+#include <stdint.h>
+#define CFT_API __attribute__((visibility("default")))
+#define CFT_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#ifdef __cplusplus
+extern "C" {
+#endif
+#else
+#define CFT_API
+#define CFT_PRINTF(f, a)
+#endif
+
+// What a call answers. One list makes the enum and the names.
+#define CFT_STATUS_MAP(XX)                                                        \
+  XX(OK, 0, "ok")                                                                 \
+  XX(E_ARG, 1, "bad argument")               /* a value outside its range      */ \
+  XX(E_SHAPE, 2, "shapes do not fit")        /* dimensions disagree            */ \
+  XX(E_DTYPE, 3, "dtype not taken")          /* no kernel for this type        */ \
+  XX(E_DEVICE, 4, "device missing or mixed") /* no GPU, or two devices         */ \
+  XX(E_OOM, 5, "out of memory")                                                   \
+  XX(E_IO, 6, "file cannot be read or written")                                   \
+  XX(E_FORMAT, 7, "file is malformed")     /* a foreign file says nonsense     */ \
+  XX(E_UNSUPPORTED, 8, "not supported")    /* understood, but not implemented  */ \
+  XX(E_STATE, 9, "wrong state")            /* released tensor, closed file     */ \
+  XX(E_INTERRUPTED, 10, "interrupted")                                            \
+  XX(E_INTERNAL, 11, "a bug in cft")       /* an invariant of ours is broken   */
+
+typedef enum cft_status {
+#define XX(name, value, text) CFT_##name = value,
+  CFT_STATUS_MAP(XX)
+#undef XX
+} cft_status;
+
+typedef enum cft_dtype {
+  CFT_F32 = 0,
+  CFT_BF16 = 1,
+  CFT_F64 = 2,  // CPU only: gradchecks
+  CFT_F16 = 3,  // storage only: read from files and cast
+  CFT_I32 = 4,
+  CFT_I64 = 5,
+  CFT_U8 = 6,
+} cft_dtype;
+
+// The reason of this thread's last failure: one sentence, without a newline. Valid until the
+// thread's next failure; empty before the first.
+CFT_API const char *cft_last_error(void);
+
+// The name of a status ("E_SHAPE") and what it means. Static strings, never NULL.
+CFT_API const char *cft_status_name(cft_status st);
+CFT_API const char *cft_status_text(cft_status st);
+
+// Bytes of one element; the name Lua uses ("bf16"). 0 and "?" for a number that is no dtype.
+CFT_API size_t cft_dtype_bytes(cft_dtype dtype);
+CFT_API const char *cft_dtype_name(cft_dtype dtype);
+
+#ifndef CFT_CDEF
+// Record the reason of a failure and return its status:
+//   return cft_fail(CFT_E_SHAPE, "rmsnorm: w is %s but x is %s", ...);
+// The message names the operation, what came and what was wanted.
+CFT_API cft_status cft_fail(cft_status st, const char *format, ...) CFT_PRINTF(2, 3);
+
+// Put "context: " in front of the recorded message and return st; for callers that know more
+// (a path, a record number). With st == CFT_OK it does nothing.
+CFT_API cft_status cft_context(cft_status st, const char *format, ...) CFT_PRINTF(2, 3);
+
+// Pass a failure up.
+#define CFT_TRY(call)                          \
+  do {                                         \
+    cft_status try_ = (call);                  \
+    if (try_ != CFT_OK) return try_;           \
+  } while (0)
+
+// Pass a failure up through the one `out:` label; needs `cft_status st` in scope.
+#define CFT_GO(call)                           \
+  do {                                         \
+    st = (call);                               \
+    if (st != CFT_OK) goto out;                \
+  } while (0)
+
+#ifdef __cplusplus
+}
+#endif
+#endif  // CFT_CDEF
+#endif

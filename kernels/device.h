@@ -1,0 +1,69 @@
+// device.h - the table of calls that a device fills: memory, copies, streams, events, kernels.
+// The CPU's is always there; the CUDA device's comes from a module that is opened at run time.
+#ifndef CFT_DEVICE_H
+#define CFT_DEVICE_H
+
+#include "kernels.h"
+
+// Why memory was taken; counted apart, so that a census can name what fills a device.
+typedef enum cft_memory_class {
+  CFT_MEM_OTHER = 0,
+  CFT_MEM_PARAM = 1,
+  CFT_MEM_GRAD = 2,
+  CFT_MEM_OPTIM = 3,       // moments, master weights
+  CFT_MEM_ACTIVATION = 4,  // made while a step is recorded
+  CFT_MEM_WORKSPACE = 5,   // a kernel's scratch
+  CFT_MEM_CACHE = 6,       // kept by the device for reuse: packed weights, free blocks
+  CFT_MEM_CLASSES = 7,
+} cft_memory_class;
+
+typedef struct cft_memory_use {
+  int64_t bytes[CFT_MEM_CLASSES];  // in use now
+  int64_t total, peak;             // sum over the classes but CACHE; its highest since the last reset
+  int64_t reserved;                // held from the system, in use or not
+  int64_t limit;                   // what the device has, or a smaller budget; 0 = unknown
+} cft_memory_use;
+
+typedef struct cft_device cft_device;
+struct cft_device {
+  const char *name;         // "cpu", "cuda:0"
+  const char *description;  // "2 threads, AVX-512 with bf16", "NVIDIA H100 80GB HBM3, driver 580.95"
+  int index;
+  int host_memory;  // 1 when the host may read and write what alloc returns
+  const cft_kernels *kernels;
+
+  // Memory. At least 64-byte aligned (CPU) or 256 (CUDA); contents undefined; 0 bytes give a
+  // pointer that may be freed. Freed memory may be reused by later work of the same stream at once.
+  cft_status (*alloc)(cft_device *d, void **p, size_t bytes, cft_memory_class why);
+  void (*free)(cft_device *d, void *p, size_t bytes, cft_memory_class why);
+  void (*memory)(cft_device *d, cft_memory_use *use, int reset_peak);
+  void (*trim)(cft_device *d);  // give cached memory back
+
+  // Copies are ordered with the stream's kernels. `host` may be ordinary memory: upload has read
+  // it, and download has written it, when the call returns.
+  cft_status (*upload)(cft_device *d, cft_stream *s, void *to, const void *host, size_t bytes);
+  cft_status (*download)(cft_device *d, cft_stream *s, void *host, const void *from, size_t bytes);
+  cft_status (*copy)(cft_device *d, cft_stream *s, void *to, const void *from, size_t bytes);
+  cft_status (*zero)(cft_device *d, cft_stream *s, void *p, size_t bytes);
+
+  // The default stream orders everything that names no other; sync waits for all of it and
+  // answers with the first failure that happened meanwhile.
+  cft_stream *(*stream)(cft_device *d);
+  cft_status (*sync)(cft_device *d);
+
+  void (*close)(cft_device *d);  // after the last storage is gone
+};
+
+// The CPU device: one for the process, never NULL. `threads` 0 = as OpenMP says.
+CFT_API cft_device *cft_cpu_device(void);
+
+// Threads that the CPU's kernels use. Setting takes 1 to 1024; results do not depend on it.
+CFT_API int cft_cpu_threads(void);
+CFT_API cft_status cft_cpu_set_threads(int threads);
+
+#ifndef CFT_CDEF
+// What libcft_cuda.so exports: opens GPU `index`. E_DEVICE says what is missing.
+typedef cft_status cft_cuda_open_fn(cft_device **d, int index);
+#define CFT_CUDA_OPEN_SYMBOL "cft_cuda_open"
+#endif
+#endif
