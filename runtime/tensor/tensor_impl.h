@@ -1,0 +1,36 @@
+// tensor_impl.h - what the rest of runtime/ may know of storage, and helpers of every op.
+#ifndef CFT_TENSOR_IMPL_H
+#define CFT_TENSOR_IMPL_H
+
+#include <stdatomic.h>
+
+#include "cft_tensor.h"
+
+struct cft_storage {
+  cft_device *device;
+  void *data;
+  size_t bytes;
+  cft_memory_class why;
+  uint64_t id;       // never reused
+  uint64_t version;  // bumped by every write: a packed copy of an older version is stale
+  atomic_llong refs;
+  void (*released)(void *owner);  // wrapped memory; NULL = the device's own
+  void *owner;
+  int wrapped;
+};
+
+cft_status cft_storage_new(cft_storage **s, cft_device *d, size_t bytes);
+void cft_storage_release(cft_storage *s);
+
+// A tensor of the given shape over s, which it retains.
+cft_status cft_tensor_over(cft_tensor **t, cft_storage *s, void *data, cft_dtype dtype, int ndim,
+                           const int64_t *dims, const int64_t *strides);
+
+// Contents changed through t: every cached copy of them is stale.
+static inline void cft_tensor_touch(cft_tensor *t) { t->storage->version++; }
+
+// "(3, 7)"; one of eight buffers of this thread, so several fit into one message.
+const char *cft_shape(const cft_tensor *t);
+const char *cft_shape_of(int ndim, const int64_t *dims);
+
+#endif
