@@ -1,0 +1,69 @@
+// cft_data.h - files of JSON records: one at a time, any of them at once, larger than memory.
+//
+// A file holds a record a line (JSONL) or one array of records (JSON), as it is or compressed by
+// gzip or zstd (members and frames may follow each other; told by the first bytes, not the name).
+// Opening reads it once and keeps where each record starts: eight bytes a record. Nothing is parsed
+// here: a record is the bytes between its neighbours, found by a scanner that knows strings,
+// escapes and nesting. Plain files are then read where they lie; what a compressed one decompresses
+// to is kept in memory up to CFT_RECORDS_IN_MEMORY bytes and beyond that in a file without a name
+// in TMPDIR (else /var/tmp, /tmp), which ends with the process at the latest.
+#ifndef CFT_DATA_H
+#define CFT_DATA_H
+
+#include "base.h"
+
+typedef struct cft_records cft_records;
+
+typedef enum cft_records_format {
+  CFT_RECORDS_AUTO = 0,   // an array if it begins as one, else lines
+  CFT_RECORDS_JSONL = 1,  // a record a line; blank lines are none
+  CFT_RECORDS_JSON = 2,   // one array; its elements are the records
+} cft_records_format;
+
+enum {
+  CFT_RECORDS_IN_MEMORY = 64 << 20,
+  CFT_RECORD_BYTES = 256 << 20,    // a longer record is a bad one, and not read
+  CFT_RECORDS_MALFORMED = 100000,  // a file with more bad places is no array of records at all
+};
+
+// One record. `text` is borrowed until the next call with the same cft_records; a NUL follows it.
+typedef struct cft_record {
+  const char *text;    // the JSON value, white space around it left out
+  int64_t bytes;       // length of text
+  int64_t byte;        // where it starts, in the decompressed bytes
+  const char *reason;  // NULL, or why the file's structure makes this a bad record: no comma before
+                       // it, the file ends inside it, ... Static. text is then what there is.
+} cft_record;
+
+// Open a file of records and find where each one starts. JSON arrays that are broken do not fail:
+// the broken place is a record with a reason, and what follows it is found again where that is
+// possible.
+//   path    a regular file
+//   format  AUTO decides by content: an array begins with '['; `.jsonl` and `.ndjson` (with `.gz`,
+//           `.zst`) are lines of anything, unless '[' is all that stands before the first record
+// E_IO (path, byte), E_FORMAT for a damaged compressed stream, UTF-16, or a document that is
+// neither lines nor an array; E_OOM. The caller owns *out.
+CFT_API cft_status cft_records_open(cft_records **out, const char *path, cft_records_format format);
+
+// The same for bytes in memory, which are borrowed until the release; `name` is for messages.
+CFT_API cft_status cft_records_of_bytes(cft_records **out, const char *name, const void *bytes,
+                                        size_t n, cft_records_format format);
+
+// NULL is accepted.
+CFT_API void cft_records_release(cft_records *r);
+
+// How many records there are, bad ones included; how many decompressed bytes; which of the two
+// formats; and 16 bytes that differ when the decompressed bytes do (XXH3-128).
+CFT_API int64_t cft_records_count(const cft_records *r);
+CFT_API int64_t cft_records_bytes(const cft_records *r);
+CFT_API cft_records_format cft_records_format_of(const cft_records *r);
+CFT_API void cft_records_hash(const cft_records *r, uint8_t hash[16]);
+
+// Read record i, 0 <= i < count. E_ARG; E_IO, also when the file was shortened since it was opened;
+// E_OOM. One thread at a time.
+CFT_API cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record);
+
+// The line, from 1, on which record i starts. Reads up to 255 records to count them: for messages.
+CFT_API cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line);
+
+#endif

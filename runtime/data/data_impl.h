@@ -1,0 +1,66 @@
+// data_impl.h - what the files of this folder share: streams of bytes, and the scanner for records.
+#ifndef CFT_DATA_IMPL_H
+#define CFT_DATA_IMPL_H
+
+#include <stdbool.h>
+
+#include "cft_data.h"
+
+// ---- stream.c: a file's bytes in order, decompressed --------------------------------------------
+
+typedef struct cft_stream cft_stream;
+
+// Open a regular file, or bytes in memory (path is then only for messages). E_IO, E_OOM.
+cft_status cft_stream_open(cft_stream **out, const char *path);
+cft_status cft_stream_of_bytes(cft_stream **out, const char *name, const void *bytes, size_t n);
+void cft_stream_close(cft_stream *s);
+
+// The next bytes, at most n; *got is 0 at the end only. E_IO; E_FORMAT where a compressed stream is
+// damaged or cut short, with the byte of the file.
+cft_status cft_stream_read(cft_stream *s, void *data, size_t n, size_t *got);
+
+// Whether bytes come out other than they lie in the file.
+bool cft_stream_compressed(const cft_stream *s);
+
+// Take the file's descriptor away from the stream, for reading at any place; -1 for memory.
+int cft_stream_take_fd(cft_stream *s);
+
+// ---- split.c: where records start
+// ----------------------------------------------------------------
+
+enum { CFT_LINES_EVERY = 256 };  // one line number is kept for as many records
+
+typedef struct cft_split {
+  cft_records_format format;
+  int64_t *starts, count, capacity;           // byte of each record
+  int64_t *lines, line_count, line_capacity;  // line of each CFT_LINES_EVERY-th record
+  struct cft_split_bad {
+    int64_t record;
+    const char *reason;
+  } * bad;  // ascending; few
+  int64_t bad_count, bad_capacity;
+  // where the scanner stands
+  int64_t at, line;
+  int state;
+  int64_t depth;  // brackets open, the array's own included
+  bool in_string, escaped, complete, after_comma;
+} cft_split;
+
+void cft_split_init(cft_split *s, cft_records_format format);
+void cft_split_free(cft_split *s);
+
+// Scan the next n bytes of the file. Chunks may end anywhere. E_FORMAT if a JSON file begins with
+// something else than an array or has CFT_RECORDS_MALFORMED broken places; E_OOM.
+cft_status cft_split_feed(cft_split *s, const char *text, size_t n);
+
+// The file ends here.
+cft_status cft_split_end(cft_split *s);
+
+// Why record i is a bad one, or NULL.
+const char *cft_split_reason(const cft_split *s, int64_t i);
+
+// The length of record i in the n bytes from its start to its successor's, without what stands
+// between the two: white space, a comma, the closing bracket.
+size_t cft_split_trim(const cft_split *s, int64_t i, const char *text, size_t n);
+
+#endif

@@ -1,0 +1,293 @@
+// records.c - a file of records: indexed once, then read at any place.
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL  // compiled in: the program needs no libxxhash where it runs
+#include <xxhash.h>
+
+#include "data_impl.h"
+#include "util/file.h"
+
+enum { CHUNK_BYTES = 1 << 18, LINE_CHUNK_BYTES = 1 << 14 };
+
+struct cft_records {
+  char *path;
+  cft_split split;
+  int64_t bytes;  // decompressed
+  XXH128_hash_t hash;
+  // Where the decompressed bytes are: a file (the data's own, or a nameless one), or memory.
+  int fd;
+  const char *memory;
+  char *owned;  // the memory, if it is ours
+  size_t owned_capacity;
+  char *text;  // the record read last
+  size_t text_capacity;
+};
+
+// ---- keeping what a compressed file holds ------------------------------------------------------
+
+// A file without a name: it is gone when it is closed, whatever ends the process.
+static cft_status nameless_file(int *fd) {
+  const char *folders[] = {getenv("TMPDIR"), "/var/tmp", "/tmp"};
+  int reason = ENOENT;
+  for (size_t i = 0; i < sizeof folders / sizeof *folders; ++i) {
+    if (!folders[i] || !*folders[i]) continue;
+    char *name = cft_format("%s/cft-records-XXXXXX", folders[i]);
+    if (!name) return cft_fail(CFT_E_OOM, "no memory for the name of a temporary file");
+    *fd = mkstemp(name);
+    reason = errno;
+    if (*fd >= 0) unlink(name);
+    free(name);
+    if (*fd >= 0) return CFT_OK;
+  }
+  return cft_fail(CFT_E_IO, "no temporary file in TMPDIR, /var/tmp or /tmp: %s", strerror(reason));
+}
+
+// Append n decompressed bytes to memory, or to the file once memory holds its share.
+static cft_status keep(cft_records *r, const char *data, size_t n) {
+  size_t used = (size_t)r->bytes;
+  if (r->fd < 0 && used + n > CFT_RECORDS_IN_MEMORY) {
+    CFT_TRY(nameless_file(&r->fd));
+    CFT_TRY(cft_file_write_all(r->fd, "a temporary file", 0, r->owned, used));
+    free(r->owned);
+    r->owned = NULL;
+    r->owned_capacity = 0;
+  }
+  if (r->fd >= 0) return cft_file_write_all(r->fd, "a temporary file", used, data, n);
+  if (used + n > r->owned_capacity) {
+    size_t capacity = 2 * (used + n);
+    char *bigger = realloc(r->owned, capacity);
+    if (!bigger) return cft_fail(CFT_E_OOM, "no memory for %zu decompressed bytes", capacity);
+    r->owned = bigger;
+    r->owned_capacity = capacity;
+  }
+  memcpy(r->owned + used, data, n);
+  return CFT_OK;
+}
+
+// ---- which format ------------------------------------------------------------------------------
+
+static bool ends_with(const char *text, size_t n, const char *end) {
+  size_t m = strlen(end);
+  return n >= m && memcmp(text + n - m, end, m) == 0;
+}
+
+static bool named_as_lines(const char *path) {
+  size_t n = strlen(path);
+  if (ends_with(path, n, ".gz")) n -= 3;
+  if (ends_with(path, n, ".zst")) n -= 4;
+  return ends_with(path, n, ".jsonl") || ends_with(path, n, ".ndjson");
+}
+
+// Whether a line holds whole JSON values, as far as brackets tell.
+static bool line_is_whole(const char *line, size_t n) {
+  cft_split s;
+  cft_split_init(&s, CFT_RECORDS_JSON);
+  bool whole = cft_split_feed(&s, "[", 1) == CFT_OK && cft_split_feed(&s, line, n) == CFT_OK &&
+               s.depth == 1 && !s.in_string;
+  cft_split_free(&s);
+  return whole;
+}
+
+static cft_status format_of(cft_records_format *format, const char *path, const char *text,
+                            size_t n) {
+  while (n && strchr(" \t\r\n", *text) && *text) ++text, --n;
+  bool lines = named_as_lines(path);
+  const char *end = n ? memchr(text, '\n', n) : NULL;
+  size_t first = end ? (size_t)(end - text) : n;  // bytes of the first line
+  *format = CFT_RECORDS_JSONL;
+  if (n && *text == '[') {
+    size_t i = 1;
+    while (i < first && strchr(" \t\r", text[i]) && text[i]) ++i;
+    if (!lines || i == first) *format = CFT_RECORDS_JSON;
+  } else if (n && *text == '{' && !lines && end && !line_is_whole(text, first)) {
+    return cft_fail(CFT_E_FORMAT,
+                    "the first line is no whole JSON value and the file is no array; wanted "
+                    "[record, record, ...] or a record a line");
+  }
+  return CFT_OK;
+}
+
+// ---- opening -----------------------------------------------------------------------------------
+
+// Bytes of the byte order mark of UTF-8; a failure for those of UTF-16.
+static cft_status byte_order_mark(const char *text, size_t n, size_t *skip) {
+  *skip = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+  if (n >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
+    return cft_fail(CFT_E_FORMAT, "is UTF-16; JSON is wanted in UTF-8");
+  return CFT_OK;
+}
+
+// Read the stream to its end: index it, hash it, keep it if it is compressed.
+static cft_status index_stream(cft_records *r, cft_stream *in, cft_records_format format) {
+  cft_status st;
+  bool compressed = cft_stream_compressed(in);
+  char *chunk = malloc(CHUNK_BYTES);
+  XXH3_state_t *hash = XXH3_createState();
+  if (!chunk || !hash) CFT_GO(cft_fail(CFT_E_OOM, "no memory to read it"));
+  XXH3_128bits_reset(hash);
+  for (bool first = true;; first = false) {
+    size_t n = 0, got = 0, skip = 0;
+    do {  // the first chunk is filled up, so that the format is told from as much as there is
+      CFT_GO(cft_stream_read(in, chunk + n, CHUNK_BYTES - n, &got));
+      n += got;
+    } while (first && got && n < CHUNK_BYTES);
+    if (first) {
+      CFT_GO(byte_order_mark(chunk, n, &skip));
+      if (format == CFT_RECORDS_AUTO) CFT_GO(format_of(&format, r->path, chunk + skip, n - skip));
+      cft_split_init(&r->split, format);
+      r->split.at = (int64_t)skip;
+    }
+    if (!n) break;
+    XXH3_128bits_update(hash, chunk, n);
+    if (compressed) CFT_GO(keep(r, chunk, n));
+    r->bytes += (int64_t)n;
+    CFT_GO(cft_split_feed(&r->split, chunk + skip, n - skip));
+  }
+  r->hash = XXH3_128bits_digest(hash);
+  st = cft_split_end(&r->split);
+out:
+  XXH3_freeState(hash);
+  free(chunk);
+  return st;
+}
+
+// Takes the stream.
+static cft_status open_stream(cft_records **out, cft_stream *in, const char *path,
+                              const char *bytes, cft_records_format format) {
+  cft_status st;
+  cft_records *r = calloc(1, sizeof *r);
+  if (r) *r = (cft_records){.fd = -1, .path = strdup(path)};
+  if (!r || !r->path) {
+    st = cft_fail(CFT_E_OOM, "no memory to open it");
+  } else {
+    st = index_stream(r, in, format);
+    if (!cft_stream_compressed(in)) {
+      r->fd = cft_stream_take_fd(in);
+      r->memory = bytes;
+    } else {
+      r->memory = r->owned;
+    }
+  }
+  cft_stream_close(in);
+  if (st != CFT_OK) {
+    cft_records_release(r);
+    // Failures of reading have the path already.
+    return strstr(cft_last_error(), path) ? st : cft_context(st, "%s", path);
+  }
+  *out = r;
+  return CFT_OK;
+}
+
+static cft_status check_format(cft_records_format format) {
+  if ((unsigned)format <= CFT_RECORDS_JSON) return CFT_OK;
+  return cft_fail(CFT_E_ARG, "records: format is %d; 0 (auto), 1 (jsonl) or 2 (json) is wanted",
+                  (int)format);
+}
+
+cft_status cft_records_open(cft_records **out, const char *path, cft_records_format format) {
+  CFT_TRY(check_format(format));
+  cft_stream *in;
+  CFT_TRY(cft_stream_open(&in, path));
+  return open_stream(out, in, path, NULL, format);
+}
+
+cft_status cft_records_of_bytes(cft_records **out, const char *name, const void *bytes, size_t n,
+                                cft_records_format format) {
+  CFT_TRY(check_format(format));
+  cft_stream *in;
+  CFT_TRY(cft_stream_of_bytes(&in, name, bytes, n));
+  return open_stream(out, in, name, bytes, format);
+}
+
+void cft_records_release(cft_records *r) {
+  if (!r) return;
+  if (r->fd >= 0) close(r->fd);
+  cft_split_free(&r->split);
+  free(r->owned);
+  free(r->text);
+  free(r->path);
+  free(r);
+}
+
+int64_t cft_records_count(const cft_records *r) { return r->split.count; }
+int64_t cft_records_bytes(const cft_records *r) { return r->bytes; }
+cft_records_format cft_records_format_of(const cft_records *r) { return r->split.format; }
+
+void cft_records_hash(const cft_records *r, uint8_t hash[16]) {
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, r->hash);
+  memcpy(hash, canonical.digest, 16);
+}
+
+// ---- reading -----------------------------------------------------------------------------------
+
+static cft_status read_at(const cft_records *r, int64_t at, char *data, size_t n) {
+  if (r->fd < 0) {
+    memcpy(data, r->memory + at, n);
+    return CFT_OK;
+  }
+  for (size_t done = 0; done < n;) {
+    ssize_t got = pread(r->fd, data + done, n - done, (off_t)at + (off_t)done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0)
+      return cft_fail(CFT_E_IO, "read %s, byte %lld: %s", r->path, (long long)at, strerror(errno));
+    if (got == 0)
+      return cft_fail(CFT_E_IO, "read %s, byte %lld: the file is shorter than when it was opened",
+                      r->path, (long long)at + (long long)done);
+    done += (size_t)got;
+  }
+  return CFT_OK;
+}
+
+static cft_status check_index(const cft_records *r, int64_t i) {
+  if (i >= 0 && i < r->split.count) return CFT_OK;
+  return cft_fail(CFT_E_ARG, "%s: record %lld of %lld", r->path, (long long)i,
+                  (long long)r->split.count);
+}
+
+cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record) {
+  CFT_TRY(check_index(r, i));
+  const cft_split *s = &r->split;
+  int64_t at = s->starts[i], end = i + 1 < s->count ? s->starts[i + 1] : r->bytes;
+  const char *reason = cft_split_reason(s, i);
+  size_t n = (size_t)(end - at);
+  if (n > CFT_RECORD_BYTES) {
+    n = 0;
+    if (!reason) reason = "longer than 256 MiB";
+  }
+  if (n + 1 > r->text_capacity) {
+    size_t capacity = n + 1 + n / 2;
+    free(r->text);
+    r->text = malloc(capacity);
+    r->text_capacity = r->text ? capacity : 0;
+    if (!r->text) return cft_fail(CFT_E_OOM, "%s: no memory for a record of %zu bytes", r->path, n);
+  }
+  CFT_TRY(read_at(r, at, r->text, n));
+  n = cft_split_trim(s, i, r->text, n);
+  r->text[n] = 0;
+  *record = (cft_record){.text = r->text, .bytes = (int64_t)n, .byte = at, .reason = reason};
+  return CFT_OK;
+}
+
+cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line) {
+  CFT_TRY(check_index(r, i));
+  const cft_split *s = &r->split;
+  int64_t known = i / CFT_LINES_EVERY;
+  int64_t count = s->lines[known];
+  char chunk[LINE_CHUNK_BYTES];
+  for (int64_t at = s->starts[known * CFT_LINES_EVERY]; at < s->starts[i];) {
+    int64_t left = s->starts[i] - at;
+    size_t n = left < LINE_CHUNK_BYTES ? (size_t)left : LINE_CHUNK_BYTES;
+    CFT_TRY(read_at(r, at, chunk, n));
+    for (size_t j = 0; j < n; ++j) count += chunk[j] == '\n';
+    at += (int64_t)n;
+  }
+  *line = count;
+  return CFT_OK;
+}
