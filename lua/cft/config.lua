@@ -1,0 +1,256 @@
+--- A recipe's settings: its defaults, and what the command line makes of them.
+--
+-- The types of the keys come from the defaults, so that `lr=fast` and `lrr=1e-5` are errors before
+-- anything is loaded. Keys that all training recipes share have a default and a line of help here;
+-- a recipe lists those it wants otherwise, and its own.
+-- @module cft.config
+-- @usage local cfg = cft.config {
+--   model = "Qwen/Qwen2.5-Math-7B", batch = 512, lr = 5e-6,      -- common ones, other defaults
+--   steps_a_problem = 3,                                         -- one of its own: a number
+--   rival = cft.config.optional("string", "a second model to compare with"),
+-- }
+-- print(cfg.lr, cfg.demo)   -- set by `lr=1e-5` and `--demo`
+
+local blame = require "cft.blame"
+local check = require "cft.check"
+local exit = require "cft.exit"
+
+local M = {}
+
+--- Options of a run, which stand before or behind the recipe's path. Each becomes a field of the
+-- configuration. `takes`: what follows it; in brackets if it may be left out.
+M.flags = {
+  ["--demo"] = { field = "demo", help = "tiny built-in model and data, on the CPU" },
+  ["--dry-run"] = { field = "dry_run", help = "check model, data and settings; train nothing" },
+  ["--preview"] = { field = "preview", takes = "N", help = "show N samples as the model sees them" },
+  ["--device"] = { field = "device", takes = "D", help = "cpu, cuda, cuda:1 or auto; same as device=D" },
+  ["--resume"] = { field = "resume", takes = "[FOLDER]", help = "go on from the newest checkpoint, or from this one" },
+}
+
+local Key = {}
+
+--- A key with more to say than its default.
+-- @tab spec as for `check.options`: `{ "type", default }` and any of `one_of`, `min`, `max`,
+-- `optional`; and `help`, one line
+-- @usage cft.config { kinds = cft.config.key { "string", "all", one_of = { "all", "slip" }, help = "which errors" } }
+function M.key(spec) return setmetatable(spec, Key) end
+
+--- A key that may stay nil.
+-- @string kind a type, or several: "number|string"
+-- @string[opt] help one line
+function M.optional(kind, help) return M.key { kind, optional = true, help = help } end
+
+-- In the order in which `cftrun RECIPE --help` shows them.
+local common = {
+  { "model", M.optional("string", "weights: a folder, a .gguf file, or a name in the local Hub cache") },
+  { "data", M.optional("string|table", "training records: a file, or several with commas") },
+  { "out", M.optional("string", "folder for checkpoints, log.jsonl and summary.json") },
+  { "template", M.optional("string|function|table", "how a record becomes text: qwen, chatml, llama3, deepseek, plain") },
+  { "steps", M.optional("integer", "updates; wins over epochs") },
+  { "epochs", M.key { "number", 1, min = 0, help = "passes over the data" } },
+  { "batch", M.key { "integer", 32, min = 1, help = "samples an update" } },
+  { "tokens", M.key { "integer", 8192, min = 1, help = "tokens a micro-batch, at most" } },
+  { "lr", M.key { "number", 5e-6, min = 0, help = "learning rate at its highest" } },
+  { "warmup", M.key { "number", 0.1, min = 0, help = "updates until then; below 1, a share of all" } },
+  { "weight_decay", M.key { "number", 0, min = 0, help = "none on biases and norms" } },
+  { "clip", M.key { "number", 1, min = 0, help = "largest norm of the gradient; 0 does not clip" } },
+  { "schedule", M.key { "string|function", "cosine", help = "cosine, linear, constant or wsd" } },
+  { "seed", M.key { "integer", 42, min = 0, help = "of the order, and of new weights" } },
+  { "dtype", M.key { "string", "auto", one_of = { "auto", "f32", "bf16" }, help = "of weights and activations" } },
+  { "device", M.key { "string", "auto", help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" } },
+  { "heldout", M.optional("number|string", "records kept out of training: how many, a share below 1, or a file") },
+  { "eval_every", M.optional("integer", "updates between held-out losses") },
+  { "save_every", M.optional("integer", "updates between checkpoints") },
+}
+
+-- ---- the keys of one recipe ------------------------------------------------------------------
+
+-- A recipe's default as a spec. `base` is the common key of this name, if it is one.
+local function spec_of(name, default, base)
+  if getmetatable(default) == Key then
+    default.help = default.help or base and base.help
+    return default
+  end
+  local spec = { type(default), default }
+  for field, value in pairs(base or {}) do
+    if field ~= 2 then spec[field] = value end
+  end
+  if spec[1] == "function" and not base then
+    blame("config: '%s' is a function; a key is a number, a boolean, a string or a list", name)
+  end
+  local problem = check.problem(default, spec)
+  if problem then blame("config: '%s' %s", name, problem) end
+  return spec
+end
+
+local function specs_of(defaults)
+  local specs, names = {}, {}
+  for _, row in ipairs(common) do
+    local name, base = row[1], row[2]
+    names[#names + 1] = name
+    specs[name] = defaults[name] == nil and base or spec_of(name, defaults[name], base)
+  end
+  local own = {}
+  for name, default in pairs(defaults) do
+    if type(name) ~= "string" then blame("config: keys have names, but one came as [%s]", tostring(name)) end
+    for _, flag in pairs(M.flags) do
+      if flag.field == name and not specs[name] then
+        blame("config: '%s' is an option of cftrun and cannot be a key", name)
+      end
+    end
+    if not specs[name] then
+      own[#own + 1] = name
+      specs[name] = spec_of(name, default)
+    end
+  end
+  table.sort(own)
+  return specs, names, own
+end
+
+-- ---- the command line ------------------------------------------------------------------------
+
+local words = { ["true"] = true, yes = true, on = true, ["1"] = true,
+                ["false"] = false, no = false, off = false, ["0"] = false }
+
+local read = {}  -- type → function from text to value, nil if it is none
+
+function read.number(text)
+  local x = tonumber(text)
+  if x and x == x then return x end  -- tonumber takes "nan"
+end
+read.integer = read.number  -- so that 1.5 is told that it is no integer, rather than no number
+function read.boolean(text) return words[text:lower()] end
+function read.string(text) return text end
+function read.table(text, default)
+  local like = default and default[1] ~= nil and type(default[1]) or "string"
+  local list = {}
+  for item in (text .. ","):gmatch "([^,]*)," do
+    if item ~= "" then
+      local value = read[like](item)
+      if value == nil then return nil end
+      list[#list + 1] = value
+    end
+  end
+  return list
+end
+
+local function value_of(name, text, spec)
+  if text == "" and spec.optional then return nil end
+  local value
+  for _, kind in ipairs { "integer", "number", "boolean", "table", "string" } do
+    local taken = ("|" .. spec[1] .. "|"):find("|" .. kind .. "|", 1, true)
+    -- "string|table": a list only where there is a comma
+    local plain = kind == "table" and spec[1]:find "string" and not text:find ","
+    if value == nil and taken and not plain then value = read[kind](text, spec[2]) end
+  end
+  if value == nil then value = text end  -- for the message
+  local problem = check.problem(value, spec)
+  if problem then exit.fail(exit.USAGE, "%s=%s: '%s' %s", name, text, name, problem) end
+  return value
+end
+
+--- How many arguments belong to the option at `args[i]`, and the option.
+-- `--resume` takes the next one unless that is a script, a setting or an option.
+-- @tab args
+-- @int i
+-- @treturn ?tab the entry of `flags`; nil if it is none
+-- @return its value: true, or a string
+-- @treturn int index of the next argument
+function M.flag(args, i)
+  local name, glued = args[i]:match "^(%-%-[%w-]+)=(.*)$"
+  local flag = M.flags[name or args[i]]
+  if not flag then return nil end
+  name = name or args[i]
+  if not flag.takes then
+    if glued then exit.fail(exit.USAGE, "%s takes no value", name) end
+    return flag, true, i + 1
+  end
+  if glued then return flag, glued, i + 1 end
+  local next_one = args[i + 1]
+  if flag.takes:sub(1, 1) == "[" then
+    if not next_one or next_one:find "^%-" or next_one:find "=" or next_one:find "%.lua$" then
+      return flag, true, i + 1
+    end
+  elseif not next_one then
+    exit.fail(exit.USAGE, "%s wants %s behind it", name, flag.takes)
+  end
+  return flag, next_one, i + 2
+end
+
+local function unknown(argument, specs)
+  local name, text = argument:match "^%-%-?([%w_-]+)=?(.*)$"
+  if not name then
+    exit.fail(exit.USAGE, "'%s' is neither key=value nor an option", argument)
+  end
+  local key = name:gsub("-", "_")
+  if specs[key] then
+    exit.fail(exit.USAGE, "unknown option '%s'; say %s=%s", argument, key, text ~= "" and text or "VALUE")
+  end
+  exit.fail(exit.USAGE, "unknown option '%s'%s", argument, check.suggestion("--" .. name, M.flags))
+end
+
+--- Settings from defaults and arguments; what `cft.config` does with the command line's.
+-- @tab defaults
+-- @tab args a list of strings, and `[0]` for the name of the script
+-- @treturn table key → value. A key that is not one is an error where it is read.
+function M.read(defaults, args)
+  local specs, names, own = specs_of(defaults)
+  local values = { demo = false, dry_run = false, resume = false }
+  for name, spec in pairs(specs) do values[name] = spec[2] end
+
+  local i, help = 1, false
+  while i <= #args do
+    local flag, value, after = M.flag(args, i)
+    local name, text = args[i]:match "^([%a_][%w_]*)=(.*)$"
+    if flag then
+      if flag.field == "preview" then
+        value = value_of("--preview", value, { "integer", min = 1 })
+      elseif specs[flag.field] then
+        value = value_of(flag.field, value, specs[flag.field])
+      end
+      values[flag.field] = value
+    elseif args[i] == "--help" or args[i] == "-h" then
+      help = true
+    elseif not name then
+      unknown(args[i], specs)
+    elseif not specs[name] then
+      exit.fail(exit.USAGE, "unknown key '%s'%s", name, check.suggestion(name, specs))
+    else
+      values[name] = value_of(name, text, specs[name])
+    end
+    i = after or i + 1
+  end
+  if help then
+    require("cft.help").recipe(args[0], specs, names, own)
+    exit.done()
+  end
+
+  local known = { preview = true }
+  for name in pairs(specs) do known[name] = true end
+  return setmetatable(values, {
+    __index = function(_, name)
+      if known[name] then return nil end
+      blame("config: no key '%s'%s", tostring(name), check.suggestion(tostring(name), specs))
+    end,
+    __newindex = function(t, name, value)
+      if not known[name] then
+        blame("config: no key '%s'%s", tostring(name), check.suggestion(tostring(name), specs))
+      end
+      rawset(t, name, value)
+    end,
+  })
+end
+
+--- Has the script that runs asked for its settings?
+M.asked = false
+
+return setmetatable(M, {
+  --- `cft.config(defaults)`: the settings of the script that runs.
+  __call = function(_, defaults)
+    if type(defaults) ~= "table" then
+      blame("config: defaults must be a table, got %s", type(defaults))
+    end
+    M.asked = true
+    return M.read(defaults, arg)
+  end,
+})

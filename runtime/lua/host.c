@@ -1,0 +1,245 @@
+// host.c - a Lua state with our modules in it, and what only the program can tell them.
+#include "host.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cft_host.h"
+
+// ---- modules: CFT_LUA_PATH while editing, else what was built in -------------------------------
+
+static const host_source *embedded(const char *module) {
+  for (size_t i = 0; i < host_sources_count; ++i)
+    if (strcmp(host_sources[i].module, module) == 0) return &host_sources[i];
+  return NULL;
+}
+
+// Push the path of `module` under `folder`, if there is such a file.
+static bool find_file(lua_State *L, const char *folder, const char *module) {
+  static const char *const shapes[] = {"%s/%s.lua", "%s/%s/init.lua"};
+  const char *name = luaL_gsub(L, module, ".", "/");
+  for (int i = 0; i < 2; ++i) {
+    lua_pushfstring(L, shapes[i], folder, name);
+    if (access(lua_tostring(L, -1), R_OK) == 0) {
+      lua_remove(L, -2);
+      return true;
+    }
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return false;
+}
+
+// A loader as package.loaders wants it: a function, or a text that says where it looked.
+static int search(lua_State *L) {
+  const char *module = luaL_checkstring(L, 1), *folder = getenv("CFT_LUA_PATH");
+  if (folder && *folder && find_file(L, folder, module)) {
+    if (luaL_loadfile(L, lua_tostring(L, -1)) != 0) return lua_error(L);
+    return 1;
+  }
+  const host_source *source = embedded(module);
+  if (!source) {
+    lua_pushfstring(L, "\n\tno module '%s' in cftrun", module);
+    return 1;
+  }
+  if (luaL_loadbuffer(L, source->text, source->bytes, source->chunk) != 0) return lua_error(L);
+  return 1;
+}
+
+// Ours is asked before the file system, so that a folder named cft in the current directory
+// does not replace a part of the program.
+static void add_loader(lua_State *L) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "loaders");
+  for (int i = (int)lua_objlen(L, -1); i >= 2; --i) {  // [1] looks into package.preload
+    lua_rawgeti(L, -1, i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushcfunction(L, search);
+  lua_rawseti(L, -2, 2);
+  lua_pop(L, 2);
+}
+
+static void preload(lua_State *L, const char *module, lua_CFunction open) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "preload");
+  lua_pushcfunction(L, open);
+  lua_setfield(L, -2, module);
+  lua_pop(L, 2);
+}
+
+// ---- cft.host: what only the program knows -----------------------------------------------------
+
+// host.isatty(fd) -> is this file descriptor a terminal?
+static int host_isatty(lua_State *L) {
+  lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+  return 1;
+}
+
+// host.width(fd) -> columns of the terminal, or nil
+static int host_width(lua_State *L) {
+  struct winsize size;
+  if (ioctl((int)luaL_checkinteger(L, 1), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 0;
+  lua_pushinteger(L, size.ws_col);
+  return 1;
+}
+
+// host.now() -> seconds on a clock that never jumps
+static int host_now(lua_State *L) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  lua_pushnumber(L, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
+  return 1;
+}
+
+// host.kind(path) -> "file", "folder", "other", or nil if there is nothing
+static int host_kind(lua_State *L) {
+  struct stat st;
+  if (stat(luaL_checkstring(L, 1), &st) != 0) return 0;
+  lua_pushstring(L, S_ISREG(st.st_mode) ? "file" : S_ISDIR(st.st_mode) ? "folder" : "other");
+  return 1;
+}
+
+// host.list(folder) -> sorted names without . and .., or nil and why not
+static int host_list(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  struct dirent **names;
+  int n = scandir(path, &names, NULL, alphasort);
+  if (n < 0) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", path, strerror(errno));
+    return 2;
+  }
+  lua_newtable(L);
+  for (int i = 0, kept = 0; i < n; ++i) {
+    const char *name = names[i]->d_name;
+    if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0) {
+      lua_pushstring(L, name);
+      lua_rawseti(L, -2, ++kept);
+    }
+    free(names[i]);
+  }
+  free(names);
+  return 1;
+}
+
+// host.make_folders(path) -> true; or nil and why not. Those above it are made too.
+static int host_make_folders(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  for (const char *end = path; end;) {
+    end = strchr(end + 1, '/');
+    lua_pushlstring(L, path, end ? (size_t)(end - path) : strlen(path));
+    if (mkdir(lua_tostring(L, -1), 0777) != 0 && errno != EEXIST) {
+      lua_pushnil(L);
+      lua_pushfstring(L, "%s: %s", path, strerror(errno));
+      return 2;
+    }
+    lua_pop(L, 1);
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+// host.modules() -> the names of the embedded modules, in order of their paths
+static int host_modules(lua_State *L) {
+  lua_newtable(L);
+  for (size_t i = 0; i < host_sources_count; ++i) {
+    lua_pushstring(L, host_sources[i].module);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  return 1;
+}
+
+// host.source(module) -> the embedded text and its chunk name, or nil
+static int host_source_of(lua_State *L) {
+  const host_source *source = embedded(luaL_checkstring(L, 1));
+  if (!source) return 0;
+  lua_pushlstring(L, source->text, source->bytes);
+  lua_pushstring(L, source->chunk);
+  return 2;
+}
+
+// host.interrupts() -> Ctrl-C since the last clear
+static int host_interrupts(lua_State *L) {
+  lua_pushinteger(L, cft_interrupts());
+  return 1;
+}
+
+static int open_host(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"isatty", host_isatty},
+      {"width", host_width},
+      {"now", host_now},
+      {"kind", host_kind},
+      {"list", host_list},
+      {"modules", host_modules},
+      {"make_folders", host_make_folders},
+      {"source", host_source_of},
+      {"repl", host_repl},
+      {"interrupts", host_interrupts},
+      {NULL, NULL},
+  };
+  lua_newtable(L);
+  luaL_register(L, NULL, functions);
+  lua_pushliteral(L, CFT_VERSION);
+  lua_setfield(L, -2, "version");
+  return 1;
+}
+
+// ---- the state ---------------------------------------------------------------------------------
+
+static int with_traceback(lua_State *L) {
+  const char *wanted = getenv("CFT_TRACEBACK");
+  if (wanted && strcmp(wanted, "1") == 0 && lua_isstring(L, 1))
+    luaL_traceback(L, L, lua_tostring(L, 1), 1);
+  return 1;
+}
+
+int host_call(lua_State *L, int nargs, int nresults) {
+  int handler = lua_gettop(L) - nargs;
+  lua_pushcfunction(L, with_traceback);
+  lua_insert(L, handler);
+  int failed = lua_pcall(L, nargs, nresults, handler);
+  lua_remove(L, handler);
+  return failed;
+}
+
+// Without 47-bit addresses the collector gives up at 2 GB, in the middle of somebody's run. The
+// JIT's limits are for scripts of a page: a trainer has many more loops worth compiling.
+static const char prepare[] =
+    "if not require 'ffi'.abi 'gc64' then\n"
+    "  error('this LuaJIT was built without GC64, which cftrun needs', 0)\n"
+    "end\n"
+    "require 'jit.opt'.start('maxtrace=8000', 'maxrecord=16000', 'maxmcode=32768')\n";
+
+static int open_state(lua_State *L) {
+  luaL_openlibs(L);
+  add_loader(L);
+  preload(L, "cft.host", open_host);
+  preload(L, "cft.json.core", luaopen_cft_json_core);
+  if (luaL_loadbuffer(L, prepare, sizeof prepare - 1, "=prepare") != 0) return lua_error(L);
+  lua_call(L, 0, 0);
+  return 0;
+}
+
+lua_State *host_open(void) {
+  lua_State *L = luaL_newstate();
+  if (!L) {
+    fprintf(stderr, "cftrun: no memory for a Lua state\n");
+    return NULL;
+  }
+  if (lua_cpcall(L, open_state, NULL) != 0) {
+    fprintf(stderr, "cftrun: %s\n", lua_tostring(L, -1));
+    lua_close(L);
+    return NULL;
+  }
+  return L;
+}

@@ -1,0 +1,36 @@
+// host.h - the parts of cftrun: a Lua state with our modules in it, Ctrl-C, the prompt.
+// This folder is the only one that includes lua.h.
+#ifndef CFT_LUA_HOST_H
+#define CFT_LUA_HOST_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+// One embedded Lua file: module "cft.check", chunk "@lua/cft/check.lua", and its text.
+typedef struct host_source {
+  const char *module, *chunk, *text;
+  size_t bytes;
+} host_source;
+
+extern const host_source host_sources[];  // written by embed.cmake, sorted by path
+extern const size_t host_sources_count;
+
+// A new state with the libraries and our modules. NULL, with the reason on stderr, if it
+// cannot be made.
+lua_State *host_open(void);
+
+// lua_pcall with a handler that adds a traceback when CFT_TRACEBACK=1. Errors that are not
+// strings (cft.exit) pass unchanged.
+int host_call(lua_State *L, int nargs, int nresults);
+
+// interrupt.c: from here on SIGINT is ours. What Ctrl-C does to running Lua code depends on
+// whether a person sits at a prompt to return to; see cft_host.h.
+void host_interrupts_install(lua_State *L);
+void host_interrupts_at_prompt(bool prompt);
+
+int host_repl(lua_State *L);              // repl.c: host.repl, a Lua function
+int luaopen_cft_json_core(lua_State *L);  // json.c
+
+#endif

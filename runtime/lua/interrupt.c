@@ -1,0 +1,66 @@
+// interrupt.c - what Ctrl-C does: count, stop Lua code, end the program. See cft_host.h.
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "cft_host.h"
+#include "host.h"
+
+enum { EXIT_INTERRUPTED = 130 };  // 128 + SIGINT, as shells say it; lua/cft/exit.lua has the list
+
+static atomic_int pressed;        // since the last clear
+static atomic_bool looked_after;  // somebody polls cft_interrupts()
+static atomic_bool at_prompt;
+static lua_State *state;
+static pthread_t main_thread;
+
+int cft_interrupts(void) {
+  atomic_store(&looked_after, true);
+  return atomic_load(&pressed);
+}
+
+void cft_interrupts_clear(void) {
+  atomic_store(&pressed, 0);
+  atomic_store(&looked_after, false);
+}
+
+static void stop_lua(lua_State *L, lua_Debug *where) {
+  (void)where;
+  lua_sethook(L, NULL, 0, 0);
+  luaL_error(L, "interrupted");
+}
+
+static void say(const char *text, size_t bytes) {
+  ssize_t written = write(STDERR_FILENO, text, bytes);  // stdio is not for signal handlers
+  (void)written;
+}
+#define SAY(text) say(text, sizeof(text) - 1)
+
+static void on_sigint(int sig) {
+  // The kernel picks any thread; a hook may only be set by the one that runs Lua.
+  if (!pthread_equal(pthread_self(), main_thread)) {
+    pthread_kill(main_thread, sig);
+    return;
+  }
+  int n = atomic_fetch_add(&pressed, 1) + 1;
+  int unanswered = n - (atomic_load(&looked_after) ? 1 : 0);  // what nobody but us can answer
+  bool prompt = atomic_load(&at_prompt);
+  if (prompt ? unanswered >= 3 : n >= 2) {
+    SAY("\ncftrun: stopped at once\n");
+    _exit(EXIT_INTERRUPTED);
+  }
+  // Takes effect at the next interpreted instruction: neither C nor a compiled trace looks.
+  if (unanswered >= 1) lua_sethook(state, stop_lua, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+  if (prompt && unanswered == 2) SAY("\n(busy outside of Lua; Ctrl-C once more ends cftrun)\n");
+}
+
+void host_interrupts_at_prompt(bool prompt) { atomic_store(&at_prompt, prompt); }
+
+void host_interrupts_install(lua_State *L) {
+  state = L;
+  main_thread = pthread_self();
+  struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+}
