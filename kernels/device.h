@@ -61,6 +61,9 @@ CFT_API cft_device *cft_cpu_device(void);
 CFT_API int cft_cpu_threads(void);
 CFT_API cft_status cft_cpu_set_threads(int threads);
 
+// For tests: the nth allocation from now fails, the next one for 1; 0 takes that back.
+CFT_API void cft_cpu_fail_alloc(int64_t nth);
+
 #ifndef CFT_CDEF
 // What libcft_cuda.so exports: opens GPU `index`. E_DEVICE says what is missing.
 typedef cft_status cft_cuda_open_fn(cft_device **d, int index);

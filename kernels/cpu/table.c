@@ -1,0 +1,146 @@
+// table.c - which kernels the CPU has: by dtype, and by the best instruction set of this processor.
+#include "cpu.h"
+
+// ---- instruction sets ----------------------------------------------------------------------
+
+#define VARIANT(dtype, isa) cft_cpu_kernels_##dtype##_##isa
+#define DECLARE(isa) \
+  extern const cft_kernels VARIANT(any, isa), VARIANT(f32, isa), VARIANT(bf16, isa);
+
+DECLARE(base)
+extern const cft_kernels VARIANT(f64, base);
+#ifdef CFT_CPU_X86
+DECLARE(avx2)
+DECLARE(avx512)
+#endif
+
+static int always(void) { return 1; }
+
+#ifdef CFT_CPU_X86
+static int has_avx2(void) {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi2");
+}
+
+static int has_avx512(void) {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+typedef struct variants {
+  const char *isa;
+  int (*present)(void);
+  const cft_kernels *any, *f32, *bf16;
+} variants;
+
+#define VARIANTS(isa, present) \
+  { #isa, present, &VARIANT(any, isa), &VARIANT(f32, isa), &VARIANT(bf16, isa) }
+
+static const variants known[] = {
+    // best last
+    VARIANTS(base, always),
+#ifdef CFT_CPU_X86
+    VARIANTS(avx2, has_avx2),
+    VARIANTS(avx512, has_avx512),
+#endif
+};
+enum { KNOWN = sizeof known / sizeof *known };
+
+static const variants *chosen = known;
+
+const char *cft_cpu_isa(void) { return chosen->isa; }
+
+cft_status cft_cpu_set_isa(const char *name) {
+  const variants *best = NULL;
+  for (int i = 0; i < KNOWN; i++) {
+    if (name == NULL ? known[i].present() : strcmp(name, known[i].isa) == 0) best = &known[i];
+  }
+  if (best == NULL)
+    return cft_fail(CFT_E_ARG, "isa: '%s' is not known; wanted base, avx2 or avx512", name);
+  if (!best->present()) return cft_fail(CFT_E_UNSUPPORTED, "isa: this processor has no %s", name);
+  chosen = best;
+  return CFT_OK;
+}
+
+// ---- dispatch ------------------------------------------------------------------------------
+
+static const cft_kernels *kernels_of(cft_dtype dtype) {
+  switch (dtype) {
+    case CFT_F32: return chosen->f32;
+    case CFT_BF16: return chosen->bf16;
+    case CFT_F64: return &VARIANT(f64, base);
+    default: return NULL;
+  }
+}
+
+#define BY_DTYPE(name, args, field)                                           \
+  static cft_status name(cft_device *d, cft_stream *s, const args *a) {       \
+    const cft_kernels *k = kernels_of(a->field);                              \
+    if (k == NULL || k->name == NULL)                                         \
+      return cft_fail(CFT_E_UNSUPPORTED, "no cpu kernel for " #name " in %s", \
+                      cft_dtype_name(a->field));                              \
+    return k->name(d, s, a);                                                  \
+  }
+
+#define ANY_DTYPE(name, args)                                           \
+  static cft_status name(cft_device *d, cft_stream *s, const args *a) { \
+    return chosen->any->name(d, s, a);                                  \
+  }
+
+BY_DTYPE(embedding_fwd, cft_embedding_args, dtype)
+BY_DTYPE(embedding_bwd, cft_embedding_bwd_args, dtype)
+ANY_DTYPE(gather_rows, cft_rows_args)
+ANY_DTYPE(scatter_rows, cft_rows_args)
+BY_DTYPE(rmsnorm_fwd, cft_rmsnorm_args, dtype)
+BY_DTYPE(rmsnorm_bwd, cft_rmsnorm_bwd_args, dtype)
+BY_DTYPE(rope, cft_rope_args, dtype)
+BY_DTYPE(swiglu_fwd, cft_swiglu_args, dtype)
+BY_DTYPE(swiglu_bwd, cft_swiglu_bwd_args, dtype)
+BY_DTYPE(attention_fwd, cft_attention_args, dtype)
+BY_DTYPE(attention_bwd, cft_attention_bwd_args, dtype)
+BY_DTYPE(cross_entropy, cft_cross_entropy_args, dtype)
+BY_DTYPE(softmax_fwd, cft_softmax_args, dtype)
+BY_DTYPE(softmax_bwd, cft_softmax_bwd_args, dtype)
+BY_DTYPE(unary, cft_unary_args, dtype)
+BY_DTYPE(binary, cft_binary_args, dtype)
+BY_DTYPE(axpby, cft_axpby_args, dtype)
+BY_DTYPE(reduce, cft_reduce_args, dtype)
+ANY_DTYPE(cast, cft_cast_args)
+ANY_DTYPE(strided_copy, cft_strided_args)
+ANY_DTYPE(fill, cft_fill_args)
+BY_DTYPE(random, cft_random_args, dtype)
+BY_DTYPE(sum_squares, cft_sum_squares_args, dtype)
+ANY_DTYPE(clip_scale, cft_clip_args)
+BY_DTYPE(adamw, cft_adamw_args, p_dtype)
+
+const cft_kernels cft_cpu_kernels = {
+#ifdef CFT_CPU_HAS_matmul
+    .matmul = cft_cpu_matmul,
+#endif
+    .embedding_fwd = embedding_fwd,
+    .embedding_bwd = embedding_bwd,
+    .gather_rows = gather_rows,
+    .scatter_rows = scatter_rows,
+    .rmsnorm_fwd = rmsnorm_fwd,
+    .rmsnorm_bwd = rmsnorm_bwd,
+    .rope = rope,
+    .swiglu_fwd = swiglu_fwd,
+    .swiglu_bwd = swiglu_bwd,
+    .attention_fwd = attention_fwd,
+    .attention_bwd = attention_bwd,
+    .cross_entropy = cross_entropy,
+    .softmax_fwd = softmax_fwd,
+    .softmax_bwd = softmax_bwd,
+    .unary = unary,
+    .binary = binary,
+    .axpby = axpby,
+    .reduce = reduce,
+    .cast = cast,
+    .strided_copy = strided_copy,
+    .fill = fill,
+    .random = random,
+    .sum_squares = sum_squares,
+    .clip_scale = clip_scale,
+    .adamw = adamw,
+};
