@@ -115,9 +115,7 @@ ANY_DTYPE(clip_scale, cft_clip_args)
 BY_DTYPE(adamw, cft_adamw_args, p_dtype)
 
 const cft_kernels cft_cpu_kernels = {
-#ifdef CFT_CPU_HAS_matmul
     .matmul = cft_cpu_matmul,
-#endif
     .embedding_fwd = embedding_fwd,
     .embedding_bwd = embedding_bwd,
     .gather_rows = gather_rows,

@@ -19,13 +19,9 @@ const cft_kernels CPU(kernels) = {
     .rope = CPU(rope),
     .swiglu_fwd = CPU(swiglu_fwd),
     .swiglu_bwd = CPU(swiglu_bwd),
-#ifdef CFT_CPU_HAS_attention
     .attention_fwd = CPU(attention_fwd),
     .attention_bwd = CPU(attention_bwd),
-#endif
-#ifdef CFT_CPU_HAS_cross_entropy
     .cross_entropy = CPU(cross_entropy),
-#endif
     .softmax_fwd = CPU(softmax_fwd),
     .softmax_bwd = CPU(softmax_bwd),
     .unary = CPU(unary),
