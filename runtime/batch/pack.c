@@ -1,0 +1,173 @@
+// pack.c - which samples share a micro-batch, and the arrays of one.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cft_batch.h"
+
+// ---- best fit decreasing -----------------------------------------------------------------------
+
+typedef struct item {
+  int64_t tokens, number;
+} item;
+
+static int longest_first(const void *a, const void *b) {
+  const item *x = a, *y = b;
+  if (x->tokens != y->tokens) return x->tokens > y->tokens ? -1 : 1;
+  return (x->number > y->number) - (x->number < y->number);
+}
+
+// A pack in the list of those with room, which is kept ascending by room: the first that is large
+// enough is the fullest.
+typedef struct open_pack {
+  int64_t room, pack;
+} open_pack;
+
+static int64_t first_with_room(const open_pack *open, int64_t count, int64_t room) {
+  int64_t lo = 0, hi = count;
+  while (lo < hi) {
+    int64_t mid = lo + (hi - lo) / 2;
+    if (open[mid].room < room)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  return lo;
+}
+
+// Number the packs in the order of their first samples.
+static void renumber(int64_t *pack, int64_t n, int64_t *number, int64_t packs) {
+  int64_t next = 0;
+  for (int64_t p = 0; p < packs; ++p) number[p] = -1;
+  for (int64_t i = 0; i < n; ++i) {
+    if (number[pack[i]] < 0) number[pack[i]] = next++;
+    pack[i] = number[pack[i]];
+  }
+}
+
+cft_status cft_pack_plan(int64_t *pack, int64_t *packs, const int64_t *lengths, int64_t n,
+                         int64_t budget) {
+  *packs = 0;
+  for (int64_t i = 0; i < n; ++i)
+    if (lengths[i] < 1 || lengths[i] > budget)
+      return cft_fail(CFT_E_ARG, "pack: sample %lld has %lld tokens; 1 to %lld fit a pack",
+                      (long long)i, (long long)lengths[i], (long long)budget);
+  if (n == 0) return CFT_OK;
+  item *items = malloc((size_t)n * sizeof *items);
+  open_pack *open = malloc((size_t)n * sizeof *open);
+  int64_t *number = malloc((size_t)n * sizeof *number);
+  cft_status st = CFT_OK;
+  if (!items || !open || !number) {
+    st = cft_fail(CFT_E_OOM, "pack: no memory to plan %lld samples", (long long)n);
+    goto out;
+  }
+  for (int64_t i = 0; i < n; ++i) items[i] = (item){lengths[i], i};
+  qsort(items, (size_t)n, sizeof *items, longest_first);
+
+  int64_t count = 0;  // of open packs; full ones stay in the list, at its front
+  for (int64_t i = 0; i < n; ++i) {
+    int64_t at = first_with_room(open, count, items[i].tokens);
+    open_pack p = at < count ? open[at] : (open_pack){budget, (*packs)++};
+    if (at == count) ++count;
+    p.room -= items[i].tokens;
+    pack[items[i].number] = p.pack;
+    int64_t to = first_with_room(open, at, p.room);  // it has less room now: somewhere before
+    memmove(open + to + 1, open + to, (size_t)(at - to) * sizeof *open);
+    open[to] = p;
+  }
+  renumber(pack, n, number, *packs);
+out:
+  free(number);
+  free(open);
+  free(items);
+  return st;
+}
+
+// ---- arrays ------------------------------------------------------------------------------------
+
+static cft_status check_sample(const cft_batch_sample *s, int64_t number) {
+  long long at = (long long)number;
+  if (s->n < 1) return cft_fail(CFT_E_ARG, "batch: sample %lld has no tokens", at);
+  if (!(s->scale >= 0 && isfinite(s->scale)))
+    return cft_fail(CFT_E_ARG, "batch: sample %lld is scaled by %g", at, s->scale);
+  int64_t covered = 0;
+  for (int64_t i = 0; i < s->span_count; ++i) {
+    const cft_batch_span *span = &s->spans[i];
+    if (span->count < 1 || span->count > s->n - covered)
+      return cft_fail(CFT_E_ARG, "batch: span %lld of sample %lld has %lld tokens; %lld are left",
+                      (long long)i, at, (long long)span->count, (long long)(s->n - covered));
+    if (!(span->weight >= 0 && isfinite((float)(span->weight * s->scale))))
+      return cft_fail(CFT_E_ARG,
+                      "batch: a weight of sample %lld is %g; a finite one from 0 is wanted", at,
+                      (double)span->weight);
+    covered += span->count;
+  }
+  if (covered != s->n)
+    return cft_fail(CFT_E_ARG, "batch: the spans of sample %lld cover %lld of its %lld tokens", at,
+                    (long long)covered, (long long)s->n);
+  return CFT_OK;
+}
+
+// The rows of one sample, from row `at` on.
+static void lay(cft_batch *b, const cft_batch_sample *s, int64_t at) {
+  memcpy(b->ids + at, s->ids, (size_t)s->n * sizeof *b->ids);
+  memcpy(b->targets + at, s->ids + 1, (size_t)(s->n - 1) * sizeof *b->targets);
+  b->targets[at + s->n - 1] = -1;
+  for (int64_t i = 0; i < s->n; ++i) b->positions[at + i] = (int32_t)i;
+
+  int64_t row = at - 1;  // the row that predicts the next token of the spans
+  for (int64_t k = 0; k < s->span_count; ++k) {
+    float weight = (float)(s->spans[k].weight * s->scale);
+    for (int64_t j = 0; j < s->spans[k].count; ++j, ++row) {
+      if (row < at) continue;  // nothing predicts a sequence's first token
+      b->weights[row] = weight;
+      b->kinds[row] = (uint8_t)s->spans[k].kind;
+      b->weight += (double)weight;
+      if (weight == 0) continue;
+      b->rows[b->m] = (int32_t)row;
+      b->row_positions[b->m] = (int32_t)(row - at);
+      ++b->m;
+    }
+  }
+  b->weights[row] = 0;
+  b->kinds[row] = 0;
+}
+
+cft_status cft_batch_new(cft_batch **out, const cft_batch_sample *samples, int64_t B) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < B; ++i) {
+    CFT_TRY(check_sample(&samples[i], i));
+    if (samples[i].n > INT32_MAX - n)
+      return cft_fail(CFT_E_ARG, "batch: sample %lld is past row %d", (long long)i, INT32_MAX);
+    n += samples[i].n;
+  }
+  size_t rows = (size_t)n, bounds = (size_t)B + 1;
+  cft_batch *b = malloc(sizeof *b + rows * (5 * sizeof(int32_t) + sizeof(float) + 1) +
+                        2 * bounds * sizeof(int32_t));
+  if (!b) return cft_fail(CFT_E_OOM, "batch: no memory for %lld rows", (long long)n);
+  *b = (cft_batch){.n = n, .sequences = B};
+  b->ids = (int32_t *)(b + 1);
+  b->targets = b->ids + rows;
+  b->positions = b->targets + rows;
+  b->rows = b->positions + rows;
+  b->row_positions = b->rows + rows;
+  b->cu_seqlens = b->row_positions + rows;
+  b->cu_rows = b->cu_seqlens + bounds;
+  b->weights = (float *)(b->cu_rows + bounds);
+  b->kinds = (uint8_t *)(b->weights + rows);
+
+  int64_t at = 0;
+  for (int64_t i = 0; i < B; ++i) {
+    b->cu_seqlens[i] = (int32_t)at;
+    b->cu_rows[i] = (int32_t)b->m;
+    lay(b, &samples[i], at);
+    if (samples[i].n > b->longest) b->longest = samples[i].n;
+    at += samples[i].n;
+  }
+  b->cu_seqlens[B] = (int32_t)at;
+  b->cu_rows[B] = (int32_t)b->m;
+  *out = b;
+  return CFT_OK;
+}
+
+void cft_batch_release(cft_batch *b) { free(b); }

@@ -1,0 +1,74 @@
+// cft_batch.h - samples to micro-batches: in which order, which together, and as arrays.
+//
+// A sample is a sequence of token ids with spans that say how much each token is to be learned. A
+// micro-batch is several samples one behind the other; `cu_seqlens` says where each begins, and
+// attention stays inside. Row i of a micro-batch predicts the token that follows it:
+//   targets[i] = ids[i + 1] inside a sequence, -1 in its last row
+//   weights[i] = the weight of that token, so a sequence's first token is never paid for
+#ifndef CFT_BATCH_H
+#define CFT_BATCH_H
+
+#include "base.h"
+
+// ---- order ---------------------------------------------------------------------------------
+
+// Where `index` (0 <= index < n) goes in the shuffle number `epoch` of n things under `seed`: a
+// permutation of [0, n) that is a function of these numbers alone, so that the position of a run is
+// three integers and any place is found at once. A Feistel network over the next power of four, of
+// at least 256; results outside of [0, n) are sent through it again. -1 if index is out of range.
+// Source: Black & Rogaway 2002, Ciphers with Arbitrary Finite Domains (cycle walking); the rounds
+// mix as splitmix64 does (Steele, Lea & Flood 2014).
+CFT_API int64_t cft_order_at(uint64_t seed, uint64_t epoch, int64_t index, int64_t n);
+
+// ---- packing -------------------------------------------------------------------------------
+
+// Put n samples into as few packs of at most `budget` tokens as best fit decreasing finds: the
+// longest first, each into the fullest pack that has room. Equal input gives equal packs.
+//   pack     (n) out: the pack of each sample, numbered from 0 in the order of their first samples
+//   packs    out: how many
+//   lengths  (n) tokens of each sample, 1 to budget
+// E_ARG with the number of a sample that is longer; E_OOM.
+CFT_API cft_status cft_pack_plan(int64_t *pack, int64_t *packs, const int64_t *lengths, int64_t n,
+                                 int64_t budget);
+
+// ---- micro-batches -------------------------------------------------------------------------
+
+// Tokens that share a weight and a kind. The spans of a sample follow each other without a gap.
+typedef struct cft_batch_span {
+  int64_t count;  // tokens, > 0
+  float weight;   // of each of them: 0 is context, 1 learned, any finite number from 0
+  int32_t kind;   // what they are, 0 to 255: the batch only passes it on
+} cft_batch_span;
+
+typedef struct cft_batch_sample {
+  const int32_t *ids;  // (n)
+  int64_t n;           // > 0
+  const cft_batch_span *spans;
+  int64_t span_count;
+  double scale;  // multiplies every weight of the sample; finite, from 0
+} cft_batch_sample;
+
+// A micro-batch of n rows in B sequences, m of the rows learned. Fields are for reading only.
+typedef struct cft_batch {
+  int64_t n, sequences, longest;  // longest: rows of the longest sequence
+  int64_t m;                      // rows with a weight other than 0
+  double weight;                  // the sum of weights
+  int32_t *ids;                   // (n)
+  int32_t *targets;               // (n)
+  int32_t *positions;             // (n) from 0 in each sequence
+  float *weights;                 // (n) of the target
+  uint8_t *kinds;                 // (n) of the target; 0 in a sequence's last row
+  int32_t *cu_seqlens;            // (B + 1) first row of each sequence, then n
+  int32_t *rows;                  // (m) the learned rows, ascending
+  int32_t *row_positions;         // (m) positions[rows[j]]
+  int32_t *cu_rows;               // (B + 1) first learned row of each sequence, then m
+} cft_batch;
+
+// Lay B samples one behind the other. Borrows them; the caller owns *out. E_ARG for a sample whose
+// spans do not add up to its tokens, for a weight that is negative or not finite, and for more rows
+// than an int32 counts; E_OOM.
+CFT_API cft_status cft_batch_new(cft_batch **out, const cft_batch_sample *samples, int64_t B);
+
+CFT_API void cft_batch_release(cft_batch *b);  // NULL is accepted
+
+#endif
