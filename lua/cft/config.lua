@@ -222,7 +222,7 @@ function M.read(defaults, args)
   end
   if help then
     require("cft.help").recipe(args[0], specs, names, own)
-    exit.done()
+    exit.leave()
   end
 
   local known = { preview = true }

@@ -26,9 +26,10 @@ function M.fail(code, message, ...)
   error(setmetatable({ code = code, message = message }, Exit), 0)
 end
 
---- Leave quietly with code 0, from any depth: there is nothing more to do.
-function M.done()
-  error(setmetatable({ code = M.OK }, Exit), 0)
+--- Leave without a message, from any depth: what there is to say was said.
+-- @int[opt=0] code
+function M.leave(code)
+  error(setmetatable({ code = code or M.OK }, Exit), 0)
 end
 
 --- The exit code of anything that was raised.

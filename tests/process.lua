@@ -1,0 +1,66 @@
+--- cftrun as its users meet it: a process with arguments, an environment, texts and an exit code.
+-- @module tests.process
+
+local M = {}
+
+local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+local function contents(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+--- Run this cftrun once more.
+-- @tab args its arguments; and `env`, a table of variables (false unsets one), and `input`, a text
+-- @treturn table `code`, `out`, `err`
+-- @usage local r = process.cftrun { "-e", "print(1)", env = { CI = "true" } }
+function M.cftrun(args)
+  local words = { "env" }
+  for name, value in pairs(args.env or {}) do
+    if value == false then table.insert(words, 2, "-u " .. name)
+    else words[#words + 1] = name .. "=" .. quoted(value) end
+  end
+  words[#words + 1] = '"$(readlink /proc/$PPID/exe)"'  -- the shell's parent is the program that asks
+  for _, a in ipairs(args) do words[#words + 1] = quoted(a) end
+  local folder = M.folder()
+  M.write(folder .. "/in", args.input or "")
+  local shell = io.popen(("cd . && %s <%s/in >%s/out 2>%s/err; echo $?"):format(
+    table.concat(words, " "), folder, folder, folder))
+  local code = tonumber(shell:read "*a")
+  shell:close()
+  return { code = code, out = contents(folder .. "/out"), err = contents(folder .. "/err") }
+end
+
+--- Write a file.
+-- @string path
+-- @string text
+-- @treturn string path
+function M.write(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+  return path
+end
+
+local made = {}
+
+--- A new empty folder, removed with all in it when the runner ends.
+-- @treturn string its path
+function M.folder()
+  local pipe = io.popen "mktemp -d"
+  local path = pipe:read "*l"
+  pipe:close()
+  made[#made + 1] = path
+  return path
+end
+
+-- The collector runs this when the program closes its state.
+local at_end = newproxy(true)
+getmetatable(at_end).__gc = function()
+  for _, path in ipairs(made) do os.execute("rm -rf " .. quoted(path)) end
+end
+M.at_end = at_end
+
+return M
