@@ -66,4 +66,8 @@ CFT_API cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record
 // The line, from 1, on which record i starts. Reads up to 255 records to count them: for messages.
 CFT_API cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line);
 
+// The XXH3-128 of n bytes: a name for a text where texts are many (equal prompts, cached ids). It is no
+// defence against somebody who wants two texts to collide.
+CFT_API void cft_bytes_hash(uint8_t hash[16], const void *bytes, size_t n);
+
 #endif

@@ -219,10 +219,16 @@ int64_t cft_records_count(const cft_records *r) { return r->split.count; }
 int64_t cft_records_bytes(const cft_records *r) { return r->bytes; }
 cft_records_format cft_records_format_of(const cft_records *r) { return r->split.format; }
 
-void cft_records_hash(const cft_records *r, uint8_t hash[16]) {
-  XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, r->hash);
-  memcpy(hash, canonical.digest, 16);
+static void write_hash(uint8_t out[16], XXH128_hash_t hash) {
+  XXH128_canonical_t canonical;  // big-endian, as xxh128sum prints it
+  XXH128_canonicalFromHash(&canonical, hash);
+  memcpy(out, canonical.digest, 16);
+}
+
+void cft_records_hash(const cft_records *r, uint8_t hash[16]) { write_hash(hash, r->hash); }
+
+void cft_bytes_hash(uint8_t hash[16], const void *bytes, size_t n) {
+  write_hash(hash, XXH3_128bits(bytes, n));
 }
 
 // ---- reading -----------------------------------------------------------------------------------
