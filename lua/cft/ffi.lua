@@ -1,0 +1,107 @@
+--- The one door to C: declarations, statuses as errors, tensors in and out.
+-- No other file says `ffi.C`.
+
+local ffi = require "ffi"
+local blame = require "cft.blame"
+
+local M = {}
+
+ffi.cdef "const char *cft_cdef(void);"
+local C = ffi.C
+ffi.cdef(ffi.string(C.cft_cdef()))
+M.C = C
+M.ffi = ffi
+
+--- Raise a failing status as an error at the user's line.
+-- @param status what a `cft_*` call returned
+function M.check(status)
+  if status ~= C.CFT_OK then blame(ffi.string(C.cft_last_error())) end
+end
+
+--- Call again, once, after a collection: the collector sees an 8-byte handle where the device sees
+-- gigabytes, so it may not have run at all.
+local function try(f, ...)
+  local status = f(...)
+  if status == C.CFT_E_OOM then
+    collectgarbage()
+    collectgarbage()
+    status = f(...)
+  end
+  if status ~= C.CFT_OK then blame(ffi.string(C.cft_last_error())) end
+end
+M.try = try
+
+M.dtypes = {
+  f32 = C.CFT_F32, bf16 = C.CFT_BF16, f64 = C.CFT_F64, f16 = C.CFT_F16,
+  i32 = C.CFT_I32, i64 = C.CFT_I64, u8 = C.CFT_U8,
+}
+M.dtype_names = {}
+for name, value in pairs(M.dtypes) do M.dtype_names[tonumber(value)] = name end
+
+-- The C type of one element, for reading a tensor's contents on the host. bf16 and f16 have none
+-- that Lua could count with: they are cast to f32 first.
+M.element = { f32 = "float", f64 = "double", i32 = "int32_t", i64 = "int64_t", u8 = "uint8_t" }
+
+--- The C tensor of a Lua tensor, or an error that says why it has none.
+function M.raw(t)
+  local c = t.c
+  if c == nil then
+    blame(("this tensor %s was released%s; call :keep() on it where it is made"):format(
+      t.was or "", t.why and " " .. t.why or ""))
+  end
+  return c
+end
+
+local raw = M.raw
+local function arg(v)
+  if type(v) == "table" then return raw(v) end
+  return v
+end
+
+-- Arguments from the fixed table of a call. `n` is given because trailing nils are NULLs.
+local function args(n, ...)
+  if n == 0 then return end
+  return arg((...)), args(n - 1, select(2, ...))
+end
+
+--- A C function without outputs (or that changes its arguments) as a Lua function.
+-- @param f the C function
+-- @int n how many arguments it takes
+function M.call(f, n)
+  return function(...) try(f, args(n, ...)) end
+end
+
+--- A C function whose first `outs` parameters receive new tensors, as a Lua function that returns
+-- them.
+-- @param f the C function
+-- @int outs
+-- @int n how many other arguments it takes
+-- @param wrap makes a Lua tensor of a C tensor
+function M.maker(f, outs, n, wrap)
+  local a, b, c = ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]"
+  if outs == 1 then
+    return function(...)
+      try(f, a, args(n, ...))
+      return wrap(a[0])
+    end
+  elseif outs == 2 then
+    return function(...)
+      try(f, a, b, args(n, ...))
+      return wrap(a[0]), wrap(b[0])
+    end
+  end
+  return function(...)
+    try(f, a, b, c, args(n, ...))
+    return wrap(a[0]), wrap(b[0]), wrap(c[0])
+  end
+end
+
+--- A handle whose reference the collector drops, unless `release` did before.
+function M.owned(c) return ffi.gc(c, C.cft_tensor_release) end
+
+function M.release(c)
+  ffi.gc(c, nil)
+  C.cft_tensor_release(c)
+end
+
+return M

@@ -1,0 +1,215 @@
+--- Models: from a Hugging Face folder, a GGUF file, or a shape with random weights.
+-- @usage local m = cft.models.new { arch = "llama", d = 64, layers = 2, heads = 4, ffn = 128, vocab = 97 }
+-- print(m:logits({ { 1, 2, 3 } }))
+
+local autograd = require "cft.autograd"
+local blame = require "cft.blame"
+local check = require "cft.check"
+local configs = require "cft.models.config"
+local inputs = require "cft.nn.inputs"
+local ops = require "cft.ops"
+local rope = require "cft.nn.rope"
+local tensor = require "cft.tensor"
+
+local M = {}
+local Model = {}
+Model.__index = Model
+
+local archs = { llama = "cft.models.llama", qwen2 = "cft.models.qwen2" }
+
+local function build(config, o)
+  local device = tensor.device(o.device or tensor.default_device())
+  local arch = require(archs[config.arch])
+  local m = setmetatable({ config = config, arch = arch, dtype = o.dtype, device = device }, Model)
+  m.weights = arch.build(config, { dtype = o.dtype, device = device })
+  m.groups = m.weights.groups
+  m.frequencies = rope.frequencies(config.head_dim, config.theta, config.scaling)
+  m.options = { skip = true, deterministic = false }
+  return m
+end
+
+-- ---- random weights --------------------------------------------------------------------------
+
+local shape_spec = {
+  arch = { "string", one_of = { "llama", "qwen2" } },
+  d = { "integer", min = 1 }, layers = { "integer", min = 1 }, heads = { "integer", min = 1 },
+  kv_heads = { "integer", optional = true, min = 1 }, head_dim = { "integer", optional = true, min = 2 },
+  ffn = { "integer", min = 1 }, vocab = { "integer", min = 1 }, context = { "integer", 2048, min = 1 },
+  theta = { "number", 10000, min = 1 }, eps = { "number", 1e-6 }, tied = { "boolean", false },
+  scaling = { "table", optional = true }, init = { "number", 0.02, min = 0 },
+  dtype = { "string", "f32", one_of = { "f32", "bf16", "f64" } }, device = { "any", optional = true },
+  seed = { "integer", 0, min = 0 },
+}
+
+--- A model of any shape with random weights: normal with deviation `init`, norms 1, biases 0.
+-- @tab opts `arch`, `d`, `layers`, `heads`, `ffn`, `vocab`; and as wanted `kv_heads`, `head_dim`,
+-- `context`, `theta`, `scaling`, `eps`, `tied`, `init`, `dtype`, `device`, `seed`
+-- @treturn Model
+function M.new(opts)
+  local o = check.options("models.new", opts, shape_spec)
+  local c = { arch = o.arch, d = o.d, layers = o.layers, heads = o.heads,
+              kv_heads = o.kv_heads or o.heads, ffn = o.ffn, vocab = o.vocab, context = o.context,
+              theta = o.theta, eps = o.eps, tied = o.tied, scaling = o.scaling, init = o.init,
+              head_dim = o.head_dim or o.d / o.heads, qkv_bias = o.arch == "qwen2" }
+  if c.head_dim % 2 ~= 0 then
+    blame("models.new: d %d over %d heads; a head's width must be even", o.d, o.heads)
+  end
+  if c.heads % c.kv_heads ~= 0 then
+    blame("models.new: %d heads are no multiple of %d kv_heads", c.heads, c.kv_heads)
+  end
+  local m = build(c, o)
+  local counter = 0
+  for _, g in ipairs(m.groups) do
+    for _, e in ipairs(g.entries) do
+      if #e.dims == 2 then
+        g[e.key]:normal_(o.seed, counter, 0, o.init)
+        counter = counter + 1
+      elseif e.key:match "^norm" then
+        g[e.key]:fill_(1)
+      end
+    end
+  end
+  return m
+end
+
+-- ---- files -----------------------------------------------------------------------------------
+
+local load_spec = {
+  dtype = { "string", "f32", one_of = { "f32", "bf16", "f64" } }, device = { "any", optional = true },
+}
+
+--- Load a model by folder, GGUF file, or name in the local Hub cache.
+-- @string name @tab[opt] opts `dtype` "f32", `device`
+-- @treturn Model, or nil and what is missing
+function M.load(name, opts)
+  local o = check.options("models.load", opts or {}, load_spec)
+  local hub, files = require "cft.hub", require "cft.files"
+  local path, why = hub.find(name)
+  if not path then return nil, why end
+  local source = path:match "%.gguf$" and files.gguf(path) or files.folder(path)
+  local c, problem = configs.read(source.config)
+  if not c then blame("%s: %s", path, problem) end
+  local m = build(c, o)
+  m.path, m.source = path, source
+  m:read(source)
+  return m
+end
+
+--- Copy weights of a source into the model, by name; none may be missing, none left over.
+function Model:read(source)
+  local wanted = {}
+  for _, g in ipairs(self.groups) do
+    for _, p in ipairs(g.parts) do
+      local to = g:part(g.flat, p)
+      local from = source:tensor(p.name)
+      if not from then blame("%s: no tensor '%s'", self.path, p.name) end
+      local shape, dims = to:shape(), from:shape()
+      if table.concat(shape, ",") ~= table.concat(dims, ",") then
+        blame("%s: '%s' is (%s); config.json makes it (%s)", self.path, p.name,
+              table.concat(dims, ", "), table.concat(shape, ", "))
+      end
+      to:copy_(from)
+      to:release()
+      from:release()
+      wanted[p.name] = true
+    end
+  end
+  for _, name in ipairs(source:names()) do
+    local harmless = name:match "rotary_emb%.inv_freq$" or (self.config.tied and name == "lm_head.weight")
+    if not wanted[name] and not harmless then
+      blame("%s: tensor '%s' has no place in a %s model", self.path, name, self.config.arch)
+    end
+  end
+end
+
+--- Every parameter as files name it. @treturn function iterator of name, Tensor, and gradient or nil
+function Model:named()
+  return coroutine.wrap(function()
+    for _, g in ipairs(self.groups) do
+      for _, p in ipairs(g.parts) do
+        coroutine.yield(p.name, g:part(g.flat, p), g.grad and g:part(g.grad, p))
+      end
+    end
+  end)
+end
+
+--- How many parameters.
+function Model:count()
+  local n = 0
+  for _, g in ipairs(self.groups) do
+    for _, e in ipairs(g.entries) do n = n + g[e.key]:count() end
+  end
+  return n
+end
+
+-- ---- running ---------------------------------------------------------------------------------
+
+-- Tables of cos and sin for positions below `n`; they grow as they are needed.
+function Model:rope_tables(n)
+  if not self.cos or self.cos:dim(0) < n then
+    local size = 256
+    while size < n do size = size * 2 end
+    if self.cos then self.cos:release() self.sin:release() end
+    self.cos, self.sin = rope.tables(size, self.frequencies, self.config.head_dim, self.dtype, self.device)
+  end
+  return self.cos, self.sin
+end
+
+-- What attention needs beside q, k and v, for all queries and for those that carry loss.
+function Model:place(at)
+  local c = self.config
+  local cos, sin = self:rope_tables(at.position_end or at.longest)
+  local function settings(layout, q_at)
+    return { heads = c.heads, kv_heads = c.kv_heads, scale = 1 / math.sqrt(c.head_dim),
+             cos = cos, sin = sin, layout = layout, q_at = q_at, k_at = at.positions }
+  end
+  at.of_all = settings(at.layout, at.positions)
+  if at.rows then at.of_rows = settings(at.row_layout, at.row_positions) end
+  return at
+end
+
+--- A host batch on this model's device. See `cft.nn.inputs`.
+function Model:put(batch)
+  return self:place(inputs.put(batch, { device = self.device, skip = self.options.skip,
+                                        deterministic = self.options.deterministic }))
+end
+
+--- Zero the gradients, making their buffers the first time. They are f32 (f64 with f64).
+function Model:zero_grad()
+  for _, g in ipairs(self.groups) do g:zero_grad(self.dtype == "f64" and "f64" or "f32") end
+end
+
+--- The weighted sum of -log p over a batch, and each head row's -log p.
+-- @tab batch of `cft.batch`, or what `:put` made of one
+-- @treturn Tensor sum @treturn Tensor nll, one number a row that reached the head @treturn table the
+-- batch on the device
+function Model:loss(batch)
+  local at = batch.of_all and batch or self:put(batch)
+  if autograd.recording() and not self.groups[1].grad then self:zero_grad() end
+  local h = self.arch.hidden(self.weights, self.config, at, self.options)
+  local sum, nll = ops.linear_cross_entropy(h, self.weights.head, at.targets, at.weights,
+                                            { ahead = self.options.ahead })
+  h:drop()
+  return sum, nll, at
+end
+
+--- Logits of every token. @tab sequences a list of lists of ids, or one list
+-- @treturn Tensor (tokens, V)
+function Model:logits(sequences)
+  if type(sequences[1]) == "number" then sequences = { sequences } end
+  local at = self:place(inputs.put(inputs.sequences(sequences), { device = self.device, skip = false }))
+  local h = self.arch.hidden(self.weights, self.config, at, nil)
+  return ops.linear(h, self.weights.head)
+end
+
+--- Write a Hugging Face folder: config.json, weights, and what came with the model.
+-- @string folder @tab[opt] opts see `cft.checkpoint.export`
+function Model:save(folder, opts) return require("cft.checkpoint").export(self, folder, opts) end
+
+--- Release every weight and gradient.
+function Model:release()
+  for _, g in ipairs(self.groups) do g:release() end
+  if self.cos then self.cos:release() self.sin:release() end
+end
+
+return M

@@ -1,0 +1,104 @@
+--- Parameters of a block in one flat buffer, by name.
+--
+-- A block's weights lie end to end, decayed ones first, so that an optimizer, a reduction over ranks
+-- or an offload handles one tensor a block. Weights that are used together are one tensor over the
+-- names that files know (`qkv` over q_proj, k_proj, v_proj): one matmul where there were three.
+
+local tensor = require "cft.tensor"
+
+local M = {}
+local Group = {}
+Group.__index = Group
+
+-- Every parameter starts on a 64-byte line, also in bf16.
+local ALIGN = 32
+
+local function count(dims)
+  local n = 1
+  for _, d in ipairs(dims) do n = n * d end
+  return n
+end
+
+--- Make a group.
+-- @string name of the block, for logs and saved state
+-- @tab entries in the order of the buffer: `key`, `dims`, `parts` (a list of `{ name, rows }` that
+-- split the first dimension; a plain string is one part), `decay`
+-- @tab opts `dtype`, `device`
+-- @treturn Group with a field a key
+function M.group(name, entries, opts)
+  local g = setmetatable({ name = name, entries = {}, parts = {} }, Group)
+  local at = 0
+  for _, decayed in ipairs { true, false } do
+    for _, e in ipairs(entries) do
+      if (e.decay or false) == decayed then
+        g.entries[#g.entries + 1] = { key = e.key, dims = e.dims, parts = e.parts, from = at }
+        at = at + math.ceil(count(e.dims) / ALIGN) * ALIGN
+      end
+    end
+    if decayed then g.decayed = at end  -- elements that weight decay applies to
+  end
+  g.flat = tensor.as_class("param", tensor.zeros, { at }, opts):keep()
+  for _, e in ipairs(g.entries) do
+    local t = g:view(g.flat, e)
+    t.requires_grad = true
+    g[e.key] = t
+    local parts = type(e.parts) == "string" and { { e.parts, e.dims[1] } } or e.parts
+    local row = 0
+    for _, p in ipairs(parts) do
+      g.parts[#g.parts + 1] = { name = p[1], entry = e, row = row, rows = p[2] }
+      row = row + p[2]
+    end
+  end
+  return g
+end
+
+--- The entry's part of a flat buffer of the group: its weights, gradient or moments.
+function Group:view(flat, e)
+  return tensor.reshape(tensor.narrow(flat, 0, e.from, count(e.dims)), e.dims):keep()
+end
+
+--- The named part's rows of a flat buffer.
+function Group:part(flat, p)
+  local t = tensor.narrow(self:view(flat, p.entry), 0, p.row, p.rows)
+  return t:keep()
+end
+
+--- Rows of an entry as a parameter of their own: the same weights, the same gradient.
+function Group:rows(key, from, len)
+  local t = tensor.narrow(self[key], 0, from, len):keep()
+  t.requires_grad = true
+  self.aliases = self.aliases or {}
+  table.insert(self.aliases, { tensor = t, key = key, from = from, len = len })
+  return t
+end
+
+--- Give every parameter its gradient, a view of one flat buffer of `dtype`, and zero it.
+function Group:zero_grad(dtype)
+  if not self.grad then
+    self.grad = tensor.as_class("grad", tensor.zeros, { self.flat:count() },
+                                { dtype = dtype, device = self.flat:device() }):keep()
+    for _, e in ipairs(self.entries) do self[e.key].grad = self:view(self.grad, e) end
+    for _, a in ipairs(self.aliases or {}) do
+      a.tensor.grad = tensor.narrow(self[a.key].grad, 0, a.from, a.len):keep()
+    end
+  else
+    self.grad:zero_()
+  end
+end
+
+--- Release everything; the group is not usable afterwards.
+function Group:release()
+  for _, e in ipairs(self.entries) do
+    local t = self[e.key]
+    if t.grad then t.grad:release() end
+    t:release()
+  end
+  for _, a in ipairs(self.aliases or {}) do
+    if a.tensor.grad then a.tensor.grad:release() end
+    a.tensor:release()
+  end
+  if self.grad then self.grad:release() end
+  self.flat:release()
+end
+
+return M

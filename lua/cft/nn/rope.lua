@@ -1,0 +1,53 @@
+--- Tables of cos and sin for rotary positions, with the scalings of config.json.
+
+local door = require "cft.ffi"
+local tensor = require "cft.tensor"
+local ffi = door.ffi
+
+local M = {}
+
+-- Frequencies are stretched where their wavelength is long against the context the model was made
+-- for, left where it is short, and blended between. Source: transformers' rope type "llama3".
+local function llama3(f, o)
+  local wavelength = 2 * math.pi / f
+  local low, high = o.low_freq_factor, o.high_freq_factor
+  local context = o.original_max_position_embeddings
+  if wavelength < context / high then return f end
+  if wavelength > context / low then return f / o.factor end
+  local smooth = (context / wavelength - low) / (high - low)
+  return (1 - smooth) * f / o.factor + smooth * f
+end
+
+--- Inverse frequencies, D/2 of them, rounded to f32 as every reference keeps them.
+-- @int d head width @number theta base @tab[opt] scaling `type` "linear" or "llama3" and its numbers
+function M.frequencies(d, theta, scaling)
+  local f = ffi.new("float[?]", d / 2)
+  for j = 0, d / 2 - 1 do
+    local v = theta ^ (-2 * j / d)
+    if scaling and scaling.type == "linear" then v = v / scaling.factor end
+    if scaling and scaling.type == "llama3" then v = llama3(v, scaling) end
+    f[j] = v
+  end
+  return f
+end
+
+--- cos and sin of position times frequency, both (positions, D/2).
+-- The product is rounded to f32 first, as PyTorch does it, unless the tables are f64.
+-- @treturn Tensor cos @treturn Tensor sin
+function M.tables(positions, frequencies, d, dtype, device)
+  local wide = dtype == "f64"
+  local half, kind = d / 2, wide and "double[?]" or "float[?]"
+  local cos, sin = ffi.new(kind, positions * half), ffi.new(kind, positions * half)
+  local product = ffi.new "float[1]"
+  for p = 0, positions - 1 do
+    for j = 0, half - 1 do
+      product[0] = p * frequencies[j]
+      local angle = wide and p * frequencies[j] or product[0]
+      cos[p * half + j], sin[p * half + j] = math.cos(angle), math.sin(angle)
+    end
+  end
+  local dims, name, o = { positions, half }, wide and "f64" or "f32", { device = device }
+  return tensor.from_host(cos, dims, name, o):keep(), tensor.from_host(sin, dims, name, o):keep()
+end
+
+return M
