@@ -1,0 +1,318 @@
+// cft_checkpoint.h - files of weights and of a run's state, and how they get onto a disk whole or
+// not at all. Formats: safetensors (read, write), GGUF (read), msgpack state (read, write); byte by
+// byte in docs/checkpoint-format.md. Nothing here knows a device: pointers are host memory.
+//
+// Readers hold their file mapped; what they hand out (names, pointers) is borrowed and lives until
+// the reader's last release. They never change after opening, so any thread may read. A foreign
+// file is E_FORMAT with path, byte or tensor; a name that is not there is E_ARG.
+#ifndef CFT_CHECKPOINT_H
+#define CFT_CHECKPOINT_H
+
+#include "base.h"
+
+#ifndef CFT_CDEF
+#include <stdbool.h>
+#endif
+
+enum { CFT_ARRAY_DIMS = 6 };  // as many as a tensor may have
+
+// An array in a file, or one that is to be written to a file.
+typedef struct cft_array {
+  const char *name;
+  const void *data;  // little-endian, row-major
+  size_t bytes;      // the product of dims times the size of dtype
+  int64_t dims[CFT_ARRAY_DIMS];
+  int ndim;
+  cft_dtype dtype;
+  bool aligned;  // readers: data is a multiple of dtype's size, so it may be used where it lies;
+                 // else copy it out. Writers do not look at it.
+} cft_array;
+
+// ---- paths ---------------------------------------------------------------------------------
+
+typedef enum cft_path_kind {
+  CFT_PATH_NONE = 0,  // nothing there, or not allowed to look
+  CFT_PATH_FILE = 1,
+  CFT_PATH_FOLDER = 2,
+  CFT_PATH_OTHER = 3,  // a device, a socket, a pipe
+} cft_path_kind;
+
+// What is at a path, links followed. *bytes, where wanted, receives a file's size, else 0.
+CFT_API cft_path_kind cft_path_look(const char *path, int64_t *bytes);
+
+// Make a folder and those above it; one that exists is fine. E_IO.
+CFT_API cft_status cft_folder_make(const char *path);
+
+// Remove a file, or a folder with all that is in it; links are removed, not followed. A path with
+// nothing there is fine. E_IO.
+CFT_API cft_status cft_path_remove(const char *path);
+
+// The names in a folder (not "." and ".."), sorted bytewise. E_IO, E_OOM.
+typedef struct cft_names cft_names;
+CFT_API cft_status cft_folder_list(cft_names **out, const char *path);
+CFT_API int64_t cft_names_count(const cft_names *names);
+CFT_API const char *cft_names_at(const cft_names *names, int64_t i);  // NULL out of range
+CFT_API void cft_names_release(cft_names *names);
+
+// ---- writing: whole or not at all ----------------------------------------------------------
+//
+// A file is written under a temporary name in its own folder, synced, and renamed over the old one;
+// a failure or a kill at any moment leaves the old file as it was. A checkpoint is a folder that
+// appears the same way, with a list of checksums in it, `checksums.xxh128`, that is written last;
+// `xxh128sum -c checksums.xxh128` reads it too. XXH3-128 finds damage as well as a cryptographic
+// hash does, at several times the rate of a disk (6 GB/s measured; crc32 2.4); it is no defence
+// against somebody who wants to deceive.
+
+typedef struct cft_save cft_save;      // a checkpoint folder on its way
+typedef struct cft_writer cft_writer;  // one file on its way
+
+// Begin the folder that is to appear at `path`: make an empty `path.cft-tmp-XXXXXX` beside it, and
+// the folders above. Folders of such a name that killed processes left there are removed (once they
+// are a minute old); those of living processes hold a lock and stay. E_IO, E_OOM.
+CFT_API cft_status cft_save_new(cft_save **out, const char *path);
+
+// The temporary folder. Other ranks may put files there until commit.
+CFT_API const char *cft_save_folder(const cft_save *save);
+
+// Write the checksums, sync, and rename to `path`; a folder that was there is replaced and then
+// removed. Files that were not written through a cft_writer of this save are read once for their
+// checksum. On failure `path` is as it was. Release the save in any case.
+CFT_API cft_status cft_save_commit(cft_save *save);
+
+// Without commit: remove the temporary folder. Accepts NULL.
+CFT_API void cft_save_release(cft_save *save);
+
+// Begin a file: `path` lies in the save's folder or, where save is NULL, anywhere. Folders above it
+// are made. E_IO, E_OOM; E_ARG for a path that leaves the save's folder.
+CFT_API cft_status cft_writer_new(cft_writer **out, cft_save *save, const char *path);
+
+// Have the file system set `bytes` aside for the file, so that a full disk is found before hours of
+// writing. Where it cannot, nothing happens. E_IO when the disk is full.
+CFT_API cft_status cft_writer_reserve(cft_writer *w, size_t bytes);
+
+// Append. After a failure every later put and the commit fail too.
+CFT_API cft_status cft_writer_put(cft_writer *w, const void *data, size_t bytes);
+
+// Sync and rename into place. Release the writer in any case.
+CFT_API cft_status cft_writer_commit(cft_writer *w);
+
+// Without commit: remove the temporary file; the old one stays. Accepts NULL.
+CFT_API void cft_writer_release(cft_writer *w);
+
+// A whole file in one call.
+CFT_API cft_status cft_file_write(cft_save *save, const char *path, const void *data, size_t bytes);
+
+// Read a checkpoint folder against its checksums, all of it. E_IO where there is no
+// `checksums.xxh128` (a save that was never finished, or no checkpoint of ours) or a file is gone;
+// E_FORMAT names the first file, in the list's order, that is not what was written. Files that the
+// list does not have are not looked at.
+CFT_API cft_status cft_checkpoint_verify(const char *folder);
+
+// XXH3-128 of memory or of a file as 32 hex digits and a NUL: names for data, code and builds.
+CFT_API void cft_hash(char hex[33], const void *data, size_t bytes);
+CFT_API cft_status cft_hash_file(char hex[33], const char *path);
+
+// ---- safetensors ---------------------------------------------------------------------------
+//
+// Source: github.com/huggingface/safetensors. Validation is that of its reader: header at most
+// 100 MB, tensors cover the data without hole or overlap, sizes follow from dtype and shape.
+
+typedef struct cft_safetensors cft_safetensors;  // the tensors of one file, or of all shards
+
+// Open a .safetensors file, or a Hugging Face folder: its `model.safetensors`, else all shards that
+// `model.safetensors.index.json` names, each checked against the index. E_IO, E_FORMAT, E_OOM.
+CFT_API cft_status cft_safetensors_open(cft_safetensors **out, const char *path);
+
+// The same over a buffer, borrowed until the last release; `label` stands for the path in messages.
+CFT_API cft_status cft_safetensors_parse(cft_safetensors **out, const void *data, size_t bytes,
+                                         const char *label);
+
+CFT_API cft_safetensors *cft_safetensors_retain(cft_safetensors *s);
+CFT_API void cft_safetensors_release(cft_safetensors *s);  // NULL is accepted
+
+CFT_API int64_t cft_safetensors_count(const cft_safetensors *s);
+
+// Tensor i in file order (shards by name). Its pages are private and writable (see util/file.h), so
+// it may be trained in place. E_DTYPE for a type that cft has not (BOOL, I8, F8_E4M3, ...): the
+// tensor's name is then set all the same, and only its use is an error. E_SHAPE for more dims than
+// CFT_ARRAY_DIMS, E_ARG for i out of range.
+CFT_API cft_status cft_safetensors_at(const cft_safetensors *s, int64_t i, cft_array *out);
+
+// The tensor of that name; E_ARG "no tensor 'NAME'", else as above.
+CFT_API cft_status cft_safetensors_find(const cft_safetensors *s, const char *name, cft_array *out);
+
+// Where a name is in file order, -1 where it is not.
+CFT_API int64_t cft_safetensors_index(const cft_safetensors *s, const char *name);
+
+// An entry of `__metadata__` (of the first shard): its value, or NULL. By position: false past the
+// last one.
+CFT_API const char *cft_safetensors_metadata(const cft_safetensors *s, const char *key);
+CFT_API bool cft_safetensors_metadata_at(const cft_safetensors *s, int64_t i, const char **key,
+                                         const char **value);
+
+typedef struct cft_safetensors_writer cft_safetensors_writer;
+
+// Begin to write `count` arrays to `path` (in the save's folder, where there is one), exactly as
+// Hugging Face does: `__metadata__` {"format": "pt"}, wide dtypes first and then by name. With
+// max_shard_bytes > 0 and more data than that, shards filled in the order of the arrays:
+// NAME-00001-of-0000N.safetensors, and NAME.safetensors.index.json at the end. The arrays' data
+// is not looked at here, and nothing is kept of the arrays but a copy of their shapes and names.
+// E_ARG for a name that comes twice, a negative dim, bytes that do not fit the dims; E_IO, E_OOM.
+CFT_API cft_status cft_safetensors_writer_new(cft_safetensors_writer **out, cft_save *save,
+                                              const char *path, const cft_array *arrays,
+                                              int64_t count, int64_t max_shard_bytes);
+
+// Which of the arrays the file wants next; -1 when it has all.
+CFT_API int64_t cft_safetensors_writer_next(const cft_safetensors_writer *w);
+
+// The next bytes of that array: all, or a piece of any size (E_ARG if more than it has left). So a
+// tensor can come from a GPU through a small buffer.
+CFT_API cft_status cft_safetensors_writer_put(cft_safetensors_writer *w, const void *data,
+                                              size_t bytes);
+
+// Finish the last file and the index. E_STATE while an array is missing. Release in any case;
+// shards that were finished before a failure stay, so write a sharded model through a cft_save.
+CFT_API cft_status cft_safetensors_writer_commit(cft_safetensors_writer *w);
+CFT_API void cft_safetensors_writer_release(cft_safetensors_writer *w);  // NULL is accepted
+
+// All of it in one call; the arrays' data is read as it is written, never copied.
+CFT_API cft_status cft_safetensors_write(cft_save *save, const char *path, const cft_array *arrays,
+                                         int64_t count, int64_t max_shard_bytes);
+
+// ---- GGUF ----------------------------------------------------------------------------------
+//
+// Versions 2 and 3, little-endian. Source: the GGUF specification in the ggml repository.
+
+typedef struct cft_gguf cft_gguf;
+
+typedef struct cft_gguf_tensor {
+  const char *name;
+  const char *type;  // "Q4_K"; "unknown" for an id that is not in the specification
+  int type_id;
+  const void *data;
+  size_t bytes;  // 0 where the type is unknown
+  int64_t dims[4];  // outermost first, as everywhere in cft; the file has them reversed
+  int ndim;
+  bool readable;  // cft_gguf_read takes the type
+} cft_gguf_tensor;
+
+typedef enum cft_gguf_kind {
+  CFT_GGUF_BOOL = 0,
+  CFT_GGUF_INT = 1,    // any width and sign
+  CFT_GGUF_FLOAT = 2,  // f32, f64; also a u64 above the i64 range, rounded
+  CFT_GGUF_STRING = 3,
+  CFT_GGUF_LIST = 4,
+} cft_gguf_kind;
+
+// A metadata value; the field of its kind is set.
+typedef struct cft_gguf_value {
+  const char *key;  // the metadata's key; NULL for a list's item
+  cft_gguf_kind kind;
+  int64_t integer;     // INT, and BOOL as 0 or 1
+  double number;       // FLOAT
+  bool single;         // FLOAT: it was an f32 in the file (0.1f, not 0.1)
+  const char *string;  // STRING: no NUL at its end
+  size_t bytes;        // STRING
+  int64_t count;       // LIST: items; read them with cft_gguf_item
+  const void *list;    // LIST: opaque
+} cft_gguf_value;
+
+CFT_API cft_status cft_gguf_open(cft_gguf **out, const char *path);
+CFT_API cft_status cft_gguf_parse(cft_gguf **out, const void *data, size_t bytes,
+                                  const char *label);
+CFT_API cft_gguf *cft_gguf_retain(cft_gguf *g);
+CFT_API void cft_gguf_release(cft_gguf *g);  // NULL is accepted
+
+CFT_API int64_t cft_gguf_value_count(const cft_gguf *g);
+CFT_API cft_status cft_gguf_value_at(const cft_gguf *g, int64_t i, cft_gguf_value *out);
+CFT_API bool cft_gguf_find_value(const cft_gguf *g, const char *key, cft_gguf_value *out);
+
+// Item i of a LIST. E_ARG out of range or no LIST.
+CFT_API cft_status cft_gguf_item(const cft_gguf *g, const cft_gguf_value *list, int64_t i,
+                                 cft_gguf_value *out);
+
+CFT_API int64_t cft_gguf_count(const cft_gguf *g);  // tensors
+CFT_API cft_status cft_gguf_at(const cft_gguf *g, int64_t i, cft_gguf_tensor *out);
+CFT_API int64_t cft_gguf_index(const cft_gguf *g, const char *name);  // -1 where it is not
+
+// Rows [row, row + rows) of tensor i as f32, `columns` each (the last dim; rows are the product of
+// the others). Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K; another is
+// E_DTYPE with tensor and type. heads > 0 undoes the order that llama.cpp's converter gives to the
+// rows of q and k of its "llama" models (rope on neighbours instead of halves): row h*d + t*d/2 + j
+// of the result is the file's row h*d + 2*j + t, for each of `heads` heads of d rows; E_SHAPE if
+// the rows do not divide. heads = 0 leaves the order. out holds rows * columns floats.
+// Source: the formats in ggml-quants.c and gguf-py; with its results bit for bit where the compiler
+// fuses no multiply and add.
+CFT_API cft_status cft_gguf_read(const cft_gguf *g, int64_t i, int64_t row, int64_t rows,
+                                 int64_t heads, float *out);
+
+// ---- state: nested values and arrays, by name ------------------------------------------------
+//
+// A msgpack file (any msgpack library reads it). Written as a walk: put_map(n) is followed by n
+// times a put_string (the key) and a value, put_list(n) by n values; the file is one value.
+
+typedef struct cft_state_writer cft_state_writer;
+
+CFT_API cft_status cft_state_writer_new(cft_state_writer **out, cft_save *save, const char *path);
+CFT_API cft_status cft_state_put_map(cft_state_writer *w, int64_t entries);
+CFT_API cft_status cft_state_put_list(cft_state_writer *w, int64_t items);
+CFT_API cft_status cft_state_put_nil(cft_state_writer *w);
+CFT_API cft_status cft_state_put_bool(cft_state_writer *w, bool value);
+CFT_API cft_status cft_state_put_int(cft_state_writer *w, int64_t value);
+CFT_API cft_status cft_state_put_uint(cft_state_writer *w, uint64_t value);
+CFT_API cft_status cft_state_put_double(cft_state_writer *w, double value);
+CFT_API cft_status cft_state_put_string(cft_state_writer *w, const char *text, size_t bytes);
+
+// An array: this, and then its data in pieces of any size (zero bytes need no piece). a->data and
+// a->name are not looked at: names are the keys of maps. E_ARG if bytes do not fit the dims.
+CFT_API cft_status cft_state_put_array(cft_state_writer *w, const cft_array *a);
+CFT_API cft_status cft_state_put_data(cft_state_writer *w, const void *data, size_t bytes);
+
+// E_STATE while a map, list or array misses something. Release in any case.
+CFT_API cft_status cft_state_writer_commit(cft_state_writer *w);
+CFT_API void cft_state_writer_release(cft_state_writer *w);  // NULL is accepted
+
+typedef struct cft_state_reader cft_state_reader;
+
+typedef enum cft_state_kind {
+  CFT_STATE_END = 0,  // nothing follows
+  CFT_STATE_NIL = 1,
+  CFT_STATE_BOOL = 2,
+  CFT_STATE_INT = 3,
+  CFT_STATE_UINT = 4,  // above the range of INT
+  CFT_STATE_DOUBLE = 5,
+  CFT_STATE_STRING = 6,
+  CFT_STATE_LIST = 7,   // `count` values follow
+  CFT_STATE_MAP = 8,    // `count` times a STRING and a value follow
+  CFT_STATE_ARRAY = 9,  // complete: its data is read with cft_state_data
+} cft_state_kind;
+
+typedef struct cft_state_item {
+  cft_state_kind kind;
+  bool boolean;
+  int64_t integer;
+  uint64_t natural;
+  double number;
+  const char *string;  // no NUL at its end
+  size_t bytes;        // STRING
+  int64_t count;       // LIST, MAP
+  cft_array array;     // ARRAY; data is NULL, name is ""
+  uint64_t at;         // the byte where the value begins
+} cft_state_item;
+
+CFT_API cft_status cft_state_open(cft_state_reader **out, const char *path);
+CFT_API cft_status cft_state_parse(cft_state_reader **out, const void *data, size_t bytes,
+                                   const char *label);
+CFT_API cft_state_reader *cft_state_retain(cft_state_reader *r);
+CFT_API void cft_state_release(cft_state_reader *r);  // NULL is accepted
+
+// The next value of the walk; END after the last. The whole file is checked when it is opened
+// (nesting at most 64, no count that the bytes left cannot hold, keys are strings, an array's
+// pieces add up), so this cannot fail. Whether a key comes twice is left to the caller to see.
+CFT_API void cft_state_next(cft_state_reader *r, cft_state_item *out);
+
+// Bytes [from, from + bytes) of an ARRAY's data. E_ARG out of range or no ARRAY of this reader.
+CFT_API cft_status cft_state_data(const cft_state_reader *r, const cft_state_item *array,
+                                  uint64_t from, void *out, size_t bytes);
+
+#endif

@@ -1,0 +1,670 @@
+// atomic.c - files and folders that appear whole or not at all: a temporary name, sync, rename.
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL  // compiled in: the program needs no libxxhash where it runs
+#include <xxhash.h>
+
+#include "cft_checkpoint.h"
+#include "util/file.h"
+
+enum {
+  BUFFER_BYTES = 256 << 10,  // small puts are gathered up to this
+  PIECE_BYTES = 1 << 20,     // large ones are hashed and written in pieces that stay in cache
+  STALE_SECONDS = 60,        // a folder may be younger than its maker's lock on it
+};
+
+static const char checksums_name[] = "checksums.xxh128";
+static const char temporary_mark[] = ".cft-tmp-";
+
+// ---- paths ---------------------------------------------------------------------------------
+
+cft_path_kind cft_path_look(const char *path, int64_t *bytes) {
+  struct stat info;
+  if (bytes) *bytes = 0;
+  if (stat(path, &info) != 0) return CFT_PATH_NONE;
+  if (S_ISDIR(info.st_mode)) return CFT_PATH_FOLDER;
+  if (!S_ISREG(info.st_mode)) return CFT_PATH_OTHER;
+  if (bytes) *bytes = (int64_t)info.st_size;
+  return CFT_PATH_FILE;
+}
+
+// The length of the folder part of a path, its last slash left out; 0 where there is none.
+static size_t folder_length(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? (size_t)(slash - path) : 0;
+}
+
+// The folder that a path lies in, as a new string.
+static char *folder_of(const char *path) {
+  const char *slash = strrchr(path, '/');
+  if (!slash) return cft_format(".");
+  return slash == path ? cft_format("/") : cft_format("%.*s", (int)(slash - path), path);
+}
+
+cft_status cft_folder_make(const char *path) {
+  char *part = cft_format("%s", path);
+  if (!part) return cft_fail(CFT_E_OOM, "make folder %s: out of memory", path);
+  cft_status st = CFT_OK;
+  for (char *p = part; st == CFT_OK && *p;) {  // /a, /a/b, /a/b/c
+    p += strspn(p, "/");
+    p += strcspn(p, "/");
+    char end = *p;
+    *p = '\0';
+    if (mkdir(part, 0777) != 0 && cft_path_look(part, NULL) != CFT_PATH_FOLDER)
+      st = cft_file_fail("make folder", part);
+    *p = end;
+  }
+  free(part);
+  return st;
+}
+
+static cft_status folder_make_above(const char *path) {
+  char *folder = folder_of(path);
+  if (!folder) return cft_fail(CFT_E_OOM, "make folder for %s: out of memory", path);
+  cft_status st = cft_folder_make(folder);
+  free(folder);
+  return st;
+}
+
+static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where) {
+  (void)info;
+  (void)where;
+  return (kind == FTW_DP ? rmdir(path) : unlink(path)) != 0 && errno != ENOENT;
+}
+
+cft_status cft_path_remove(const char *path) {
+  struct stat info;
+  if (lstat(path, &info) != 0) return errno == ENOENT ? CFT_OK : cft_file_fail("remove", path);
+  if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0) return cft_file_fail("remove", path);
+  return CFT_OK;
+}
+
+struct cft_names {
+  char **items;
+  int64_t count, room;
+};
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+// Append a copy of name.
+static cft_status names_add(cft_names *names, const char *name) {
+  if (names->count == names->room) {
+    int64_t room = names->room ? 2 * names->room : 16;
+    char **items = realloc(names->items, (size_t)room * sizeof *items);
+    if (!items) return cft_fail(CFT_E_OOM, "list of names: out of memory");
+    names->items = items;
+    names->room = room;
+  }
+  char *copy = strdup(name);
+  if (!copy) return cft_fail(CFT_E_OOM, "list of names: out of memory");
+  names->items[names->count++] = copy;
+  return CFT_OK;
+}
+
+cft_status cft_folder_list(cft_names **out, const char *path) {
+  cft_names *names = calloc(1, sizeof *names);
+  if (!names) return cft_fail(CFT_E_OOM, "list %s: out of memory", path);
+  cft_status st = CFT_OK;
+  DIR *folder = opendir(path);
+  if (!folder) CFT_GO(cft_file_fail("list", path));
+  for (errno = 0;; errno = 0) {
+    struct dirent *entry = readdir(folder);
+    if (!entry) break;
+    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+      CFT_GO(names_add(names, entry->d_name));
+  }
+  if (errno) CFT_GO(cft_file_fail("list", path));
+  if (names->count) qsort(names->items, (size_t)names->count, sizeof *names->items, by_name);
+  *out = names;
+  names = NULL;
+out:
+  if (folder) closedir(folder);
+  cft_names_release(names);
+  return st;
+}
+
+int64_t cft_names_count(const cft_names *names) { return names->count; }
+
+const char *cft_names_at(const cft_names *names, int64_t i) {
+  return i >= 0 && i < names->count ? names->items[i] : NULL;
+}
+
+void cft_names_release(cft_names *names) {
+  if (!names) return;
+  for (int64_t i = 0; i < names->count; ++i) free(names->items[i]);
+  free(names->items);
+  free(names);
+}
+
+// Six characters that no other process will choose.
+static void random_suffix(char suffix[7]) {
+  static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+  uint64_t bits;
+  if (getrandom(&bits, sizeof bits, 0) != (ssize_t)sizeof bits)
+    bits = (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();  // the name is tried, not trusted
+  for (int i = 0; i < 6; ++i, bits /= 36) suffix[i] = digits[bits % 36];
+  suffix[6] = '\0';
+}
+
+static cft_status sync_folder(const char *path) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return cft_file_fail("open", path);
+  // Some network file systems do not sync folders and say so; their renames are durable by design.
+  int failed = fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP;
+  cft_status st = failed ? cft_file_fail("sync", path) : CFT_OK;
+  close(fd);
+  return st;
+}
+
+static cft_status sync_folder_of(const char *path) {
+  char *folder = folder_of(path);
+  if (!folder) return cft_fail(CFT_E_OOM, "sync the folder of %s: out of memory", path);
+  cft_status st = sync_folder(folder);
+  free(folder);
+  return st;
+}
+
+// ---- hashes --------------------------------------------------------------------------------
+
+static void hash_hex(char hex[33], XXH128_hash_t hash) {
+  snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64, (uint64_t)hash.low64);
+}
+
+void cft_hash(char hex[33], const void *data, size_t bytes) {
+  hash_hex(hex, XXH3_128bits(data, bytes));
+}
+
+// With `sync`, what was read is also on the disk when this returns.
+static cft_status hash_file(char hex[33], const char *path, bool sync) {
+  cft_status st = CFT_OK;
+  XXH3_state_t *state = NULL;
+  char *piece = NULL;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) CFT_GO(cft_file_fail("open", path));
+  if (cft_path_look(path, NULL) != CFT_PATH_FILE)
+    CFT_GO(cft_fail(CFT_E_IO, "read %s: is no regular file", path));
+  state = XXH3_createState();
+  piece = malloc(PIECE_BYTES);
+  if (!state || !piece) CFT_GO(cft_fail(CFT_E_OOM, "read %s: out of memory", path));
+  XXH3_128bits_reset(state);
+  for (uint64_t at = 0;;) {
+    size_t got;
+    CFT_GO(cft_file_read(fd, path, at, piece, PIECE_BYTES, &got));
+    if (got == 0) break;
+    XXH3_128bits_update(state, piece, got);
+    at += got;
+  }
+  if (sync && fsync(fd) != 0) CFT_GO(cft_file_fail("sync", path));
+  hash_hex(hex, XXH3_128bits_digest(state));
+out:
+  XXH3_freeState(state);
+  free(piece);
+  if (fd >= 0) close(fd);
+  return st;
+}
+
+cft_status cft_hash_file(char hex[33], const char *path) { return hash_file(hex, path, false); }
+
+// ---- a folder on its way -------------------------------------------------------------------
+
+struct cft_save {
+  char *path;       // where it is to appear
+  char *temporary;  // where it is made
+  int lock;         // an open, locked handle of `temporary`: its maker lives
+  struct written {  // files that a writer of this save has finished
+    char *name, hex[33];
+  } * written;
+  int64_t count, room;
+};
+
+// A name that begin_folder made: anything, the mark, six characters.
+static bool is_temporary(const char *name) {
+  size_t n = strlen(name), tail = sizeof temporary_mark - 1 + 6;
+  return n > tail && strncmp(name + n - tail, temporary_mark, sizeof temporary_mark - 1) == 0;
+}
+
+// Remove what killed saves left beside `path`. Their lock went with them; a folder without a lock
+// that is young may be one whose maker has yet to take it. Best effort: a failure leaves litter.
+static void sweep(const char *path) {
+  char *folder = folder_of(path);
+  cft_names *names = NULL;
+  if (!folder || cft_folder_list(&names, folder) != CFT_OK) {
+    free(folder);
+    return;
+  }
+  for (int64_t i = 0; i < names->count; ++i) {
+    char *stale =
+        is_temporary(names->items[i]) ? cft_format("%s/%s", folder, names->items[i]) : NULL;
+    int fd = stale ? open(stale, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    struct stat info;
+    if (fd >= 0 && fstat(fd, &info) == 0 && time(NULL) - info.st_mtime >= STALE_SECONDS &&
+        flock(fd, LOCK_EX | LOCK_NB) == 0)
+      (void)cft_path_remove(stale);
+    if (fd >= 0) close(fd);
+    free(stale);
+  }
+  cft_names_release(names);
+  free(folder);
+}
+
+cft_status cft_save_new(cft_save **out, const char *path) {
+  size_t length = strlen(path);
+  while (length > 1 && path[length - 1] == '/') --length;
+  if (length == 0) return cft_fail(CFT_E_ARG, "save: the path is empty");
+
+  cft_status st = CFT_OK;
+  cft_save *save = calloc(1, sizeof *save);
+  if (save) save->path = cft_format("%.*s", (int)length, path);
+  if (!save || !save->path) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", path));
+  save->lock = -1;
+
+  cft_path_kind kind = cft_path_look(save->path, NULL);
+  if (kind != CFT_PATH_NONE && kind != CFT_PATH_FOLDER)
+    CFT_GO(cft_fail(CFT_E_IO, "save %s: there is a file of that name", save->path));
+  CFT_GO(folder_make_above(save->path));
+  sweep(save->path);
+
+  int made;
+  do {
+    char suffix[7];
+    random_suffix(suffix);
+    free(save->temporary);
+    save->temporary = cft_format("%s%s%s", save->path, temporary_mark, suffix);
+    if (!save->temporary) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", path));
+    made = mkdir(save->temporary, 0777);
+  } while (made != 0 && errno == EEXIST);
+  if (made != 0) {
+    st = cft_file_fail("make folder", save->temporary);
+    free(save->temporary);  // so that release removes nothing
+    save->temporary = NULL;
+    goto out;
+  }
+  save->lock = open(save->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (save->lock < 0) CFT_GO(cft_file_fail("open", save->temporary));
+  (void)flock(save->lock, LOCK_EX | LOCK_NB);  // a file system without locks is not swept either
+  *out = save;
+  save = NULL;
+out:
+  cft_save_release(save);
+  return st;
+}
+
+const char *cft_save_folder(const cft_save *save) { return save->temporary; }
+
+void cft_save_release(cft_save *save) {
+  if (!save) return;
+  if (save->temporary) (void)cft_path_remove(save->temporary);
+  if (save->lock >= 0) close(save->lock);
+  for (int64_t i = 0; i < save->count; ++i) free(save->written[i].name);
+  free(save->written);
+  free(save->temporary);
+  free(save->path);
+  free(save);
+}
+
+static struct written *save_find(const cft_save *save, const char *name) {
+  for (int64_t i = 0; i < save->count; ++i)
+    if (strcmp(save->written[i].name, name) == 0) return &save->written[i];
+  return NULL;
+}
+
+// Remember a finished file's checksum; a file that is written again gets its new one.
+static cft_status save_note(cft_save *save, const char *name, XXH128_hash_t hash) {
+  struct written *entry = save_find(save, name);
+  if (!entry) {
+    if (save->count == save->room) {
+      int64_t room = save->room ? 2 * save->room : 16;
+      struct written *more = realloc(save->written, (size_t)room * sizeof *more);
+      if (!more) return cft_fail(CFT_E_OOM, "save %s: out of memory", save->path);
+      save->written = more;
+      save->room = room;
+    }
+    entry = &save->written[save->count];
+    entry->name = cft_format("%s", name);
+    if (!entry->name) return cft_fail(CFT_E_OOM, "save %s: out of memory", save->path);
+    ++save->count;
+  }
+  hash_hex(entry->hex, hash);
+  return CFT_OK;
+}
+
+// Collect the names of all files below `folder`, relative to the save's, and sync each subfolder.
+static cft_status collect(const cft_save *save, const char *below, cft_names *files) {
+  cft_status st = CFT_OK;
+  cft_names *names = NULL;
+  char *name = NULL, *path = NULL;
+  char *folder = cft_format("%s%s%s", save->temporary, *below ? "/" : "", below);
+  if (!folder) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", save->path));
+  CFT_GO(cft_folder_list(&names, folder));
+  for (int64_t i = 0; i < names->count; ++i) {
+    free(name);
+    free(path);
+    name = cft_format("%s%s%s", below, *below ? "/" : "", names->items[i]);
+    path = cft_format("%s/%s", folder, names->items[i]);
+    if (!name || !path) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", save->path));
+    switch (cft_path_look(path, NULL)) {
+      case CFT_PATH_FOLDER: CFT_GO(collect(save, name, files)); break;
+      case CFT_PATH_FILE:
+        if (strchr(name, '\n'))
+          CFT_GO(cft_fail(CFT_E_ARG, "save %s: a file's name has a line break", save->path));
+        if (strcmp(name, checksums_name) != 0) CFT_GO(names_add(files, name));
+        break;
+      default: CFT_GO(cft_fail(CFT_E_IO, "save %s: is neither file nor folder", path));
+    }
+  }
+  CFT_GO(sync_folder(folder));
+out:
+  cft_names_release(names);
+  free(folder);
+  free(name);
+  free(path);
+  return st;
+}
+
+// The list as xxh128sum writes it, and a last line with the list's own hash: a list that was cut
+// short while somebody copied it does not pass for a whole one.
+static cft_status write_checksums(cft_save *save) {
+  cft_status st = CFT_OK;
+  cft_names files = {0};
+  char *text = NULL, *path = NULL;
+  size_t bytes = 0;
+  CFT_GO(collect(save, "", &files));
+  if (files.count) qsort(files.items, (size_t)files.count, sizeof *files.items, by_name);
+
+  FILE *list = open_memstream(&text, &bytes);
+  if (!list) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", save->path));
+  for (int64_t i = 0; st == CFT_OK && i < files.count; ++i) {
+    const struct written *known = save_find(save, files.items[i]);
+    char hex[33];
+    if (!known) {
+      free(path);
+      path = cft_format("%s/%s", save->temporary, files.items[i]);
+      st = path ? hash_file(hex, path, true)
+                : cft_fail(CFT_E_OOM, "save %s: out of memory", save->path);
+    }
+    if (st == CFT_OK) fprintf(list, "%s  %s\n", known ? known->hex : hex, files.items[i]);
+  }
+  fflush(list);
+  char own[33];
+  cft_hash(own, text, bytes);
+  fprintf(list, "# complete: %" PRId64 " files, and these lines: %s\n", files.count, own);
+  if (fclose(list) != 0 && st == CFT_OK)
+    st = cft_fail(CFT_E_OOM, "save %s: out of memory", save->path);
+  if (st == CFT_OK) st = cft_file_write(save, checksums_name, text, bytes);
+out:
+  for (int64_t i = 0; i < files.count; ++i) free(files.items[i]);
+  free(files.items);
+  free(text);
+  free(path);
+  return st;
+}
+
+// rename() that also replaces a folder which is not empty; the old one is then at `from`.
+static cft_status replace_folder(const char *from, const char *to) {
+  if (rename(from, to) == 0) return CFT_OK;
+  if (errno != ENOTEMPTY && errno != EEXIST) return cft_file_fail("rename to", to);
+  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) == 0) return CFT_OK;
+  if (errno != EINVAL && errno != ENOSYS) return cft_file_fail("rename to", to);
+
+  // No exchange on this file system: between two renames there is nothing at `to`, but both
+  // folders are whole. The name aside is not one that is swept.
+  cft_status st = CFT_OK;
+  char *aside = cft_format("%s.replaced", to);
+  if (!aside) return cft_fail(CFT_E_OOM, "rename to %s: out of memory", to);
+  if (rename(to, aside) != 0) CFT_GO(cft_file_fail("rename aside", to));
+  if (rename(from, to) != 0) {
+    st = cft_file_fail("rename to", to);
+    if (rename(aside, to) != 0) st = cft_context(st, "the old folder is now %s", aside);
+  } else if (rename(aside, from) != 0) {
+    st = cft_file_fail("rename", aside);
+  }
+out:
+  free(aside);
+  return st;
+}
+
+cft_status cft_save_commit(cft_save *save) {
+  if (!save->temporary) return cft_fail(CFT_E_STATE, "save %s: is done already", save->path);
+  CFT_TRY(write_checksums(save));
+  CFT_TRY(sync_folder(save->temporary));
+  CFT_TRY(replace_folder(save->temporary, save->path));
+  (void)cft_path_remove(save->temporary);  // the old folder, where there was one
+  free(save->temporary);
+  save->temporary = NULL;
+  return sync_folder_of(save->path);
+}
+
+// ---- a file on its way ---------------------------------------------------------------------
+
+struct cft_writer {
+  char *path, *temporary;
+  const char *name;  // in the save's folder: the end of `path`
+  cft_save *save;
+  int fd;
+  cft_status failed;
+  uint64_t written;  // on its way to the disk
+  size_t used;       // in the buffer
+  XXH3_state_t *hash;
+  char *buffer;
+};
+
+// A path below a folder, with no step up and no empty one.
+static bool stays_below(const char *path) {
+  if (*path == '/' || *path == '\0') return false;
+  for (const char *p = path;;) {
+    size_t n = strcspn(p, "/");
+    if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.')) return false;
+    if (p[n] == '\0') return true;
+    p += n + 1;
+  }
+}
+
+cft_status cft_writer_new(cft_writer **out, cft_save *save, const char *path) {
+  if (save && !save->temporary) return cft_fail(CFT_E_STATE, "write %s: the save is done", path);
+  if (save && !stays_below(path))
+    return cft_fail(CFT_E_ARG, "write %s: the path must lie in the save's folder", path);
+  if (*path == '\0' || path[strlen(path) - 1] == '/')
+    return cft_fail(CFT_E_ARG, "write '%s': this names no file", path);
+
+  cft_status st = CFT_OK;
+  cft_writer *w = calloc(1, sizeof *w);
+  if (!w) CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
+  w->fd = -1;
+  w->save = save;
+  w->path = save ? cft_format("%s/%s", save->temporary, path) : cft_format("%s", path);
+  w->hash = XXH3_createState();
+  w->buffer = malloc(BUFFER_BYTES);
+  if (!w->path || !w->hash || !w->buffer)
+    CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
+  w->name = w->path + strlen(w->path) - strlen(path);
+  XXH3_128bits_reset(w->hash);
+  if (cft_path_look(w->path, NULL) == CFT_PATH_FOLDER)
+    CFT_GO(cft_fail(CFT_E_IO, "write %s: is a folder", w->path));
+  CFT_GO(folder_make_above(w->path));
+
+  size_t folder = folder_length(w->path);
+  const char *last = w->path + folder + (w->path[folder] == '/');
+  do {
+    char suffix[7];
+    random_suffix(suffix);
+    free(w->temporary);
+    w->temporary =
+        cft_format("%.*s.%s%s%s", (int)(last - w->path), w->path, last, temporary_mark, suffix);
+    if (!w->temporary) CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
+    w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (w->fd < 0 && errno == EEXIST);
+  if (w->fd < 0) CFT_GO(cft_file_fail("write", w->path));
+  *out = w;
+  w = NULL;
+out:
+  cft_writer_release(w);
+  return st;
+}
+
+void cft_writer_release(cft_writer *w) {
+  if (!w) return;
+  if (w->fd >= 0) {  // not committed
+    close(w->fd);
+    unlink(w->temporary);
+  }
+  XXH3_freeState(w->hash);
+  free(w->buffer);
+  free(w->temporary);
+  free(w->path);
+  free(w);
+}
+
+cft_status cft_writer_reserve(cft_writer *w, size_t bytes) {
+  if (bytes == 0 || fallocate(w->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) == 0) return CFT_OK;
+  if (errno != ENOSPC && errno != EFBIG && errno != EDQUOT) return CFT_OK;
+  return w->failed = cft_fail(CFT_E_IO, "write %s: no room for %zu bytes: %s", w->path, bytes,
+                              strerror(errno));
+}
+
+static cft_status transfer(cft_writer *w, const void *data, size_t bytes) {
+  XXH3_128bits_update(w->hash, data, bytes);
+  w->failed = cft_file_write_all(w->fd, w->path, w->written, data, bytes);
+  w->written += bytes;
+  return w->failed;
+}
+
+static cft_status flush(cft_writer *w) {
+  size_t bytes = w->used;
+  w->used = 0;
+  return bytes ? transfer(w, w->buffer, bytes) : CFT_OK;
+}
+
+// A failed writer stays failed: what comes after a gap is no file.
+static cft_status check_open(const cft_writer *w) {
+  if (w->fd < 0) return cft_fail(CFT_E_STATE, "write %s: is done already", w->path);
+  if (w->failed) return cft_fail(w->failed, "write %s: an earlier write failed", w->path);
+  return CFT_OK;
+}
+
+cft_status cft_writer_put(cft_writer *w, const void *data, size_t bytes) {
+  CFT_TRY(check_open(w));
+  if (bytes <= BUFFER_BYTES - w->used) {
+    if (bytes) memcpy(w->buffer + w->used, data, bytes);
+    w->used += bytes;
+    return CFT_OK;
+  }
+  CFT_TRY(flush(w));
+  for (size_t done = 0; done < bytes;) {
+    size_t n = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
+    CFT_TRY(transfer(w, (const char *)data + done, n));
+    done += n;
+  }
+  return CFT_OK;
+}
+
+cft_status cft_writer_commit(cft_writer *w) {
+  CFT_TRY(check_open(w));
+  CFT_TRY(flush(w));
+  if (fsync(w->fd) != 0) return w->failed = cft_file_fail("sync", w->path);
+  if (close(w->fd) != 0) {
+    w->failed = cft_file_fail("close", w->path);
+  } else if (rename(w->temporary, w->path) != 0) {
+    w->failed = cft_file_fail("rename to", w->path);
+  }
+  w->fd = -1;
+  if (w->failed) {
+    unlink(w->temporary);
+    return w->failed;
+  }
+  // A save syncs its folders once, when it is complete.
+  return w->save ? save_note(w->save, w->name, XXH3_128bits_digest(w->hash))
+                 : sync_folder_of(w->path);
+}
+
+cft_status cft_file_write(cft_save *save, const char *path, const void *data, size_t bytes) {
+  cft_writer *w = NULL;
+  CFT_TRY(cft_writer_new(&w, save, path));
+  cft_status st;
+  CFT_GO(cft_writer_put(w, data, bytes));
+  CFT_GO(cft_writer_commit(w));
+out:
+  cft_writer_release(w);
+  return st;
+}
+
+// ---- verifying -----------------------------------------------------------------------------
+
+// Take a line apart, `HEX  NAME`: false if it is none, or names what lies outside of the folder.
+static bool checksum_line(char *line, const char **hex, const char **name) {
+  if (strspn(line, "0123456789abcdef") != 32 || strncmp(line + 32, "  ", 2) != 0) return false;
+  line[32] = '\0';
+  *hex = line;
+  *name = line + 34;
+  return stays_below(*name);
+}
+
+// Every line of `text` (NUL at its end) against the files of the folder.
+static cft_status verify_lines(const char *folder, char *text, size_t bytes) {
+  char *last = text;  // the line with the list's own hash
+  for (char *p = text; (p = strchr(p, '\n')) && p[1]; ++p) last = p + 1;
+  char own[33], *end = NULL;
+  cft_hash(own, text, (size_t)(last - text));
+  long long wanted = strncmp(last, "# complete: ", 12) == 0 ? strtoll(last + 12, &end, 10) : -1;
+  char tail[64];
+  snprintf(tail, sizeof tail, " files, and these lines: %s\n", own);
+  if (strlen(text) != bytes || wanted < 0 || strcmp(end, tail) != 0)
+    return cft_fail(CFT_E_FORMAT, "%s/%s: is damaged or cut short", folder, checksums_name);
+
+  long long count = 0;
+  for (char *line = text; line < last; ++count) {
+    char *stop = strchr(line, '\n');
+    *stop = '\0';
+    const char *hex, *name;
+    if (!checksum_line(line, &hex, &name))
+      return cft_fail(CFT_E_FORMAT, "%s/%s, line %lld: is no checksum and name", folder,
+                      checksums_name, count + 1);
+    char *path = cft_format("%s/%s", folder, name), now[33];
+    if (!path) return cft_fail(CFT_E_OOM, "verify %s: out of memory", folder);
+    cft_status st = hash_file(now, path, false);
+    if (st == CFT_OK && strcmp(hex, now) != 0)
+      st = cft_fail(CFT_E_FORMAT, "%s: is not what was written: xxh128 %s, expected %s", path, now,
+                    hex);
+    free(path);
+    CFT_TRY(st);
+    line = stop + 1;
+  }
+  if (count != wanted)
+    return cft_fail(CFT_E_FORMAT, "%s/%s: lists %lld files, expected %lld", folder, checksums_name,
+                    count, wanted);
+  return CFT_OK;
+}
+
+cft_status cft_checkpoint_verify(const char *folder) {
+  cft_status st = CFT_OK;
+  cft_mapping map = {0};
+  char *text = NULL, *path = cft_format("%s/%s", folder, checksums_name);
+  if (!path) return cft_fail(CFT_E_OOM, "verify %s: out of memory", folder);
+  if (cft_path_look(path, NULL) == CFT_PATH_NONE)
+    CFT_GO(
+        cft_fail(CFT_E_IO, "%s: no complete checkpoint: there is no %s", folder, checksums_name));
+  CFT_GO(cft_file_map(&map, path));
+  text = malloc(map.bytes + 1);
+  if (!text) CFT_GO(cft_fail(CFT_E_OOM, "verify %s: out of memory", folder));
+  if (map.bytes) memcpy(text, map.data, map.bytes);
+  text[map.bytes] = '\0';
+  CFT_GO(verify_lines(folder, text, map.bytes));
+out:
+  free(text);
+  free(path);
+  cft_file_unmap(&map);
+  return st;
+}
