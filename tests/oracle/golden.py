@@ -47,7 +47,10 @@ def _format(value, depth):
     flat = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, (dict, list)) or len(flat) + depth < 100:
         return flat
-    if isinstance(value, list) and not any(isinstance(v, (dict, list, str)) for v in value):
+    if isinstance(value, list) and all(isinstance(v, (int, float)) for v in value):
+        return flat
+    if isinstance(value, list) and len(flat) < 300 and not any(
+            isinstance(v, (dict, list)) for v in value):
         return flat
     pad = " " * (depth + 2)
     if isinstance(value, dict):
