@@ -55,6 +55,7 @@ rawset(_G, "skip", function(reason) error(setmetatable({ reason = reason }, Skip
 local C = require("cft.ffi").C
 
 local function alive()
+  jit.flush()  -- compiled code holds on to the tables it was specialised to
   collectgarbage()
   collectgarbage()  -- the first one only calls the finalizers of what holds finalizers itself
   return tonumber(C.cft_tensor_alive())

@@ -1,0 +1,48 @@
+local op = require "tests.op"
+
+local function reference(flat, shapes)
+  local x, w, b = flat[1], flat[2], flat[3]
+  local o, k = shapes[2][1], shapes[2][2]
+  local y = {}
+  for row = 0, #x / math.max(k, 1) - 1 do
+    for j = 0, o - 1 do
+      local sum = b and b[j + 1] or 0
+      for i = 1, k do sum = sum + x[row * k + i] * w[j * k + i] end
+      y[#y + 1] = sum
+    end
+  end
+  return y
+end
+
+local tests = op.run("linear", { "x", "w", "b" }, reference, {
+  { "one row", x = { 1, 8 }, w = { 3, 8 }, b = { 3 } },
+  { "odd everything", x = { 5, 7 }, w = { 11, 7 }, b = { 11 } },
+  { "leading dims", x = { 2, 3, 16 }, w = { 5, 16 }, b = { 5 } },
+  { "wide", x = { 9, 33 }, w = { 35, 33 }, b = { 35 } },
+  { "no rows", x = { 0, 4 }, w = { 3, 4 }, b = { 3 } },
+  { "w of another width", x = { 2, 8 }, w = { 3, 7 }, b = { 3 }, raises = "w is %(3, 7%) but x is %(2, 8%)" },
+  { "b of another width", x = { 2, 8 }, w = { 3, 8 }, b = { 4 }, raises = "b is %(4%) but w is %(3, 8%)" },
+})
+for _, t in ipairs(op.run("linear", { "x", "w" }, reference, {
+  { "without bias", x = { 4, 6 }, w = { 3, 6 } },
+})) do tests[#tests + 1] = t end
+
+local function product(flat, shapes)
+  local a, b = flat[1], flat[2]
+  local m, k, n = shapes[1][1], shapes[1][2], shapes[2][2]
+  local y = {}
+  for i = 0, m - 1 do
+    for j = 1, n do
+      local sum = 0
+      for l = 0, k - 1 do sum = sum + a[i * k + l + 1] * b[l * n + j] end
+      y[#y + 1] = sum
+    end
+  end
+  return y
+end
+for _, t in ipairs(op.run("matmul", { "a", "b" }, product, {
+  { "odd", a = { 3, 5 }, b = { 5, 7 } },
+  { "a column", a = { 4, 9 }, b = { 9, 1 } },
+  { "inner dimensions differ", a = { 3, 5 }, b = { 4, 7 }, raises = "inner dimensions must be equal" },
+})) do tests[#tests + 1] = t end
+return tests
