@@ -1,71 +1,87 @@
-// adamw.c - one pass over parameters, gradients and moments.
-#include "cpu.h"
+// adamw.c - one pass over parameters, gradients and moments. A block of each is brought to `acc`
+// where it is stored otherwise, updated, and stored again, all in the first cache.
 #include "philox.h"
 
-// bf16 by chance: up or down with the probabilities that keep the mean. 16 random bits are added
-// under the last place that is kept.
+enum { BLOCK = 4 * PHILOX_GROUPS };
+
+// Where stochastic rounding takes its bits: block (seed; i / 4, step + PURPOSE), word i % 4.
+static const uint64_t FOR_PARAMETERS = 0, FOR_MOMENTS = 1ull << 63;
+
+// To bf16, up or down with the probabilities that keep the mean: 16 random bits are added under
+// the last place that is kept. Infinity and NaN are rounded as ever.
 static inline bf16 by_chance(float x, uint32_t bits16) {
   uint32_t u = f32_bits(x);
-  uint32_t moved = (u + bits16) >> 16;
-  return (bf16)((u & 0x7f800000) == 0x7f800000 ? f32_bf16(x) : moved);
+  return (u & 0x7f800000) == 0x7f800000 ? f32_bf16(x) : (bf16)((u + bits16) >> 16);
 }
 
-typedef struct constants {
-  acc shrink, beta1, beta2, rate, second, eps;
-} constants;
+// One block, with 16 bits of each element's word from `shift` on. x is whole, y may end early.
+static void store_by_chance(bf16 *y, const acc *x, int64_t n, uint32_t words[4][PHILOX_GROUPS],
+                            int shift) {
+  bf16 out[BLOCK];
+  SIMD for (int i = 0; i < PHILOX_GROUPS; i++) {
+    for (int k = 0; k < 4; k++)
+      out[4 * i + k] = by_chance((float)x[4 * i + k], words[k][i] >> shift & 0xffff);
+  }
+  memcpy(y, out, (size_t)n * sizeof *y);
+}
 
-static inline acc updated(acc p, acc g, acc *m, acc *v, const constants *k) {
-  *m = k->beta1 * *m + (1 - k->beta1) * g;
-  *v = k->beta2 * *v + (1 - k->beta2) * g * g;
-  return p * k->shrink - k->rate * *m / (SQRT(*v * k->second) + k->eps);
+// An array stored as `dtype` from element `from` on, as acc: itself, or a copy in `buffer`, whole.
+static acc *opened(acc *buffer, const void *p, cft_dtype dtype, int64_t from, int64_t n) {
+  if (dtype == (sizeof(acc) == sizeof(double) ? CFT_F64 : CFT_F32)) return (acc *)p + from;
+  const bf16 *x = (const bf16 *)p + from;
+  SIMD for (int64_t i = 0; i < n; i++) buffer[i] = (acc)bf16_f32(x[i]);
+  for (int64_t i = n; i < BLOCK; i++) buffer[i] = 0;
+  return buffer;
 }
 
 cft_status CPU(adamw)(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
   (void)d, (void)s;
-  int half_state = a->state_dtype == CFT_BF16 && CFT_REAL != CFT_F64;
-  int fits = CFT_REAL == CFT_F64 ? a->g_dtype == CFT_F64 && a->state_dtype == CFT_F64
-                                 : (a->g_dtype == CFT_F32 || a->g_dtype == CFT_BF16) &&
-                                       (a->state_dtype == CFT_F32 || half_state);
+  const cft_dtype wide = sizeof(acc) == sizeof(double) ? CFT_F64 : CFT_F32;
+  int narrow_state = a->state_dtype == CFT_BF16;
+  int fits = (a->g_dtype == wide || (wide == CFT_F32 && a->g_dtype == CFT_BF16)) &&
+             (a->state_dtype == wide || (wide == CFT_F32 && narrow_state));
   if (!fits)
     return cft_fail(CFT_E_UNSUPPORTED, "adamw: no cpu kernel for p in %s, g in %s, moments in %s",
                     cft_dtype_name(a->p_dtype), cft_dtype_name(a->g_dtype),
                     cft_dtype_name(a->state_dtype));
-  constants k = {
-      .shrink = (acc)(1 - a->lr * a->decay),
-      .beta1 = (acc)a->beta1,
-      .beta2 = (acc)a->beta2,
-      .rate = (acc)(a->lr / (1 - pow(a->beta1, (double)a->step))),
-      .second = (acc)(1 / (1 - pow(a->beta2, (double)a->step))),
-      .eps = (acc)a->eps,
-  };
-  acc scale = a->grad_scale == NULL ? 1 : (acc)a->grad_scale[0];
-  real *p = a->p;
-  acc *master = a->master;
+
+  const acc shrink = (acc)(1 - a->lr * a->decay), eps = (acc)a->eps;
+  const acc beta1 = (acc)a->beta1, beta2 = (acc)a->beta2;
+  const acc new1 = (acc)(1 - a->beta1), new2 = (acc)(1 - a->beta2);
+  const acc rate = (acc)(a->lr / (1 - pow(a->beta1, (double)a->step)));
+  const acc root = (acc)(1 / sqrt(1 - pow(a->beta2, (double)a->step)));
+  const acc scale = a->grad_scale == NULL ? 1 : (acc)a->grad_scale[0];
+  const uint64_t step = (uint64_t)a->step;
+
   PARALLEL(a->n * 4)
-  for (int64_t i = 0; i < a->n; i++) {
-    acc g = scale * (a->g_dtype == CFT_BF16  ? (acc)bf16_f32(((const bf16 *)a->g)[i])
-                     : a->g_dtype == CFT_F32 ? (acc)((const float *)a->g)[i]
-                                             : (acc)((const double *)a->g)[i]);
-    acc m = half_state ? (acc)bf16_f32(((bf16 *)a->m)[i]) : ((acc *)a->m)[i];
-    acc v = half_state ? (acc)bf16_f32(((bf16 *)a->v)[i]) : ((acc *)a->v)[i];
-    acc next = updated(master != NULL ? master[i] : LOAD(p[i]), g, &m, &v, &k);
-    uint32_t w[4];
-    if (half_state) {
-      philox(w, a->seed, (uint64_t)i / 4, (uint64_t)a->step | 1ull << 63);
-      ((bf16 *)a->m)[i] = by_chance((float)m, w[i % 4] & 0xffff);
-      ((bf16 *)a->v)[i] = by_chance((float)v, w[i % 4] >> 16);
-    } else {
-      ((acc *)a->m)[i] = m;
-      ((acc *)a->v)[i] = v;
+  for (int64_t from = 0; from < a->n; from += BLOCK) {
+    acc p_buffer[BLOCK], m_buffer[BLOCK], v_buffer[BLOCK], g_buffer[BLOCK];
+    uint32_t words[4][PHILOX_GROUPS];
+    int64_t n = cpu_min(BLOCK, a->n - from);
+    real *stored = (real *)a->p + from;
+    acc *p =
+        a->master != NULL ? (acc *)a->master + from : opened(p_buffer, a->p, a->p_dtype, from, n);
+    acc *m = opened(m_buffer, a->m, a->state_dtype, from, n);
+    acc *v = opened(v_buffer, a->v, a->state_dtype, from, n);
+    const acc *g = opened(g_buffer, a->g, a->g_dtype, from, n);
+
+    SIMD for (int64_t i = 0; i < n; i++) {
+      acc gi = g[i] * scale;
+      m[i] = beta1 * m[i] + new1 * gi;
+      v[i] = beta2 * v[i] + new2 * (gi * gi);
+      p[i] = p[i] * shrink - rate * m[i] / (SQRT(v[i]) * root + eps);
     }
-    if (master != NULL) {
-      master[i] = next;
-      p[i] = STORE(next);
+
+    if (narrow_state) {
+      philox(words, a->seed, (uint64_t)from / 4, step + FOR_MOMENTS);
+      store_by_chance((bf16 *)a->m + from, m, n, words, 0);
+      store_by_chance((bf16 *)a->v + from, v, n, words, 16);
+    }
+    if (a->master != NULL) {
+      SIMD for (int64_t i = 0; i < n; i++) stored[i] = STORE(p[i]);
     } else if (CFT_REAL == CFT_BF16) {
-      philox(w, a->seed, (uint64_t)i / 4, (uint64_t)a->step);
-      p[i] = (real)by_chance((float)next, w[i % 4] & 0xffff);
-    } else {
-      p[i] = STORE(next);
+      philox(words, a->seed, (uint64_t)from / 4, step + FOR_PARAMETERS);
+      store_by_chance((bf16 *)a->p + from, p, n, words, 0);
     }
   }
   return CFT_OK;

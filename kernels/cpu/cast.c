@@ -1,4 +1,4 @@
-// cast.c - values from dtype to dtype, and bytes from place to place.
+// cast.c - values from dtype to dtype.
 #include "cpu.h"
 
 // ---- f16 and the exact way down from f64 ---------------------------------------------------
@@ -98,14 +98,31 @@ cft_status CPU(cast)(cft_device *d, cft_stream *s, const cft_cast_args *a) {
                   cft_dtype_name(a->x_dtype), cft_dtype_name(a->y_dtype));
 }
 
-// ---- clip ----------------------------------------------------------------------------------
+// ---- fill ----------------------------------------------------------------------------------
 
-cft_status CPU(clip_scale)(cft_device *d, cft_stream *s, const cft_clip_args *a) {
+cft_status CPU(fill)(cft_device *d, cft_stream *s, const cft_fill_args *a) {
   (void)d, (void)s;
-  double norm = sqrt(a->sum_squares[0]) * a->scale;
-  double shrink = a->max_norm / (norm + 1e-6);
-  if (a->max_norm <= 0 || shrink > 1) shrink = 1;  // NaN goes on, to be seen
-  a->out[0] = (float)(a->scale * shrink);
-  a->out[1] = (float)norm;
-  return CFT_OK;
+  int64_t n = a->n;
+#define CASE(dtype, type, ...)                               \
+  case dtype: {                                              \
+    type *y = a->y, value = (type)(__VA_ARGS__);             \
+    PARALLEL(n)                                              \
+    for (int64_t from = 0; from < n; from += CPU_BLOCK) {    \
+      int64_t to = cpu_min(from + CPU_BLOCK, n);             \
+      SIMD for (int64_t i = from; i < to; i++) y[i] = value; \
+    }                                                        \
+    return CFT_OK;                                           \
+  }
+  switch (a->dtype) {
+    CASE(CFT_F32, float, a->value)
+    CASE(CFT_BF16, bf16, f32_bf16(f64_odd(a->value)))
+    CASE(CFT_F16, uint16_t, f32_f16(f64_odd(a->value)))
+    CASE(CFT_F64, double, a->value)
+    CASE(CFT_I32, int32_t, a->value)
+    CASE(CFT_I64, int64_t, a->value)
+    CASE(CFT_U8, uint8_t, a->value)
+    default: break;
+  }
+#undef CASE
+  return cft_fail(CFT_E_UNSUPPORTED, "fill: no cpu kernel for %s", cft_dtype_name(a->dtype));
 }

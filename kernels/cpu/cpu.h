@@ -2,7 +2,7 @@
 //
 // An op's file is compiled once per dtype and instruction set, with
 //   CFT_CPU_DTYPE  f32, bf16, f64; `any` for files that look at the dtype themselves
-//   CFT_CPU_ISA    base, avx2, avx512
+//   CFT_CPU_ISA    base, avx2, avx512; avx512bf16 for bf16 alone
 // and says CPU(name) for what it defines: cft_cpu_rmsnorm_fwd_bf16_avx2. In it
 //   real           what is stored: float, bf16 (16 bits), double
 //   acc            what is computed with: float, float, double
@@ -40,9 +40,10 @@ static inline int64_t cpu_blocks(int64_t n, int64_t block) { return (n + block -
 
 // ---- instruction sets ----------------------------------------------------------------------
 
-// Use the kernels built for "base", "avx2" or "avx512" from now on; NULL takes the best that this
-// processor has. E_ARG for another name, E_UNSUPPORTED where the processor lacks it. The device
-// starts with the best, or with what CFT_ISA names.
+// Use the kernels built for "base", "avx2", "avx512", "avx512bf16" or "amx" (avx512bf16 whose bf16
+// attention uses tiles) from now on; NULL takes the best that this processor has. E_ARG for another
+// name, E_UNSUPPORTED where the processor lacks it. The device starts with the best, or with what
+// CFT_ISA names.
 cft_status cft_cpu_set_isa(const char *name);
 const char *cft_cpu_isa(void);
 

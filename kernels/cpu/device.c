@@ -140,7 +140,8 @@ void cft_cpu_describe(void) {
   if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) bf16_dots = a >> 5 & 1;
 #endif
   const char *isa = cft_cpu_isa();
-  int n = cft_cpu_threads(), avx512 = strcmp(isa, "avx512") == 0;
+  int n = cft_cpu_threads();
+  int avx512 = strncmp(isa, "avx512", 6) == 0 || strcmp(isa, "amx") == 0;
   snprintf(description, sizeof description, "%d thread%s, %s%s%s", n, n == 1 ? "" : "s",
            avx512                     ? "AVX-512"
            : strcmp(isa, "avx2") == 0 ? "AVX2"

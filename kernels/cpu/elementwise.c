@@ -74,8 +74,8 @@ static void binary_run(cft_binary f, real *y, const real *pa, const real *pb, in
     CASE(CFT_SUB, u - v)
     CASE(CFT_MUL, u * v)
     CASE(CFT_DIV, u / v)
-    CASE(CFT_MAX, (u > v) | (u != u) ? u : v)  // NaN passes, from either side
-    CASE(CFT_MIN, (u < v) | (u != u) ? u : v)
+    CASE(CFT_MAX, ((u > v) | (u != u)) ? u : v)  // NaN passes, from either side
+    CASE(CFT_MIN, ((u < v) | (u != u)) ? u : v)
     CASE(CFT_POW, POW(u, v))
   }
 #undef CASE

@@ -82,7 +82,7 @@ static void column_maxima(double *out, const real *x, int64_t rows, int64_t stri
     const real *row = x + i * stride;
     SIMD for (int64_t j = 0; j < width; j++) {
       acc v = LOAD(row[j]);
-      top[j] = (v > top[j]) | (v != v) ? v : top[j];
+      top[j] = ((v > top[j]) | (v != v)) ? v : top[j];
     }
   }
   for (int64_t j = 0; j < width; j++) out[j] = (double)top[j];

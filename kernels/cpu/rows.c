@@ -1,4 +1,4 @@
-// rows.c - rows by index, strided copies, fills: bytes move, whatever they mean.
+// rows.c - rows by index, strided copies: bytes move, whatever they mean.
 #include "cpu.h"
 
 // ---- gather, scatter -----------------------------------------------------------------------
@@ -131,32 +131,4 @@ cft_status CPU(strided_copy)(cft_device *d, cft_stream *s, const cft_strided_arg
     copy_plane((char *)a->y + y * size, (const char *)a->x + x * size, part, columns, size);
   }
   return CFT_OK;
-}
-
-// ---- fill ----------------------------------------------------------------------------------
-
-cft_status CPU(fill)(cft_device *d, cft_stream *s, const cft_fill_args *a) {
-  (void)d, (void)s;
-  int64_t n = a->n;
-#define CASE(dtype, type, ...)                               \
-  case dtype: {                                              \
-    type *y = a->y, value = (type)(__VA_ARGS__);             \
-    PARALLEL(n)                                              \
-    for (int64_t from = 0; from < n; from += CPU_BLOCK) {    \
-      int64_t to = cpu_min(from + CPU_BLOCK, n);             \
-      SIMD for (int64_t i = from; i < to; i++) y[i] = value; \
-    }                                                        \
-    return CFT_OK;                                           \
-  }
-  switch (a->dtype) {
-    CASE(CFT_F32, float, a->value)
-    CASE(CFT_BF16, bf16, f32_bf16((float)a->value))
-    CASE(CFT_F64, double, a->value)
-    CASE(CFT_I32, int32_t, a->value)
-    CASE(CFT_I64, int64_t, a->value)
-    CASE(CFT_U8, uint8_t, a->value)
-    default: break;
-  }
-#undef CASE
-  return cft_fail(CFT_E_UNSUPPORTED, "fill: no cpu kernel for %s", cft_dtype_name(a->dtype));
 }

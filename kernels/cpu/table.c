@@ -1,4 +1,9 @@
 // table.c - which kernels the CPU has: by dtype, and by the best instruction set of this processor.
+#ifdef CFT_CPU_X86
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "cpu.h"
 
 // ---- instruction sets ----------------------------------------------------------------------
@@ -12,6 +17,7 @@ extern const cft_kernels VARIANT(f64, base);
 #ifdef CFT_CPU_X86
 DECLARE(avx2)
 DECLARE(avx512)
+extern const cft_kernels VARIANT(bf16, avx512bf16);
 #endif
 
 static int always(void) { return 1; }
@@ -25,6 +31,15 @@ static int has_avx2(void) {
 static int has_avx512(void) {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+static int has_avx512bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
+// Linux gives a process the state of the tile registers when it asks for it.
+static int has_amx(void) {
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+  return has_avx512bf16() && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 #endif
 
@@ -43,6 +58,9 @@ static const variants known[] = {
 #ifdef CFT_CPU_X86
     VARIANTS(avx2, has_avx2),
     VARIANTS(avx512, has_avx512),
+    {"avx512bf16", has_avx512bf16, &VARIANT(any, avx512), &VARIANT(f32, avx512),
+     &VARIANT(bf16, avx512bf16)},
+    {"amx", has_amx, &VARIANT(any, avx512), &VARIANT(f32, avx512), &VARIANT(bf16, avx512bf16)},
 #endif
 };
 enum { KNOWN = sizeof known / sizeof *known };
@@ -57,7 +75,7 @@ cft_status cft_cpu_set_isa(const char *name) {
     if (name == NULL ? known[i].present() : strcmp(name, known[i].isa) == 0) best = &known[i];
   }
   if (best == NULL)
-    return cft_fail(CFT_E_ARG, "isa: '%s' is not known; wanted base, avx2 or avx512", name);
+    return cft_fail(CFT_E_ARG, "isa: '%s' is not known; wanted base, avx2, avx512, avx512bf16 or amx", name);
   if (!best->present()) return cft_fail(CFT_E_UNSUPPORTED, "isa: this processor has no %s", name);
   chosen = best;
   return CFT_OK;
