@@ -1,44 +1,85 @@
 // attention.c - causal grouped-query attention over packed sequences, in blocks; backward computes
 // the probabilities again from lse. No buffer grows with T^2.
 //
-// Everything is laid out for one small product, c (+)= a b, with b and c along vectors and a
-// broadcast number by number. The rows of a block are its queries times the heads that share a key
-// head; they lie along the vectors:
-//   s  (keys, rows) = k (keys, D) q^T (D, rows)        softmax runs down the columns
-//   o^T (D, rows)  += v^T (D, keys) p (keys, rows)
-// so that keys and values are read as they are stored, and each serves all heads of its group.
+// All is one small product, c (+)= a b: b and c lie along vectors, a is broadcast. A block is some
+// queries times the heads that share a key head; these rows lie along the vectors:
+//   s  (keys, rows)  = k (keys, D) q^T (D, rows)       softmax runs down the columns
+//   o^T (D, rows)   += v^T (D, keys) p (keys, rows)
+// so that a key is read once for all heads of its group. A processor with dot products of bf16
+// gets its operands in pairs; one with tiles (AMX) takes the same pairs sixteen rows at a time.
 //
-// A task is a block of queries or of keys of one sequence and one key head, cut by their own
-// numbers only: the result does not depend on the threads, nor on what else is in the pack.
+// Sequences are cut by their own numbers only, and every sum has one order: the result depends
+// neither on the threads nor on what else is in the pack.
 #include <omp.h>
 
 #include "cpu.h"
 
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-enum { MR = 6, NR = 4 };  // 24 sums, 4 of b, 1 of a: of 32 registers
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-enum { MR = 6, NR = 2 };  // of 16
+#if defined(CFT_CPU_BF16) && defined(__AVX512BF16__)
+#define PAIRS 1  // operands stay bf16
+#include <immintrin.h>
 #else
-#define VECTOR_BYTES 16
-enum { MR = 6, NR = 2 };
+#define PAIRS 0
 #endif
 
-typedef acc vec __attribute__((vector_size(VECTOR_BYTES)));
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+// An operand is made of units as wide as a sum: one number, or a pair of bf16 that are neighbours
+// along the dimension that is summed over.
+#if PAIRS
+typedef bf16 num;
+typedef int32_t unit;
+#define NUM(x) (x)  // from storage
+#else
+typedef acc num;
+typedef acc unit;
+#define NUM(x) LOAD(x)
+#endif
+typedef acc vec __attribute__((vector_size(VECTOR_BYTES), may_alias));
+typedef unit uvec __attribute__((vector_size(VECTOR_BYTES), may_alias));
+#ifdef CFT_CPU_F64
+typedef int64_t ivec __attribute__((vector_size(VECTOR_BYTES)));
+#else
+typedef int32_t ivec __attribute__((vector_size(VECTOR_BYTES)));
+#endif
+
 enum {
   LANES = VECTOR_BYTES / sizeof(acc),
-  ROWS = 96,  // queries x heads of a group in a block
-  KEYS = 96,  // keys in a block; a multiple of MR
+  PAIR = sizeof(unit) / sizeof(num),
+  MR = VECTOR_BYTES == 64 ? 8 : 4,  // rows and vectors of c that stay in registers:
+  NR = VECTOR_BYTES == 16 ? 2 : 3,  // 24 of 32, 12 or 8 of 16
+  PAD = PAIRS        ? 32
+        : LANES > MR ? LANES
+                     : MR,  // D, rows and, in pairs, keys are padded to this
+  ROWS = 96,                // of a block: queries times heads of a group
+  KEYS = 96,                // of a block
 };
 
 static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // ---- c (m, n) = [c +] a (m, k) b (k, n) --------------------------------------------------------
 
-// MR rows and `vectors` columns of c stay in registers while k runs.
-static inline __attribute__((always_inline)) void tile(acc *c, int64_t c_stride, const acc *a,
-                                                       int64_t a_row, int64_t a_col, const acc *b,
+// k counts units. Entry (i, p) of a is at[i * row + p * col].
+typedef struct operand {
+  const unit *at;
+  int64_t row, col;
+} operand;
+
+static inline vec multiply_add(vec sum, unit a, uvec b) {
+#if PAIRS
+  return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
+#else
+  return sum + a * b;
+#endif
+}
+
+static inline __attribute__((always_inline)) void tile(acc *c, int64_t c_stride, const unit *a,
+                                                       int64_t row, int64_t col, const unit *b,
                                                        int64_t b_stride, int64_t k, int add,
                                                        const int vectors) {
   vec sum[MR][NR];
@@ -48,14 +89,14 @@ static inline __attribute__((always_inline)) void tile(acc *c, int64_t c_stride,
     for (int j = 0; j < vectors; j++)
       sum[i][j] = add ? *(const vec *)(c + i * c_stride + j * LANES) : (vec){0};
   for (int64_t p = 0; p < k; p++) {
-    vec row[NR];
+    uvec of_b[NR];
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) row[j] = *(const vec *)(b + p * b_stride + j * LANES);
+    for (int j = 0; j < vectors; j++) of_b[j] = *(const uvec *)(b + p * b_stride + j * LANES);
 #pragma GCC unroll 8
     for (int i = 0; i < MR; i++) {
-      vec x = (vec){0} + a[i * a_row + p * a_col];
+      unit x = a[i * row + p * col];
 #pragma GCC unroll 8
-      for (int j = 0; j < vectors; j++) sum[i][j] += x * row[j];
+      for (int j = 0; j < vectors; j++) sum[i][j] = multiply_add(sum[i][j], x, of_b[j]);
     }
   }
 #pragma GCC unroll 8
@@ -64,200 +105,413 @@ static inline __attribute__((always_inline)) void tile(acc *c, int64_t c_stride,
     for (int j = 0; j < vectors; j++) *(vec *)(c + i * c_stride + j * LANES) = sum[i][j];
 }
 
-// m a multiple of MR, n of LANES; b and c aligned, their strides multiples of LANES.
-static void product(acc *c, int64_t c_stride, const acc *a, int64_t a_row, int64_t a_col,
-                    const acc *b, int64_t b_stride, int64_t m, int64_t n, int64_t k, int add) {
-  int64_t j = 0;
-  for (; j + NR * LANES <= n; j += NR * LANES)
-    for (int64_t i = 0; i < m; i += MR)
-      tile(c + i * c_stride + j, c_stride, a + i * a_row, a_row, a_col, b + j, b_stride, k, add, NR);
-  for (; j + 2 * LANES <= n; j += 2 * LANES)
-    for (int64_t i = 0; i < m; i += MR)
-      tile(c + i * c_stride + j, c_stride, a + i * a_row, a_row, a_col, b + j, b_stride, k, add, 2);
-  for (; j < n; j += LANES)
-    for (int64_t i = 0; i < m; i += MR)
-      tile(c + i * c_stride + j, c_stride, a + i * a_row, a_row, a_col, b + j, b_stride, k, add, 1);
+#define TILES(vectors)                                                                          \
+  for (int64_t i = 0; i < m; i += MR)                                                           \
+  tile(c + i * c_stride + j, c_stride, a.at + i * a.row, a.row, a.col, b + j, b_stride, k, add, \
+       vectors)
+
+static void product_by_vectors(acc *c, int64_t c_stride, operand a, const unit *b, int64_t b_stride,
+                               int64_t m, int64_t n, int64_t k, int add) {
+  for (int64_t j = 0, left; (left = (n - j) / LANES) > 0;) {
+    if (NR == 3 && left != 4 && left >= 3) {
+      TILES(NR);
+      j += 3 * LANES;
+    } else if (left >= 2) {
+      TILES(2);
+      j += 2 * LANES;
+    } else {
+      TILES(1);
+      j += LANES;
+    }
+  }
 }
 
-// ---- one sequence and one key head -------------------------------------------------------------
+#if PAIRS
 
-// What both directions share, so that a block is described once.
-typedef struct problem {
-  const real *q, *k, *v;
-  int64_t q_stride, k_stride, v_stride;
-  const int32_t *cu_q, *cu_k, *k_len, *q_position;
-  int64_t B, H, K, D, group;  // group: query heads of a key head
-  int64_t block;              // queries of a block
-  int64_t Dm, Dn;             // D rounded up to MR, to LANES
-  acc scale;
-  int causal;
-} problem;
+// AMX: eight registers of 16 rows by 64 bytes.
+#define AMX __attribute__((target("amx-tile,amx-bf16")))
 
-static int64_t keys_of(const problem *p, int64_t b) {
-  return p->k_len ? p->k_len[b] : p->cu_k[b + 1] - p->cu_k[b];
+// Static: the compiler is told of the first bytes only that loading it reads.
+static const struct {
+  uint8_t palette, start, reserved[14];
+  uint16_t bytes[16];
+  uint8_t rows[16];
+} tile_shapes = {.palette = 1,
+                 .bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                 .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
+AMX static void tiles_begin(int tiles) {
+  if (tiles) _tile_loadconfig(&tile_shapes);
 }
 
-// Queries [first, first + count) of sequence b under key head kh.
-typedef struct block {
-  int64_t b, kh, first, count;
-  int64_t rows, padded;   // count * group, and rounded up to LANES
-  int64_t keys, most, least;  // of the sequence; seen by the last and the first query
-} block;
-
-// How many keys query i of the block sees.
-static int64_t seen_by(const problem *p, const block *x, int64_t i) {
-  if (!p->causal) return x->keys;
-  int64_t queries = p->cu_q[x->b + 1] - p->cu_q[x->b], at = x->first + i;
-  int64_t position = p->q_position ? p->q_position[p->cu_q[x->b] + at] : x->keys - queries + at;
-  return cpu_max(0, cpu_min(position + 1, x->keys));
+AMX static void tiles_end(int tiles) {
+  if (tiles) _tile_release();
 }
 
-static block block_at(const problem *p, int64_t b, int64_t kh, int64_t first) {
-  block x = {.b = b, .kh = kh, .first = first, .keys = keys_of(p, b)};
-  x.count = cpu_min(p->block, p->cu_q[b + 1] - p->cu_q[b] - first);
-  x.rows = x.count * p->group;
-  x.padded = round_up(x.rows, LANES);
-  x.least = seen_by(p, &x, 0);
-  x.most = seen_by(p, &x, x.count - 1);
+// m and n multiples of 32, k of 16 units; a.col is 1.
+AMX static void product_by_tiles(acc *c, int64_t c_stride, operand a, const unit *b,
+                                 int64_t b_stride, int64_t m, int64_t n, int64_t k, int add) {
+  size_t cs = (size_t)c_stride * sizeof *c, as = (size_t)a.row * sizeof *b,
+         bs = (size_t)b_stride * sizeof *b;
+  for (int64_t j = 0; j < n; j += 32)
+    for (int64_t i = 0; i < m; i += 32) {
+      acc *c0 = c + i * c_stride + j, *c1 = c0 + 16 * c_stride;
+      const unit *a0 = a.at + i * a.row, *a1 = a0 + 16 * a.row, *b0 = b + j;
+      if (add) {
+        _tile_loadd(0, c0, cs);
+        _tile_loadd(1, c0 + 16, cs);
+        _tile_loadd(2, c1, cs);
+        _tile_loadd(3, c1 + 16, cs);
+      } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+      }
+      for (int64_t p = 0; p < k; p += 16) {
+        _tile_loadd(4, a0 + p, as);
+        _tile_loadd(6, b0 + p * b_stride, bs);
+        _tile_loadd(7, b0 + p * b_stride + 16, bs);
+        _tile_loadd(5, a1 + p, as);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+      _tile_stored(0, c0, cs);
+      _tile_stored(1, c0 + 16, cs);
+      _tile_stored(2, c1, cs);
+      _tile_stored(3, c1 + 16, cs);
+    }
+}
+
+#else
+static void tiles_begin(int tiles) { (void)tiles; }
+static void tiles_end(int tiles) { (void)tiles; }
+#define product_by_tiles product_by_vectors
+#endif
+
+// m a multiple of MR (PAD for tiles), n of PAD; b and c aligned, their strides multiples of PAD.
+static void product(int tiles, acc *c, int64_t c_stride, operand a, const unit *b, int64_t b_stride,
+                    int64_t m, int64_t n, int64_t k, int add) {
+  if (tiles)
+    product_by_tiles(c, c_stride, a, b, b_stride, m, n, k, add);
+  else
+    product_by_vectors(c, c_stride, a, b, b_stride, m, n, k, add);
+}
+
+// ---- layouts -----------------------------------------------------------------------------------
+
+// y (cols, rows) = x (rows, cols)^T; rows and cols multiples of LANES. log2(LANES) rounds of
+// interleaving row i with row i + LANES/2 turn a square over.
+static void transpose(unit *y, int64_t y_stride, const unit *x, int64_t x_stride, int64_t rows,
+                      int64_t cols) {
+  ivec low, high;  // 0, LANES, 1, LANES + 1, ... and the same from LANES / 2
+  for (int l = 0; l < LANES; l++) {
+    low[l] = l / 2 + l % 2 * LANES;
+    high[l] = low[l] + LANES / 2;
+  }
+  for (int64_t i = 0; i < rows; i += LANES)
+    for (int64_t j = 0; j < cols; j += LANES) {
+      uvec from[LANES], to[LANES];
+#pragma GCC unroll 16
+      for (int l = 0; l < LANES; l++) from[l] = *(const uvec *)(x + (i + l) * x_stride + j);
+#pragma GCC unroll 4
+      for (int round = 1; round < LANES; round *= 2) {
+#pragma GCC unroll 16
+        for (int l = 0; l < LANES / 2; l++) {
+          to[2 * l] = __builtin_shuffle(from[l], from[l + LANES / 2], low);
+          to[2 * l + 1] = __builtin_shuffle(from[l], from[l + LANES / 2], high);
+        }
+#pragma GCC unroll 16
+        for (int l = 0; l < LANES; l++) from[l] = to[l];
+      }
+#pragma GCC unroll 16
+      for (int l = 0; l < LANES; l++) *(uvec *)(y + (j + l) * y_stride + i) = from[l];
+    }
+}
+
+// Rows (n, width) of numbers with rows 2i and 2i + 1 in pairs: (n/2, width) units, in y. Where a
+// unit is one number they are that already.
+static const unit *in_pairs(unit *y, const num *x, int64_t n, int64_t width) {
+#if PAIRS
+  for (int64_t i = 0; i < n; i += 2) {
+    const num *a = x + i * width, *b = a + width;
+    SIMD for (int64_t j = 0; j < width; j++) y[i / 2 * width + j] =
+        (unit)(a[j] | (uint32_t)b[j] << 16);
+  }
+  return y;
+#else
+  (void)y, (void)n, (void)width;
   return x;
+#endif
 }
 
-// rows (n, D) of storage, each with D columns from x, into y (n, width), the rest zero.
-static void pack(acc *y, int64_t width, const real *x, int64_t stride, int64_t n, int64_t n_padded,
+// The same from sums.
+static const unit *sums_in_pairs(unit *y, const acc *x, int64_t n, int64_t width) {
+#if PAIRS
+  for (int64_t i = 0; i < n; i += 2) {
+    const acc *a = x + i * width, *b = a + width;
+    for (int64_t j = 0; j < width; j += LANES) {
+      __m512i lo = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_load_ps(a + j)));
+      __m512i hi = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_load_ps(b + j)));
+      _mm512_store_si512(y + i / 2 * width + j, _mm512_or_si512(lo, _mm512_slli_epi32(hi, 16)));
+    }
+  }
+  return y;
+#else
+  (void)y, (void)n, (void)width;
+  return x;
+#endif
+}
+
+// Sums (n, width) as numbers, which are units along a row.
+static const unit *sums_in_rows(unit *y, const acc *x, int64_t n, int64_t width) {
+#if PAIRS
+  for (int64_t j = 0; j < n * width; j += 2 * LANES)
+    _mm512_store_si512((num *)y + j, (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(x + j + LANES),
+                                                                  _mm512_load_ps(x + j)));
+  return y;
+#else
+  (void)y, (void)n, (void)width;
+  return x;
+#endif
+}
+
+// Rows of D numbers from storage into rows of `width`; the rest is zero, as are rows n to n_padded.
+static void pack(num *y, int64_t width, const real *x, int64_t stride, int64_t n, int64_t n_padded,
                  int64_t D) {
   for (int64_t i = 0; i < n; i++) {
-    for (int64_t j = 0; j < D; j++) y[i * width + j] = LOAD(x[i * stride + j]);
+    SIMD for (int64_t j = 0; j < D; j++) y[i * width + j] = NUM(x[i * stride + j]);
     for (int64_t j = D; j < width; j++) y[i * width + j] = 0;
   }
   memset(y + n * width, 0, (size_t)((n_padded - n) * width) * sizeof *y);
 }
 
-// The block's rows of q (or do) times `scale`: as columns yt (D, padded), and as rows y (rows, Dn)
-// where y is given.
-static void pack_rows(acc *yt, acc *y, const problem *p, const block *x, const real *from,
-                      int64_t stride, acc scale) {
-  for (int64_t i = 0; i < x->count; i++)
-    for (int64_t g = 0; g < p->group; g++) {
-      int64_t r = i * p->group + g;
-      const real *row = from + (p->cu_q[x->b] + x->first + i) * stride +
-                        (x->kh * p->group + g) * p->D;
-      for (int64_t j = 0; j < p->D; j++) yt[j * x->padded + r] = scale * LOAD(row[j]);
-      if (!y) continue;
-      for (int64_t j = 0; j < p->D; j++) y[r * p->Dn + j] = scale * LOAD(row[j]);
-      for (int64_t j = p->D; j < p->Dn; j++) y[r * p->Dn + j] = 0;
-    }
-  for (int64_t r = x->rows; r < x->padded; r++)
-    for (int64_t j = 0; j < p->D; j++) yt[j * x->padded + r] = 0;
+// ---- a problem and its blocks ------------------------------------------------------------------
+
+// What both directions share.
+typedef struct problem {
+  const real *q, *k, *v;
+  int64_t q_stride, k_stride, v_stride;
+  const int32_t *cu_q, *cu_k, *k_len, *q_position;
+  int64_t B, H, K, D;
+  int64_t group;  // query heads of a key head
+  int64_t width;  // D, padded
+  int64_t block;  // queries of a block
+  acc scale;
+  int causal;
+  int tiles;
+} problem;
+
+#define PROBLEM(a)                                                                               \
+  {                                                                                              \
+    .q = (a)->q, .k = (a)->k, .v = (a)->v, .q_stride = (a)->q_stride, .k_stride = (a)->k_stride, \
+    .v_stride = (a)->v_stride, .cu_q = (a)->cu_q, .cu_k = (a)->cu_k, .k_len = (a)->k_len,        \
+    .q_position = (a)->q_position, .B = (a)->B, .H = (a)->H, .K = (a)->K, .D = (a)->D,           \
+    .group = (a)->H / (a)->K, .width = round_up((a)->D, PAD),                                    \
+    .block = cpu_max(1, ROWS / ((a)->H / (a)->K)), .scale = (acc)(a)->scale,                     \
+    .causal = (a)->causal, .tiles = PAIRS && strcmp(cft_cpu_isa(), "amx") == 0                   \
+  }
+
+static int64_t queries_of(const problem *p, int64_t b) { return p->cu_q[b + 1] - p->cu_q[b]; }
+
+static int64_t keys_of(const problem *p, int64_t b) {
+  return p->k_len ? p->k_len[b] : p->cu_k[b + 1] - p->cu_k[b];
 }
 
-// seen[r]: keys that row r sees, less those before the current block of keys; padding sees none.
+// How many keys query i of sequence b sees: the first so many.
+static int64_t seen_by(const problem *p, int64_t b, int64_t i) {
+  int64_t keys = keys_of(p, b);
+  if (!p->causal) return keys;
+  int64_t at = p->q_position ? p->q_position[p->cu_q[b] + i] : keys - queries_of(p, b) + i;
+  return cpu_max(0, cpu_min(at + 1, keys));
+}
+
+// Queries [first, first + count) of sequence b, under key head kh.
+typedef struct block {
+  int64_t b, kh, first, count;
+  int64_t rows, padded;  // count * group: row r is query r / group, head r % group of the group
+  int64_t least, most;   // keys that its first and its last query see
+} block;
+
+static block block_at(const problem *p, int64_t b, int64_t kh, int64_t first) {
+  block x = {.b = b, .kh = kh, .first = first};
+  x.count = cpu_min(p->block, queries_of(p, b) - first);
+  x.rows = x.count * p->group;
+  x.padded = round_up(x.rows, PAD);
+  x.least = seen_by(p, b, first);
+  x.most = seen_by(p, b, first + x.count - 1);
+  return x;
+}
+
+// Where row r of the block stands among the rows of q, and which head it is.
+static int64_t query_of(const problem *p, const block *x, int64_t r) {
+  return p->cu_q[x->b] + x->first + r / p->group;
+}
+static int64_t head_of(const problem *p, const block *x, int64_t r) {
+  return x->kh * p->group + r % p->group;
+}
+
+// The block's rows of q, do or the like: (padded, width).
+static void pack_rows(num *y, const problem *p, const block *x, const real *from, int64_t stride) {
+  for (int64_t r = 0; r < x->rows; r++)
+    pack(y + r * p->width, p->width, from + query_of(p, x, r) * stride + head_of(p, x, r) * p->D, 0,
+         1, 1, p->D);
+  memset(y + x->rows * p->width, 0, (size_t)((x->padded - x->rows) * p->width) * sizeof *y);
+}
+
+// The inverse: acc columns (width, padded) times scale[r] to rows in storage.
+static void unpack_rows(real *to, int64_t stride, const problem *p, const block *x,
+                        const acc *columns, const acc *scale, acc *spare) {
+  transpose((unit *)spare, p->width, (const unit *)columns, x->padded, p->width, x->padded);
+  for (int64_t r = 0; r < x->rows; r++) {
+    real *y = to + query_of(p, x, r) * stride + head_of(p, x, r) * p->D;
+    SIMD for (int64_t j = 0; j < p->D; j++) y[j] = STORE(spare[r * p->width + j] * scale[r]);
+  }
+}
+
+// seen[r]: how many keys row r sees; the padding sees none.
 static void count_seen(acc *seen, const problem *p, const block *x) {
-  for (int64_t i = 0; i < x->count; i++)
-    for (int64_t g = 0; g < p->group; g++) seen[i * p->group + g] = (acc)seen_by(p, x, i);
+  for (int64_t r = 0; r < x->rows; r++) seen[r] = (acc)seen_by(p, x->b, x->first + r / p->group);
   for (int64_t r = x->rows; r < x->padded; r++) seen[r] = 0;
 }
 
-// ---- tasks and scratch -------------------------------------------------------------------------
-
-static problem problem_of(const void *q, const void *k, const void *v, int64_t q_stride,
-                          int64_t k_stride, int64_t v_stride, const int32_t *cu_q,
-                          const int32_t *cu_k, const int32_t *k_len, const int32_t *q_position,
-                          int64_t B, int64_t H, int64_t K, int64_t D, double scale, int causal) {
-  int64_t group = H / K;
-  return (problem){.q = q, .k = k, .v = v, .q_stride = q_stride, .k_stride = k_stride,
-                   .v_stride = v_stride, .cu_q = cu_q, .cu_k = cu_k, .k_len = k_len,
-                   .q_position = q_position, .B = B, .H = H, .K = K, .D = D, .group = group,
-                   .block = cpu_max(1, ROWS / group), .Dm = round_up(D, MR),
-                   .Dn = round_up(D, LANES), .scale = (acc)scale, .causal = causal};
+// 2^x for x <= 0, and up to 127; below -126 it stays at 2^-126. NaN stays NaN.
+static inline acc exp2_small(acc x) {
+#ifdef CFT_CPU_F64
+  return exp2(x);
+#else
+  const float magic = 12582912.0f;  // 1.5 * 2^23: the sum's low bits are round(x)
+  x = x < -126.0f ? -126.0f : x;
+  x = x > 127.0f ? 127.0f : x;
+  float shifted = x + magic;
+  float r = x - (shifted - magic);
+  float y = 1.535336188e-4f;  // Cephes' exp2f
+  y = y * r + 1.339887440e-3f;
+  y = y * r + 9.618437357e-3f;
+  y = y * r + 5.550332471e-2f;
+  y = y * r + 2.402264791e-1f;
+  y = y * r + 6.931472028e-1f;
+  y = y * r + 1.0f;
+  return y * bits_f32((f32_bits(shifted) << 23) + 0x3f800000u);
+#endif
 }
 
-// Take `n` numbers from *p, on a cache line's boundary.
-static acc *take(acc **p, int64_t n) {
-  acc *y = *p;
-  *p += round_up(n, 64 / (int64_t)sizeof(acc));
+static const double LOG2E = 1.4426950408889634, LN2 = 0.6931471805599453;
+
+// Scratch: `n` numbers of the size of a sum, on a cache line's boundary.
+static void *take(char **at, int64_t n) {
+  void *y = *at;
+  *at += round_up(n * (int64_t)sizeof(acc), 64);
   return y;
 }
 
-static int64_t rows_at_most(const problem *p) { return round_up(p->block * p->group, LANES); }
+static int64_t most_rows(const problem *p) { return round_up(p->block * p->group, PAD); }
 
 // ---- forward -----------------------------------------------------------------------------------
 
-static int64_t forward_scratch(const problem *p) {
-  int64_t R = rows_at_most(p), line = 64 / (int64_t)sizeof(acc);
-  return R * (2 * p->Dm + KEYS + 4) + 2 * KEYS * p->Dm + 16 * line;
+typedef struct forward_scratch {
+  num *rows, *k, *v;
+  unit *qt, *v_pairs, *vt, *p_pairs;
+  acc *s, *ot, *top, *sum, *seen, *keep;
+} forward_scratch;
+
+static int64_t forward_layout(forward_scratch *w, const problem *p, char *memory) {
+  int64_t R = most_rows(p), W = p->width;
+  char *at = memory;
+  w->rows = take(&at, R * W), w->qt = take(&at, R * W);
+  w->k = take(&at, KEYS * W), w->v = take(&at, KEYS * W);
+  w->v_pairs = take(&at, PAIRS ? KEYS * W : 0), w->vt = take(&at, PAIRS ? KEYS * W : 0);
+  w->p_pairs = take(&at, PAIRS ? KEYS * R : 0);
+  w->s = take(&at, KEYS * R), w->ot = take(&at, R * W);
+  w->top = take(&at, R), w->sum = take(&at, R), w->seen = take(&at, R), w->keep = take(&at, R);
+  return at - memory;
 }
 
-static void forward(const cft_attention_args *a, const problem *p, const block *x, acc *scratch) {
-  int64_t R = x->padded, Dm = p->Dm, D = p->D;
-  acc *qt = take(&scratch, D * R), *ot = take(&scratch, Dm * R), *s = take(&scratch, KEYS * R);
-  acc *top = take(&scratch, R), *sum = take(&scratch, R), *seen = take(&scratch, R),
-      *keep = take(&scratch, R);
-  acc *k = take(&scratch, KEYS * Dm), *v = take(&scratch, KEYS * Dm);
-  pack_rows(qt, NULL, p, x, p->q, p->q_stride, p->scale);
-  count_seen(seen, p, x);
-  memset(ot, 0, (size_t)(Dm * R) * sizeof *ot);
-  for (int64_t r = 0; r < R; r++) top[r] = -(acc)INFINITY, sum[r] = 0;
+// s (n, R), times `scale`: its running maximum, then its powers of 2 and their running sum.
+static void softmax_block(const forward_scratch *w, int64_t R, int64_t j0, int64_t n, acc scale,
+                          int masked) {
+  acc *top = w->top, *sum = w->sum, *keep = w->keep, *seen = w->seen;
+  const acc none = -(acc)INFINITY;
+  memcpy(keep, top, (size_t)R * sizeof *keep);
+  for (int64_t j = 0; j < n; j++) {
+    acc *s = w->s + j * R;
+    if (masked) {
+      SIMD for (int64_t r = 0; r < R; r++) s[r] = (acc)(j0 + j) < seen[r] ? s[r] * scale : none;
+    } else {
+      SIMD for (int64_t r = 0; r < R; r++) s[r] *= scale;
+    }
+    SIMD for (int64_t r = 0; r < R; r++) top[r] = s[r] > top[r] ? s[r] : top[r];
+  }
+  SIMD for (int64_t r = 0; r < R; r++) {
+    keep[r] = top[r] == none ? 1 : exp2_small(keep[r] - top[r]);
+    sum[r] *= keep[r];
+  }
+  for (int64_t j = 0; j < n; j++) {
+    acc *s = w->s + j * R;
+    if (masked) {
+      SIMD for (int64_t r = 0; r < R; r++) {
+        s[r] = (acc)(j0 + j) < seen[r] ? exp2_small(s[r] - top[r]) : 0;
+        sum[r] += s[r];
+      }
+    } else {
+      SIMD for (int64_t r = 0; r < R; r++) {
+        s[r] = exp2_small(s[r] - top[r]);
+        sum[r] += s[r];
+      }
+    }
+  }
+}
+
+static void forward(const cft_attention_args *a, const problem *p, const block *x, char *memory) {
+  forward_scratch w;
+  forward_layout(&w, p, memory);
+  int64_t R = x->padded, W = p->width, D = p->D;
+  pack_rows(w.rows, p, x, p->q, p->q_stride);
+  transpose(w.qt, R, (const unit *)w.rows, W / PAIR, R, W / PAIR);
+  count_seen(w.seen, p, x);
+  for (int64_t r = 0; r < R; r++) w.top[r] = -(acc)INFINITY, w.sum[r] = 0;
+  if (x->most == 0) memset(w.ot, 0, (size_t)(W * R) * sizeof *w.ot);
   for (int64_t j0 = 0; j0 < x->most; j0 += KEYS) {
-    int64_t n = cpu_min(KEYS, x->most - j0), key = p->cu_k[x->b] + j0;
-    pack(k, Dm, p->k + key * p->k_stride + x->kh * D, p->k_stride, n, round_up(n, MR), D);
-    pack(v, Dm, p->v + key * p->v_stride + x->kh * D, p->v_stride, n, n, D);
-    product(s, R, k, Dm, 1, qt, R, round_up(n, MR), R, D, 0);
-    int masked = j0 + n > x->least || R > x->rows;
-    for (int64_t c = 0; c < R; c += LANES) {
-      acc high[LANES], shift[LANES], part[LANES];
-      for (int l = 0; l < LANES; l++) high[l] = top[c + l], part[l] = 0;
-      for (int64_t j = 0; j < n; j++) {
-        acc *sj = s + j * R + c;
-        if (masked) {
-          SIMD
-          for (int l = 0; l < LANES; l++)
-            sj[l] = (acc)(j0 + j) < seen[c + l] ? sj[l] : -(acc)INFINITY;
-        }
-        SIMD
-        for (int l = 0; l < LANES; l++) high[l] = sj[l] > high[l] ? sj[l] : high[l];
+    int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
+    int64_t key = p->cu_k[x->b] + j0;
+    pack(w.k, W, p->k + key * p->k_stride + x->kh * D, p->k_stride, n, m, D);
+    pack(w.v, W, p->v + key * p->v_stride + x->kh * D, p->v_stride, n, m, D);
+    product(p->tiles, w.s, R, (operand){(const unit *)w.k, W / PAIR, 1}, w.qt, R, m, R, W / PAIR,
+            0);
+    softmax_block(&w, R, j0, n, p->scale * (acc)LOG2E, j0 + n > x->least || R > x->rows);
+    memset(w.s + n * R, 0, (size_t)((m - n) * R) * sizeof *w.s);
+    if (j0 > 0)
+      for (int64_t j = 0; j < W; j++) {
+        SIMD for (int64_t r = 0; r < R; r++) w.ot[j * R + r] *= w.keep[r];
       }
-      SIMD
-      for (int l = 0; l < LANES; l++) {
-        shift[l] = high[l] == -(acc)INFINITY ? 0 : high[l];  // nothing seen yet: exp(-inf) is 0
-        keep[c + l] = EXP(top[c + l] - shift[l]);
-        top[c + l] = high[l];
-      }
-      for (int64_t j = 0; j < n; j++) {
-        acc *sj = s + j * R + c;
-        SIMD
-        for (int l = 0; l < LANES; l++) {
-          sj[l] = EXP(sj[l] - shift[l]);
-          part[l] += sj[l];
-        }
-      }
-      for (int l = 0; l < LANES; l++) sum[c + l] = sum[c + l] * keep[c + l] + part[l];
+    operand vt = {in_pairs(w.v_pairs, w.v, m, W), 1, W};
+    if (p->tiles) {
+      transpose(w.vt, m / PAIR, vt.at, W, m / PAIR, W);
+      vt = (operand){w.vt, m / PAIR, 1};
     }
-    for (int64_t j = 0; j < D; j++) {
-      SIMD
-      for (int64_t r = 0; r < R; r++) ot[j * R + r] *= keep[r];
-    }
-    product(ot, R, v, 1, Dm, s, R, Dm, R, n, 1);
+    product(p->tiles, w.ot, R, vt, sums_in_pairs(w.p_pairs, w.s, m, R), R, W, R, m / PAIR, j0 > 0);
   }
   for (int64_t r = 0; r < x->rows; r++) {
-    int64_t i = p->cu_q[x->b] + x->first + r / p->group, h = x->kh * p->group + r % p->group;
-    real *o = (real *)a->o + i * a->o_stride + h * D;
-    acc inverse = sum[r] == 0 ? 0 : 1 / sum[r];
-    for (int64_t j = 0; j < D; j++) o[j] = STORE(ot[j * R + r] * inverse);
-    ((acc *)a->lse)[i * p->H + h] = sum[r] == 0 ? -(acc)INFINITY : top[r] + LOG(sum[r]);
+    acc lse = w.sum[r] == 0 ? -(acc)INFINITY : w.top[r] * (acc)LN2 + LOG(w.sum[r]);
+    ((acc *)a->lse)[query_of(p, x, r) * p->H + head_of(p, x, r)] = lse;
+    w.keep[r] = w.sum[r] == 0 ? 0 : 1 / w.sum[r];
   }
+  unpack_rows(a->o, a->o_stride, p, x, w.ot, w.keep, (acc *)w.qt);
 }
 
-// Zero `n` rows of `heads` x D, contiguous in themselves.
 static void zero_rows(void *y, int64_t from, int64_t to, int64_t stride, int64_t width) {
   for (int64_t i = from; i < to; i++)
     memset((real *)y + i * stride, 0, (size_t)width * sizeof(real));
 }
 
-// Blocks of all sequences, times key heads: task t of `tasks` is block_of(t).
-static int64_t count_blocks(int32_t *first, const problem *p) {
+// Blocks of `size` of each sequence's queries (or keys): sequence b has [first[b], first[b + 1]).
+static int64_t count_blocks(int32_t *first, const problem *p,
+                            int64_t (*length)(const problem *, int64_t), int64_t size) {
   first[0] = 0;
   for (int64_t b = 0; b < p->B; b++)
-    first[b + 1] = first[b] + (int32_t)cpu_blocks(p->cu_q[b + 1] - p->cu_q[b], p->block);
+    first[b + 1] = first[b] + (int32_t)cpu_blocks(length(p, b), size);
   return first[p->B];
 }
 
@@ -265,8 +519,10 @@ static int64_t sequence_of(const int32_t *first, int64_t B, int64_t t) {
   int64_t low = 0, high = B;  // first[low] <= t < first[high]
   while (high - low > 1) {
     int64_t mid = (low + high) / 2;
-    if (first[mid] <= t) low = mid;
-    else high = mid;
+    if (first[mid] <= t)
+      low = mid;
+    else
+      high = mid;
   }
   return low;
 }
@@ -274,23 +530,27 @@ static int64_t sequence_of(const int32_t *first, int64_t B, int64_t t) {
 cft_status CPU(attention_fwd)(cft_device *d, cft_stream *stream, const cft_attention_args *a) {
   (void)stream;
   if (a->nq == 0) return CFT_OK;
-  problem p = problem_of(a->q, a->k, a->v, a->q_stride, a->k_stride, a->v_stride, a->cu_q, a->cu_k,
-                         a->k_len, a->q_position, a->B, a->H, a->K, a->D, a->scale, a->causal);
+  problem p = PROBLEM(a);
+  forward_scratch none;
   int team = cft_cpu_team(a->nq * a->longest_k * a->H * a->D / 4);
-  int64_t each = forward_scratch(&p);
   size_t list = (size_t)round_up((a->B + 1) * (int64_t)sizeof(int32_t), 64);
-  size_t bytes = list + (size_t)(each * team) * sizeof(acc);
+  size_t each = (size_t)forward_layout(&none, &p, NULL), bytes = list + each * (size_t)team;
   char *memory;
   CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
   int32_t *first = (int32_t *)memory;
-  acc *scratch = (acc *)(memory + list);
-  int64_t blocks = count_blocks(first, &p);
-#pragma omp parallel for schedule(dynamic) num_threads(team)
-  for (int64_t t = 0; t < blocks * a->K; t++) {
-    // The last blocks of a sequence see the most keys: long tasks first.
-    int64_t kh = t % a->K, at = blocks - 1 - t / a->K, b = sequence_of(first, a->B, at);
-    block x = block_at(&p, b, kh, (at - first[b]) * p.block);
-    forward(a, &p, &x, scratch + each * omp_get_thread_num());
+  int64_t blocks = count_blocks(first, &p, queries_of, p.block);
+#pragma omp parallel num_threads(team)
+  {
+    char *scratch = memory + list + each * (size_t)omp_get_thread_num();
+    tiles_begin(p.tiles);
+#pragma omp for schedule(dynamic)
+    for (int64_t t = 0; t < blocks * a->K; t++) {
+      // A sequence's last queries see the most keys: long tasks first.
+      int64_t at = blocks - 1 - t / a->K, b = sequence_of(first, a->B, at);
+      block x = block_at(&p, b, t % a->K, (at - first[b]) * p.block);
+      forward(a, &p, &x, scratch);
+    }
+    tiles_end(p.tiles);
   }
   d->free(d, memory, bytes, CFT_MEM_WORKSPACE);
   return CFT_OK;
@@ -300,97 +560,220 @@ cft_status CPU(attention_fwd)(cft_device *d, cft_stream *stream, const cft_atten
 //
 //   p = exp(s - lse)    dp = do v^T    ds = p (dp - delta)    delta = rowsum(do * o)
 //   dv += p^T do        dk += scale ds^T q        dq += scale ds k
-// One owner a (sequence, key head): dk and dv of the whole sequence are summed in its scratch, dq a
-// block of queries at a time.
+//
+// dv and dk are summed over blocks of queries, dq over blocks of keys, each in rising order.
 
-static int64_t backward_scratch(const problem *p, int64_t longest_k) {
-  int64_t R = rows_at_most(p), line = 64 / (int64_t)sizeof(acc);
-  return R * (2 * p->D + p->Dm + 2 * p->Dn + 2 * KEYS + 3) + 2 * KEYS * p->Dm +
-         2 * round_up(longest_k + KEYS, MR) * p->Dn + 24 * line;
+typedef struct backward_scratch {
+  num *rows, *k, *v;
+  unit *qt, *q, *gt, *g;  // g: do
+  unit *k_pairs, *kt, *p_rows, *ds_rows, *ds_pairs;
+  acc *s, *dp, *dqt, *lse, *delta, *seen, *scale;
+  acc *dk, *dv;
+} backward_scratch;
+
+static int64_t backward_layout(backward_scratch *w, const problem *p, int64_t keys, char *memory) {
+  int64_t R = most_rows(p), W = p->width, K = round_up(keys, KEYS);
+  char *at = memory;
+  w->rows = take(&at, R * W);
+  w->qt = take(&at, R * W), w->q = take(&at, R * W);
+  w->gt = take(&at, R * W), w->g = take(&at, R * W);
+  w->k = take(&at, KEYS * W), w->v = take(&at, KEYS * W);
+  w->k_pairs = take(&at, PAIRS ? KEYS * W : 0), w->kt = take(&at, PAIRS ? KEYS * W : 0);
+  w->p_rows = take(&at, PAIRS ? KEYS * R : 0), w->ds_rows = take(&at, PAIRS ? KEYS * R : 0);
+  w->ds_pairs = take(&at, PAIRS ? KEYS * R : 0);
+  w->s = take(&at, KEYS * R), w->dp = take(&at, KEYS * R), w->dqt = take(&at, R * W);
+  w->lse = take(&at, R), w->delta = take(&at, R), w->seen = take(&at, R), w->scale = take(&at, R);
+  w->dk = take(&at, K * W), w->dv = take(&at, K * W);
+  return at - memory;
 }
 
-static void backward(const cft_attention_bwd_args *a, const problem *p, int64_t b, int64_t kh,
-                     acc *scratch) {
-  int64_t R_most = rows_at_most(p), D = p->D, Dm = p->Dm, Dn = p->Dn;
-  int64_t keys = keys_of(p, b), key0 = p->cu_k[b], queries = p->cu_q[b + 1] - p->cu_q[b];
-  int64_t padded_keys = round_up(keys, MR) + KEYS;
-  acc *qt = take(&scratch, D * R_most), *q = take(&scratch, R_most * Dn);
-  acc *gt = take(&scratch, D * R_most), *g = take(&scratch, R_most * Dn);
-  acc *dqt = take(&scratch, Dm * R_most);
-  acc *s = take(&scratch, KEYS * R_most), *dp = take(&scratch, KEYS * R_most);
-  acc *lse = take(&scratch, R_most), *delta = take(&scratch, R_most), *seen = take(&scratch, R_most);
-  acc *k = take(&scratch, KEYS * Dm), *v = take(&scratch, KEYS * Dm);
-  acc *dk = take(&scratch, padded_keys * Dn), *dv = take(&scratch, padded_keys * Dn);
-  memset(dk, 0, (size_t)(padded_keys * Dn) * sizeof *dk);
-  memset(dv, 0, (size_t)(padded_keys * Dn) * sizeof *dv);
-  for (int64_t i0 = 0; i0 < queries; i0 += p->block) {
-    block x = block_at(p, b, kh, i0);
-    int64_t R = x.padded;
-    pack_rows(qt, q, p, &x, p->q, p->q_stride, p->scale);
-    pack_rows(gt, g, p, &x, a->do_, a->do_stride, 1);
-    count_seen(seen, p, &x);
-    memset(dqt, 0, (size_t)(Dm * R) * sizeof *dqt);
-    for (int64_t r = 0; r < R; r++) lse[r] = delta[r] = 0;
-    for (int64_t r = 0; r < x.rows; r++) {
-      int64_t i = p->cu_q[b] + i0 + r / p->group, h = kh * p->group + r % p->group;
-      const real *o = (const real *)a->o + i * a->o_stride + h * D;
-      lse[r] = ((const acc *)a->lse)[i * p->H + h];
-      for (int64_t j = 0; j < D; j++) delta[r] += LOAD(o[j]) * g[r * Dn + j];
-    }
-    for (int64_t j0 = 0; j0 < x.most; j0 += KEYS) {
-      int64_t n = cpu_min(KEYS, x.most - j0), m = round_up(n, MR), key = key0 + j0;
-      pack(k, Dm, p->k + key * p->k_stride + kh * D, p->k_stride, n, m, D);
-      pack(v, Dm, p->v + key * p->v_stride + kh * D, p->v_stride, n, m, D);
-      product(s, R, k, Dm, 1, qt, R, m, R, D, 0);
-      product(dp, R, v, Dm, 1, gt, R, m, R, D, 0);
-      for (int64_t j = 0; j < n; j++) {
-        SIMD
-        for (int64_t r = 0; r < R; r++) {
-          acc prob = (acc)(j0 + j) < seen[r] ? EXP(s[j * R + r] - lse[r]) : 0;
-          s[j * R + r] = prob;
-          dp[j * R + r] = prob * (dp[j * R + r] - delta[r]);
-        }
+static void pack_queries(const backward_scratch *w, const cft_attention_bwd_args *a,
+                         const problem *p, const block *x) {
+  int64_t R = x->padded, W = p->width;
+  num *rows = PAIRS ? w->rows : (num *)w->q;
+  pack_rows(rows, p, x, p->q, p->q_stride);
+  in_pairs(w->q, rows, R, W);
+  transpose(w->qt, R, (const unit *)rows, W / PAIR, R, W / PAIR);
+  rows = PAIRS ? w->rows : (num *)w->g;
+  pack_rows(rows, p, x, a->do_, a->do_stride);
+  in_pairs(w->g, rows, R, W);
+  transpose(w->gt, R, (const unit *)rows, W / PAIR, R, W / PAIR);
+  count_seen(w->seen, p, x);
+  for (int64_t r = 0; r < R; r++) w->lse[r] = w->delta[r] = 0, w->scale[r] = p->scale;
+  for (int64_t r = 0; r < x->rows; r++) {
+    int64_t i = query_of(p, x, r), h = head_of(p, x, r);
+    const real *o = (const real *)a->o + i * a->o_stride + h * p->D;
+    const real *g = (const real *)a->do_ + i * a->do_stride + h * p->D;
+    acc part[16] = {0};  // always so many: the bits do not depend on where the row stands
+    for (int64_t j = 0; j < p->D; j++) part[j % 16] += LOAD(o[j]) * LOAD(g[j]);
+    for (int l = 0; l < 16; l++) w->delta[r] += part[l];
+    w->lse[r] = ((const acc *)a->lse)[i * p->H + h] * (acc)LOG2E;
+  }
+}
+
+// Keys from j0 against the block's queries: to dk and dv of these keys unless they are NULL, and to
+// dqt if `dq`.
+static void backward_block(const backward_scratch *w, const problem *p, const block *x, int64_t j0,
+                           acc *dk, acc *dv, int dq) {
+  int64_t R = x->padded, W = p->width, D = p->D;
+  int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
+  int64_t key = p->cu_k[x->b] + j0;
+  pack(w->k, W, p->k + key * p->k_stride + x->kh * D, p->k_stride, n, m, D);
+  pack(w->v, W, p->v + key * p->v_stride + x->kh * D, p->v_stride, n, m, D);
+  product(p->tiles, w->s, R, (operand){(unit *)w->k, W / PAIR, 1}, w->qt, R, m, R, W / PAIR, 0);
+  product(p->tiles, w->dp, R, (operand){(unit *)w->v, W / PAIR, 1}, w->gt, R, m, R, W / PAIR, 0);
+  int masked = j0 + n > x->least || R > x->rows;
+  acc scale = p->scale * (acc)LOG2E;
+  const acc *lse = w->lse, *delta = w->delta, *seen = w->seen;
+  for (int64_t j = 0; j < n; j++) {
+    acc *s = w->s + j * R, *dp = w->dp + j * R;
+    if (masked) {
+      SIMD for (int64_t r = 0; r < R; r++) {
+        s[r] = (acc)(j0 + j) < seen[r] ? exp2_small(s[r] * scale - lse[r]) : 0;
+        dp[r] = s[r] * (dp[r] - delta[r]);
       }
-      for (int64_t j = n * R; j < m * R; j++) s[j] = dp[j] = 0;
-      product(dv + j0 * Dn, Dn, s, R, 1, g, Dn, m, Dn, x.rows, 1);
-      product(dk + j0 * Dn, Dn, dp, R, 1, q, Dn, m, Dn, x.rows, 1);
-      product(dqt, R, k, 1, Dm, dp, R, Dm, R, n, 1);
-    }
-    for (int64_t r = 0; r < x.rows; r++) {
-      int64_t i = p->cu_q[b] + i0 + r / p->group, h = kh * p->group + r % p->group;
-      real *dq = (real *)a->dq + i * a->dq_stride + h * D;
-      for (int64_t j = 0; j < D; j++) dq[j] = STORE(p->scale * dqt[j * R + r]);
+    } else {
+      SIMD for (int64_t r = 0; r < R; r++) {
+        s[r] = exp2_small(s[r] * scale - lse[r]);
+        dp[r] = s[r] * (dp[r] - delta[r]);
+      }
     }
   }
-  for (int64_t i = 0; i < keys; i++) {
-    real *dk_row = (real *)a->dk + (key0 + i) * a->dk_stride + kh * D;
-    real *dv_row = (real *)a->dv + (key0 + i) * a->dv_stride + kh * D;
-    for (int64_t j = 0; j < D; j++) dk_row[j] = STORE(dk[i * Dn + j]);
-    for (int64_t j = 0; j < D; j++) dv_row[j] = STORE(dv[i * Dn + j]);
+  memset(w->s + n * R, 0, (size_t)((m - n) * R) * sizeof *w->s);
+  memset(w->dp + n * R, 0, (size_t)((m - n) * R) * sizeof *w->dp);
+  if (dk) {
+    operand prob = {sums_in_rows(w->p_rows, w->s, m, R), R / PAIR, 1};
+    operand ds = {sums_in_rows(w->ds_rows, w->dp, m, R), R / PAIR, 1};
+    product(p->tiles, dv, W, prob, w->g, W, m, W, R / PAIR, 1);
+    product(p->tiles, dk, W, ds, w->q, W, m, W, R / PAIR, 1);
   }
+  if (dq) {
+    operand kt = {in_pairs(w->k_pairs, w->k, m, W), 1, W};
+    if (p->tiles) {
+      transpose(w->kt, m / PAIR, kt.at, W, m / PAIR, W);
+      kt = (operand){w->kt, m / PAIR, 1};
+    }
+    product(p->tiles, w->dqt, R, kt, sums_in_pairs(w->ds_pairs, w->dp, m, R), R, W, R, m / PAIR,
+            j0 > 0);
+  }
+}
+
+static void unpack_keys(const backward_scratch *w, const cft_attention_bwd_args *a,
+                        const problem *p, int64_t b, int64_t kh, int64_t j0, int64_t n) {
+  for (int64_t j = 0; j < n; j++) {
+    real *dk = (real *)a->dk + (p->cu_k[b] + j0 + j) * a->dk_stride + kh * p->D;
+    real *dv = (real *)a->dv + (p->cu_k[b] + j0 + j) * a->dv_stride + kh * p->D;
+    SIMD for (int64_t e = 0; e < p->D; e++) dk[e] = STORE(w->dk[j * p->width + e] * p->scale);
+    SIMD for (int64_t e = 0; e < p->D; e++) dv[e] = STORE(w->dv[j * p->width + e]);
+  }
+}
+
+static void unpack_dq(const backward_scratch *w, const cft_attention_bwd_args *a, const problem *p,
+                      const block *x) {
+  if (x->most == 0) memset(w->dqt, 0, (size_t)(p->width * x->padded) * sizeof *w->dqt);
+  unpack_rows(a->dq, a->dq_stride, p, x, w->dqt, w->scale, (acc *)w->qt);
+}
+
+// All of a sequence and key head by one owner: its keys' gradients wait in scratch.
+static void backward_whole(const cft_attention_bwd_args *a, const problem *p, int64_t b, int64_t kh,
+                           char *memory) {
+  backward_scratch w;
+  backward_layout(&w, p, keys_of(p, b), memory);
+  int64_t W = p->width, bytes = round_up(keys_of(p, b), KEYS) * W * (int64_t)sizeof *w.dk;
+  memset(w.dk, 0, (size_t)bytes), memset(w.dv, 0, (size_t)bytes);
+  for (int64_t i = 0; i < queries_of(p, b); i += p->block) {
+    block x = block_at(p, b, kh, i);
+    pack_queries(&w, a, p, &x);
+    for (int64_t j0 = 0; j0 < x.most; j0 += KEYS)
+      backward_block(&w, p, &x, j0, w.dk + j0 * W, w.dv + j0 * W, 1);
+    unpack_dq(&w, a, p, &x);
+  }
+  unpack_keys(&w, a, p, b, kh, 0, keys_of(p, b));
+}
+
+// The same in pieces that share nothing, where there are fewer owners than threads: dk and dv of a
+// block of keys, then dq of a block of queries. 7 products instead of 5, and the same bits.
+static void backward_keys(const cft_attention_bwd_args *a, const problem *p, int64_t b, int64_t kh,
+                          int64_t j0, char *memory) {
+  backward_scratch w;
+  backward_layout(&w, p, KEYS, memory);
+  memset(w.dk, 0, (size_t)(KEYS * p->width) * sizeof *w.dk);
+  memset(w.dv, 0, (size_t)(KEYS * p->width) * sizeof *w.dv);
+  for (int64_t i = 0; i < queries_of(p, b); i += p->block) {
+    block x = block_at(p, b, kh, i);
+    if (x.most <= j0) continue;
+    pack_queries(&w, a, p, &x);
+    backward_block(&w, p, &x, j0, w.dk, w.dv, 0);
+  }
+  unpack_keys(&w, a, p, b, kh, j0, cpu_min(KEYS, keys_of(p, b) - j0));
+}
+
+static void backward_queries(const cft_attention_bwd_args *a, const problem *p, const block *x,
+                             char *memory) {
+  backward_scratch w;
+  backward_layout(&w, p, KEYS, memory);
+  pack_queries(&w, a, p, x);
+  for (int64_t j0 = 0; j0 < x->most; j0 += KEYS) backward_block(&w, p, x, j0, NULL, NULL, 1);
+  unpack_dq(&w, a, p, x);
+}
+
+// Whether whole sequences are the better tasks: the longest must not keep the other threads
+// waiting for more than the seven products would cost.
+static int share_whole(const problem *p, int team) {
+  double all = 0, most = 0;
+  for (int64_t b = 0; b < p->B; b++) {
+    double work = (double)queries_of(p, b) * (double)keys_of(p, b);
+    all += work * (double)p->K;
+    most = work > most ? work : most;
+  }
+  return 1.25 * most * team <= all;
 }
 
 cft_status CPU(attention_bwd)(cft_device *d, cft_stream *stream, const cft_attention_bwd_args *a) {
   (void)stream;
-  if (a->nq == 0 && a->nk == 0) return CFT_OK;
-  problem p = problem_of(a->q, a->k, a->v, a->q_stride, a->k_stride, a->v_stride, a->cu_q, a->cu_k,
-                         a->k_len, a->q_position, a->B, a->H, a->K, a->D, a->scale, a->causal);
-  int64_t width = a->K * a->D, end = 0;
+  problem p = PROBLEM(a);
+  int64_t end = 0, line = a->K * a->D;  // key rows that belong to no sequence
   for (int64_t b = 0; b < a->B; b++) {
-    zero_rows(a->dk, end, a->cu_k[b], a->dk_stride, width);
-    zero_rows(a->dv, end, a->cu_k[b], a->dv_stride, width);
+    zero_rows(a->dk, end, a->cu_k[b], a->dk_stride, line);
+    zero_rows(a->dv, end, a->cu_k[b], a->dv_stride, line);
     end = a->cu_k[b] + keys_of(&p, b);
   }
-  zero_rows(a->dk, end, a->nk, a->dk_stride, width);
-  zero_rows(a->dv, end, a->nk, a->dv_stride, width);
+  zero_rows(a->dk, end, a->nk, a->dk_stride, line);
+  zero_rows(a->dv, end, a->nk, a->dv_stride, line);
+
   int team = cft_cpu_team(a->nq * a->longest_k * a->H * a->D);
-  int64_t each = backward_scratch(&p, a->longest_k);
-  size_t bytes = (size_t)(each * team) * sizeof(acc);
-  acc *scratch;
-  CFT_TRY(d->alloc(d, (void **)&scratch, bytes, CFT_MEM_WORKSPACE));
-#pragma omp parallel for schedule(dynamic) num_threads(team)
-  for (int64_t t = 0; t < a->B * a->K; t++)
-    backward(a, &p, t / a->K, t % a->K, scratch + each * omp_get_thread_num());
-  d->free(d, scratch, bytes, CFT_MEM_WORKSPACE);
+  int whole = team == 1 || share_whole(&p, team);
+  backward_scratch none;
+  size_t list = (size_t)round_up((a->B + 1) * (int64_t)sizeof(int32_t), 64);
+  size_t each = (size_t)backward_layout(&none, &p, whole ? a->longest_k : KEYS, NULL),
+         bytes = 2 * list + each * (size_t)team;
+  char *memory;
+  CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
+  int32_t *first_q = (int32_t *)memory, *first_k = (int32_t *)(memory + list);
+  int64_t q_blocks = count_blocks(first_q, &p, queries_of, p.block);
+  int64_t k_blocks = count_blocks(first_k, &p, keys_of, KEYS);
+#pragma omp parallel num_threads(team)
+  {
+    char *scratch = memory + 2 * list + each * (size_t)omp_get_thread_num();
+    tiles_begin(p.tiles);
+    if (whole) {
+#pragma omp for schedule(dynamic)
+      for (int64_t t = 0; t < a->B * a->K; t++) backward_whole(a, &p, t / a->K, t % a->K, scratch);
+    } else {
+#pragma omp for schedule(dynamic) nowait
+      for (int64_t t = 0; t < k_blocks * a->K; t++) {
+        int64_t at = t / a->K, b = sequence_of(first_k, a->B, at);
+        backward_keys(a, &p, b, t % a->K, (at - first_k[b]) * KEYS, scratch);
+      }
+#pragma omp for schedule(dynamic)
+      for (int64_t t = 0; t < q_blocks * a->K; t++) {
+        int64_t at = q_blocks - 1 - t / a->K, b = sequence_of(first_q, a->B, at);
+        block x = block_at(&p, b, t % a->K, (at - first_q[b]) * p.block);
+        backward_queries(a, &p, &x, scratch);
+      }
+    }
+    tiles_end(p.tiles);
+  }
+  d->free(d, memory, bytes, CFT_MEM_WORKSPACE);
   return CFT_OK;
 }

@@ -16,8 +16,8 @@ static acc log_sum_exp(const real *x, int64_t n) {
     acc high[LANES], part[LANES];
     for (int l = 0; l < LANES; l++) high[l] = top, part[l] = 0;
     for (int64_t j = 0; j < whole; j += LANES) {
-      SIMD
-      for (int l = 0; l < LANES; l++) high[l] = LOAD(c[j + l]) > high[l] ? LOAD(c[j + l]) : high[l];
+      SIMD for (int l = 0; l < LANES; l++) high[l] =
+          LOAD(c[j + l]) > high[l] ? LOAD(c[j + l]) : high[l];
     }
     for (int64_t j = whole; j < m; j++)
       high[j - whole] = LOAD(c[j]) > high[j - whole] ? LOAD(c[j]) : high[j - whole];
@@ -28,8 +28,7 @@ static acc log_sum_exp(const real *x, int64_t n) {
     if (chunk_top > top) sum *= EXP(top - shift);
     top = chunk_top;
     for (int64_t j = 0; j < whole; j += LANES) {
-      SIMD
-      for (int l = 0; l < LANES; l++) part[l] += EXP(LOAD(c[j + l]) - shift);
+      SIMD for (int l = 0; l < LANES; l++) part[l] += EXP(LOAD(c[j + l]) - shift);
     }
     for (int64_t j = whole; j < m; j++) part[j - whole] += EXP(LOAD(c[j]) - shift);
     for (int l = 0; l < LANES; l++) sum += part[l];
@@ -60,8 +59,8 @@ cft_status CPU(cross_entropy)(cft_device *d, cft_stream *s, const cft_cross_entr
         memset(g, 0, (size_t)a->V * sizeof *g);
         continue;
       }
-      SIMD
-      for (int64_t j = 0; j < a->V; j++) g[j] = f32_bf16((float)(scale * EXP(LOAD(x[j]) - lse)));
+      SIMD for (int64_t j = 0; j < a->V; j++) g[j] =
+          f32_bf16((float)(scale * EXP(LOAD(x[j]) - lse)));
       if (inside) g[target] = f32_bf16((float)(scale * (EXP(right - lse) - 1)));
     } else {
       real *g = (real *)a->grad + i * a->grad_stride;
@@ -69,8 +68,7 @@ cft_status CPU(cross_entropy)(cft_device *d, cft_stream *s, const cft_cross_entr
         memset(g, 0, (size_t)a->V * sizeof *g);
         continue;
       }
-      SIMD
-      for (int64_t j = 0; j < a->V; j++) g[j] = STORE(scale * EXP(LOAD(x[j]) - lse));
+      SIMD for (int64_t j = 0; j < a->V; j++) g[j] = STORE(scale * EXP(LOAD(x[j]) - lse));
       if (inside) g[target] = STORE(scale * (EXP(right - lse) - 1));
     }
   }

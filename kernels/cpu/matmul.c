@@ -32,8 +32,8 @@ typedef struct plan_key {
 
 typedef struct plan {
   plan_key key;
-  uint64_t used;   // when, on the cache's clock; 0 = an empty slot
-  bool refused;    // oneDNN has no kernel for this: remembered, not asked again
+  uint64_t used;  // when, on the cache's clock; 0 = an empty slot
+  bool refused;   // oneDNN has no kernel for this: remembered, not asked again
   dnnl_primitive_t primitive;
   dnnl_memory_t memory[MAX_ARGS];
   dnnl_exec_arg_t args[MAX_ARGS];
@@ -51,10 +51,10 @@ static cft_status dnn_status(dnnl_status_t st, const char *what) {
                   "matmul: oneDNN %s: status %d", what, (int)st);
 }
 
-#define DNN(call, what)                        \
-  do {                                         \
-    st = dnn_status((call), (what));           \
-    if (st != CFT_OK) goto out;                \
+#define DNN(call, what)              \
+  do {                               \
+    st = dnn_status((call), (what)); \
+    if (st != CFT_OK) goto out;      \
   } while (0)
 
 static cft_status dnn_open(void) {
@@ -191,10 +191,18 @@ static cft_status plan_get(plan **out, const plan_key *key) {
 static cft_status planned(bool *refused, cft_device *d, const cft_matmul_args *a) {
   plan_key key;
   memset(&key, 0, sizeof key);
-  key = (plan_key){.m = a->m, .n = a->n, .k = a->k, .c_stride = a->c_stride,
-                   .a_stride = a->a_stride, .b_stride = a->b_stride, .trans_a = a->trans_a != 0,
-                   .trans_b = a->trans_b != 0, .beta = a->beta != 0, .bias = a->bias != NULL,
-                   .dtype = (int32_t)a->dtype, .c_dtype = (int32_t)a->c_dtype,
+  key = (plan_key){.m = a->m,
+                   .n = a->n,
+                   .k = a->k,
+                   .c_stride = a->c_stride,
+                   .a_stride = a->a_stride,
+                   .b_stride = a->b_stride,
+                   .trans_a = a->trans_a != 0,
+                   .trans_b = a->trans_b != 0,
+                   .beta = a->beta != 0,
+                   .bias = a->bias != NULL,
+                   .dtype = (int32_t)a->dtype,
+                   .c_dtype = (int32_t)a->c_dtype,
                    .threads = omp_get_max_threads()};
   pthread_mutex_lock(&lock);
   plan *p = NULL;
@@ -301,9 +309,12 @@ static void no_k(const cft_matmul_args *a) {
     char *c = (char *)a->c + (size_t)(i * a->c_stride) * size;
     if (!a->beta) memset(c, 0, (size_t)a->n * size);
     for (int64_t j = 0; a->bias && j < a->n; j++) {
-      if (a->dtype == CFT_F64) ((double *)c)[j] += ((const double *)a->bias)[j];
-      else if (a->dtype == CFT_F32) ((float *)c)[j] += ((const float *)a->bias)[j];
-      else if (a->c_dtype == CFT_F32) ((float *)c)[j] += widen(((const uint16_t *)a->bias)[j]);
+      if (a->dtype == CFT_F64)
+        ((double *)c)[j] += ((const double *)a->bias)[j];
+      else if (a->dtype == CFT_F32)
+        ((float *)c)[j] += ((const float *)a->bias)[j];
+      else if (a->c_dtype == CFT_F32)
+        ((float *)c)[j] += widen(((const uint16_t *)a->bias)[j]);
       else
         ((uint16_t *)c)[j] =
             narrow(widen(((uint16_t *)c)[j]) + widen(((const uint16_t *)a->bias)[j]));

@@ -35,6 +35,9 @@ static int has_avx512(void) {
 
 static int has_avx512bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
+// AMD runs dot products of bf16 at twice the rate of f32 arithmetic, Intel at half.
+static int likes_avx512bf16(void) { return has_avx512bf16() && __builtin_cpu_is("amd"); }
+
 // Linux gives a process the state of the tile registers when it asks for it.
 static int has_amx(void) {
   enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
@@ -46,11 +49,12 @@ static int has_amx(void) {
 typedef struct variants {
   const char *isa;
   int (*present)(void);
+  int (*taken)(void);  // also where nobody asked for it by name
   const cft_kernels *any, *f32, *bf16;
 } variants;
 
 #define VARIANTS(isa, present) \
-  { #isa, present, &VARIANT(any, isa), &VARIANT(f32, isa), &VARIANT(bf16, isa) }
+  { #isa, present, present, &VARIANT(any, isa), &VARIANT(f32, isa), &VARIANT(bf16, isa) }
 
 static const variants known[] = {
     // best last
@@ -58,9 +62,10 @@ static const variants known[] = {
 #ifdef CFT_CPU_X86
     VARIANTS(avx2, has_avx2),
     VARIANTS(avx512, has_avx512),
-    {"avx512bf16", has_avx512bf16, &VARIANT(any, avx512), &VARIANT(f32, avx512),
+    {"avx512bf16", has_avx512bf16, likes_avx512bf16, &VARIANT(any, avx512), &VARIANT(f32, avx512),
      &VARIANT(bf16, avx512bf16)},
-    {"amx", has_amx, &VARIANT(any, avx512), &VARIANT(f32, avx512), &VARIANT(bf16, avx512bf16)},
+    {"amx", has_amx, has_amx, &VARIANT(any, avx512), &VARIANT(f32, avx512),
+     &VARIANT(bf16, avx512bf16)},
 #endif
 };
 enum { KNOWN = sizeof known / sizeof *known };
@@ -72,10 +77,11 @@ const char *cft_cpu_isa(void) { return chosen->isa; }
 cft_status cft_cpu_set_isa(const char *name) {
   const variants *best = NULL;
   for (int i = 0; i < KNOWN; i++) {
-    if (name == NULL ? known[i].present() : strcmp(name, known[i].isa) == 0) best = &known[i];
+    if (name == NULL ? known[i].taken() : strcmp(name, known[i].isa) == 0) best = &known[i];
   }
   if (best == NULL)
-    return cft_fail(CFT_E_ARG, "isa: '%s' is not known; wanted base, avx2, avx512, avx512bf16 or amx", name);
+    return cft_fail(CFT_E_ARG,
+                    "isa: '%s' is not known; wanted base, avx2, avx512, avx512bf16 or amx", name);
   if (!best->present()) return cft_fail(CFT_E_UNSUPPORTED, "isa: this processor has no %s", name);
   chosen = best;
   return CFT_OK;

@@ -15,9 +15,12 @@ static double number(void) {
 }
 
 static void put(void *x, cft_dtype dtype, int64_t i, double value) {
-  if (dtype == CFT_F64) ((double *)x)[i] = value;
-  else if (dtype == CFT_F32) ((float *)x)[i] = (float)value;
-  else ((bf16 *)x)[i] = f32_bf16((float)value);
+  if (dtype == CFT_F64)
+    ((double *)x)[i] = value;
+  else if (dtype == CFT_F32)
+    ((float *)x)[i] = (float)value;
+  else
+    ((bf16 *)x)[i] = f32_bf16((float)value);
 }
 
 static double get(const void *x, cft_dtype dtype, int64_t i) {
@@ -38,7 +41,8 @@ static void *array(int64_t n, cft_dtype dtype, bool fill) {
   return x;
 }
 
-static const char *const isas[] = {"base", "avx2", "avx512"};
+static const char *const isas[] = {"base", "avx2", "avx512", "avx512bf16", "amx"};
+enum { ISAS = sizeof isas / sizeof *isas };
 
 // ---- matmul ------------------------------------------------------------------------------------
 
@@ -48,7 +52,7 @@ typedef struct matmul_case {
 } matmul_case;
 
 static const matmul_case matmul_cases[] = {
-    {1, 1, 1, 0},   {1, 7, 5, 0},    {3, 1, 9, 2},    {5, 64, 1, 0},    {17, 19, 23, 3},
+    {1, 1, 1, 0},    {1, 7, 5, 0},     {3, 1, 9, 2},      {5, 64, 1, 0},    {17, 19, 23, 3},
     {64, 64, 64, 0}, {33, 127, 65, 1}, {130, 60, 128, 0}, {2, 300, 576, 8}, {257, 96, 31, 5},
 };
 
@@ -63,9 +67,20 @@ static void check_matmul(const matmul_case *t, cft_dtype dtype, cft_dtype c_dtyp
   double *before = malloc((size_t)(m * c_stride) * sizeof *before);
   for (int64_t i = 0; i < m * c_stride; i++) before[i] = get(c, c_dtype, i);
   cft_device *cpu = cft_cpu_device();
-  cft_matmul_args args = {.c = c, .a = a, .b = b, .bias = bias ? bias_row : NULL, .m = m, .n = n,
-                          .k = k, .c_stride = c_stride, .a_stride = a_stride, .b_stride = b_stride,
-                          .trans_a = trans_a, .trans_b = trans_b, .beta = beta, .dtype = dtype,
+  cft_matmul_args args = {.c = c,
+                          .a = a,
+                          .b = b,
+                          .bias = bias ? bias_row : NULL,
+                          .m = m,
+                          .n = n,
+                          .k = k,
+                          .c_stride = c_stride,
+                          .a_stride = a_stride,
+                          .b_stride = b_stride,
+                          .trans_a = trans_a,
+                          .trans_b = trans_b,
+                          .beta = beta,
+                          .dtype = dtype,
                           .c_dtype = c_dtype};
   EXPECT_OK(cpu->kernels->matmul(cpu, NULL, &args));
   for (int64_t i = 0; i < m; i++) {
@@ -85,15 +100,17 @@ static void check_matmul(const matmul_case *t, cft_dtype dtype, cft_dtype c_dtyp
       cft_dtype sum = dtype == CFT_F64 ? CFT_F64 : CFT_F32;
       double bound = 4 * epsilon(sum) * (size + fabs(want) + 2) + 2 * epsilon(c_dtype) * fabs(want);
       if (!(fabs(got - want) <= bound))
-        TEST_FAIL("(%d, %d, %d) %s into %s, flags %d: c[%d, %d] is %.9g, expected %.9g to %g", (int)m,
-                  (int)n, (int)k, cft_dtype_name(dtype), cft_dtype_name(c_dtype), flags, (int)i,
-                  (int)j, got, want, bound);
+        TEST_FAIL("(%d, %d, %d) %s into %s, flags %d: c[%d, %d] is %.9g, expected %.9g to %g",
+                  (int)m, (int)n, (int)k, cft_dtype_name(dtype), cft_dtype_name(c_dtype), flags,
+                  (int)i, (int)j, got, want, bound);
     }
   }
   free(a), free(b), free(c), free(bias_row), free(before);
 }
 
-static const struct { cft_dtype dtype, c_dtype; } matmul_types[] = {
+static const struct {
+  cft_dtype dtype, c_dtype;
+} matmul_types[] = {
     {CFT_F32, CFT_F32}, {CFT_BF16, CFT_BF16}, {CFT_BF16, CFT_F32}, {CFT_F64, CFT_F64}};
 
 TEST(matmul_against_double) {
@@ -193,21 +210,63 @@ static void attention_new(attention *x, const attention_case *c, cft_dtype dtype
   x->go = array(nq * dq, dtype, true);
   x->dq = array(nq * dq, dtype, false);
   x->dk = array(nk * dk, dtype, false), x->dv = array(nk * dk, dtype, false);
-  x->f = (cft_attention_args){
-      .o = x->o, .lse = x->lse, .q = x->q, .k = x->k, .v = x->v, .cu_q = x->cu_q, .cu_k = x->cu_k,
-      .k_len = c->own_keys || c->gap ? x->k_len : NULL,
-      .q_position = c->subset ? x->position : NULL, .nq = nq, .nk = nk, .B = c->n,
-      .longest_q = longest_q, .longest_k = longest_k, .H = c->H, .K = c->K, .D = c->D,
-      .o_stride = dq, .q_stride = q_stride, .k_stride = k_stride, .v_stride = k_stride,
-      .scale = 1.7 / sqrt((double)c->D), .causal = !c->not_causal, .dtype = dtype};
-  x->b = (cft_attention_bwd_args){
-      .dq = x->dq, .dk = x->dk, .dv = x->dv, .do_ = x->go, .o = x->o, .lse = x->lse, .q = x->q,
-      .k = x->k, .v = x->v, .cu_q = x->cu_q, .cu_k = x->cu_k, .k_len = x->f.k_len,
-      .q_position = x->f.q_position, .nq = nq, .nk = nk, .B = c->n, .longest_q = longest_q,
-      .longest_k = longest_k, .H = c->H, .K = c->K, .D = c->D, .dq_stride = dq, .dk_stride = dk,
-      .dv_stride = dk, .do_stride = dq, .o_stride = dq, .q_stride = q_stride,
-      .k_stride = k_stride, .v_stride = k_stride, .scale = x->f.scale, .causal = x->f.causal,
-      .deterministic = 1, .dtype = dtype};
+  x->f = (cft_attention_args){.o = x->o,
+                              .lse = x->lse,
+                              .q = x->q,
+                              .k = x->k,
+                              .v = x->v,
+                              .cu_q = x->cu_q,
+                              .cu_k = x->cu_k,
+                              .k_len = c->own_keys || c->gap ? x->k_len : NULL,
+                              .q_position = c->subset ? x->position : NULL,
+                              .nq = nq,
+                              .nk = nk,
+                              .B = c->n,
+                              .longest_q = longest_q,
+                              .longest_k = longest_k,
+                              .H = c->H,
+                              .K = c->K,
+                              .D = c->D,
+                              .o_stride = dq,
+                              .q_stride = q_stride,
+                              .k_stride = k_stride,
+                              .v_stride = k_stride,
+                              .scale = 1.7 / sqrt((double)c->D),
+                              .causal = !c->not_causal,
+                              .dtype = dtype};
+  x->b = (cft_attention_bwd_args){.dq = x->dq,
+                                  .dk = x->dk,
+                                  .dv = x->dv,
+                                  .do_ = x->go,
+                                  .o = x->o,
+                                  .lse = x->lse,
+                                  .q = x->q,
+                                  .k = x->k,
+                                  .v = x->v,
+                                  .cu_q = x->cu_q,
+                                  .cu_k = x->cu_k,
+                                  .k_len = x->f.k_len,
+                                  .q_position = x->f.q_position,
+                                  .nq = nq,
+                                  .nk = nk,
+                                  .B = c->n,
+                                  .longest_q = longest_q,
+                                  .longest_k = longest_k,
+                                  .H = c->H,
+                                  .K = c->K,
+                                  .D = c->D,
+                                  .dq_stride = dq,
+                                  .dk_stride = dk,
+                                  .dv_stride = dk,
+                                  .do_stride = dq,
+                                  .o_stride = dq,
+                                  .q_stride = q_stride,
+                                  .k_stride = k_stride,
+                                  .v_stride = k_stride,
+                                  .scale = x->f.scale,
+                                  .causal = x->f.causal,
+                                  .deterministic = 1,
+                                  .dtype = dtype};
 }
 
 static void attention_free(attention *x) {
@@ -315,7 +374,7 @@ static void check_attention(const attention_case *c, cft_dtype dtype) {
 }
 
 TEST(attention_against_double) {
-  for (int isa = 0; isa < 3; isa++) {
+  for (int isa = 0; isa < ISAS; isa++) {
     if (cft_cpu_set_isa(isas[isa]) != CFT_OK) continue;  // this processor lacks it
     for (int i = 0; i < ATTENTION_CASES && !TEST_FAILED(); i++) {
       check_attention(&attention_cases[i], CFT_F32);
@@ -382,7 +441,7 @@ TEST(attention_ignores_neighbours) {
 // A NaN in a key reaches every query that sees it, o and lse, and no other sequence.
 TEST(attention_passes_nan_on) {
   const attention_case c = {"nan", 2, 1, 16, {5, 60}, {0}, 2, 0, 0, 0, 0, 0};
-  for (int isa = 0; isa < 3; isa++) {
+  for (int isa = 0; isa < ISAS; isa++) {
     if (cft_cpu_set_isa(isas[isa]) != CFT_OK) continue;
     attention x;
     attention_new(&x, &c, CFT_F32);
@@ -440,9 +499,17 @@ static void check_cross_entropy(int64_t n, int64_t V, cft_dtype dtype, cft_dtype
     target[i] = i % 4 == 3 ? (i % 8 == 3 ? -100 : (int32_t)V) : (int32_t)((i * 7919) % V);
   }
   cft_device *cpu = cft_cpu_device();
-  cft_cross_entropy_args a = {.nll = nll, .grad = grad, .logits = logits, .target = target,
-                              .weight = weight, .n = n, .V = V, .logits_stride = stride,
-                              .grad_stride = stride, .scale = 0.25, .dtype = dtype,
+  cft_cross_entropy_args a = {.nll = nll,
+                              .grad = grad,
+                              .logits = logits,
+                              .target = target,
+                              .weight = weight,
+                              .n = n,
+                              .V = V,
+                              .logits_stride = stride,
+                              .grad_stride = stride,
+                              .scale = 0.25,
+                              .dtype = dtype,
                               .grad_dtype = grad_dtype};
   EXPECT_OK(cpu->kernels->cross_entropy(cpu, NULL, &a));
   double bound = dtype == CFT_F64 ? 1e-14 : 4e-7;
@@ -469,7 +536,7 @@ static void check_cross_entropy(int64_t n, int64_t V, cft_dtype dtype, cft_dtype
 
 TEST(cross_entropy_against_double) {
   static const int64_t widths[] = {1, 2, 15, 60, 1024, 1025, 5000};
-  for (int isa = 0; isa < 3; isa++) {
+  for (int isa = 0; isa < ISAS; isa++) {
     if (cft_cpu_set_isa(isas[isa]) != CFT_OK) continue;
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
       for (int in_place = 0; in_place < 2; in_place++) {
@@ -489,8 +556,14 @@ TEST(cross_entropy_of_infinities) {
   int32_t target = V - 1;
   for (int i = 0; i < V; i++) x[i] = i < V - 2 ? -INFINITY : 3;
   cft_device *cpu = cft_cpu_device();
-  cft_cross_entropy_args a = {.nll = &nll, .grad = grad, .logits = x, .target = &target,
-                              .weight = &weight, .n = 1, .V = V, .scale = 1};
+  cft_cross_entropy_args a = {.nll = &nll,
+                              .grad = grad,
+                              .logits = x,
+                              .target = &target,
+                              .weight = &weight,
+                              .n = 1,
+                              .V = V,
+                              .scale = 1};
   EXPECT_OK(cpu->kernels->cross_entropy(cpu, NULL, &a));
   EXPECT_CLOSE(nll, log(2), 1e-6);
   EXPECT_CLOSE(grad[0], 0, 0);
