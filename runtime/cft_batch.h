@@ -48,7 +48,9 @@ typedef struct cft_batch_sample {
   double scale;  // multiplies every weight of the sample; finite, from 0
 } cft_batch_sample;
 
-// A micro-batch of n rows in B sequences, m of the rows learned. Fields are for reading only.
+// A micro-batch of n rows in B sequences, m of the rows learned. Fields are for reading only; the
+// arrays lie in `memory`, so that the whole is one object, which in Lua the collector owns and
+// counts.
 typedef struct cft_batch {
   int64_t n, sequences, longest;  // longest: rows of the longest sequence
   int64_t m;                      // rows with a weight other than 0
@@ -62,13 +64,20 @@ typedef struct cft_batch {
   int32_t *rows;                  // (m) the learned rows, ascending
   int32_t *row_positions;         // (m) positions[rows[j]]
   int32_t *cu_rows;               // (B + 1) first learned row of each sequence, then m
+#ifdef CFT_CDEF
+  uint8_t memory[?];  // LuaJIT's way to write it
+#else
+  uint8_t memory[];
+#endif
 } cft_batch;
 
-// Lay B samples one behind the other. Borrows them; the caller owns *out. E_ARG for a sample whose
+// Check B samples, and say how many bytes of `memory` their batch needs. E_ARG for a sample whose
 // spans do not add up to its tokens, for a weight that is negative or not finite, and for more rows
-// than an int32 counts; E_OOM.
-CFT_API cft_status cft_batch_new(cft_batch **out, const cft_batch_sample *samples, int64_t B);
+// than an int32 counts.
+CFT_API cft_status cft_batch_bytes(size_t *bytes, const cft_batch_sample *samples, int64_t B);
 
-CFT_API void cft_batch_release(cft_batch *b);  // NULL is accepted
+// Lay the same samples one behind the other into b, which has that many bytes of memory. Borrows
+// them.
+CFT_API void cft_batch_lay(cft_batch *b, const cft_batch_sample *samples, int64_t B);
 
 #endif

@@ -133,7 +133,7 @@ static void lay(cft_batch *b, const cft_batch_sample *s, int64_t at) {
   b->kinds[row] = 0;
 }
 
-cft_status cft_batch_new(cft_batch **out, const cft_batch_sample *samples, int64_t B) {
+cft_status cft_batch_bytes(size_t *bytes, const cft_batch_sample *samples, int64_t B) {
   int64_t n = 0;
   for (int64_t i = 0; i < B; ++i) {
     CFT_TRY(check_sample(&samples[i], i));
@@ -141,12 +141,16 @@ cft_status cft_batch_new(cft_batch **out, const cft_batch_sample *samples, int64
       return cft_fail(CFT_E_ARG, "batch: sample %lld is past row %d", (long long)i, INT32_MAX);
     n += samples[i].n;
   }
-  size_t rows = (size_t)n, bounds = (size_t)B + 1;
-  cft_batch *b = malloc(sizeof *b + rows * (5 * sizeof(int32_t) + sizeof(float) + 1) +
-                        2 * bounds * sizeof(int32_t));
-  if (!b) return cft_fail(CFT_E_OOM, "batch: no memory for %lld rows", (long long)n);
-  *b = (cft_batch){.n = n, .sequences = B};
-  b->ids = (int32_t *)(b + 1);
+  *bytes =
+      (size_t)n * (5 * sizeof(int32_t) + sizeof(float) + 1) + 2 * ((size_t)B + 1) * sizeof(int32_t);
+  return CFT_OK;
+}
+
+void cft_batch_lay(cft_batch *b, const cft_batch_sample *samples, int64_t B) {
+  size_t rows = 0, bounds = (size_t)B + 1;
+  for (int64_t i = 0; i < B; ++i) rows += (size_t)samples[i].n;
+  *b = (cft_batch){.n = (int64_t)rows, .sequences = B};
+  b->ids = (int32_t *)b->memory;
   b->targets = b->ids + rows;
   b->positions = b->targets + rows;
   b->rows = b->positions + rows;
@@ -166,8 +170,4 @@ cft_status cft_batch_new(cft_batch **out, const cft_batch_sample *samples, int64
   }
   b->cu_seqlens[B] = (int32_t)at;
   b->cu_rows[B] = (int32_t)b->m;
-  *out = b;
-  return CFT_OK;
 }
-
-void cft_batch_release(cft_batch *b) { free(b); }

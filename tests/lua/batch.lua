@@ -1,0 +1,226 @@
+-- Batches: order, updates, packs, arrays, and one loss however an update is cut.
+
+local expect = require "tests.expect"
+local fake = require "tests.fake_tokenizer"
+local batch = require "cft.batch"
+local data = require "cft.data"
+local mask = require "cft.mask"
+local mix = require "cft.mix"
+local template = require "cft.template"
+
+local tok = fake { "<eos>", eos = "<eos>" }
+
+-- n records of different lengths: answers of 2 to 11 tokens, <eos> included, behind a prompt of 6 or 7.
+local function samples_of(n, opts, name)
+  local source = data.generate(n, function(i)
+    return { instruction = ("%04d"):format(i), output = ("x"):rep(1 + (7 * i) % 10), i = i }
+  end, { name = name or "made" })
+  return mask.samples(source, template.plain(opts), tok)
+end
+
+local function numbers_of(micros)
+  local numbers = {}
+  for _, micro in ipairs(micros) do
+    for _, k in ipairs(micro.samples) do numbers[#numbers + 1] = k end
+  end
+  table.sort(numbers)
+  return numbers
+end
+
+-- A made-up loss for every token, by what it is and what stands before it in its sequence.
+local function loss_of(micros)
+  local sum = 0
+  for _, micro in ipairs(micros) do
+    local b = micro.batch
+    for s = 0, tonumber(b.sequences) - 1 do
+      local state = 1
+      for i = b.cu_seqlens[s], b.cu_seqlens[s + 1] - 1 do
+        state = (state * 31 + b.ids[i]) % 1009
+        if b.targets[i] >= 0 then sum = sum + b.weights[i] * (state + b.targets[i]) / 1009 end
+      end
+    end
+  end
+  return sum
+end
+
+return {
+  { "every sample once an epoch, the last update shorter", function()
+    local batches = batch.new(samples_of(23), { batch = 5, tokens = 64, seed = 3 })
+    expect.same({ batches:updates(), batches:size() }, { 5, 23 })
+    local all = {}
+    for index = 0, 4 do
+      local numbers = numbers_of((batches:update(1, index)))
+      expect.same(#numbers, index < 4 and 5 or 3)
+      for _, k in ipairs(numbers) do all[#all + 1] = k end
+    end
+    table.sort(all)
+    for k = 0, 22 do expect.same(all[k + 1], k) end
+    local dropped = batch.new(samples_of(23), { batch = 5, tokens = 64, drop_last = true })
+    expect.same({ dropped:updates(), dropped:size() }, { 4, 20 })
+    expect.raises("update 4 of 4", dropped.update, dropped, 0, 4)
+    expect.raises("3 samples fill no update of batch = 5", batch.new, samples_of(3), { batch = 5, tokens = 64, drop_last = true })
+  end },
+
+  { "the order depends on seed and epoch, not on what was asked before", function()
+    local samples = samples_of(40)
+    local function first(seed, epoch, index)
+      local b = batch.new(samples, { batch = 8, tokens = 64, seed = seed })
+      if index > 0 then b:prefetch(epoch, index - 1) end
+      return (b:plan(epoch, index))
+    end
+    expect.same(first(1, 2, 3), first(1, 2, 3))
+    local b = batch.new(samples, { batch = 8, tokens = 64, seed = 1 })
+    for i = 0, 4 do b:update(0, i) end
+    expect.same((b:plan(2, 3)), first(1, 2, 3))
+    expect.truthy(table.concat(first(1, 2, 3), " ") ~= table.concat(first(2, 2, 3), " "))
+    expect.truthy(table.concat(first(1, 2, 3), " ") ~= table.concat(first(1, 1, 3), " "))
+    local still = batch.new(samples, { batch = 8, tokens = 64, shuffle = false })
+    expect.same((still:plan(0, 1)), { 8, 9, 10, 11, 12, 13, 14, 15 })
+  end },
+
+  { "packs hold at most their tokens and no update's neighbours", function()
+    local batches = batch.new(samples_of(100), { batch = 32, tokens = 40, seed = 1 })
+    for index = 0, batches:updates() - 1 do
+      local micros, weight = batches:update(0, index)
+      local sum = 0
+      for _, micro in ipairs(micros) do
+        expect.truthy(micro.batch.n <= 40)
+        expect.same(#micro.samples, tonumber(micro.batch.sequences))
+        sum = sum + micro.batch.weight
+      end
+      expect.same(weight, sum)
+      expect.same(#numbers_of(micros), index < 3 and 32 or 4)
+    end
+    expect.truthy(batches:fill(0, 0) > 0.85)
+    expect.raises("made: record 4 has 16 tokens, but a pack holds tokens = 15; give mask.samples max_tokens = 15",
+      batch.new, samples_of(100), { batch = 32, tokens = 15 })
+  end },
+
+  { "rows, targets, weights, positions and kinds", function()
+    local source = data.list { { instruction = "q", output = "ab. Conclusion: right" }, { instruction = "rr", output = "c" } }
+    local samples = mask.samples(source, template.plain { separator = "|", learn = { verdict = 2 } }, tok)
+    local micros, weight = batch.new(samples, { batch = 2, tokens = 99, shuffle = false }):update(0, 0)
+    local micro = micros[1]
+    local b = micro.batch
+    local text = "q|ab. Conclusion: right"
+    expect.same({ #micros, tonumber(b.n), tonumber(b.sequences), tonumber(b.longest) }, { 1, #text + 1 + 5, 2, #text + 1 })
+    expect.same({ b.cu_seqlens[0], b.cu_seqlens[1], b.cu_seqlens[2] }, { 0, #text + 1, #text + 6 })
+    for i = 0, #text - 1 do
+      expect.same(b.ids[i], text:byte(i + 1))
+      expect.same(b.targets[i], i < #text - 1 and text:byte(i + 2) or tok.eos)
+      expect.same(b.positions[i], i)
+      -- row i predicts byte i + 2 of the text: "ab. " is bytes 3 to 6, the verdict 7 to the end
+      expect.same(b.weights[i], i < 1 and 0 or i < 5 and 1 or i < #text - 1 and 2 or 1)
+      expect.same(mask.kind_name(b.kinds[i]), i < 1 and "template" or i < 5 and "critique" or i < #text - 1 and "verdict" or "end")
+    end
+    expect.same({ b.targets[#text], b.weights[#text], b.positions[#text + 1] }, { -1, 0, 0 })
+    local learned = #text - 1 + 2
+    expect.same(tonumber(b.m), learned)
+    expect.same({ b.cu_rows[0], b.cu_rows[1], b.cu_rows[2] }, { 0, #text - 1, learned })
+    expect.same({ b.rows[0], b.rows[#text - 1], b.row_positions[#text - 1] }, { 1, #text + 1 + 2, 2 })
+    expect.same(weight, 4 + 2 * #"Conclusion: right" + 1 + 2)
+    expect.same(micro.samples, { 0, 1 })
+    expect.same({ micro.names[1], micro.names[2], micro.names[3] }, { "list: record 0", "list: record 1" })
+    expect.same({ micro.verdicts[1], micro.verdicts[2] }, { true })
+  end },
+
+  { "one loss, however an update is cut", function()
+    local samples = samples_of(64)
+    for _, norm in ipairs { "tokens", "rank_mean", "micro_mean" } do
+      local want
+      for _, cut in ipairs { { tokens = 18 }, { tokens = 57 }, { tokens = 4096 }, { tokens = 64, packing = false } } do
+        local batches = batch.new(samples, { batch = 32, seed = 9, norm = norm, rows = 4, ranks = 2,
+          tokens = cut.tokens, packing = cut.packing })
+        local micros, weight = batches:update(0, 1)
+        local loss = loss_of(micros) / weight
+        want = want or loss
+        expect.close(loss, want, 1e-6, norm)
+      end
+    end
+  end },
+
+  { "rank_mean and micro_mean are the means they claim to be", function()
+    local samples = samples_of(22)
+    local plain = batch.new(samples, { batch = 22, tokens = 64, seed = 9, packing = false, rows = 4 })
+    local micros = plain:update(0, 0)  -- 4 + 4 + 4 + 4 + 4 + 2 rows
+    expect.same(#micros, 6)
+    local function mean(group)  -- of micro-batches
+      local loss, weight = 0, 0
+      for _, m in ipairs(group) do
+        loss, weight = loss + loss_of { micros[m] }, weight + micros[m].batch.weight
+      end
+      return loss / weight
+    end
+    local function with(norm, ranks)
+      local b = batch.new(samples, { batch = 22, tokens = 64, seed = 9, norm = norm, rows = 4, ranks = ranks })
+      local made, weight = b:update(0, 0)
+      return loss_of(made) / weight
+    end
+    expect.close(with("tokens"), mean { 1, 2, 3, 4, 5, 6 }, 1e-6)
+    expect.close(with("micro_mean"), (mean { 1 } + mean { 2 } + mean { 3 } + mean { 4 } + mean { 5 } + mean { 6 }) / 6, 1e-6)
+    -- rank r of 4 sees micro-batches r, r + 4, ...
+    expect.close(with("rank_mean", 4), (mean { 1, 5 } + mean { 2, 6 } + mean { 3 } + mean { 4 }) / 4, 1e-6)
+    expect.close(with("rank_mean", 1), with("tokens"), 1e-6)
+    expect.truthy(math.abs(with "micro_mean" - with "tokens") > 1e-5)
+  end },
+
+  { "weights that are functions get the update's number", function()
+    local asked = {}
+    local samples = samples_of(6, { learn = { critique = function(record, step)
+      asked[step] = (asked[step] or 0) + 1
+      return record.raw.i % 2 == 0 and step or 1
+    end } })
+    local batches = batch.new(samples, { batch = 3, tokens = 99, seed = 1, norm = "micro_mean", rows = 1 })
+    local micros, weight = batches:update(2, 1)  -- step 2 * 2 + 1
+    expect.same(asked, { [5] = 3 })
+    local sum = 0
+    for j, k in ipairs(micros[1].samples) do
+      local b = micros[1].batch
+      local first = b.cu_rows[j - 1]
+      local ratio = b.weights[b.rows[first]] / b.weights[b.rows[b.cu_rows[j] - 1]]
+      expect.close(ratio, k % 2 == 0 and 5 or 1, 1e-6)  -- the critique against its end token
+      sum = sum + 1
+    end
+    expect.same(sum, 3)
+    expect.truthy(weight > 0)
+  end },
+
+  { "a mixture of samples", function()
+    local a, b = samples_of(10, nil, "a"), samples_of(4, nil, "b")
+    local mixed = mix.new { { a, epochs = 1 }, { b, epochs = 2 } }
+    local batches = batch.new(mixed, { batch = 6, tokens = 64, seed = 2 })
+    expect.same({ batches:updates(), batches:size() }, { 3, 18 })
+    local counts, named = {}, {}
+    for index = 0, 2 do
+      for _, micro in ipairs((batches:update(0, index))) do
+        for j, k in ipairs(micro.samples) do
+          counts[k] = (counts[k] or 0) + 1
+          named[micro.names[j]] = true
+        end
+      end
+    end
+    for k = 0, 13 do expect.same(counts[k], k < 10 and 1 or 2) end
+    expect.truthy(named["a: record 9"] and named["b: record 3"])
+    local source = mix.new { { data.list { { instruction = "q", output = "a" } } }, { data.list { { instruction = "r", output = "b" } } } }
+    local samples = mask.samples(source, template.plain(), tok)
+    expect.same({ samples:size(), samples:get(1).record }, { 2, 0 })
+    expect.match(samples:describe(), "list: 1 samples of 1 records")
+  end },
+
+  { "what is prefetched is what is given", function()
+    local batches = batch.new(samples_of(20), { batch = 5, tokens = 64 })
+    batches:prefetch(0, 2)
+    local ahead = batches.ahead.micros
+    expect.truthy(batches:update(0, 2) == ahead)
+    batches:prefetch(0, 3)
+    local micros = batches:update(0, 1)
+    expect.same(numbers_of(micros), numbers_of((batches:update(0, 1))))
+  end },
+
+  { "options", function()
+    local samples = samples_of(5)
+    expect.raises("'batch' is required", batch.new, samples, { tokens = 5 })
+    expect.raises("unknown option 'bacth'; did you mean 'batch'", batch.new, samples, { bacth = 5 })
+    expect.raises("'norm' must be one of", batch.new, samples, { batch = 1, tokens = 99, norm = "mean" })
+  end },
+}
