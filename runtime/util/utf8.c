@@ -1,0 +1,75 @@
+// utf8.c - UTF-8 checked and written.
+#include "util/utf8.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+size_t cft_utf8_check(const void *text, size_t n) {
+  const uint8_t *s = text;
+  size_t i = 0;
+  while (i < n) {
+    uint64_t eight;
+    while (i + 8 <= n && (memcpy(&eight, s + i, 8), !(eight & 0x8080808080808080u))) i += 8;
+    while (i < n && s[i] < 0x80) i++;
+    if (i == n) break;
+
+    // The lead byte fixes the length, and the range of the second byte.
+    uint8_t b = s[i], low = 0x80, high = 0xBF;
+    size_t tail;
+    if (b >= 0xC2 && b <= 0xDF) {
+      tail = 1;
+    } else if (b >= 0xE0 && b <= 0xEF) {
+      tail = 2;
+      if (b == 0xE0) low = 0xA0;
+      if (b == 0xED) high = 0x9F;
+    } else if (b >= 0xF0 && b <= 0xF4) {
+      tail = 3;
+      if (b == 0xF0) low = 0x90;
+      if (b == 0xF4) high = 0x8F;
+    } else {
+      return i;
+    }
+    if (n - i <= tail || s[i + 1] < low || s[i + 1] > high) return i;
+    for (size_t k = 2; k <= tail; k++)
+      if ((s[i + k] & 0xC0) != 0x80) return i;
+    i += tail + 1;
+  }
+  return n;
+}
+
+int cft_utf8_encode(uint8_t out[4], uint32_t cp) {
+  if (cp < 0x80) {
+    out[0] = (uint8_t)cp;
+    return 1;
+  }
+  if (cp < 0x800) {
+    out[0] = (uint8_t)(0xC0 | cp >> 6);
+    out[1] = (uint8_t)(0x80 | (cp & 0x3F));
+    return 2;
+  }
+  if (cp < 0x10000) {
+    out[0] = (uint8_t)(0xE0 | cp >> 12);
+    out[1] = (uint8_t)(0x80 | (cp >> 6 & 0x3F));
+    out[2] = (uint8_t)(0x80 | (cp & 0x3F));
+    return 3;
+  }
+  out[0] = (uint8_t)(0xF0 | cp >> 18);
+  out[1] = (uint8_t)(0x80 | (cp >> 12 & 0x3F));
+  out[2] = (uint8_t)(0x80 | (cp >> 6 & 0x3F));
+  out[3] = (uint8_t)(0x80 | (cp & 0x3F));
+  return 4;
+}
+
+cft_quotation cft_quote(const char *text, size_t bytes) {
+  cft_quotation q;
+  enum { MOST = sizeof q.text - 6 };
+  bool cut = bytes > MOST;
+  size_t n = cut ? MOST : bytes;
+  while (cut && n > 0 && ((uint8_t)text[n] & 0xC0) == 0x80) n--;  // not within a character
+  char *to = q.text;
+  *to++ = '"';
+  for (size_t i = 0; i < n; i++) *to++ = (uint8_t)text[i] < 0x20 || text[i] == 0x7F ? '?' : text[i];
+  snprintf(to, 5, "%s\"", cut ? "..." : "");
+  return q;
+}
