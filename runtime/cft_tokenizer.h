@@ -1,0 +1,170 @@
+// cft_tokenizer.h - text to token ids and back: byte-level BPE as tokenizer.json describes it.
+//
+// Ids equal those of Hugging Face tokenizers for the same file and any valid UTF-8 text. What a
+// file may contain is in docs/tokenizer.md; any component that is not implemented is an error that
+// names it. Special tokens never come from text unless asked for: a "<|im_end|>" inside data is
+// nine characters.
+//
+// A tokenizer may be used by any number of threads at once; only cft_tokenizer_add_token wants it
+// for itself. Counts of tokens are int64_t, ids int32_t, offsets bytes of the text that was given.
+#ifndef CFT_TOKENIZER_H
+#define CFT_TOKENIZER_H
+
+#include "base.h"
+#include "cft_checkpoint.h"
+
+#ifndef CFT_CDEF
+#include <stdbool.h>
+#endif
+
+typedef struct cft_tokenizer cft_tokenizer;
+
+// ---- making one ----------------------------------------------------------------------------
+
+// Load a tokenizer.json, or the one in the folder `path`. The caller owns *out. E_IO where it
+// cannot be read, E_FORMAT with path and place where it is malformed, E_UNSUPPORTED with the name
+// of a component that is not implemented, E_OOM. `truncation` and `padding` in the file are not
+// applied: length is the template's business.
+CFT_API cft_status cft_tokenizer_load(cft_tokenizer **out, const char *path);
+
+// The same from memory: `bytes` bytes of JSON, borrowed for the call. `label` stands in messages
+// where a path would.
+CFT_API cft_status cft_tokenizer_parse(cft_tokenizer **out, const char *json, size_t bytes,
+                                       const char *label);
+
+typedef struct cft_text {
+  const char *data;  // UTF-8; no NUL at its end is needed
+  size_t bytes;
+} cft_text;
+
+// What GGUF's `tokenizer.ggml.token_type` says of a token; other values than these are E_FORMAT.
+enum {
+  CFT_TOKEN_NORMAL = 1,
+  CFT_TOKEN_UNKNOWN = 2,
+  CFT_TOKEN_CONTROL = 3,  // becomes a special token
+  CFT_TOKEN_USER = 4,     // becomes an added token
+  CFT_TOKEN_UNUSED = 5,
+  CFT_TOKEN_BYTE = 6,
+};
+
+typedef struct cft_tokenizer_parts {
+  const char *label;       // stands in messages where a path would
+  const cft_text *tokens;  // (tokens_count) in the order of ids, byte-level spelling ("Ġthe")
+  int64_t tokens_count;
+  const cft_text *merges;  // (merges_count) in the order of rank, "a b"
+  int64_t merges_count;
+  const int32_t *types;  // (tokens_count) CFT_TOKEN_*, or NULL: all normal
+  const char *pre;       // `tokenizer.ggml.pre`: smollm, qwen2, llama-bpe, deepseek-llm, gpt-2, ...
+  int32_t bos;           // put in front by CFT_ENCODE_ADD_SPECIAL; -1 for none
+  int32_t eos;           // put behind; -1 for none
+} cft_tokenizer_parts;
+
+// Build one from a vocabulary, merges and the name of a pre-tokenizer, as GGUF files have them.
+// Everything is copied. E_UNSUPPORTED for an unknown `pre`, with the names that are known.
+CFT_API cft_status cft_tokenizer_new_parts(cft_tokenizer **out, const cft_tokenizer_parts *parts);
+
+// Build one from the metadata `tokenizer.ggml.*` of an open GGUF file. Its model must be "gpt2",
+// which is what llama.cpp calls byte-level BPE. E_FORMAT, E_UNSUPPORTED.
+CFT_API cft_status cft_tokenizer_from_gguf(cft_tokenizer **out, const cft_gguf *g,
+                                           const char *label);
+
+CFT_API cft_tokenizer *cft_tokenizer_retain(cft_tokenizer *tk);
+CFT_API void cft_tokenizer_release(cft_tokenizer *tk);  // NULL is accepted
+
+// Write a tokenizer.json that Hugging Face tokenizers loads and that encodes equally, whole or not
+// at all. `save` is the checkpoint folder on its way that the path lies in, or NULL. E_IO.
+CFT_API cft_status cft_tokenizer_save(const cft_tokenizer *tk, cft_save *save, const char *path);
+
+// Make `text` (valid UTF-8, not empty) an added token, special or not. One that is in the
+// vocabulary keeps its id, another gets the next free one. *id receives it. No other thread may use
+// tk meanwhile. E_ARG, E_OOM.
+CFT_API cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, size_t bytes,
+                                           bool special, int32_t *id);
+
+// ---- tokens --------------------------------------------------------------------------------
+
+// One more than the highest id: the rows an embedding needs.
+CFT_API int64_t cft_tokenizer_size(const cft_tokenizer *tk);
+
+// The id of a token as the file spells it ("Ġthe", "<|im_end|>"); -1 if there is none.
+CFT_API int32_t cft_tokenizer_id(const cft_tokenizer *tk, const char *token, size_t bytes);
+
+// The spelling of an id; *bytes receives its length. NULL for an id that is not in use. Borrowed:
+// valid until the next cft_tokenizer_add_token or the last release.
+CFT_API const char *cft_tokenizer_token(const cft_tokenizer *tk, int32_t id, size_t *bytes);
+
+// Whether the id is a special token; false for ids that are not in use.
+CFT_API bool cft_tokenizer_is_special(const cft_tokenizer *tk, int32_t id);
+
+// ---- text to ids ---------------------------------------------------------------------------
+
+enum {
+  // Match the strings of special tokens in the text, as Hugging Face tokenizers does by default.
+  // Without it they are plain text (its `encode_special_tokens`). Added tokens that are not special
+  // are matched in either case.
+  CFT_ENCODE_PARSE_SPECIAL = 1,
+  // Put the file's post-processor's tokens (a begin-of-text, say) around the ids.
+  CFT_ENCODE_ADD_SPECIAL = 2,
+  // Fill spans.
+  CFT_ENCODE_SPANS = 4,
+};
+
+typedef struct cft_span {
+  int64_t start, end;  // bytes of the text that was given: [start, end)
+} cft_span;
+
+// A list of ids that calls fill again and again; its memory grows and is kept. Start with zeros
+// (ffi.new does) and end with cft_encoding_free.
+typedef struct cft_encoding {
+  int64_t n;         // tokens
+  int32_t *ids;      // (n)
+  cft_span *spans;   // (n) with CFT_ENCODE_SPANS, else not filled
+  int64_t capacity;  // of ids; private
+  int64_t span_capacity;
+} cft_encoding;
+
+CFT_API void cft_encoding_free(cft_encoding *e);  // leaves zeros; NULL is accepted
+
+// Encode `bytes` bytes of UTF-8.
+//   out    replaced; empty (n = 0) if the call fails
+//   flags  CFT_ENCODE_*, or-ed
+// The span of a token is the text it stands for, spaces included; where NFC changed the text, that
+// of the characters it was composed from, so that the spans of neighbours may meet or overlap
+// there. Tokens that ADD_SPECIAL put in have empty spans. E_FORMAT with the byte offset for invalid
+// UTF-8, E_OOM.
+CFT_API cft_status cft_tokenizer_encode(cft_encoding *out, const cft_tokenizer *tk,
+                                        const char *text, size_t bytes, unsigned flags);
+
+// Encode n texts on up to `threads` threads (0: one per processor that this process may use).
+//   out  (n) each as in cft_tokenizer_encode; after a failure any of them may have been replaced
+// The first failure in the order of texts is reported, with its number.
+CFT_API cft_status cft_tokenizer_encode_batch(cft_encoding *out, const cft_tokenizer *tk,
+                                              const cft_text *texts, int64_t n, unsigned flags,
+                                              int threads);
+
+typedef struct cft_token_match {
+  int64_t start, end;  // bytes of the text
+  int32_t id;
+} cft_token_match;
+
+// Where the strings of special tokens stand in a text: leftmost first, the longest of those that
+// start together. Up to `capacity` are written to out, *count receives how many there are. The text
+// may be any bytes.
+CFT_API cft_status cft_tokenizer_find_special(const cft_tokenizer *tk, const char *text,
+                                              size_t bytes, cft_token_match *out, int64_t capacity,
+                                              int64_t *count);
+
+// ---- ids to text ---------------------------------------------------------------------------
+
+enum { CFT_DECODE_SKIP_SPECIAL = 1 };
+
+// The bytes that ids stand for. Added tokens stand for their own text. The result need not be valid
+// UTF-8: a character may be cut between tokens.
+//   out       up to `capacity` bytes are written; may be NULL with capacity 0
+//   bytes     receives the length of the whole, whatever the capacity
+// E_ARG with the position for an id that is not in use.
+CFT_API cft_status cft_tokenizer_decode(char *out, size_t capacity, size_t *bytes,
+                                        const cft_tokenizer *tk, const int32_t *ids, int64_t n,
+                                        unsigned flags);
+
+#endif

@@ -1,0 +1,171 @@
+// added.c - added tokens found in text, as AddedVocabulary does it in Hugging Face tokenizers.
+#include <stdlib.h>
+
+#include "tokenizer/tokenizer_impl.h"
+
+bool added_insert(cft_tokenizer *tk, added_token token) {
+  if (tk->added_count == tk->added_capacity) {
+    int capacity = 2 * tk->added_capacity + 32;
+    added_token *grown = realloc(tk->added, (size_t)capacity * sizeof *grown);
+    if (!grown) return false;
+    tk->added = grown;
+    tk->added_capacity = capacity;
+  }
+  int at = tk->added_count++;
+  for (; at > 0 && tk->added[at - 1].id > token.id; at--) tk->added[at] = tk->added[at - 1];
+  tk->added[at] = token;
+  return true;
+}
+
+// ---- matchers ------------------------------------------------------------------------------
+
+void matcher_free(matcher *m) {
+  for (int i = 0; i < m->n; i++) free(m->needles[i].text);
+  free(m->needles);
+  *m = (matcher){0};
+}
+
+static int compare_needles(const void *a, const void *b) {
+  const needle *x = a, *y = b;
+  int order = memcmp(x->text, y->text, x->bytes < y->bytes ? x->bytes : y->bytes);
+  if (order) return order;
+  return x->bytes != y->bytes ? (x->bytes > y->bytes) - (x->bytes < y->bytes) : x->added - y->added;
+}
+
+static bool add_needle(matcher *m, const uint8_t *text, size_t bytes, int added, bool special) {
+  needle *made = &m->needles[m->n];
+  made->text = malloc(bytes);
+  if (!made->text) return false;
+  memcpy(made->text, text, bytes);
+  made->bytes = bytes;
+  made->added = added;
+  if (m->n++ == 0) m->all_special = true;
+  m->all_special &= special;
+  m->first[text[0]] = 1;
+  for (unsigned next = 0; next < 256; next++)
+    if (bytes == 1 || text[1] == next) {
+      unsigned two = (unsigned)text[0] << 8 | next;
+      m->second[two >> 6] |= 1ull << (two & 63);
+    }
+  return true;
+}
+
+bool matchers_build(cft_tokenizer *tk) {
+  matcher raw = {0}, normalized = {0}, special = {0};
+  matcher *all[] = {&raw, &normalized, &special};
+  nfc_text nfc = {0};
+  bool ok = true;
+  for (int i = 0; i < 3 && tk->added_count > 0; i++) {
+    all[i]->needles = malloc((size_t)tk->added_count * sizeof(needle));
+    ok = ok && all[i]->needles;
+  }
+  for (int i = 0; ok && i < tk->added_count; i++) {
+    const added_token *a = &tk->added[i];
+    const vocab_entry *t = &tk->vocab.tokens[a->id];
+    const uint8_t *text = (const uint8_t *)tk->vocab.text + t->at;
+    size_t bytes = t->bytes;
+    if (bytes == 0) continue;
+    if (a->special) ok = add_needle(&special, text, bytes, i, true);
+    if (ok && a->normalized && tk->nfc) {
+      ok = nfc_normalize(&nfc, text, bytes);
+      text = nfc.data;
+      bytes = nfc.n;
+    }
+    ok = ok && add_needle(a->normalized ? &normalized : &raw, text, bytes, i, a->special);
+  }
+  nfc_free(&nfc);
+  if (!ok) {
+    for (int i = 0; i < 3; i++) matcher_free(all[i]);
+    return false;
+  }
+  matcher *old[] = {&tk->raw, &tk->normalized, &tk->special};
+  for (int i = 0; i < 3; i++) {
+    if (all[i]->n) qsort(all[i]->needles, (size_t)all[i]->n, sizeof(needle), compare_needles);
+    matcher_free(old[i]);
+    *old[i] = *all[i];
+  }
+  return true;
+}
+
+// The longest needle that text[at, n) starts with. The needles that agree with the text so far are
+// neighbours; each further byte narrows them down.
+static const needle *longest(const matcher *m, const uint8_t *text, size_t n, size_t at) {
+  const needle *best = NULL;
+  int low = 0, high = m->n;
+  for (size_t depth = 0; low < high; depth++) {
+    if (m->needles[low].bytes == depth) {  // before its continuations
+      best = &m->needles[low];
+      while (low < high && m->needles[low].bytes == depth) low++;  // equal ones: the first counts
+    }
+    if (at + depth == n) break;
+    uint8_t byte = text[at + depth];
+    int end = high;
+    for (int top = end; low < top;) {  // the first with this byte or a higher one
+      int middle = (low + top) / 2;
+      if (m->needles[middle].text[depth] < byte)
+        low = middle + 1;
+      else
+        top = middle;
+    }
+    for (int bottom = low; bottom < high;) {  // the first with a higher one
+      int middle = (bottom + high) / 2;
+      if (m->needles[middle].text[depth] <= byte)
+        bottom = middle + 1;
+      else
+        high = middle;
+    }
+  }
+  return best;
+}
+
+bool matcher_find(const matcher *m, const uint8_t *text, size_t n, size_t from, added_match *out) {
+  for (size_t i = from; i < n; i++) {
+    if (!m->first[text[i]]) continue;
+    if (i + 1 < n) {
+      unsigned two = (unsigned)text[i] << 8 | text[i + 1];
+      if (!(m->second[two >> 6] >> (two & 63) & 1)) continue;
+    }
+    const needle *found = longest(m, text, n, i);
+    if (!found) continue;
+    *out = (added_match){i, i + found->bytes, found->added};
+    return true;
+  }
+  return false;
+}
+
+// ---- their flags ---------------------------------------------------------------------------
+
+static uint32_t point_before(const uint8_t *text, size_t at, size_t *start) {
+  do at--;
+  while ((text[at] & 0xC0) == 0x80);
+  *start = at;
+  int length;
+  return cft_utf8_decode(text + at, &length);
+}
+
+bool added_next(const cft_tokenizer *tk, const matcher *m, bool parse_special, const uint8_t *text,
+                size_t n, size_t *at, size_t floor, added_match *out) {
+  if (m->n == 0 || (m->all_special && !parse_special)) return false;
+  added_match found;
+  while (matcher_find(m, text, n, *at, &found)) {
+    *at = found.end;
+    const added_token *a = &tk->added[found.added];
+    if (a->special && !parse_special) continue;
+    if (found.start < floor) continue;  // in the spaces that the one before took
+    size_t start;
+    int length;
+    if (a->single_word) {
+      if (found.start > 0 && unicode_is_word(point_before(text, found.start, &start))) continue;
+      if (found.end < n && unicode_is_word(cft_utf8_decode(text + found.end, &length))) continue;
+    }
+    if (a->lstrip)
+      while (found.start > floor && unicode_is_space(point_before(text, found.start, &start)))
+        found.start = start;
+    if (a->rstrip)
+      while (found.end < n && unicode_is_space(cft_utf8_decode(text + found.end, &length)))
+        found.end += (size_t)length;
+    *out = found;
+    return true;
+  }
+  return false;
+}

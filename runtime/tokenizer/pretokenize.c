@@ -1,0 +1,132 @@
+// pretokenize.c - text to words: each stage splits the pieces of the one before, and a word goes on
+// to its ids as soon as it is found. Nothing is stored but the stage's own position.
+#include <stdlib.h>
+
+#include "tokenizer/tokenizer_impl.h"
+
+// One stage at work: the pieces that a pattern makes, in order, and what its behavior does to them.
+typedef struct splitter {
+  encoder *e;
+  const uint8_t *text;
+  int which;
+  behavior behavior;
+  bool invert;
+  bool held;  // a piece that the next one may still join
+  bool held_match;
+  size_t held_start, held_end;
+} splitter;
+
+static cft_status pass_on(splitter *s, size_t start, size_t end) {
+  return pretokenize(s->e, s->which + 1, s->text, start, end);
+}
+
+static cft_status release_held(splitter *s) {
+  if (!s->held) return CFT_OK;
+  s->held = false;
+  return pass_on(s, s->held_start, s->held_end);
+}
+
+// The next piece, a match or what lies between matches. As NormalizedString::split in Hugging Face
+// tokenizers, where an empty match, too, is a piece.
+static cft_status piece(splitter *s, size_t start, size_t end, bool match) {
+  match ^= s->invert;
+  bool joins = false;
+  switch (s->behavior) {
+    case BEHAVIOR_ISOLATED: return pass_on(s, start, end);
+    case BEHAVIOR_REMOVED: return match ? CFT_OK : pass_on(s, start, end);
+    case BEHAVIOR_CONTIGUOUS: joins = match == s->held_match; break;
+    case BEHAVIOR_MERGED_WITH_PREVIOUS: joins = match && !s->held_match; break;
+    case BEHAVIOR_MERGED_WITH_NEXT: joins = !match && s->held_match; break;
+  }
+  if (s->held && joins) {
+    s->held_end = end;
+    s->held_match = match;
+    // A match that joined what was before it, or was joined by what is behind it, is complete.
+    return s->behavior == BEHAVIOR_MERGED_WITH_NEXT ? release_held(s) : CFT_OK;
+  }
+  CFT_TRY(release_held(s));
+  s->held = true;
+  s->held_match = match;
+  s->held_start = start;
+  s->held_end = end;
+  return CFT_OK;
+}
+
+static cft_status split(encoder *e, int which, const uint8_t *text, size_t start, size_t end) {
+  const split_stage *stage = &e->tk->stages[which];
+  splitter s = {
+      .e = e, .text = text, .which = which, .behavior = stage->behavior, .invert = stage->invert};
+  const uint8_t *base = text + start;
+  size_t n = end - start, done = 0, from = 0;
+  while (from <= n) {
+    size_t at, stop = 0;
+    CFT_TRY(regex_find(stage->pattern, e->scratch, base, n, from, &at, &stop));
+    if (at > n) break;
+    if (at > done) CFT_TRY(piece(&s, start + done, start + at, false));
+    if (stop > at || s.behavior != BEHAVIOR_ISOLATED)
+      CFT_TRY(piece(&s, start + at, start + stop, true));
+    done = stop;
+    from = stop;
+    if (stop == at) from += at < n ? (size_t)cft_utf8_length(base[at]) : 1;
+  }
+  if (done < n) CFT_TRY(piece(&s, start + done, end, false));
+  return release_held(&s);
+}
+
+// The usual case at full speed: the last stage, isolated matches of a table.
+static cft_status split_words(encoder *e, const regex *pattern, const uint8_t *text, size_t start,
+                              size_t end) {
+  const regex_table *t = regex_table_of(pattern);
+  const uint8_t *base = text + start;
+  size_t n = end - start, done = 0;  // done: where the text begins that is in no word yet
+  for (size_t from = 0; from < n;) {
+    size_t at = from, stop = (size_t)regex_table_match(t, base, n, from);
+    if ((int64_t)stop == REGEX_NONE) {
+      CFT_TRY(regex_find(pattern, e->scratch, base, n, from, &at, &stop));
+      if (at >= n) break;
+    }
+    if (at > done) CFT_TRY(encode_word(e, text, start + done, start + at));
+    CFT_TRY(encode_word(e, text, start + at, start + stop));
+    done = from = stop;
+    if (stop == at) from += (size_t)cft_utf8_length(base[at]);
+  }
+  return encode_word(e, text, start + done, end);
+}
+
+// Encode a piece with a space in front of it, and take the space out of the spans again.
+static cft_status with_space(encoder *e, int which, const uint8_t *text, size_t start, size_t end) {
+  size_t n = end - start + 1;
+  if (n > e->prefixed_capacity) {
+    uint8_t *grown = realloc(e->prefixed, n + n / 2);
+    if (!grown) return cft_fail(CFT_E_OOM, "encode: out of memory");
+    e->prefixed = grown;
+    e->prefixed_capacity = n + n / 2;
+  }
+  e->prefixed[0] = ' ';
+  memcpy(e->prefixed + 1, text + start, n - 1);
+
+  const uint8_t *readable_end = e->readable_end;
+  int64_t first = e->out->n;
+  e->readable_end = e->prefixed + n;
+  cft_status st = pretokenize(e, which + 1, e->prefixed, 0, n);
+  e->readable_end = readable_end;
+  for (int64_t i = first; e->spans && i < e->out->n; i++) {
+    cft_span *span = &e->out->spans[i];
+    span->start += (int64_t)start - (span->start > 0);
+    span->end += (int64_t)start - 1;
+  }
+  return st;
+}
+
+cft_status pretokenize(encoder *e, int which, const uint8_t *text, size_t start, size_t end) {
+  if (start == end) return CFT_OK;
+  if (which == e->tk->stages_count) return encode_word(e, text, start, end);
+  const split_stage *stage = &e->tk->stages[which];
+  if (!stage->pattern)
+    return text[start] == ' ' ? pretokenize(e, which + 1, text, start, end)
+                              : with_space(e, which, text, start, end);
+  if (which + 1 == e->tk->stages_count && stage->behavior == BEHAVIOR_ISOLATED &&
+      regex_table_of(stage->pattern))
+    return split_words(e, stage->pattern, text, start, end);
+  return split(e, which, text, start, end);
+}

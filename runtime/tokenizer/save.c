@@ -1,0 +1,168 @@
+// save.c - a tokenizer as a tokenizer.json that Hugging Face tokenizers reads: the components as
+// they were read, the vocabulary in the order of ids.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tokenizer/tokenizer_impl.h"
+
+// Buffers what goes to the file; the first failure stays and makes the rest do nothing.
+typedef struct sink {
+  cft_writer *writer;
+  cft_status st;
+  size_t n;
+  char buffer[1 << 16];
+} sink;
+
+static void flush(sink *s) {
+  if (s->st == CFT_OK && s->n > 0) s->st = cft_writer_put(s->writer, s->buffer, s->n);
+  s->n = 0;
+}
+
+static void put_bytes(sink *s, const char *data, size_t bytes) {
+  while (bytes > 0) {
+    if (s->n == sizeof s->buffer) flush(s);
+    size_t room = sizeof s->buffer - s->n, take = bytes < room ? bytes : room;
+    memcpy(s->buffer + s->n, data, take);
+    s->n += take;
+    data += take;
+    bytes -= take;
+  }
+}
+
+static void put_text(sink *s, const char *text) { put_bytes(s, text, strlen(text)); }
+
+static void put_number(sink *s, int64_t number) {
+  char digits[24];
+  snprintf(digits, sizeof digits, "%lld", (long long)number);
+  put_text(s, digits);
+}
+
+// The inside of a JSON string.
+static void put_escaped(sink *s, const char *text, size_t bytes) {
+  size_t done = 0;
+  for (size_t i = 0; i < bytes; i++) {
+    uint8_t c = (uint8_t)text[i];
+    if (c >= 0x20 && c != '"' && c != '\\') continue;
+    char escape[8];
+    if (c < 0x20)
+      snprintf(escape, sizeof escape, "\\u%04x", c);
+    else
+      snprintf(escape, sizeof escape, "\\%c", c);
+    put_bytes(s, text + done, i - done);
+    put_text(s, escape);
+    done = i + 1;
+  }
+  put_bytes(s, text + done, bytes - done);
+}
+
+static void put_token_text(sink *s, const vocab *v, int32_t id) {
+  const vocab_entry *t = &v->tokens[id];
+  put_escaped(s, v->text + t->at, t->bytes);
+}
+
+static void put_flag(sink *s, const char *name, bool value) {
+  put_text(s, ", \"");
+  put_text(s, name);
+  put_text(s, value ? "\": true" : "\": false");
+}
+
+static void put_added_tokens(sink *s, const cft_tokenizer *tk) {
+  put_text(s, "  \"added_tokens\": [");
+  for (int i = 0; i < tk->added_count; i++) {
+    const added_token *a = &tk->added[i];
+    put_text(s, i ? ",\n    {\"id\": " : "\n    {\"id\": ");
+    put_number(s, a->id);
+    put_text(s, ", \"content\": \"");
+    put_token_text(s, &tk->vocab, a->id);
+    put_text(s, "\"");
+    put_flag(s, "single_word", a->single_word);
+    put_flag(s, "lstrip", a->lstrip);
+    put_flag(s, "rstrip", a->rstrip);
+    put_flag(s, "normalized", a->normalized);
+    put_flag(s, "special", a->special);
+    put_text(s, "}");
+  }
+  put_text(s, "\n  ],\n");
+}
+
+// Hugging Face tokenizers does not read the ids of added tokens: those that are not in the model's
+// vocabulary get the next free ids. Whether that gives the ids they have.
+static bool ids_follow(const cft_tokenizer *tk) {
+  int64_t next = 0;
+  for (int64_t id = 0; id < tk->vocab.n; id++)
+    if (tk->vocab.tokens[id].flags & TOKEN_MODEL) next++;
+  for (int i = 0; i < tk->added_count; i++) {
+    int32_t id = tk->added[i].id;
+    if (tk->vocab.tokens[id].flags & TOKEN_MODEL) {
+      if (id >= next) next = id + 1;
+    } else if (id != next++) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static void put_model(sink *s, const cft_tokenizer *tk) {
+  const vocab *v = &tk->vocab;
+  put_text(s, "  \"model\": {\n    \"type\": \"BPE\", \"dropout\": null, \"unk_token\": ");
+  if (tk->bpe.unk == NONE) {
+    put_text(s, "null");
+  } else {
+    put_text(s, "\"");
+    put_token_text(s, v, tk->bpe.unk);
+    put_text(s, "\"");
+  }
+  put_text(s, ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null");
+  put_flag(s, "fuse_unk", tk->bpe.fuse_unk);
+  put_flag(s, "byte_fallback", false);
+  put_flag(s, "ignore_merges", tk->bpe.ignore_merges);
+
+  uint32_t wanted = ids_follow(tk) ? TOKEN_MODEL : TOKEN_USED;  // else all stand in the vocabulary
+  put_text(s, ",\n    \"vocab\": {");
+  bool first = true;
+  for (int64_t id = 0; id < v->n; id++) {
+    if (!(v->tokens[id].flags & wanted)) continue;
+    put_text(s, first ? "\n      \"" : ",\n      \"");
+    put_token_text(s, v, (int32_t)id);
+    put_text(s, "\": ");
+    put_number(s, id);
+    first = false;
+  }
+  put_text(s, "\n    },\n    \"merges\": [");
+  for (int64_t rank = 0; rank < tk->bpe.merges_count; rank++) {
+    const merge *m = &tk->bpe.merges[rank];
+    put_text(s, rank ? ",\n      [\"" : "\n      [\"");
+    put_token_text(s, v, m->left);
+    put_text(s, "\", \"");
+    put_token_text(s, v, m->right);
+    put_text(s, "\"]");
+  }
+  put_text(s, "\n    ]\n  }\n}\n");
+}
+
+static void put_component(sink *s, const char *name, const char *json) {
+  put_text(s, "  \"");
+  put_text(s, name);
+  put_text(s, "\": ");
+  put_text(s, json);
+  put_text(s, ",\n");
+}
+
+cft_status cft_tokenizer_save(const cft_tokenizer *tk, cft_save *save, const char *path) {
+  sink *s = calloc(1, sizeof *s);
+  if (!s) return cft_fail(CFT_E_OOM, "tokenizer: out of memory");
+  s->st = cft_writer_new(&s->writer, save, path);
+  put_text(s, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
+  put_added_tokens(s, tk);
+  put_component(s, "normalizer", tk->normalizer);
+  put_component(s, "pre_tokenizer", tk->pre_tokenizer);
+  put_component(s, "post_processor", tk->post_processor);
+  put_component(s, "decoder", tk->decoder);
+  put_model(s, tk);
+  flush(s);
+  if (s->st == CFT_OK) s->st = cft_writer_commit(s->writer);
+  cft_writer_release(s->writer);
+  cft_status st = s->st;
+  free(s);
+  return st;
+}

@@ -1,0 +1,393 @@
+// tokenizer.c - the pipeline from text to ids, the threads that share a tokenizer, and the way
+// back.
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tokenizer/tokenizer_impl.h"
+
+static cft_status no_memory(void) { return cft_fail(CFT_E_OOM, "tokenizer: out of memory"); }
+
+// ---- lifetime ------------------------------------------------------------------------------
+
+cft_tokenizer *tokenizer_new(void) {
+  cft_tokenizer *tk = calloc(1, sizeof *tk);
+  if (!tk) return NULL;
+  atomic_init(&tk->references, 1);
+  tk->bpe.unk = NONE;
+  pthread_mutex_init(&tk->lock, NULL);
+  return tk;
+}
+
+cft_tokenizer *cft_tokenizer_retain(cft_tokenizer *tk) {
+  atomic_fetch_add(&tk->references, 1);
+  return tk;
+}
+
+static void encoder_free(encoder *e) {
+  if (!e) return;
+  regex_scratch_free(e->scratch);
+  nfc_free(&e->nfc);
+  free(e->prefixed);
+  free(e->short_words);
+  free(e->long_words);
+  free(e->arena);
+  free(e->heap);
+  free(e);
+}
+
+void cft_tokenizer_release(cft_tokenizer *tk) {
+  if (!tk || atomic_fetch_sub(&tk->references, 1) > 1) return;
+  while (tk->encoders) {
+    encoder *next = tk->encoders->next;
+    encoder_free(tk->encoders);
+    tk->encoders = next;
+  }
+  for (int i = 0; i < tk->stages_count; i++) regex_free(tk->stages[i].pattern);
+  matcher_free(&tk->raw);
+  matcher_free(&tk->normalized);
+  matcher_free(&tk->special);
+  bpe_free(&tk->bpe);
+  vocab_free(&tk->vocab);
+  free(tk->added);
+  free(tk->prefix);
+  free(tk->suffix);
+  free(tk->normalizer);
+  free(tk->pre_tokenizer);
+  free(tk->post_processor);
+  free(tk->decoder);
+  pthread_mutex_destroy(&tk->lock);
+  free(tk);
+}
+
+// ---- tokens --------------------------------------------------------------------------------
+
+int64_t cft_tokenizer_size(const cft_tokenizer *tk) { return tk->vocab.n; }
+
+int32_t cft_tokenizer_id(const cft_tokenizer *tk, const char *token, size_t bytes) {
+  return vocab_find(&tk->vocab, token, bytes);
+}
+
+const char *cft_tokenizer_token(const cft_tokenizer *tk, int32_t id, size_t *bytes) {
+  const vocab_entry *t = vocab_token(&tk->vocab, id);
+  if (!t) return NULL;
+  *bytes = t->bytes;
+  return tk->vocab.text + t->at;
+}
+
+bool cft_tokenizer_is_special(const cft_tokenizer *tk, int32_t id) {
+  const vocab_entry *t = vocab_token(&tk->vocab, id);
+  return t && t->flags & TOKEN_SPECIAL;
+}
+
+cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, size_t bytes, bool special,
+                                   int32_t *id) {
+  if (bytes == 0) return cft_fail(CFT_E_ARG, "add_token: the token is empty");
+  size_t bad = cft_utf8_check(text, bytes);
+  if (bad < bytes) return cft_fail(CFT_E_ARG, "add_token: invalid UTF-8 at byte %zu", bad);
+  int32_t known = vocab_find(&tk->vocab, text, bytes);
+  if (known == NONE) {
+    if (tk->vocab.n == VOCAB_MAX) return cft_fail(CFT_E_ARG, "add_token: %d tokens", VOCAB_MAX);
+    known = (int32_t)tk->vocab.n;
+    if (!vocab_put(&tk->vocab, known, text, bytes, 0)) return no_memory();
+  }
+  vocab_entry *t = &tk->vocab.tokens[known];
+  if (!(t->flags & TOKEN_ADDED) &&
+      !added_insert(tk, (added_token){.id = known, .special = special, .normalized = !special}))
+    return no_memory();
+  t->flags |= TOKEN_ADDED;
+  t->flags = special ? t->flags | TOKEN_SPECIAL : t->flags & ~(uint32_t)TOKEN_SPECIAL;
+  for (int i = 0; i < tk->added_count; i++)
+    if (tk->added[i].id == known) tk->added[i].special = special;
+  if (!matchers_build(tk)) return no_memory();
+  *id = known;
+  return CFT_OK;
+}
+
+// ---- encoders: what a call needs, kept for the next ------------------------------------------
+
+static cft_status encoder_take(encoder **out, const cft_tokenizer *tk) {
+  cft_tokenizer *shared =
+      (cft_tokenizer *)tk;  // the list of encoders is not the tokenizer's meaning
+  pthread_mutex_lock(&shared->lock);
+  encoder *e = shared->encoders;
+  if (e) shared->encoders = e->next;
+  pthread_mutex_unlock(&shared->lock);
+  if (!e) {
+    e = calloc(1, sizeof *e);
+    if (!e) return no_memory();
+    e->short_words = calloc(SHORT_WORDS, sizeof *e->short_words);
+    e->long_words = calloc(LONG_WORDS, sizeof *e->long_words);
+    e->arena = malloc(WORD_ARENA);
+    cft_status st = regex_scratch_new(&e->scratch);
+    if (st != CFT_OK || !e->short_words || !e->long_words || !e->arena) {
+      encoder_free(e);
+      return no_memory();
+    }
+  }
+  e->tk = tk;
+  *out = e;
+  return CFT_OK;
+}
+
+static void encoder_return(encoder *e) {
+  cft_tokenizer *shared = (cft_tokenizer *)e->tk;
+  pthread_mutex_lock(&shared->lock);
+  e->next = shared->encoders;
+  shared->encoders = e;
+  pthread_mutex_unlock(&shared->lock);
+}
+
+// ---- encoding ------------------------------------------------------------------------------
+
+cft_status encoding_reserve(cft_encoding *out, size_t more, bool spans) {
+  int64_t need = out->n + (int64_t)more;
+  if (need > out->capacity) {
+    int64_t capacity = need + need / 2 + 64;
+    int32_t *ids = realloc(out->ids, (size_t)capacity * sizeof *ids);
+    if (!ids) return no_memory();
+    out->ids = ids;
+    out->capacity = capacity;
+  }
+  if (spans && need > out->span_capacity) {
+    int64_t capacity = need + need / 2 + 64;
+    cft_span *grown = realloc(out->spans, (size_t)capacity * sizeof *grown);
+    if (!grown) return no_memory();
+    out->spans = grown;
+    out->span_capacity = capacity;
+  }
+  return CFT_OK;
+}
+
+void cft_encoding_free(cft_encoding *e) {
+  if (!e) return;
+  free(e->ids);
+  free(e->spans);
+  *e = (cft_encoding){0};
+}
+
+static cft_status put_id(encoder *e, int32_t id, size_t start, size_t end) {
+  CFT_TRY(encoding_reserve(e->out, 1, e->spans));
+  e->out->ids[e->out->n] = id;
+  if (e->spans) e->out->spans[e->out->n] = (cft_span){(int64_t)start, (int64_t)end};
+  e->out->n++;
+  return CFT_OK;
+}
+
+// Move spans from the normalised text to the piece it came from, which starts at `origin` of the
+// whole: a span that touches an edit takes all of it.
+static void unmap_spans(const nfc_text *nfc, cft_span *spans, int64_t n, size_t origin) {
+  size_t k = 0;       // the first edit that ends behind the last start
+  int64_t shift = 0;  // from the normalised text to the original, in front of that edit
+  for (int64_t i = 0; i < n; i++) {
+    size_t start = (size_t)spans[i].start, end = (size_t)spans[i].end;
+    while (k < nfc->edits_count && nfc->edits[k].to + nfc->edits[k].to_bytes <= start) {
+      shift = (int64_t)(nfc->edits[k].from + nfc->edits[k].from_bytes) -
+              (int64_t)(nfc->edits[k].to + nfc->edits[k].to_bytes);
+      k++;
+    }
+    int64_t from = (int64_t)start + shift;
+    if (k < nfc->edits_count && nfc->edits[k].to < start) from = (int64_t)nfc->edits[k].from;
+
+    int64_t to = (int64_t)end + shift;
+    for (size_t j = k; j < nfc->edits_count && nfc->edits[j].to < end; j++) {
+      const nfc_edit *edit = &nfc->edits[j];
+      int64_t behind = (int64_t)(edit->from + edit->from_bytes);
+      to = end <= edit->to + edit->to_bytes
+               ? behind
+               : behind + (int64_t)end - (int64_t)(edit->to + edit->to_bytes);
+    }
+    spans[i] = (cft_span){from + (int64_t)origin, to + (int64_t)origin};
+  }
+}
+
+// A piece between added tokens of the raw text: normalise it, find the added tokens that are
+// matched then, and encode what is between those.
+static cft_status encode_piece(encoder *e, const uint8_t *text, size_t start, size_t end,
+                               bool parse_special) {
+  const cft_tokenizer *tk = e->tk;
+  const uint8_t *piece = text + start, *readable_end = e->readable_end;
+  size_t n = end - start;
+  int64_t first = e->out->n;
+  e->nfc.edits_count = 0;
+  if (tk->nfc && nfc_first_active(piece, n) < n) {
+    if (!nfc_normalize(&e->nfc, piece, n)) return no_memory();
+    piece = e->nfc.data;
+    n = e->nfc.n;
+    e->readable_end = piece + n;
+  }
+  cft_status st = CFT_OK;
+  size_t done = 0, at = 0;
+  added_match found;
+  while (st == CFT_OK &&
+         added_next(tk, &tk->normalized, parse_special, piece, n, &at, done, &found)) {
+    st = pretokenize(e, 0, piece, done, found.start);
+    if (st == CFT_OK) st = put_id(e, tk->added[found.added].id, found.start, found.end);
+    done = found.end;
+  }
+  if (st == CFT_OK) st = pretokenize(e, 0, piece, done, n);
+  e->readable_end = readable_end;
+  if (e->spans) unmap_spans(&e->nfc, e->out->spans + first, e->out->n - first, start);
+  return st;
+}
+
+static cft_status encode_text(encoder *e, const uint8_t *text, size_t n, unsigned flags) {
+  const cft_tokenizer *tk = e->tk;
+  bool parse_special = flags & CFT_ENCODE_PARSE_SPECIAL;
+  if (flags & CFT_ENCODE_ADD_SPECIAL)
+    for (int i = 0; i < tk->prefix_count; i++) CFT_TRY(put_id(e, tk->prefix[i], 0, 0));
+  size_t done = 0, at = 0;
+  added_match found;
+  while (added_next(tk, &tk->raw, parse_special, text, n, &at, done, &found)) {
+    if (found.start > done) CFT_TRY(encode_piece(e, text, done, found.start, parse_special));
+    CFT_TRY(put_id(e, tk->added[found.added].id, found.start, found.end));
+    done = found.end;
+  }
+  if (n > done) CFT_TRY(encode_piece(e, text, done, n, parse_special));
+  if (flags & CFT_ENCODE_ADD_SPECIAL)
+    for (int i = 0; i < tk->suffix_count; i++) CFT_TRY(put_id(e, tk->suffix[i], n, n));
+  return CFT_OK;
+}
+
+static cft_status encode_with(encoder *e, cft_encoding *out, const char *text, size_t bytes,
+                              unsigned flags) {
+  out->n = 0;
+  size_t bad = cft_utf8_check(text, bytes);
+  if (bad < bytes)
+    return cft_fail(CFT_E_FORMAT, "encode: invalid UTF-8 at byte %zu (0x%02x)", bad,
+                    (uint8_t)text[bad]);
+  e->out = out;
+  e->spans = flags & CFT_ENCODE_SPANS;
+  e->readable_end = (const uint8_t *)text + bytes;
+  cft_status st = encode_text(e, (const uint8_t *)text, bytes, flags);
+  if (st != CFT_OK) out->n = 0;
+  return st;
+}
+
+cft_status cft_tokenizer_encode(cft_encoding *out, const cft_tokenizer *tk, const char *text,
+                                size_t bytes, unsigned flags) {
+  encoder *e;
+  out->n = 0;
+  CFT_TRY(encoder_take(&e, tk));
+  cft_status st = encode_with(e, out, text, bytes, flags);
+  encoder_return(e);
+  return st;
+}
+
+// ---- batches -------------------------------------------------------------------------------
+
+typedef struct batch {
+  cft_encoding *out;
+  const cft_tokenizer *tk;
+  const cft_text *texts;
+  int64_t n;
+  unsigned flags;
+  atomic_llong next;  // the first text that no thread has taken
+  pthread_mutex_t lock;
+  int64_t failed;  // the first text that failed, n for none; its status and message
+  cft_status st;
+  char message[512];
+} batch;
+
+static void batch_fail(batch *b, int64_t which, cft_status st) {
+  pthread_mutex_lock(&b->lock);
+  if (which < b->failed) {
+    b->failed = which;
+    b->st = st;
+    snprintf(b->message, sizeof b->message, "%s", cft_last_error());
+  }
+  pthread_mutex_unlock(&b->lock);
+}
+
+static void *batch_work(void *argument) {
+  batch *b = argument;
+  encoder *e;
+  cft_status st = encoder_take(&e, b->tk);
+  if (st != CFT_OK) {
+    batch_fail(b, 0, st);
+    return NULL;
+  }
+  for (;;) {
+    int64_t i = atomic_fetch_add(&b->next, 1);
+    if (i >= b->n) break;
+    st = encode_with(e, &b->out[i], b->texts[i].data, b->texts[i].bytes, b->flags);
+    if (st == CFT_OK) continue;
+    batch_fail(b, i, st);
+    atomic_store(&b->next, b->n);  // texts before i are taken already: one of them may fail, too
+  }
+  encoder_return(e);
+  return NULL;
+}
+
+cft_status cft_tokenizer_encode_batch(cft_encoding *out, const cft_tokenizer *tk,
+                                      const cft_text *texts, int64_t n, unsigned flags,
+                                      int threads) {
+  enum { MAX_THREADS = 256 };
+  if (threads < 0 || threads > MAX_THREADS)
+    return cft_fail(CFT_E_ARG, "encode_batch: %d threads, not 0 to %d", threads, MAX_THREADS);
+  if (threads == 0) {
+    cpu_set_t allowed;
+    threads = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+  }
+  if (threads > n) threads = n > 0 ? (int)n : 1;
+
+  batch b = {.out = out, .tk = tk, .texts = texts, .n = n, .flags = flags, .failed = n};
+  atomic_init(&b.next, 0);
+  pthread_mutex_init(&b.lock, NULL);
+  pthread_t helpers[MAX_THREADS];
+  int started = 0;
+  while (started < threads - 1 && !pthread_create(&helpers[started], NULL, batch_work, &b))
+    started++;
+  batch_work(&b);  // this thread works, too: whatever could not be started is not needed
+  for (int i = 0; i < started; i++) pthread_join(helpers[i], NULL);
+  pthread_mutex_destroy(&b.lock);
+  return b.st == CFT_OK ? CFT_OK : cft_fail(b.st, "text %lld: %s", (long long)b.failed, b.message);
+}
+
+// ---- special tokens in data ----------------------------------------------------------------
+
+cft_status cft_tokenizer_find_special(const cft_tokenizer *tk, const char *text, size_t bytes,
+                                      cft_token_match *out, int64_t capacity, int64_t *count) {
+  if (capacity < 0) return cft_fail(CFT_E_ARG, "find_special: capacity %lld", (long long)capacity);
+  added_match found;
+  *count = 0;
+  for (size_t at = 0; matcher_find(&tk->special, (const uint8_t *)text, bytes, at, &found);
+       at = found.end) {
+    if (*count < capacity)
+      out[*count] =
+          (cft_token_match){(int64_t)found.start, (int64_t)found.end, tk->added[found.added].id};
+    ++*count;
+  }
+  return CFT_OK;
+}
+
+// ---- decoding ------------------------------------------------------------------------------
+
+cft_status cft_tokenizer_decode(char *out, size_t capacity, size_t *bytes, const cft_tokenizer *tk,
+                                const int32_t *ids, int64_t n, unsigned flags) {
+  size_t total = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const vocab_entry *t = vocab_token(&tk->vocab, ids[i]);
+    if (!t)
+      return cft_fail(CFT_E_ARG, "decode: id %d at position %lld is not in the vocabulary", ids[i],
+                      (long long)i);
+    if (t->flags & TOKEN_SPECIAL && flags & CFT_DECODE_SKIP_SPECIAL) continue;
+    const char *text = tk->vocab.text + t->at;
+    if (t->flags & TOKEN_ADDED || !(t->flags & TOKEN_BYTE_LEVEL)) {
+      size_t room = capacity > total ? capacity - total : 0;
+      if (room) memcpy(out + total, text, t->bytes < room ? t->bytes : room);
+      total += t->bytes;
+      continue;
+    }
+    for (size_t k = 0; k < t->bytes;) {
+      int length;
+      int byte = byte_of_point(cft_utf8_decode((const uint8_t *)text + k, &length));
+      if (total < capacity) out[total] = (char)byte;
+      total++;
+      k += (size_t)length;
+    }
+  }
+  *bytes = total;
+  return CFT_OK;
+}

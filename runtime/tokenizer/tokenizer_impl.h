@@ -1,0 +1,247 @@
+// tokenizer_impl.h - what the files of this folder share.
+//
+//   load.c         tokenizer.json, or a GGUF's parts  -> a tokenizer
+//   save.c         a tokenizer -> tokenizer.json
+//   vocab.c        token strings <-> ids
+//   added.c        added tokens found in text
+//   unicode.c      sets of characters, NFC
+//   regex.c        a pattern -> a table, or PCRE2
+//   pretokenize.c  text -> words
+//   bpe.c          a word -> ids, by merges; remembered words
+//   tokenizer.c    the pipeline, threads, decoding
+#ifndef CFT_TOKENIZER_IMPL_H
+#define CFT_TOKENIZER_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "cft_tokenizer.h"
+#include "tokenizer/regex.h"
+#include "tokenizer/unicode.h"
+
+enum { NONE = -1 };
+
+// ---- vocab.c -------------------------------------------------------------------------------
+
+enum {
+  TOKEN_USED = 1,        // the id has a token
+  TOKEN_MODEL = 2,       // it stands in the model's vocabulary
+  TOKEN_ADDED = 4,       // it is an added token
+  TOKEN_SPECIAL = 8,     // and a special one
+  TOKEN_BYTE_LEVEL = 16  // its spelling stands for bytes ("Ġ" for a space)
+};
+
+typedef struct vocab_entry {
+  uint32_t at, bytes;  // its spelling, in vocab.text
+  uint32_t length;     // how many bytes it stands for
+  uint32_t flags;
+} vocab_entry;
+
+typedef struct vocab {
+  char *text;  // all spellings, one behind the other
+  size_t text_bytes, text_capacity;
+  vocab_entry *tokens;  // by id; holes have no flags
+  int64_t n, capacity;
+  int32_t *slots;  // hash table of ids, by spelling
+  size_t slots_count, used;
+} vocab;
+
+enum { VOCAB_MAX = 1 << 22 };  // ids; a file that claims more is not believed
+
+void vocab_free(vocab *v);
+int32_t vocab_find(const vocab *v, const char *text, size_t bytes);  // NONE if there is none
+
+// Give `id` its spelling. Neither may be in use. False when memory ran out.
+bool vocab_put(vocab *v, int32_t id, const char *text, size_t bytes, uint32_t flags);
+
+static inline const vocab_entry *vocab_token(const vocab *v, int32_t id) {
+  return id >= 0 && id < v->n && (v->tokens[id].flags & TOKEN_USED) ? &v->tokens[id] : NULL;
+}
+
+// The byte that a character of a byte-level spelling stands for; NONE for other characters.
+int byte_of_point(uint32_t cp);
+// The spelling of a byte; its length.
+int byte_spelling(uint8_t out[4], uint8_t byte);
+// The bytes that a byte-level spelling stands for, to out, which has room for as many bytes as the
+// spelling has; their number.
+size_t byte_level_decode(uint8_t *out, const char *text, size_t bytes);
+
+uint64_t hash_bytes(const void *data, size_t bytes);
+
+// ---- bpe.c ---------------------------------------------------------------------------------
+
+enum { NO_RANK = UINT32_MAX };
+
+typedef struct merge {
+  int32_t left, right, result;
+} merge;
+
+typedef struct pair {
+  uint64_t key;  // left << 32 | right
+  uint32_t rank;
+} pair;
+
+typedef struct bpe {
+  int32_t byte_id[256];  // the token of a single byte; NONE
+  merge *merges;         // by rank
+  int64_t merges_count;
+  pair *pairs;  // hash table over the merges
+  size_t pairs_count;
+  uint64_t *filter;  // a bit for each hash of a pair: most pairs of symbols do not merge
+  size_t filter_bits;
+  uint32_t *byte_rank;  // (256 * 256) the rank of two bytes
+  int32_t unk;          // what a byte without a token becomes; NONE: nothing
+  bool fuse_unk;        // neighbouring unks become one
+  bool ignore_merges;   // a word that is a token is that token, whatever the merges say
+} bpe;
+
+// Build the tables from merges, unk and flags. False when memory ran out.
+bool bpe_prepare(bpe *b, const vocab *v);
+void bpe_free(bpe *b);
+
+// Words seen before, with their ids. Short words with few ids in a table of their own: one probe,
+// one cache line. Others by hash. Both forget by being overwritten.
+typedef struct short_word {
+  uint64_t key[2];  // the bytes, zeros, and the length in the last byte
+  int32_t ids[3];
+  uint32_t n;  // ids + 1; 0: empty
+} short_word;
+
+typedef struct long_word {
+  uint64_t hash;
+  uint32_t at;  // in the arena: ids, then bytes
+  uint16_t bytes, n;
+} long_word;
+
+enum {
+  SHORT_WORDS = 1 << 14,
+  SHORT_BYTES = 15,
+  LONG_WORDS = 1 << 13,
+  LONG_BYTES = 512,  // longer words are not remembered
+  WORD_ARENA = 1 << 20,
+};
+
+// What one thread needs to encode: memory, never meaning. Kept by the tokenizer between calls.
+typedef struct encoder {
+  struct encoder *next;
+  regex_scratch *scratch;
+  nfc_text nfc;
+  uint8_t *prefixed;  // a piece with a space in front
+  size_t prefixed_capacity;
+
+  short_word *short_words;
+  long_word *long_words;
+  uint8_t *arena;
+  size_t arena_bytes;
+
+  int32_t *symbols;          // a word being merged: ids,
+  uint32_t *ranks;           // rank of each with its right neighbour,
+  uint32_t *ends;            // where each ends in the word,
+  uint32_t *before, *after;  // and, for long words, their list
+  uint64_t *heap;
+  size_t word_capacity;
+
+  // the call
+  const struct cft_tokenizer *tk;
+  cft_encoding *out;
+  const uint8_t *readable_end;  // of the text that words lie in
+  bool spans;
+} encoder;
+
+// Append the ids of the word text[start, end), and their spans if wanted. E_OOM.
+cft_status encode_word(encoder *e, const uint8_t *text, size_t start, size_t end);
+
+// Make room for `more` tokens.
+cft_status encoding_reserve(cft_encoding *out, size_t more, bool spans);
+
+// ---- pretokenize.c -------------------------------------------------------------------------
+
+typedef enum behavior {
+  BEHAVIOR_ISOLATED,
+  BEHAVIOR_REMOVED,
+  BEHAVIOR_CONTIGUOUS,
+  BEHAVIOR_MERGED_WITH_PREVIOUS,
+  BEHAVIOR_MERGED_WITH_NEXT,
+} behavior;
+
+typedef struct split_stage {
+  regex *pattern;  // NULL: put a space in front of a piece that has none
+  behavior behavior;
+  bool invert;  // what the pattern does not match is the match
+} split_stage;
+
+enum { MAX_STAGES = 64 };
+
+// Split text[start, end) by the stages from `which` on, and encode the words.
+cft_status pretokenize(encoder *e, int which, const uint8_t *text, size_t start, size_t end);
+
+// ---- added.c -------------------------------------------------------------------------------
+
+typedef struct added_token {
+  int32_t id;
+  bool special, single_word, lstrip, rstrip, normalized;
+} added_token;
+
+typedef struct needle {
+  uint8_t *text;
+  size_t bytes;
+  int32_t added;  // index in tk->added
+} needle;
+
+typedef struct matcher {
+  needle *needles;  // sorted by bytes
+  int n;
+  bool all_special;
+  uint8_t first[256];     // bytes that a needle starts with
+  uint64_t second[1024];  // pairs of bytes that a needle starts with; all of a one-byte needle
+} matcher;
+
+// Rebuild the matchers from tk->added. False when memory ran out; they are then as they were.
+bool matchers_build(struct cft_tokenizer *tk);
+void matcher_free(matcher *m);
+
+typedef struct added_match {
+  size_t start, end;
+  int32_t added;
+} added_match;
+
+// The first needle in text[from, n): leftmost, then longest. False if there is none.
+bool matcher_find(const matcher *m, const uint8_t *text, size_t n, size_t from, added_match *out);
+
+// The next added token from *at on that the flags of Hugging Face's added tokens let stand; *at
+// moves behind what was looked at. `floor` is where the last one ended.
+bool added_next(const struct cft_tokenizer *tk, const matcher *m, bool parse_special,
+                const uint8_t *text, size_t n, size_t *at, size_t floor, added_match *out);
+
+// ---- tokenizer.c ---------------------------------------------------------------------------
+
+struct cft_tokenizer {
+  atomic_int references;
+  vocab vocab;
+  bpe bpe;
+  bool nfc, byte_level;
+  split_stage stages[MAX_STAGES];
+  int stages_count;
+
+  added_token *added;  // in the order of ids
+  int added_count, added_capacity;
+  matcher raw;         // of added tokens that are matched in the text as it is
+  matcher normalized;  // of those that are matched in the normalised text
+  matcher special;     // of all special ones
+
+  int32_t *prefix, *suffix;  // what ADD_SPECIAL puts around the ids
+  int prefix_count, suffix_count;
+
+  char *normalizer, *pre_tokenizer, *post_processor, *decoder;  // as JSON, for save
+
+  pthread_mutex_t lock;  // over the encoders at rest
+  encoder *encoders;
+};
+
+// Add to tk->added, keeping the order. False when memory ran out.
+bool added_insert(struct cft_tokenizer *tk, added_token token);
+
+cft_tokenizer *tokenizer_new(void);  // empty; NULL when memory ran out
+
+#endif
