@@ -497,7 +497,7 @@ local samples_options = {
   all_learned = { "string", "error", one_of = { "error", "drop", "keep" } },
   double_bos = { "string", "error", one_of = { "error", "drop", "keep" } },
   add_tokens = { "boolean", false },
-  cache_bytes = { "integer", 256 * 1024 * 1024, min = 0 },
+  cache_bytes = { "integer", 64 * 1024 * 1024, min = 0 },
   progress = { "function", optional = true },
 }
 for name, spec in pairs(encode_options) do samples_options[name] = spec end
@@ -519,7 +519,7 @@ for name, spec in pairs(encode_options) do samples_options[name] = spec end
 -- @string[opt="error"] opts.all_learned samples with nothing but learned tokens
 -- @string[opt="error"] opts.double_bos samples that begin with two begin-of-text tokens
 -- @bool[opt=false] opts.add_tokens add the template's tokens that the tokenizer lacks
--- @int[opt=256 MiB] opts.cache_bytes of ids that are kept
+-- @int[opt=64 MiB] opts.cache_bytes of ids that are kept in memory
 -- @func[opt] opts.progress called with records done and all, once a record
 -- @treturn Samples
 function M.samples(source, chat, tok, opts)
