@@ -28,7 +28,11 @@ void cft_interrupts_clear(void) {
 static void stop_lua(lua_State *L, lua_Debug *where) {
   (void)where;
   lua_sethook(L, NULL, 0, 0);
-  luaL_error(L, "interrupted");
+  luaL_where(L, 0);  // in a hook, level 0 is what was interrupted: C, or a line of Lua
+  if (lua_objlen(L, -1) == 0) luaL_where(L, 1);
+  lua_pushliteral(L, "interrupted");
+  lua_concat(L, 2);
+  lua_error(L);
 }
 
 static void say(const char *text, size_t bytes) {

@@ -4,6 +4,7 @@
 #include <histedit.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -37,6 +38,14 @@ static unsigned char abandon(EditLine *edit, int key) {
   return CC_EOF;
 }
 
+static unsigned char suspend(EditLine *edit, int key) {
+  (void)key;
+  el_set(edit, EL_PREP_TERM, 0);
+  raise(SIGTSTP);
+  el_set(edit, EL_PREP_TERM, 1);
+  return CC_REDISPLAY;
+}
+
 static void open_history(line *l, const char *path) {
   HistEvent event;
   l->history = history_init();
@@ -57,10 +66,14 @@ static bool open_editor(line *l, const char *program) {
   el_set(l->edit, EL_PROMPT, prompt_of);
   el_set(l->edit, EL_EDITOR, "emacs");
   // While a line is edited Ctrl-C is a key, not a signal: there is nothing to interrupt, and
-  // libedit's own handling of the signal leaves the line on the screen.
-  el_set(l->edit, EL_SETTY, "-d", "-q", "intr=", NULL);
-  el_set(l->edit, EL_ADDFN, "abandon-line", "drop what was typed", abandon);
+  // libedit's own handling of the signal leaves the line on the screen. That takes all keys of
+  // signals, so Ctrl-Z is bound too.
+  el_set(l->edit, EL_SETTY, "-d", "-isig", NULL);
+  // (The wide form: el_set copies these names and forgets the copies.)
+  el_wset(l->edit, EL_ADDFN, L"abandon-line", L"drop what was typed", abandon);
+  el_wset(l->edit, EL_ADDFN, L"suspend", L"stop the program until fg", suspend);
   el_set(l->edit, EL_BIND, "^C", "abandon-line", NULL);
+  el_set(l->edit, EL_BIND, "^Z", "suspend", NULL);
   el_set(l->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
   el_source(l->edit, NULL);  // ~/.editrc has the last word
   return true;
@@ -89,6 +102,7 @@ line_result line_read(line *l, const char *prompt, const char **text, size_t *by
   int n = 0;
   l->prompt = prompt;
   l->abandoned = false;
+  el_set(l->edit, EL_PREP_TERM, 1);  // before the prompt: keys typed at once are keys already
   const char *got = el_gets(l->edit, &n);
   if (l->abandoned) {
     fputs("^C\n", stdout);

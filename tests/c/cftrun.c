@@ -1,0 +1,292 @@
+// cftrun on a terminal and under signals: the prompt's editing and history, Ctrl-C everywhere.
+// What needs no terminal is in tests/lua/cli.lua. CFTRUN names the program.
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "test.h"
+
+enum { PATIENCE_MS = 20000 };  // a sanitized build on a busy machine
+
+static char folder[] = "/tmp/cft-test-XXXXXX";  // state and scripts; removed at the end
+
+static void remove_folder(void) {
+  char command[64];
+  snprintf(command, sizeof command, "rm -rf %s", folder);
+  if (system(command) != 0) perror(command);
+}
+
+static const char *state_folder(void) {
+  static bool made;
+  if (!made) {
+    if (!mkdtemp(folder)) perror(folder), exit(1);
+    atexit(remove_folder);
+    made = true;
+  }
+  return folder;
+}
+
+static const char *script(const char *text) {
+  static char path[64];
+  snprintf(path, sizeof path, "%s/script.lua", state_folder());
+  FILE *f = fopen(path, "w");
+  if (!f) perror(path), exit(1);
+  fputs(text, f);
+  fclose(f);
+  return path;
+}
+
+typedef struct child {
+  pid_t pid;
+  int terminal;
+  char seen[1 << 16];  // all output so far
+  size_t bytes, read;  // `read`: up to where the test has looked
+} child;
+
+// What a shell does for a job in the foreground: the terminal is the job's, and one that stops is
+// said to have and continued. Without a parent like this nothing can be stopped at all.
+static int be_the_shell(pid_t job) {
+  int status = 0;
+  signal(SIGTTOU, SIG_IGN);
+  setpgid(job, job);
+  tcsetpgrp(STDIN_FILENO, job);
+  while (waitpid(job, &status, WUNTRACED) == job && WIFSTOPPED(status)) {
+    printf("[stopped]");
+    fflush(stdout);
+    kill(-job, SIGCONT);
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static child *start(const char *argument) {
+  static child c;
+  memset(&c, 0, sizeof c);
+  const char *program = getenv("CFTRUN");
+  struct winsize size = {.ws_row = 24, .ws_col = 80};
+  setenv("TERM", "xterm", 1);
+  setenv("XDG_STATE_HOME", state_folder(), 1);
+  setenv("HOME", state_folder(), 1);
+  setenv("LC_ALL", "C.UTF-8", 1);
+  c.pid = forkpty(&c.terminal, NULL, NULL, &size);
+  if (c.pid != 0) return &c;
+  pid_t job = fork();
+  if (job != 0) _exit(be_the_shell(job));
+  setpgid(0, 0);
+  signal(SIGTTOU, SIG_IGN);
+  tcsetpgrp(STDIN_FILENO, getpid());
+  signal(SIGTTOU, SIG_DFL);
+  execl(program, "cftrun", argument, (char *)NULL);
+  perror(program);
+  _exit(127);
+}
+
+static void type(child *c, const char *text) {
+  if (write(c->terminal, text, strlen(text)) < 0) perror("write");
+}
+
+// Read until `text` appears behind what was looked at before.
+static bool shows(child *c, const char *text) {
+  for (;;) {
+    c->seen[c->bytes] = '\0';
+    const char *found = strstr(c->seen + c->read, text);
+    if (found) {
+      c->read = (size_t)(found - c->seen) + strlen(text);
+      return true;
+    }
+    struct pollfd p = {.fd = c->terminal, .events = POLLIN};
+    ssize_t n = 0;
+    if (c->bytes + 1 < sizeof c->seen && poll(&p, 1, PATIENCE_MS) > 0)
+      n = read(c->terminal, c->seen + c->bytes, sizeof c->seen - 1 - c->bytes);
+    if (n <= 0) {
+      fprintf(stderr, "  waited for \"%s\"; the screen after the last match: \"%s\"\n", text,
+              c->seen + c->read);
+      return false;
+    }
+    c->bytes += (size_t)n;
+  }
+}
+
+// The exit code; 128 + the signal if one ended it.
+static int ends(child *c) {
+  int status = 0;
+  struct pollfd p = {.fd = c->terminal, .events = POLLIN};
+  char rest[4096];
+  while (poll(&p, 1, PATIENCE_MS) > 0 && read(c->terminal, rest, sizeof rest) > 0) continue;
+  if (waitpid(c->pid, &status, WNOHANG) == 0) {
+    usleep(200 * 1000);
+    if (waitpid(c->pid, &status, WNOHANG) == 0) {
+      kill(c->pid, SIGKILL);
+      waitpid(c->pid, &status, 0);
+    }
+  }
+  close(c->terminal);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+#define CTRL_C "\003"
+#define CTRL_D "\004"
+#define CTRL_Z "\032"
+#define UP "\033[A"
+
+// Leave the prompt with Ctrl-D. Sent before the prompt is there it would be the terminal's.
+static int leaves(child *c) {
+  if (!shows(c, "\n> ")) return -1;
+  type(c, CTRL_D);
+  return ends(c);
+}
+
+TEST(the_prompt_answers_and_leaves) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "Ctrl-D leaves"));
+  EXPECT(shows(c, "> "));
+  type(c, "6 * 7\n");
+  EXPECT(shows(c, "\n42"));
+  type(c, "for i = 1, 2 do\n");
+  EXPECT(shows(c, ">> "));
+  type(c, "print('line ' .. i * 10)\nend\n");
+  EXPECT(shows(c, "\nline 10"));
+  EXPECT(shows(c, "\nline 20"));
+  EXPECT_INT(leaves(c), 0);
+}
+
+TEST(ctrl_c_stops_a_loop_and_not_the_program) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, "print 'going' while true do end\n");
+  EXPECT(shows(c, "\ngoing"));
+  type(c, CTRL_C);
+  EXPECT(shows(c, "stdin:1: interrupted"));
+  type(c, "function spin() while true do end end\n");
+  EXPECT(shows(c, "> "));
+  type(c, "print 'again' spin()\n");  // a function that an earlier line made
+  EXPECT(shows(c, "\nagain"));
+  type(c, CTRL_C);
+  EXPECT(shows(c, "interrupted"));
+  type(c, "'still ' .. 'here'\n");
+  EXPECT(shows(c, "\"still here\""));
+  EXPECT_INT(leaves(c), 0);
+}
+
+TEST(ctrl_c_drops_what_was_typed) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, "error('not run')");
+  type(c, CTRL_C);
+  EXPECT(shows(c, "^C"));
+  EXPECT(shows(c, "> "));
+  type(c, "for i = 1, 2 do\n");
+  EXPECT(shows(c, ">> "));
+  type(c, CTRL_C);
+  EXPECT(shows(c, "\n> "));
+  type(c, "6 * 7\n");
+  EXPECT(shows(c, "\n42"));
+  EXPECT(!strstr(c->seen, "stdin:"));
+  type(c, "exit()\n");
+  EXPECT_INT(ends(c), 0);
+}
+
+TEST(a_loop_nothing_can_stop_still_ends) {
+  // Compiled, since it comes from a file: the hook is never asked.
+  script("return function() print 'deep' while true do end end");
+  char line[128];
+  snprintf(line, sizeof line, "dofile '%s/script.lua'()\n", state_folder());
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, line);
+  EXPECT(shows(c, "\ndeep"));
+  usleep(300 * 1000);  // until the loop is compiled
+  type(c, CTRL_C);
+  usleep(50 * 1000);
+  type(c, CTRL_C);
+  EXPECT(shows(c, "busy outside of Lua"));
+  type(c, CTRL_C);
+  EXPECT_INT(ends(c), 130);
+}
+
+TEST(history_survives_the_program) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, "'remembered ' .. 11 * 11\n");
+  EXPECT(shows(c, "remembered 121"));
+  EXPECT_INT(leaves(c), 0);
+  c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, UP);
+  EXPECT(shows(c, "11 * 11"));
+  type(c, "\n");
+  EXPECT(shows(c, "remembered 121"));
+  EXPECT_INT(leaves(c), 0);
+}
+
+TEST(ctrl_z_suspends_the_prompt) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, "6 *");
+  EXPECT(shows(c, "6 *"));
+  type(c, CTRL_Z);
+  EXPECT(shows(c, "[stopped]"));
+  EXPECT(shows(c, "6 *"));  // shown again
+  type(c, " 7\n");
+  EXPECT(shows(c, "\n42"));
+  EXPECT_INT(leaves(c), 0);
+}
+
+TEST(letters_beyond_ascii_are_one_letter) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, "#'x\xc3\xa9\xf0\x9f\x98\x80");  // x, e acute, a smiley: 7 bytes
+  EXPECT(shows(c, "\x98\x80"));
+  type(c, "\x7f");  // takes the smiley away as a whole
+  type(c, "' * 100\n");
+  EXPECT(shows(c, "\n300"));
+  EXPECT_INT(leaves(c), 0);
+}
+
+TEST(ctrl_c_stops_a_script) {
+  child *c = start(script("print 'going' while true do os.time() end"));
+  EXPECT(shows(c, "going"));
+  type(c, CTRL_C);
+  EXPECT(shows(c, "script.lua:1: interrupted"));
+  EXPECT_INT(ends(c), 130);
+}
+
+TEST(whoever_polls_finishes_first) {
+  child *c =
+      start(script("local host = require 'cft.host'\n"
+                   "print('going', host.interrupts())\n"
+                   "while host.interrupts() == 0 do os.time() end\n"
+                   "print('finished the step')\n"
+                   "require('cft.exit').fail(130, 'saved')"));
+  EXPECT(shows(c, "going\t0"));
+  type(c, CTRL_C);
+  EXPECT(shows(c, "finished the step"));
+  EXPECT(shows(c, "cftrun:"));
+  EXPECT(shows(c, "saved"));
+  EXPECT_INT(ends(c), 130);
+}
+
+TEST(the_second_ctrl_c_ends_at_once) {
+  child *c =
+      start(script("local host = require 'cft.host'\n"
+                   "host.interrupts()\n"
+                   "print 'going' while true do os.time() end"));
+  EXPECT(shows(c, "going"));
+  type(c, CTRL_C);
+  usleep(100 * 1000);
+  type(c, CTRL_C);
+  EXPECT(shows(c, "stopped at once"));
+  EXPECT_INT(ends(c), 130);
+}
+
+TEST(colours_only_on_a_terminal) {
+  child *c = start(script("error('red', 0)"));
+  EXPECT(shows(c, "\033[1;31mcftrun:\033[0m red"));
+  EXPECT_INT(ends(c), 1);
+}
+
+TEST_MAIN()
