@@ -107,6 +107,14 @@ local function specs_of(defaults)
   return specs, names, own
 end
 
+-- A recipe's defaults with the demo's in front: its world is small and its model new.
+local function for_demo(defaults)
+  local merged = {}
+  for name, value in pairs(defaults) do merged[name] = value end
+  for name, value in pairs(require("cft.demo").settings) do merged[name] = value end
+  return merged
+end
+
 -- ---- the command line ------------------------------------------------------------------------
 
 local words = { ["true"] = true, yes = true, on = true, ["1"] = true,
@@ -194,6 +202,9 @@ end
 -- @tab args a list of strings, and `[0]` for the name of the script
 -- @treturn table key → value. A key that is not one is an error where it is read.
 function M.read(defaults, args)
+  for _, argument in ipairs(args) do
+    if argument == "--demo" then defaults = for_demo(defaults) end
+  end
   local specs, names, own = specs_of(defaults)
   local values = { demo = false, dry_run = false, resume = false }
   for name, spec in pairs(specs) do values[name] = spec[2] end

@@ -7,6 +7,7 @@
 -- `Conclusion: right [END]` or `Conclusion: wrong [END]`.
 
 local door = require "cft.ffi"
+local template = require "cft.template"
 local C = door.C
 
 local M = {}
@@ -211,45 +212,89 @@ end
 
 -- ---- model and evaluation --------------------------------------------------------------------
 
+--- That tokenizer, loaded.
+function M.tokenizer(seed) return require("cft.tokenizer").parse(M.tokenizer_json(seed), "the demo's tokenizer") end
+
+-- ---- a run -----------------------------------------------------------------------------------
+
+--- Settings that the demo puts in place of a recipe's; the command line still wins.
+M.settings = {
+  steps = 1500, batch = 32, tokens = 4096, lr = 2e-3, warmup = 50, schedule = "cosine", weight_decay = 0,
+  clip = 1, beta2 = 0.98, dtype = "f32", device = "cpu", out = "checkpoints/demo",
+}
+
 --- The shape that learns it: see `cft.models.new`.
-function M.shape(vocab, seed)
+function M.shape(vocab, seed, device)
   local d = 128
   return { arch = "qwen2", d = d, layers = 2, heads = 4, ffn = 256, vocab = vocab, tied = true,
-           theta = 1000, context = 512, init = math.sqrt(0.25 / d), seed = seed }
+           theta = 1000, context = 512, init = math.sqrt(0.25 / d), seed = seed, device = device }
 end
 
---- The verdict of a critique, as the authors read it: what follows the last "Conclusion".
--- @treturn ?boolean true for right, false for wrong, nil for neither
-function M.verdict(text)
-  local last = text:match ".*Conclusion(.*)$"
-  if not last then return nil end
-  last = last:lower()
-  if last:find("wrong", 1, true) or last:find("incorrect", 1, true) then return false end
-  if last:find("right", 1, true) or last:find("correct", 1, true) then return true end
+local TESTS = 240  -- half of them wrong
+
+--- Records to train on, as many as the run takes; and those whose loss is measured.
+function M.sources(cfg)
+  local data = require "cft.data"
+  return data.generate(cfg.steps and cfg.steps * cfg.batch or 48000, M.training(cfg.seed), { name = "word problems" }),
+         data.generate(TESTS, M.heldout(cfg.seed), { name = "word problems held out" })
 end
 
---- Let the model write critiques of held-out solutions, and read their verdicts.
--- @tab o `model`, `tokenizer`, `prompt` (record → ids up to where the critique begins), `stop` (ids),
--- `records` (a function of the index), `count`
--- @treturn table `accuracy` (percent), `by_kind` ("right" and each kind → { good, all }), `sample`: a
--- record with the critique that was written for it
-function M.evaluate(o)
+-- The ids of a record up to where the critique begins: what the model is given.
+local function prompt_of(record, run)
+  local conversation = assert(require("cft.data").conversation(record))
+  local s = assert(require("cft.mask").encode(conversation, run.chat, run.tokenizer))
+  local ids, at = {}, 0
+  for i = 0, s.span_count - 1 do
+    if s.spans[i].weight > 0 then break end
+    for _ = 1, tonumber(s.spans[i].count) do
+      ids[#ids + 1] = s.ids[at]
+      at = at + 1
+    end
+  end
+  return ids
+end
+
+--- Let the model write critiques of held-out solutions, greedily, and read their verdicts.
+-- @tab run of `cft.recipe`
+-- @treturn table `accuracy` (percent), `by_kind` ("right" and each kind of error → { good, all }),
+-- `sample`: a record of a wrong solution with the critique that was written for it
+function M.evaluate(run)
+  local make = M.heldout(run.cfg.seed)
   local prompts, records = {}, {}
-  for i = 0, o.count - 1 do
-    records[i + 1] = o.records(i)
-    prompts[i + 1] = o.prompt(records[i + 1])
+  for i = 0, TESTS - 1 do
+    records[i + 1] = make(i)
+    prompts[i + 1] = prompt_of(records[i + 1], run)
   end
-  local written = require("cft.generate").ids(o.model, prompts, { max_new = 48, stop = o.stop })
-  local good, by_kind, sample = 0, {}, nil
+  local stop = run.chat:end_token(run.tokenizer)
+  local written = require("cft.generate").ids(run.model, prompts, { max_new = 64, stop = { stop } })
+  local result = { good = 0, by_kind = {} }
   for i, r in ipairs(records) do
-    local text = o.tokenizer:decode(written[i], { skip_special = true })
+    local text = run.tokenizer:decode(written[i], { skip_special = true })
     local kind = r.kind or "right"
-    local k = by_kind[kind] or { good = 0, all = 0 }
-    by_kind[kind], k.all = k, k.all + 1
-    if M.verdict(text) == r.right then good, k.good = good + 1, k.good + 1 end
-    if i == 2 then sample = { record = r, text = text } end
+    local k = result.by_kind[kind] or { good = 0, all = 0 }
+    result.by_kind[kind], k.all = k, k.all + 1
+    if template.verdict(text) == r.right then result.good, k.good = result.good + 1, k.good + 1 end
+    if i == 2 then result.sample = { record = r, text = text } end
   end
-  return { accuracy = 100 * good / o.count, by_kind = by_kind, sample = sample }
+  result.accuracy = 100 * result.good / TESTS
+  return result
+end
+
+--- Measure before training; what it returns measures after, and says both.
+function M.begin(run)
+  local host = require "cft.host"
+  local start, before = host.now(), M.evaluate(run)
+  return function()
+    local after, log = M.evaluate(run), run.log
+    for _, kind in ipairs { "right", unpack(M.kinds) } do
+      local k = after.by_kind[kind]
+      if k then log:say("  %-10s solutions judged right: %d of %d", kind, k.good, k.all) end
+    end
+    log:say("\n%s\n", after.sample.record.input)
+    log:say("%s\n", after.sample.text)
+    log:say("demo: verdict accuracy %.1f%% -> %.1f%% in %.0f s", before.accuracy, after.accuracy,
+            host.now() - start)
+  end
 end
 
 return M

@@ -109,6 +109,9 @@ function M.default_device(name)
   return default_device
 end
 
+--- Why "auto" took the CPU; "" where it took a GPU.
+function M.why_cpu() return ffi.string(C.cft_device_why_cpu()) end
+
 function M.device_name(d) return ffi.string(C.cft_device_name(d)) end
 function M.device_description(d) return ffi.string(C.cft_device_description(d)) end
 

@@ -58,15 +58,33 @@ function M.put(b, o)
   return at
 end
 
---- A batch of whole sequences without labels, from Lua lists of ids.
+-- The rows of a batch that carry loss, sequence by sequence.
+local function find_rows(b)
+  b.rows, b.row_positions = ffi.new("int32_t[?]", b.n), ffi.new("int32_t[?]", b.n)
+  b.cu_rows, b.m = ffi.new("int32_t[?]", b.sequences + 1), 0
+  for s = 0, b.sequences - 1 do
+    for row = b.cu_seqlens[s], b.cu_seqlens[s + 1] - 1 do
+      if b.weights[row] ~= 0 then
+        b.rows[b.m], b.row_positions[b.m] = row, b.positions[row]
+        b.m = b.m + 1
+      end
+    end
+    b.cu_rows[s + 1] = b.m
+  end
+end
+
+--- A batch of whole sequences, from Lua lists.
 -- @tab sequences a list of lists of ids
-function M.sequences(sequences)
+-- @tab[opt] weights a list of lists: the weight of each id as a target; a sequence's first is never
+-- one. Without it nothing carries loss
+-- @treturn table as `put` takes it
+function M.sequences(sequences, weights)
   local n, longest = 0, 0
   for i, s in ipairs(sequences) do
     if #s == 0 then blame(("sequence %d has no ids"):format(i)) end
     n, longest = n + #s, math.max(longest, #s)
   end
-  local b = { n = n, sequences = #sequences, longest = longest, m = n,
+  local b = { n = n, sequences = #sequences, longest = longest, weight = 0,
               ids = ffi.new("int32_t[?]", n), positions = ffi.new("int32_t[?]", n),
               cu_seqlens = ffi.new("int32_t[?]", #sequences + 1), targets = ffi.new("int32_t[?]", n),
               weights = ffi.new("float[?]", n) }
@@ -74,10 +92,13 @@ function M.sequences(sequences)
   for i, s in ipairs(sequences) do
     for j, id in ipairs(s) do
       b.ids[at], b.positions[at], b.targets[at] = id, j - 1, s[j + 1] or -1
+      if weights and s[j + 1] then b.weights[at] = weights[i][j + 1] end
+      b.weight = b.weight + b.weights[at]
       at = at + 1
     end
     b.cu_seqlens[i] = at
   end
+  find_rows(b)
   return b
 end
 

@@ -1,0 +1,210 @@
+--- A training recipe from its settings: finds what it needs, checks it, trains, measures, saves.
+--
+-- Every stage is an object that a recipe or the prompt can take over: `prepare` gives them all,
+-- `run` is `prepare` and the usual loop.
+-- @usage cft.recipe.run(cft.config { model = "...", data = "..." }, { name = "mine" })
+
+local batch = require "cft.batch"
+local check = require "cft.check"
+local checkpoint = require "cft.checkpoint"
+local data = require "cft.data"
+local demo = require "cft.demo"
+local exit = require "cft.exit"
+local files = require "cft.files"
+local host = require "cft.host"
+local json = require "cft.json"
+local logs = require "cft.log"
+local mask = require "cft.mask"
+local models = require "cft.models"
+local optim = require "cft.optim"
+local preview = require "cft.preview"
+local schedule = require "cft.schedule"
+local template = require "cft.template"
+local tensor = require "cft.tensor"
+local tokenizers = require "cft.tokenizer"
+local train = require "cft.train"
+
+local M = {}
+
+local spec = {
+  name = { "string" },
+  fields = { "function", optional = true },    -- record of the file → record of a known schema
+  load = { "function", optional = true },      -- path → training source, held-out source
+  template = { "table", {} },                  -- options of the template
+  missing = { "table", {} },                   -- `model`, `data`: size, and how to get them
+  heldout_by = { "function", optional = true }, -- record → what must not be on both sides
+}
+
+-- Keys that a recipe may list beside the common ones, and what they are where it does not.
+local more = { max_tokens = nil, length = "drop", drop_last = false, norm = "tokens", packing = true,
+               rows = 8, ranks = 8, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, skip = true, add_tokens = false,
+               limit_bad = 0, quarantine = nil, memory = nil, deterministic = false }
+
+local function setting(cfg, name)
+  local v = rawget(cfg, name)
+  if v == nil then return more[name] end
+  return v
+end
+
+-- ---- what is not here ------------------------------------------------------------------------
+
+local function missing(o, list)
+  local lines = { "not on this machine:" }
+  for _, m in ipairs(list) do
+    local hint = o.missing[m.what]
+    lines[#lines + 1] = ("  %s %s: %s%s"):format(m.what, m.name, m.why, hint and "\n    " .. hint or "")
+  end
+  lines[#lines + 1] = "  set model= and data= to what you have; --demo needs neither"
+  exit.fail(exit.MISSING, "%s", table.concat(lines, "\n"))
+end
+
+-- Both are looked for before either is an error, so that one run names all there is to get.
+local function find(cfg, o)
+  local absent = {}
+  local path, why = require("cft.hub").find(cfg.model or "")
+  if not path then absent[#absent + 1] = { what = "model", name = tostring(cfg.model), why = why } end
+  local paths = type(cfg.data) == "table" and cfg.data or { cfg.data }
+  if #paths == 0 then absent[#absent + 1] = { what = "data", name = "", why = "no data= given" } end
+  for _, p in ipairs(paths) do
+    if not host.kind(p) and not p:find "[%*%?]" then
+      absent[#absent + 1] = { what = "data", name = p, why = "no such file" }
+    end
+  end
+  if #absent > 0 then missing(o, absent) end
+  return path
+end
+
+-- ---- the stages ------------------------------------------------------------------------------
+
+local function open_device(cfg, log)
+  local d = tensor.default_device(cfg.device)
+  local name = tensor.device_name(d)
+  local why = cfg.device == "auto" and name == "cpu" and tensor.why_cpu()
+  log:say("device %s: %s%s", name, tensor.device_description(d), why and why ~= "" and (" (" .. why .. ")") or "")
+  return name
+end
+
+local function sources(cfg, o)
+  if o.load then return o.load(cfg.data) end
+  local source = data.open(cfg.data, { fields = o.fields, limit_bad = setting(cfg, "limit_bad"),
+                                       quarantine = setting(cfg, "quarantine"), name = o.name })
+  if type(cfg.heldout) == "string" then
+    return source, data.open(cfg.heldout, { fields = o.fields, name = "held out" })
+  elseif cfg.heldout and cfg.heldout > 0 then
+    return source:split { heldout = cfg.heldout, seed = cfg.seed, by = o.heldout_by }
+  end
+  return source
+end
+
+local function new_model(cfg, run)
+  if cfg.demo then
+    return models.new(demo.shape(run.tokenizer:size(), cfg.seed, run.device))
+  end
+  return models.load(run.path, { dtype = run.dtype })
+end
+
+--- Everything a run needs, made and checked, nothing trained.
+-- @tab cfg of `cft.config` @tab opts `name`; as wanted `fields`, `load`, `template`, `missing`
+-- @treturn table `model`, `tokenizer`, `chat`, `samples`, `batches`, `heldout`, `steps`, `lr`, `log`, ...
+function M.prepare(cfg, opts)
+  local o = check.options("recipe.run", opts, spec)
+  local run = { cfg = cfg, options = o, name = o.name }
+  if not cfg.demo then run.path = find(cfg, o) end
+  local trains = not (cfg.dry_run or cfg.preview)
+  run.out = trains and cfg.out or nil
+  run.log = logs.open(run.out, { append = cfg.resume })
+  run.device = open_device(cfg, run.log)
+  run.dtype = cfg.dtype
+  if run.dtype == "auto" then run.dtype = run.device ~= "cpu" and "bf16" or "f32" end
+
+  run.tokenizer = cfg.demo and demo.tokenizer(cfg.seed) or tokenizers.load(run.path)
+  run.chat = template.of(cfg.template or "chatml", next(o.template) and o.template or nil)
+  local train_source, heldout_source
+  if cfg.demo then train_source, heldout_source = demo.sources(cfg) else train_source, heldout_source = sources(cfg, o) end
+
+  local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens, length = setting(cfg, "length"),
+                add_tokens = setting(cfg, "add_tokens") }
+  run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)
+  run.log:say("%s", run.samples:describe())
+  local packing = { batch = cfg.batch, tokens = cfg.tokens, seed = cfg.seed }
+  for _, name in ipairs { "drop_last", "packing", "norm", "rows", "ranks" } do packing[name] = setting(cfg, name) end
+  run.batches = batch.new(run.samples, packing)
+  if heldout_source then
+    how.add_tokens = false
+    run.heldout_samples = mask.samples(heldout_source, run.chat, run.tokenizer, how)
+    run.log:say("%s", run.heldout_samples:describe())
+    run.heldout = batch.new(run.heldout_samples, { batch = cfg.batch, tokens = cfg.tokens, shuffle = false })
+  end
+  run.steps = cfg.steps or math.floor(run.batches:updates() * cfg.epochs + 0.5)
+  if type(cfg.schedule) == "function" then
+    run.lr = function(step) return cfg.lr * cfg.schedule(step, run.steps) end
+  else
+    local multiplier = schedule.named(cfg.schedule, cfg.warmup, run.steps)
+    run.lr = function(step) return cfg.lr * multiplier(step) end
+  end
+  run.log:say("%d updates of %d samples (%d an epoch), %d of warm-up, learning rate %g", run.steps,
+              cfg.batch, run.batches:updates(), schedule.warmup_steps(cfg.warmup, run.steps), cfg.lr)
+  return run
+end
+
+-- ---- a run -----------------------------------------------------------------------------------
+
+local function write_summary(run, summary)
+  local m = run.model
+  local all = { recipe = run.name, model = run.cfg.demo and "demo" or run.cfg.model, device = run.device,
+                dtype = m.dtype, parameters = m:count(), peak_bytes = tensor.memory(m.device).peak,
+                checkpoint = run.saved or json.null }
+  for k, v in pairs(summary) do all[k] = v end
+  if run.out then files.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
+  return all
+end
+
+--- Prepare, train, measure, save.
+-- @tab cfg of `cft.config` @tab opts see `prepare`
+-- @treturn table what summary.json holds
+function M.run(cfg, opts)
+  local run = M.prepare(cfg, opts)
+  if cfg.preview then
+    preview.show(run, cfg.preview)
+    return
+  end
+  run.model = assert(new_model(cfg, run))
+  local m = run.model
+  if run.tokenizer:size() > m.config.vocab then m:resize(run.tokenizer:size()) end
+  run.log:say("model %s: %s parameters in %s", cfg.demo and "of the demo" or cfg.model,
+              logs.count(m:count()), m.dtype)
+  if cfg.dry_run then
+    run.log:say("dry run: all is there; nothing was trained")
+    return
+  end
+  m.options.skip, m.options.deterministic = setting(cfg, "skip"), setting(cfg, "deterministic")
+  run.optim = optim.adamw(m, { beta1 = setting(cfg, "beta1"), beta2 = setting(cfg, "beta2"),
+                               eps = setting(cfg, "eps"), weight_decay = cfg.weight_decay,
+                               clip = cfg.clip, seed = cfg.seed })
+  run.trainer = train.new {
+    model = m, batches = run.batches, optim = run.optim, lr = run.lr, steps = run.steps, log = run.log,
+    heldout = run.heldout, eval_every = cfg.eval_every, save_every = cfg.save_every,
+    save = run.out and function(t) run.saved = checkpoint.save(run, t) end or nil,
+  }
+  if cfg.resume then
+    local from = checkpoint.resume(run, cfg.resume)
+    run.log:say("resumed at update %d from %s", run.trainer.done, from)
+  end
+  local finish = cfg.demo and demo.begin(run) or nil
+  local summary = write_summary(run, run.trainer:run())
+  if summary.interrupted then
+    run.log:close()
+    exit.leave(exit.INTERRUPTED)
+  end
+  run.log:say("loss %s -> %.4f%s; %s tokens, %s tok/s, %s", summary.loss_first and
+              ("%.4f"):format(summary.loss_first) or "-", summary.loss_last or 0 / 0,
+              summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
+                summary.heldout_loss_before, summary.heldout_loss_after) or "",
+              logs.count(summary.tokens), logs.count(summary.tokens_per_s), logs.duration(summary.seconds))
+  if run.saved then run.log:say("saved in %s", run.saved) end
+  if finish then finish() end
+  run.log:close()
+  return summary
+end
+
+return M

@@ -1,0 +1,186 @@
+--- The training loop: accumulate, clip, update, log, save. Short enough to copy out.
+--
+-- A trainer is an object: `trainer:step()` makes one update and says what it was, so that a recipe
+-- or the prompt can own the loop; `trainer:run()` is the usual one.
+
+local autograd = require "cft.autograd"
+local check = require "cft.check"
+local door = require "cft.ffi"
+local exit = require "cft.exit"
+local host = require "cft.host"
+local ops = require "cft.ops"
+local tensor = require "cft.tensor"
+local C = door.C
+
+local M = {}
+local Trainer = {}
+Trainer.__index = Trainer
+
+local spec = {
+  model = { "table" }, batches = { "table" }, optim = { "table" },
+  lr = { "function" },                        -- update (from 0) → learning rate
+  steps = { "integer", min = 0 },
+  log = { "table" },
+  heldout = { "table", optional = true },     -- batches that are only measured
+  eval_every = { "integer", optional = true, min = 1 },
+  save_every = { "integer", optional = true, min = 1 },
+  save = { "function", optional = true },     -- called with the trainer
+  after_step = { "function", optional = true }, -- called with the trainer and the step's numbers
+}
+
+--- @tab opts `model`, `batches`, `optim`, `lr`, `steps`, `log`; as wanted `heldout`, `eval_every`,
+-- `save_every`, `save`, `after_step`
+function M.new(opts)
+  local self = setmetatable(check.options("train.new", opts, spec), Trainer)
+  self.done = 0                    -- updates made: with the seed, all there is of a position
+  self.tokens, self.learned = 0, 0
+  self.model.options.ahead = true  -- losses here are walked back as they are
+  return self
+end
+
+-- ---- one update ------------------------------------------------------------------------------
+
+-- Which samples of a micro-batch have a loss that is no number, by their per-token losses.
+local function culprits(model, micro)
+  local names = {}
+  autograd.no_grad(function()
+    tensor.scope(function()
+      local _, nll, at = model:loss(micro.batch)
+      local values = nll:to_host()
+      local cu = at.rows and micro.batch.cu_rows or micro.batch.cu_seqlens
+      for s = 0, at.sequences - 1 do
+        for i = cu[s], cu[s + 1] - 1 do
+          local v = values[i]
+          if v ~= v or v == math.huge then
+            names[#names + 1] = micro.names and micro.names[s + 1] or ("sample %d"):format(s)
+            break
+          end
+        end
+      end
+    end)
+  end)
+  return names
+end
+
+function Trainer:refuse(step, loss, micros)
+  local names = {}
+  for _, micro in ipairs(micros) do
+    for _, name in ipairs(culprits(self.model, micro)) do names[#names + 1] = name end
+  end
+  if #names == 0 then names[1] = "no single sample: gradients overflowed" end
+  self.log:close_line()
+  exit.fail(exit.NOT_FINITE, "the loss of update %d is %s; nothing was updated. Samples: %s%s",
+            step, tostring(loss), table.concat(names, ", ", 1, math.min(#names, 10)),
+            self.out and ("; the last good state is in %s"):format(self.out) or "")
+end
+
+-- Forward and backward of one micro-batch. @treturn Tensor its loss, kept
+function Trainer:accumulate(micro)
+  return tensor.scope(function()
+    return tensor.as_class("activation", function()
+      local loss = self.model:loss(micro.batch)
+      loss:backward()
+      return loss:keep()
+    end)
+  end)
+end
+
+--- Make one update.
+-- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens`, `learned_tokens`, `seconds`,
+-- `tokens_per_s`
+function Trainer:step()
+  local start = host.now()
+  local per_epoch = self.batches:updates()
+  local epoch, index = math.floor(self.done / per_epoch), self.done % per_epoch
+  local micros, weight = self.batches:update(epoch, index)
+  self.model:zero_grad()
+  local losses, tokens, learned = {}, 0, 0
+  for i, micro in ipairs(micros) do
+    losses[i] = self:accumulate(micro)
+    tokens = tokens + tonumber(micro.batch.n)
+    learned = learned + tonumber(micro.batch.m)
+  end
+  local sum = 0  -- read once, when everything is queued
+  for _, l in ipairs(losses) do
+    sum = sum + l:item()
+    l:release()
+  end
+  local loss = sum / weight
+  if loss ~= loss or loss == math.huge or loss == -math.huge then
+    self:refuse(self.done + 1, loss, micros)
+  end
+  local lr = self.lr(self.done)
+  local norm = self.optim:step(lr, weight)
+  self.done = self.done + 1
+  self.tokens, self.learned = self.tokens + tokens, self.learned + learned
+  local seconds = host.now() - start
+  self.last = { step = self.done, epoch = self.done / per_epoch, loss = loss, lr = lr, grad_norm = norm,
+                tokens = tokens, learned_tokens = learned, seconds = seconds,
+                tokens_per_s = tokens / seconds }
+  return self.last
+end
+
+-- ---- measuring -------------------------------------------------------------------------------
+
+--- The mean loss of held-out batches, each token by its weight.
+function Trainer:evaluate(batches)
+  local sum, weight = 0, 0
+  for i = 0, batches:updates() - 1 do
+    local micros, w = batches:update(0, i)
+    weight = weight + w
+    for _, micro in ipairs(micros) do
+      sum = sum + autograd.no_grad(tensor.scope, function()
+        return self.model:loss(micro.batch):item()
+      end)
+    end
+  end
+  return sum / weight
+end
+
+-- ---- the loop --------------------------------------------------------------------------------
+
+local function due(every, step) return every and step % every == 0 end
+
+--- Train until `steps` updates are made. Ctrl-C ends the step, saves and leaves with 130; a second
+-- one leaves at once.
+-- @treturn table the run's numbers, for summary.json
+function Trainer:run()
+  local start, made_before = host.now(), self.done
+  local summary = {}
+  if self.heldout then
+    summary.heldout_loss_before = self:evaluate(self.heldout)
+    summary.heldout_loss_after = summary.heldout_loss_before
+    self.log:say("held-out loss before: %.4f", summary.heldout_loss_before)
+  end
+  C.cft_interrupts_clear()
+  while self.done < self.steps do
+    local t = self:step()
+    summary.loss_first = summary.loss_first or t.loss
+    summary.loss_last = t.loss
+    t.seconds_a_step = (host.now() - start) / (self.done - made_before)
+    local last = self.done == self.steps
+    if self.heldout and (last or due(self.eval_every, self.done)) then
+      t.heldout_loss = self:evaluate(self.heldout)
+      summary.heldout_loss_after = t.heldout_loss
+    end
+    self.log:progress(t, self.steps)
+    if self.after_step then self.after_step(self, t) end
+    local interrupted = C.cft_interrupts() > 0
+    if self.save and (last or interrupted or due(self.save_every, self.done)) then self.save(self) end
+    if interrupted then
+      self.log:close_line()
+      self.log:say("interrupted after update %d%s", self.done, self.save and "; saved" or "")
+      summary.interrupted = true
+      break
+    end
+  end
+  C.cft_interrupts_clear()
+  self.log:close_line()
+  summary.steps, summary.seconds = self.done, host.now() - start
+  summary.tokens, summary.learned_tokens = self.tokens, self.learned
+  summary.tokens_per_s = self.tokens / math.max(summary.seconds, 1e-9)
+  return summary
+end
+
+M.Trainer = Trainer
+return M

@@ -1,0 +1,27 @@
+-- Critique Fine-Tuning on one problem (arXiv 2506.03295): 600 critiques of many solutions to a single
+-- question, about 50 updates. The data are the authors' files, { messages = { user, assistant } }.
+--
+--   cftrun recipes/one_problem.lua model=Qwen/Qwen2.5-Math-1.5B data=DSR-CFT-p0.jsonl
+local cft = require "cft"
+
+local cfg = cft.config {             -- the authors' settings, arXiv 2506.03295 and their scripts
+  model = "Qwen/Qwen2.5-Math-1.5B",
+  data = "data/DSR-CFT-p0.jsonl",
+  out = "checkpoints/one_problem",
+  template = "chatml",               -- ms-swift's for Qwen2.5: the end is <|im_end|>, and it is learned
+  system = "Please reason step by step, and put your final answer within \\boxed{}.",
+  heldout = 60,                      -- rows whose prompts are not trained on
+  epochs = 50, batch = 512, tokens = 16384,
+  lr = 5e-6, warmup = 0.05, schedule = "cosine",
+  weight_decay = 0.05, beta2 = 0.95, clip = 1, seed = 42,
+  max_tokens = cft.config.optional("integer", "longer samples are left out; the model's own limit if not given"),
+}
+
+cft.recipe.run(cfg, {
+  name = "one_problem",
+  template = { system = cfg.system },
+  missing = {
+    model = "3.1 GB; hf download Qwen/Qwen2.5-Math-1.5B",
+    data = "2.6 MB; DSR-CFT-p0.jsonl of the One-Shot CFT repository",
+  },
+})

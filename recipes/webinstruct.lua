@@ -1,0 +1,32 @@
+-- Critique Fine-Tuning on WebInstruct: learn to judge an answer. The paper's run (Wang, Yue & Chen
+-- 2025, arXiv 2501.17703): 50,000 critiques, 97 updates of 512, about 70M tokens.
+--
+--   cftrun recipes/webinstruct.lua                               the paper's run
+--   cftrun recipes/webinstruct.lua model=Qwen/Qwen2.5-1.5B lr=1e-5
+--   cftrun --demo recipes/webinstruct.lua                        a tiny built-in model and data
+local cft = require "cft"
+
+local cfg = cft.config {             -- every name here can be set on the command line
+  model = "Qwen/Qwen2.5-Math-7B",
+  data = "data/WebInstruct-CFT-50K.json",
+  out = "checkpoints/webinstruct",
+  template = "qwen",                 -- LLaMA-Factory's of that name: the target ends in the tokenizer's eos
+  max_tokens = 2048,                 -- longer samples are cut as the authors' trainer cut them,
+  length = "llamafactory",           -- ends of critiques included; "drop" leaves them out
+  epochs = 1, batch = 512,           -- samples an update
+  drop_last = true,                  -- 97 updates; the rest of the epoch is not trained
+  tokens = 16384,                    -- a micro-batch; changes memory and speed, not results
+  lr = 5e-6, warmup = 0.1, schedule = "cosine",
+  weight_decay = 0, clip = 1, seed = 42,
+}
+
+-- A record is { instruction, input, output }; the critique is learned, all before it is context.
+cft.recipe.run(cfg, {
+  name = "webinstruct",
+  template = { specials = "llamafactory" },  -- strings of special tokens in data, as the authors' trainer took them
+  missing = {
+    model = "15.2 GB; hf download Qwen/Qwen2.5-Math-7B",
+    data = "224 MB (93 MB as it is stored); the set TIGER-Lab/WebInstruct-CFT, configuration "
+        .. "WebInstruct-CFT-50K, as one JSON array of { instruction, input, output }",
+  },
+})
