@@ -21,10 +21,9 @@ end
 
 -- A few updates on ids 3, 4, 5, ...: enough that the saved weights are not those that were loaded.
 local function train(model, count)
-  local run = {}
-  for i = 1, 40 do run[i] = 2 + i end
-  local batch = inputs.sequences { run }
-  for i = 0, #run - 2 do batch.weights[i] = 1 end
+  local run, weights = {}, {}
+  for i = 1, 40 do run[i], weights[i] = 2 + i, 1 end
+  local batch = inputs.sequences({ run }, { weights })
   local opt = cft.optim.adamw(model)
   for i = 1, count do
     cft.scope(function()
