@@ -30,7 +30,7 @@ function Fake:find_special(text)
   while at <= #text do
     local id = special_at(self, text, at)
     local length = id and #self.texts[id] or 1
-    if id then found[#found + 1] = { start = at - 1, stop = at - 1 + length, id = id } end
+    if id then found[#found + 1] = { id = id, first = at, last = at + length - 1 } end
     at = at + length
   end
   return found
@@ -48,10 +48,9 @@ function Fake:encode_spans(text, parse)
   return { n = n, ids = ids, spans = spans }
 end
 
---- The text of ids, as a list of numbers or a sample.
-function Fake:decode(ids, n)
+function Fake:decode(ids)
   local texts = {}
-  for i = 0, n - 1 do texts[i + 1] = self:token(tonumber(ids[i])) end
+  for i, id in ipairs(ids) do texts[i] = self:token(id) end
   return table.concat(texts)
 end
 

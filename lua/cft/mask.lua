@@ -575,6 +575,25 @@ function Samples:record(k) return self.source:get(tonumber(self.numbers[k])) end
 -- @treturn string
 function Samples:where(k) return self.source:where(tonumber(self.numbers[k])) end
 
+--- A sample as the model sees it, for looking at: its spans with their text.
+-- @int k from 0
+-- @int[opt=0] step for weights that are functions
+-- @treturn table a list of `{ text =, weight =, kind =, ids = }`; texts are decoded ids, and a character
+-- that lies on the edge of two spans is cut
+function Samples:show(k, step)
+  local sample = self:get(k)
+  local spans = M.spans_at(sample, function() return self:record(k) end, step or 0)
+  local shown, at = {}, 0
+  for i = 0, sample.span_count - 1 do
+    local ids = {}
+    for j = 1, tonumber(spans[i].count) do ids[j] = sample.ids[at + j - 1] end
+    at = at + #ids
+    shown[i + 1] = { text = self.tok:decode(ids), weight = spans[i].weight,
+      kind = M.kind_name(spans[i].kind), ids = ids }
+  end
+  return shown
+end
+
 --- What the scan found, a line each: counts first, then all that was left out, cut or found odd.
 -- @treturn string
 function Samples:describe()

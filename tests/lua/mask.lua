@@ -14,12 +14,19 @@ local function conversation(...)
   return { messages = messages }
 end
 
+-- The text of n ids in C memory.
+local function text_of(ids, n)
+  local list = {}
+  for i = 1, n do list[i] = ids[i - 1] end
+  return tok:decode(list)
+end
+
 -- A sample as text, with the weight of each span behind it.
 local function shown(sample)
   local out, at = {}, 0
   for i = 0, sample.span_count - 1 do
     local n = tonumber(sample.spans[i].count)
-    out[#out + 1] = ("%s[%g %s]"):format(tok:decode(sample.ids + at, n), sample.spans[i].weight,
+    out[#out + 1] = ("%s[%g %s]"):format(text_of(sample.ids + at, n), sample.spans[i].weight,
       mask.kind_name(sample.spans[i].kind))
     at = at + n
   end
@@ -93,7 +100,7 @@ return {
       local s, why = mask.encode(record, chat, tok, opts)
       if not s then return why end
       expect.same({ s.n, s.cut, s.ends }, { n - by, by, true })
-      return (tok:decode(s.ids, s.n))
+      return text_of(s.ids, s.n)
     end
     expect.same(cut(3, { cut_side = "right" }), "sys|question\n\nSolution:\nsolut|answer<eos>")
     expect.same(cut(9, {}), "sys|question\n\nSolution:|answer<eos>")
@@ -109,7 +116,7 @@ return {
     for _, side in ipairs { "left", "right" } do
       local s = mask.encode(conversation("äöü€", "a"), chat, tok,  -- 2 + 2 + 2 + 3 bytes
         { length = "cut_context", cut_side = side, max_tokens = 11 })  -- one too many
-      expect.same(tok:decode(s.ids, s.n), side == "left" and "öü€|a<eos>" or "äöü|a<eos>")
+      expect.same(text_of(s.ids, s.n), side == "left" and "öü€|a<eos>" or "äöü|a<eos>")
     end
   end },
 
@@ -124,7 +131,7 @@ return {
       local chat = template.plain(opts)
       local s = mask.encode(conversation(("s"):rep(source - 2), ("t"):rep(target - 1)), chat, tok,
         { length = "llamafactory", max_tokens = max })
-      return tok:decode(s.ids, s.n), s
+      return text_of(s.ids, s.n), s
     end
     expect.same(ids(20, 4, 10), "ssssss" .. "ttt<eos>")      -- 2t < C: the source gets C - t
     expect.same(ids(4, 20, 10), "ss\n\n" .. "tttttt")        -- else 2s < C: the target gets C - s
@@ -161,6 +168,10 @@ return {
     expect.same(seen, { "1/4", "2/4", "3/4", "4/4" })
     expect.same(samples:get(1).record, 3)
     expect.same(samples:where(1), "list: record 3")
+    expect.same(samples:show(1), { { text = "q4", weight = 0, kind = "query", ids = { 113, 52 } },
+      { text = "\n\n", weight = 0, kind = "template", ids = { 10, 10 } },
+      { text = "a4", weight = 1, kind = "critique", ids = { 97, 52 } },
+      { text = "<eos>", weight = 1, kind = "end", ids = { 256 } } })
     local r = samples.report
     expect.same({ r.records, r.samples, r.tokens, r.learned, r.longest }, { 4, 2, 14, 6, 7 })
     expect.same({ r.dropped.n, r.dropped[1].record, r.dropped[1].reason }, { 2, 1, "20 tokens, more than 15" })
