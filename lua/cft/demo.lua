@@ -213,7 +213,9 @@ end
 -- ---- model and evaluation --------------------------------------------------------------------
 
 --- That tokenizer, loaded.
-function M.tokenizer(seed) return require("cft.tokenizer").parse(M.tokenizer_json(seed), "the demo's tokenizer") end
+function M.tokenizer(seed)
+  return require("cft.tokenizer").parse(M.tokenizer_json(seed), "the demo's tokenizer", { eos = "<|endoftext|>" })
+end
 
 -- ---- a run -----------------------------------------------------------------------------------
 

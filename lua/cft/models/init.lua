@@ -184,7 +184,7 @@ end
 -- @treturn Tensor sum @treturn Tensor nll, one number a row that reached the head @treturn table the
 -- batch on the device
 function Model:loss(batch)
-  local at = batch.of_all and batch or self:put(batch)
+  local at = type(batch) == "table" and batch.of_all and batch or self:put(batch)
   if autograd.recording() and not self.groups[1].grad then self:zero_grad() end
   local h = self.arch.hidden(self.weights, self.config, at, self.options)
   local sum, nll = ops.linear_cross_entropy(h, self.weights.head, at.targets, at.weights,
