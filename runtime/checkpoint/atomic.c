@@ -381,30 +381,30 @@ static cft_status write_checksums(cft_save *save) {
   cft_status st = CFT_OK;
   cft_names files = {0};
   char *text = NULL, *path = NULL;
-  size_t bytes = 0;
   CFT_GO(collect(save, "", &files));
   if (files.count) qsort(files.items, (size_t)files.count, sizeof *files.items, by_name);
 
-  FILE *list = open_memstream(&text, &bytes);
-  if (!list) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", save->path));
-  for (int64_t i = 0; st == CFT_OK && i < files.count; ++i) {
+  size_t room = 128, bytes = 0;  // for the last line
+  for (int64_t i = 0; i < files.count; ++i) room += 32 + 2 + strlen(files.items[i]) + 1;
+  text = malloc(room);
+  if (!text) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", save->path));
+  char hex[33];
+  for (int64_t i = 0; i < files.count; ++i) {
     const struct written *known = save_find(save, files.items[i]);
-    char hex[33];
     if (!known) {
       free(path);
       path = cft_format("%s/%s", save->temporary, files.items[i]);
-      st = path ? hash_file(hex, path, true)
-                : cft_fail(CFT_E_OOM, "save %s: out of memory", save->path);
+      if (!path) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", save->path));
+      CFT_GO(hash_file(hex, path, true));
     }
-    if (st == CFT_OK) fprintf(list, "%s  %s\n", known ? known->hex : hex, files.items[i]);
+    bytes += (size_t)snprintf(text + bytes, room - bytes, "%s  %s\n", known ? known->hex : hex,
+                              files.items[i]);
   }
-  fflush(list);
-  char own[33];
-  cft_hash(own, text, bytes);
-  fprintf(list, "# complete: %" PRId64 " files, and these lines: %s\n", files.count, own);
-  if (fclose(list) != 0 && st == CFT_OK)
-    st = cft_fail(CFT_E_OOM, "save %s: out of memory", save->path);
-  if (st == CFT_OK) st = cft_file_write(save, checksums_name, text, bytes);
+  cft_hash(hex, text, bytes);
+  bytes +=
+      (size_t)snprintf(text + bytes, room - bytes,
+                       "# complete: %" PRId64 " files, and these lines: %s\n", files.count, hex);
+  CFT_GO(cft_file_write(save, checksums_name, text, bytes));
 out:
   for (int64_t i = 0; i < files.count; ++i) free(files.items[i]);
   free(files.items);

@@ -137,7 +137,7 @@ static cft_status take_entry(struct cursor *c, struct value *v) {
   uint32_t type;
   CFT_TRY(take_name(c, &v->key));
   CFT_TRY(take_u32(c, &type));
-  return cft_context(take_value(c, v, type, 0), "value '%s'", v->key);
+  return cft_context(take_value(c, v, type, 0), "value %s", QUOTED(v->key));
 }
 
 // What the caller sees of a value of fixed size or a string.
@@ -203,14 +203,14 @@ cft_status cft_gguf_value_at(const cft_gguf *g, int64_t i, cft_gguf_value *out) 
 cft_status cft_gguf_item(const cft_gguf *g, const cft_gguf_value *list, int64_t i,
                          cft_gguf_value *out) {
   if (list->kind != CFT_GGUF_LIST || !list->list)
-    return cft_fail(CFT_E_ARG, "%s: '%s' is no list", g->path, list->key ? list->key : "?");
+    return cft_fail(CFT_E_ARG, "%s: %s is no list", g->path, QUOTED(list->key ? list->key : "?"));
   const struct value *v = list->list;
   if (i < 0 || (uint64_t)i >= v->count)
-    return cft_fail(CFT_E_ARG, "%s: '%s': item %" PRId64 " of %" PRIu64, g->path, v->key, i,
+    return cft_fail(CFT_E_ARG, "%s: %s: item %" PRId64 " of %" PRIu64, g->path, QUOTED(v->key), i,
                     v->count);
   *out = (cft_gguf_value){0};
   if (v->item == LIST)
-    return cft_fail(CFT_E_UNSUPPORTED, "%s: '%s' is a list of lists", g->path, v->key);
+    return cft_fail(CFT_E_UNSUPPORTED, "%s: %s is a list of lists", g->path, QUOTED(v->key));
   if (v->item == STRING) {
     uint64_t bytes;
     memcpy(&bytes, v->strings[i], sizeof bytes);
@@ -229,8 +229,8 @@ static cft_status take_tensor(struct cursor *c, struct tensor *t, uint64_t *offs
   uint32_t ndim;
   CFT_TRY(take_u32(c, &ndim));
   if (ndim > DIMS)
-    return cft_fail(CFT_E_FORMAT, "%s: tensor '%s' has %" PRIu32 " dimensions, at most %d", c->path,
-                    t->name, ndim, DIMS);
+    return cft_fail(CFT_E_FORMAT, "%s: tensor %s has %" PRIu32 " dimensions, at most %d", c->path,
+                    QUOTED(t->name), ndim, DIMS);
   t->ndim = (int)ndim;
   for (int d = t->ndim - 1; d >= 0; --d) CFT_TRY(take_u64(c, &t->dims[d]));
   CFT_TRY(take_u32(c, &t->type_id));
@@ -244,14 +244,13 @@ static cft_status size_tensor(const char *path, struct tensor *t) {
            block = (uint64_t)t->type->block;
   for (int d = 0; d < t->ndim; ++d)
     if (t->dims[d] > INT64_MAX || __builtin_mul_overflow(count, t->dims[d], &count))
-      return cft_fail(CFT_E_FORMAT, "%s: tensor '%s' has an impossible shape", path, t->name);
+      return cft_fail(CFT_E_FORMAT, "%s: tensor %s has an impossible shape", path, QUOTED(t->name));
   if (columns % block != 0)
     return cft_fail(CFT_E_FORMAT,
-                    "%s: tensor '%s' has rows of %" PRIu64
-                    ", no multiple of %s's block of %" PRIu64,
-                    path, t->name, columns, t->type->name, block);
+                    "%s: tensor %s has rows of %" PRIu64 ", no multiple of %s's block of %" PRIu64,
+                    path, QUOTED(t->name), columns, t->type->name, block);
   if (__builtin_mul_overflow(count / block, (uint64_t)t->type->bytes, &t->bytes))
-    return cft_fail(CFT_E_FORMAT, "%s: tensor '%s' has an impossible shape", path, t->name);
+    return cft_fail(CFT_E_FORMAT, "%s: tensor %s has an impossible shape", path, QUOTED(t->name));
   return CFT_OK;
 }
 
@@ -261,13 +260,13 @@ static cft_status place_tensor(const struct cursor *c, struct tensor *t, uint64_
   uint64_t room = (uint64_t)(c->end - c->at);
   if (t->type) CFT_TRY(size_tensor(c->path, t));
   if (offset % alignment != 0)
-    return cft_fail(CFT_E_FORMAT, "%s: tensor '%s' lies at %" PRIu64 ", no multiple of %" PRIu64,
-                    c->path, t->name, offset, alignment);
+    return cft_fail(CFT_E_FORMAT, "%s: tensor %s lies at %" PRIu64 ", no multiple of %" PRIu64,
+                    c->path, QUOTED(t->name), offset, alignment);
   if (offset > room || t->bytes > room - offset)
     return cft_fail(CFT_E_FORMAT,
-                    "%s: is cut short: tensor '%s' is bytes %" PRIu64 " to %" PRIu64
+                    "%s: is cut short: tensor %s is bytes %" PRIu64 " to %" PRIu64
                     " of the data, but there are %" PRIu64,
-                    c->path, t->name, offset, offset + t->bytes, room);
+                    c->path, QUOTED(t->name), offset, offset + t->bytes, room);
   t->data = c->at + offset;
   return CFT_OK;
 }
@@ -297,20 +296,20 @@ cft_status cft_gguf_read(const cft_gguf *g, int64_t i, int64_t row, int64_t rows
   CFT_TRY(cft_gguf_at(g, i, &info));
   const struct tensor *t = &g->tensors[i];
   if (!info.readable)
-    return cft_fail(CFT_E_DTYPE, "%s: tensor '%s' is of type %s (%d), which cft does not read",
-                    g->path, t->name, info.type, info.type_id);
+    return cft_fail(CFT_E_DTYPE, "%s: tensor %s is of type %s (%d), which cft does not read",
+                    g->path, QUOTED(t->name), info.type, info.type_id);
 
   bool vector = t->ndim == 1 && heads > 0;  // a bias of q or k: one element a row
   int64_t columns = vector || t->ndim == 0 ? 1 : info.dims[t->ndim - 1],
           all = vector ? info.dims[0] : 1;
   for (int d = 0; d < t->ndim - 1; ++d) all *= info.dims[d];
   if (row < 0 || rows < 0 || row > all || rows > all - row)
-    return cft_fail(CFT_E_ARG, "%s: tensor '%s': rows %" PRId64 " to %" PRId64 " of %" PRId64,
-                    g->path, t->name, row, row + rows, all);
+    return cft_fail(CFT_E_ARG, "%s: tensor %s: rows %" PRId64 " to %" PRId64 " of %" PRId64,
+                    g->path, QUOTED(t->name), row, row + rows, all);
   if (columns % t->type->block != 0 || heads < 0 || (heads > 0 && all % (2 * heads) != 0))
     return cft_fail(CFT_E_SHAPE,
-                    "%s: tensor '%s' of %" PRId64 " rows is not %" PRId64 " heads of pairs",
-                    g->path, t->name, all, heads);
+                    "%s: tensor %s of %" PRId64 " rows is not %" PRId64 " heads of pairs", g->path,
+                    QUOTED(t->name), all, heads);
 
   int64_t blocks = columns / t->type->block, row_bytes = blocks * t->type->bytes;
   if (heads == 0) {
@@ -352,7 +351,8 @@ static cft_status sort_names(int64_t **out, const cft_gguf *g, int64_t count, na
   qsort_r(order, (size_t)count, sizeof *order, by_name, &(struct naming){g, name});
   for (int64_t i = 1; i < count; ++i)
     if (strcmp(name(g, order[i - 1]), name(g, order[i])) == 0)
-      return cft_fail(CFT_E_FORMAT, "%s: the name '%s' comes twice", g->path, name(g, order[i]));
+      return cft_fail(CFT_E_FORMAT, "%s: the name %s comes twice", g->path,
+                      QUOTED(name(g, order[i])));
   return CFT_OK;
 }
 

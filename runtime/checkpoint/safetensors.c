@@ -48,6 +48,14 @@ static const struct type *type_of(cft_dtype dtype) {
 
 // ---- reading -------------------------------------------------------------------------------
 
+// What jansson could not do, at a place in a file. It leaves the text empty where memory ran out.
+static cft_status json_failure(const char *path, const char *unit, int at,
+                               const json_error_t *error) {
+  if (json_error_code(error) == json_error_out_of_memory || *error->text == '\0')
+    return cft_fail(CFT_E_OOM, "open %s: out of memory", path);
+  return cft_fail(CFT_E_FORMAT, "%s, %s %d: %s", path, unit, at, error->text);
+}
+
 struct part {  // one file
   char *path;
   cft_mapping map;  // empty where the buffer is the caller's
@@ -110,16 +118,15 @@ static cft_status check_info(const char *path, const struct entry *e) {
   const json_t *dtype = json_object_get(e->info, "dtype");
   const json_t *shape = json_object_get(e->info, "shape");
   if (!json_is_string(dtype) || !json_is_array(shape))
-    return cft_fail(CFT_E_FORMAT, "%s: tensor '%s' has no dtype or no shape", path, e->name);
+    return cft_fail(CFT_E_FORMAT, "%s: tensor %s has no dtype or no shape", path, QUOTED(e->name));
   const struct type *type = type_named(json_string_value(dtype));
   if (!type) return CFT_OK;  // of a later version: an error for whoever asks for this tensor
   uint64_t bytes;
   if (!bytes_of(shape, type->bits, &bytes))
-    return cft_fail(CFT_E_FORMAT, "%s: tensor '%s' has an impossible shape", path, e->name);
+    return cft_fail(CFT_E_FORMAT, "%s: tensor %s has an impossible shape", path, QUOTED(e->name));
   if (bytes != e->bytes)
-    return cft_fail(CFT_E_FORMAT,
-                    "%s: tensor '%s' has %zu bytes, expected %" PRIu64 " by its shape", path,
-                    e->name, e->bytes, bytes);
+    return cft_fail(CFT_E_FORMAT, "%s: tensor %s has %zu bytes, expected %" PRIu64 " by its shape",
+                    path, QUOTED(e->name), e->bytes, bytes);
   return CFT_OK;
 }
 
@@ -139,12 +146,12 @@ static cft_status add_entries(cft_safetensors *s, int part, const uint8_t *data,
     if (strcmp(name, "__metadata__") == 0) continue;
     uint64_t b, e;
     if (!offsets_of(info, &b, &e))
-      return cft_fail(CFT_E_FORMAT, "%s: tensor '%s' has no valid data_offsets", path, name);
+      return cft_fail(CFT_E_FORMAT, "%s: tensor %s has no valid data_offsets", path, QUOTED(name));
     if (e > bytes)
       return cft_fail(CFT_E_FORMAT,
-                      "%s: is cut short: tensor '%s' ends at byte %" PRIu64
+                      "%s: is cut short: tensor %s ends at byte %" PRIu64
                       " of the data, but the file has %" PRIu64,
-                      path, name, e, bytes);
+                      path, QUOTED(name), e, bytes);
     *end++ =
         (struct entry){.name = name, .info = info, .data = data + b, .bytes = e - b, .part = part};
   }
@@ -154,9 +161,9 @@ static cft_status add_entries(cft_safetensors *s, int part, const uint8_t *data,
   const uint8_t *at = data;
   for (const struct entry *e = first; e < end; at = e->data + e->bytes, ++e) {
     if (e->data != at)
-      return cft_fail(CFT_E_FORMAT,
-                      "%s: tensor '%s' begins at byte %td of the data, expected %td (%s)", path,
-                      e->name, e->data - data, at - data, e->data < at ? "overlap" : "hole");
+      return cft_fail(
+          CFT_E_FORMAT, "%s: tensor %s begins at byte %td of the data, expected %td (%s)", path,
+          QUOTED(e->name), e->data - data, at - data, e->data < at ? "overlap" : "hole");
     CFT_TRY(check_info(path, e));
   }
   if (at != data + bytes)
@@ -175,7 +182,7 @@ static cft_status check_metadata(const struct part *part) {
     return cft_fail(CFT_E_FORMAT, "%s: __metadata__ is no object", part->path);
   json_object_foreach((json_t *)metadata, key, value) {
     if (!json_is_string(value))
-      return cft_fail(CFT_E_FORMAT, "%s: __metadata__ '%s' is no string", part->path, key);
+      return cft_fail(CFT_E_FORMAT, "%s: __metadata__ %s is no string", part->path, QUOTED(key));
   }
   return CFT_OK;
 }
@@ -201,9 +208,7 @@ static cft_status parse_part(cft_safetensors *s, int part, const uint8_t *file, 
     return cft_fail(CFT_E_FORMAT, "%s: no safetensors file: byte 8 is not '{'", p->path);
   json_error_t error;
   p->header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-  if (!p->header)
-    return cft_fail(json_error_code(&error) == json_error_out_of_memory ? CFT_E_OOM : CFT_E_FORMAT,
-                    "%s: header, byte %d: %s", p->path, LENGTH_BYTES + error.position, error.text);
+  if (!p->header) return json_failure(p->path, "byte", LENGTH_BYTES + error.position, &error);
   CFT_TRY(check_metadata(p));
   return add_entries(s, part, file + LENGTH_BYTES + length, bytes - LENGTH_BYTES - length);
 }
@@ -270,7 +275,7 @@ static cft_status load_index(json_t **out, json_t **map, const char *path) {
   if (file.bytes > INDEX_LIMIT)
     CFT_GO(cft_fail(CFT_E_FORMAT, "%s: is %zu bytes, too many for an index", path, file.bytes));
   index = json_loadb(file.data ? file.data : "", file.bytes, JSON_REJECT_DUPLICATES, &error);
-  if (!index) CFT_GO(cft_fail(CFT_E_FORMAT, "%s, line %d: %s", path, error.line, error.text));
+  if (!index) CFT_GO(json_failure(path, "line", error.line, &error));
   *map = json_object_get(index, "weight_map");
   if (!json_is_object(*map) || json_object_size(*map) == 0)
     CFT_GO(cft_fail(CFT_E_FORMAT, "%s: has no weight_map", path));
@@ -296,8 +301,8 @@ static cft_status shard_names(const char ***out, int *count, json_t *map, const 
     const char *shard = json_string_value(value);
     if (!shard || strchr(shard, '/') || *shard == '\0' || *shard == '.') {
       free(shards);
-      return cft_fail(CFT_E_FORMAT, "%s: tensor '%s': '%s' is no file name", path, name,
-                      shard ? shard : "?");
+      return cft_fail(CFT_E_FORMAT, "%s: tensor %s: %s is no file name", path, QUOTED(name),
+                      QUOTED(shard ? shard : "?"));
     }
     shards[n++] = shard;
   }
@@ -316,15 +321,15 @@ static cft_status check_index(cft_safetensors *s, json_t *map, const char *path)
     const char *file = strrchr(s->parts[e->part].path, '/') + 1;
     const char *shard = json_string_value(json_object_get(map, e->name));
     if (!shard || strcmp(shard, file) != 0)
-      return cft_fail(CFT_E_FORMAT, "%s: shard %s has tensor '%s', but the index has it in %s",
-                      path, file, e->name, shard ? shard : "none");
+      return cft_fail(CFT_E_FORMAT, "%s: shard %s has tensor %s, but the index has it in %s", path,
+                      file, QUOTED(e->name), shard ? QUOTED(shard) : "none");
   }
   const char *name;
   json_t *value;
   json_object_foreach(map, name, value) {
     if (cft_safetensors_index(s, name) < 0)
-      return cft_fail(CFT_E_FORMAT, "%s: tensor '%s' is missing from shard %s", path, name,
-                      json_string_value(value));
+      return cft_fail(CFT_E_FORMAT, "%s: tensor %s is missing from shard %s", path, QUOTED(name),
+                      QUOTED(json_string_value(value)));
   }
   return CFT_OK;
 }
@@ -344,7 +349,7 @@ static cft_status open_shards(cft_safetensors **out, const char *folder, const c
     path = cft_format("%s/%s", folder, shards[i]);
     if (!path) CFT_GO(cft_fail(CFT_E_OOM, "open %s: out of memory", folder));
     if (cft_path_look(path, NULL) == CFT_PATH_NONE)
-      CFT_GO(cft_fail(CFT_E_IO, "%s: shard %s is missing", index_path, shards[i]));
+      CFT_GO(cft_fail(CFT_E_IO, "%s: shard %s is missing", index_path, QUOTED(shards[i])));
     CFT_GO(add_file(s, path));
   }
   CFT_GO(sort_names(s));
@@ -448,11 +453,11 @@ cft_status cft_safetensors_at(const cft_safetensors *s, int64_t i, cft_array *ou
   const json_t *shape = json_object_get(e->info, "shape");
   const struct type *type = type_named(dtype);
   if (!type || type->dtype < 0)
-    return cft_fail(CFT_E_DTYPE, "%s: tensor '%s' is %s, which cft does not read", path, e->name,
-                    dtype);
+    return cft_fail(CFT_E_DTYPE, "%s: tensor %s is %s, which cft does not read", path,
+                    QUOTED(e->name), QUOTED(dtype));
   if (json_array_size(shape) > CFT_ARRAY_DIMS)
-    return cft_fail(CFT_E_SHAPE, "%s: tensor '%s' has %zu dimensions, at most %d are possible",
-                    path, e->name, json_array_size(shape), CFT_ARRAY_DIMS);
+    return cft_fail(CFT_E_SHAPE, "%s: tensor %s has %zu dimensions, at most %d are possible", path,
+                    QUOTED(e->name), json_array_size(shape), CFT_ARRAY_DIMS);
   out->data = e->data;
   out->bytes = e->bytes;
   out->dtype = (cft_dtype)type->dtype;
@@ -465,7 +470,7 @@ cft_status cft_safetensors_at(const cft_safetensors *s, int64_t i, cft_array *ou
 
 cft_status cft_safetensors_find(const cft_safetensors *s, const char *name, cft_array *out) {
   int64_t i = cft_safetensors_index(s, name);
-  if (i < 0) return cft_fail(CFT_E_ARG, "%s: no tensor '%s'", s->parts[0].path, name);
+  if (i < 0) return cft_fail(CFT_E_ARG, "%s: no tensor %s", s->parts[0].path, QUOTED(name));
   return cft_safetensors_at(s, i, out);
 }
 
@@ -520,23 +525,26 @@ static char *shard_path(const char *path, int shard, int shards) {
 static cft_status plan_array(struct planned *p, const cft_array *a, const char *path) {
   p->type = type_of(a->dtype);
   if (!a->name || strcmp(a->name, "__metadata__") == 0)
-    return cft_fail(CFT_E_ARG, "write %s: '%s' can be no tensor's name", path,
-                    a->name ? a->name : "NULL");
+    return cft_fail(CFT_E_ARG, "write %s: %s can be no tensor's name", path,
+                    QUOTED(a->name ? a->name : "NULL"));
+  if (cft_utf8_check(a->name, strlen(a->name)) != strlen(a->name))
+    return cft_fail(CFT_E_ARG, "write %s: the name of array %" PRId64 " is no UTF-8", path,
+                    p->array);
   if (!p->type)
-    return cft_fail(CFT_E_DTYPE, "write %s: '%s' is of no type of the format", path, a->name);
+    return cft_fail(CFT_E_DTYPE, "write %s: %s is of no type of the format", path, QUOTED(a->name));
   if (a->ndim < 0 || a->ndim > CFT_ARRAY_DIMS)
-    return cft_fail(CFT_E_ARG, "write %s: '%s' has %d dimensions, 0 to %d are possible", path,
-                    a->name, a->ndim, CFT_ARRAY_DIMS);
+    return cft_fail(CFT_E_ARG, "write %s: %s has %d dimensions, 0 to %d are possible", path,
+                    QUOTED(a->name), a->ndim, CFT_ARRAY_DIMS);
   size_t bytes = cft_dtype_bytes(a->dtype);
   for (int d = 0; d < a->ndim; ++d) {
     if (a->dims[d] < 0 || __builtin_mul_overflow(bytes, (size_t)a->dims[d], &bytes))
-      return cft_fail(CFT_E_ARG, "write %s: '%s' has an impossible dimension, %" PRId64, path,
-                      a->name, a->dims[d]);
+      return cft_fail(CFT_E_ARG, "write %s: %s has an impossible dimension, %" PRId64, path,
+                      QUOTED(a->name), a->dims[d]);
     p->dims[d] = a->dims[d];
   }
   if (bytes != a->bytes)
-    return cft_fail(CFT_E_ARG, "write %s: '%s' has %zu bytes, expected %zu by its shape", path,
-                    a->name, a->bytes, bytes);
+    return cft_fail(CFT_E_ARG, "write %s: %s has %zu bytes, expected %zu by its shape", path,
+                    QUOTED(a->name), a->bytes, bytes);
   p->ndim = a->ndim;
   p->bytes = bytes;
   p->name = strdup(a->name);
@@ -589,7 +597,7 @@ static cft_status check_names(const cft_safetensors_writer *w) {
   cft_status st = CFT_OK;
   for (int64_t i = 1; st == CFT_OK && i < w->count; ++i)
     if (strcmp(names[i - 1], names[i]) == 0)
-      st = cft_fail(CFT_E_ARG, "write %s: the name '%s' comes twice", w->path, names[i]);
+      st = cft_fail(CFT_E_ARG, "write %s: the name %s comes twice", w->path, QUOTED(names[i]));
   free(names);
   return st;
 }
@@ -615,11 +623,8 @@ static cft_status header_text(char **out, size_t *length, size_t *data, const st
   json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
   if (!header) CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
   for (const struct planned *p = first; p < end; *data += p->bytes, ++p) {
-    json_t *info = info_of(p, *data);
-    if (!info) CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
-    if (json_object_set_new(header, p->name, info) != 0)
-      CFT_GO(cft_fail(CFT_E_ARG, "write %s: the name of array %" PRId64 " is no UTF-8", path,
-                      p->array));
+    if (json_object_set_new(header, p->name, info_of(p, *data)) != 0)
+      CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
   }
   text = json_dumps(header, JSON_COMPACT);
   if (!text) CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
@@ -710,8 +715,8 @@ cft_status cft_safetensors_writer_put(cft_safetensors_writer *w, const void *dat
     return cft_fail(CFT_E_ARG, "write %s: %zu bytes more than its arrays have", w->path, bytes);
   const struct planned *p = &w->plan[w->next];
   if (bytes > p->bytes - w->done)
-    return cft_fail(CFT_E_ARG, "write %s: %zu bytes for '%s', which has %zu left", w->path, bytes,
-                    p->name, p->bytes - w->done);
+    return cft_fail(CFT_E_ARG, "write %s: %zu bytes for %s, which has %zu left", w->path, bytes,
+                    QUOTED(p->name), p->bytes - w->done);
   if (!w->file) return cft_fail(CFT_E_STATE, "write %s: an earlier write failed", w->path);
   CFT_TRY(cft_writer_put(w->file, data, bytes));
   w->done += bytes;
@@ -752,8 +757,8 @@ out:
 
 cft_status cft_safetensors_writer_commit(cft_safetensors_writer *w) {
   if (w->next < w->count)
-    return cft_fail(CFT_E_STATE, "write %s: the data of '%s' is missing", w->path,
-                    w->plan[w->next].name);
+    return cft_fail(CFT_E_STATE, "write %s: the data of %s is missing", w->path,
+                    QUOTED(w->plan[w->next].name));
   if (!w->file) return cft_fail(CFT_E_STATE, "write %s: failed or done already", w->path);
   CFT_TRY(cft_writer_commit(w->file));
   cft_writer_release(w->file);

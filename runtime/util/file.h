@@ -2,7 +2,13 @@
 #ifndef CFT_UTIL_FILE_H
 #define CFT_UTIL_FILE_H
 
+#include <string.h>
+
 #include "base.h"
+#include "util/utf8.h"
+
+// A foreign file's name for something, as an argument of a message.
+#define QUOTED(name) cft_quote(name, strlen(name)).text
 
 typedef struct cft_mapping {
   void *data;  // NULL for an empty file

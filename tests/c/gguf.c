@@ -56,7 +56,7 @@ TEST(types_that_are_not_read) {
   EXPECT(!t.readable);
   EXPECT_INT(t.bytes, 84);
   EXPECT_FAILS(cft_gguf_read(g, i, 0, 1, 0, out), CFT_E_DTYPE,
-               "tensor 'Q2_K' is of type Q2_K (10), which cft does not read");
+               "tensor \"Q2_K\" is of type Q2_K (10), which cft does not read");
   cft_gguf_release(g);
 }
 
@@ -81,7 +81,7 @@ TEST(values) {
   EXPECT(v.kind == CFT_GGUF_FLOAT && v.number == 0.1 && !v.single);
   EXPECT(cft_gguf_find_value(g, "test.yes", &v));
   EXPECT(v.kind == CFT_GGUF_BOOL && v.integer == 1);
-  EXPECT_FAILS(cft_gguf_item(g, &v, 0, &item), CFT_E_ARG, "'test.yes' is no list");
+  EXPECT_FAILS(cft_gguf_item(g, &v, 0, &item), CFT_E_ARG, "\"test.yes\" is no list");
 
   EXPECT(cft_gguf_find_value(g, "test.words", &v));
   EXPECT_INT(v.kind, CFT_GGUF_LIST);
@@ -90,7 +90,7 @@ TEST(values) {
   EXPECT(item.kind == CFT_GGUF_STRING && item.bytes == 5 && memcmp(item.string, "three", 5) == 0);
   EXPECT_OK(cft_gguf_item(g, &v, 1, &item));
   EXPECT(item.kind == CFT_GGUF_STRING && item.bytes == 0);
-  EXPECT_FAILS(cft_gguf_item(g, &v, 3, &item), CFT_E_ARG, "'test.words': item 3 of 3");
+  EXPECT_FAILS(cft_gguf_item(g, &v, 3, &item), CFT_E_ARG, "\"test.words\": item 3 of 3");
   EXPECT_FAILS(cft_gguf_item(g, &v, -1, &item), CFT_E_ARG, "item -1 of 3");
   EXPECT(cft_gguf_find_value(g, "test.numbers", &v));
   EXPECT_OK(cft_gguf_item(g, &v, 1, &item));
@@ -229,7 +229,7 @@ TEST(files_that_lie) {
   p = head(3, 0, 1);
   put_text(&p, "key");
   put(&p, 13, 4);
-  REFUSED(p, CFT_E_FORMAT, "value 'key': lie, byte 39: a value of an unknown type");
+  REFUSED(p, CFT_E_FORMAT, "value \"key\": lie, byte 39: a value of an unknown type");
   p = head(3, 0, 1);
   put(&p, 3, 8);
   memcpy(p.bytes + p.n, "k\0y", 3);
@@ -255,7 +255,7 @@ TEST(files_that_lie) {
     put(&p, 7, 4);
     put(&p, 1, 1);
   }
-  REFUSED(p, CFT_E_FORMAT, "the name 'same' comes twice");
+  REFUSED(p, CFT_E_FORMAT, "the name \"same\" comes twice");
   for (int bad = 0; bad < 3; ++bad) {
     p = head(3, 0, 1);
     put_text(&p, "general.alignment");
@@ -269,11 +269,11 @@ TEST(tensors_that_lie) {
   struct parts p = head(3, 1, 0);
   put_tensor(&p, "t", 2, 8, 0, 0);
   pad(&p, 63);
-  REFUSED(p, CFT_E_FORMAT, "tensor 't' is bytes 0 to 64 of the data, but there are 63");
+  REFUSED(p, CFT_E_FORMAT, "tensor \"t\" is bytes 0 to 64 of the data, but there are 63");
   p = head(3, 1, 0);
   put_tensor(&p, "t", 2, 8, 0, 16);
   pad(&p, 256);
-  REFUSED(p, CFT_E_FORMAT, "tensor 't' lies at 16, no multiple of 32");
+  REFUSED(p, CFT_E_FORMAT, "tensor \"t\" lies at 16, no multiple of 32");
   p = head(3, 1, 0);
   put_tensor(&p, "t", 2, 8, 0, (uint64_t)INT64_MAX + 1);
   pad(&p, 64);
@@ -281,25 +281,25 @@ TEST(tensors_that_lie) {
   p = head(3, 1, 0);
   put_tensor(&p, "t", (uint64_t)1 << 40, (uint64_t)1 << 40, 0, 0);
   pad(&p, 64);
-  REFUSED(p, CFT_E_FORMAT, "'t' has an impossible shape");
+  REFUSED(p, CFT_E_FORMAT, "\"t\" has an impossible shape");
   p = head(3, 1, 0);
   put_tensor(&p, "t", (uint64_t)1 << 31, (uint64_t)1 << 31, 28, 0);  // overflows in bytes only
   pad(&p, 64);
-  REFUSED(p, CFT_E_FORMAT, "'t'");
+  REFUSED(p, CFT_E_FORMAT, "\"t\"");
   p = head(3, 1, 0);
   put_tensor(&p, "t", 1, 48, 2, 0);
   pad(&p, 64);
-  REFUSED(p, CFT_E_FORMAT, "'t' has rows of 48, no multiple of Q4_0's block of 32");
+  REFUSED(p, CFT_E_FORMAT, "\"t\" has rows of 48, no multiple of Q4_0's block of 32");
   p = head(3, 1, 0);
   put_text(&p, "t");
   put(&p, 5, 4);
   pad(&p, 64);
-  REFUSED(p, CFT_E_FORMAT, "'t' has 5 dimensions, at most 4");
+  REFUSED(p, CFT_E_FORMAT, "\"t\" has 5 dimensions, at most 4");
   p = head(3, 2, 0);
   put_tensor(&p, "t", 1, 8, 0, 0);
   put_tensor(&p, "t", 1, 8, 0, 32);
   pad(&p, 64);
-  REFUSED(p, CFT_E_FORMAT, "the name 't' comes twice");
+  REFUSED(p, CFT_E_FORMAT, "the name \"t\" comes twice");
   p = head(3, 1, 0);
   put_tensor(&p, "t", 1, 8, 0, 0);
   REFUSED(p, CFT_E_FORMAT, "is cut short");
@@ -338,7 +338,7 @@ TEST(what_a_later_version_has_hurts_only_who_asks) {
   EXPECT_OK(cft_gguf_read(g, 1, 0, 1, 0, out));
   EXPECT(out[0] == 1 && out[1] == 2);
   EXPECT(cft_gguf_find_value(g, "nested", &v));
-  EXPECT_FAILS(cft_gguf_item(g, &v, 0, &item), CFT_E_UNSUPPORTED, "'nested' is a list of lists");
+  EXPECT_FAILS(cft_gguf_item(g, &v, 0, &item), CFT_E_UNSUPPORTED, "\"nested\" is a list of lists");
   cft_gguf_release(g);
 }
 

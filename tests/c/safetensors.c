@@ -57,7 +57,7 @@ static void check_golden(const char *path) {
   EXPECT_STR(value, "pt");
   EXPECT(!cft_safetensors_metadata_at(s, 1, &key, &value));
   EXPECT_INT(cft_safetensors_index(s, "none"), -1);
-  EXPECT_FAILS(cft_safetensors_find(s, "none", &got), CFT_E_ARG, "no tensor 'none'");
+  EXPECT_FAILS(cft_safetensors_find(s, "none", &got), CFT_E_ARG, "no tensor \"none\"");
   EXPECT_FAILS(cft_safetensors_at(s, ARRAYS, &got), CFT_E_ARG, "tensor 11 of 11");
   cft_safetensors_release(s);
 }
@@ -105,9 +105,9 @@ TEST(types_that_cft_has_not) {
   cft_array a;
   EXPECT_OK(cft_safetensors_open(&s, golden_path("safetensors/foreign.safetensors")));
   EXPECT_OK(cft_safetensors_find(s, "fine", &a));
-  EXPECT_FAILS(cft_safetensors_find(s, "flags", &a), CFT_E_DTYPE, "'flags' is BOOL");
+  EXPECT_FAILS(cft_safetensors_find(s, "flags", &a), CFT_E_DTYPE, "\"flags\" is \"BOOL\"");
   EXPECT_STR(a.name, "flags");
-  EXPECT_FAILS(cft_safetensors_find(s, "small", &a), CFT_E_DTYPE, "'small' is I8");
+  EXPECT_FAILS(cft_safetensors_find(s, "small", &a), CFT_E_DTYPE, "\"small\" is \"I8\"");
   cft_safetensors_release(s);
 }
 
@@ -173,7 +173,7 @@ TEST(arrays_that_cannot_be_written) {
   cft_array a = fine;
   a.bytes = 12;
   EXPECT_FAILS(cft_safetensors_write(NULL, path, &a, 1, 0), CFT_E_ARG,
-               "'x' has 12 bytes, expected 16");
+               "\"x\" has 12 bytes, expected 16");
   a = fine;
   a.dims[0] = -4;
   EXPECT_FAILS(cft_safetensors_write(NULL, path, &a, 1, 0), CFT_E_ARG, "impossible dimension, -4");
@@ -187,7 +187,7 @@ TEST(arrays_that_cannot_be_written) {
   a.dtype = (cft_dtype)99;
   EXPECT_FAILS(cft_safetensors_write(NULL, path, &a, 1, 0), CFT_E_DTYPE, "no type of the format");
   EXPECT_FAILS(cft_safetensors_write(NULL, path, (cft_array[]){fine, fine}, 2, 0), CFT_E_ARG,
-               "the name 'x' comes twice");
+               "the name \"x\" comes twice");
   EXPECT_INT(entries_in(folder), 0);
 }
 
@@ -217,13 +217,13 @@ TEST(headers_that_lie) {
       {"{", 0, "byte"},
       {"{} {}", 0, "end of file expected"},
       {"{" F("a", "2", "0", "8") "," F("a", "2", "0", "8") "}", 8, "duplicate"},
-      {"{" F("a", "2", "0", "8") "}", 7, "is cut short: tensor 'a' ends at byte 8"},
+      {"{" F("a", "2", "0", "8") "}", 7, "is cut short: tensor \"a\" ends at byte 8"},
       {"{" F("a", "2", "0", "8") "}", 9, "the data is 9 bytes, its tensors 8"},
-      {"{" F("a", "2", "0", "8") "," F("b", "2", "12", "20") "}", 20, "'b' begins at byte 12 of"},
+      {"{" F("a", "2", "0", "8") "," F("b", "2", "12", "20") "}", 20, "\"b\" begins at byte 12 of"},
       {"{" F("a", "2", "0", "8") "," F("b", "2", "12", "20") "}", 20, "hole"},
       {"{" F("a", "2", "0", "8") "," F("b", "2", "4", "12") "}", 12, "overlap"},
       {"{" F("a", "2", "0", "8") "," F("b", "2", "0", "8") "}", 8, "overlap"},
-      {"{" F("a", "3", "0", "8") "}", 8, "'a' has 8 bytes, expected 12"},
+      {"{" F("a", "3", "0", "8") "}", 8, "\"a\" has 8 bytes, expected 12"},
       {"{" F("a", "-2", "0", "8") "}", 8, "impossible shape"},
       {"{" F("a", "2.0", "0", "8") "}", 8, "impossible shape"},
       {"{" F("a", "4611686018427387904,4611686018427387904", "0", "8") "}", 8, "impossible shape"},
@@ -239,7 +239,7 @@ TEST(headers_that_lie) {
       {"{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,1]}}", 1, "impossible shape"},
       {"{\"a\":1}", 0, "no valid data_offsets"},
       {"{\"__metadata__\":[]}", 0, "__metadata__ is no object"},
-      {"{\"__metadata__\":{\"k\":1}}", 0, "__metadata__ 'k' is no string"},
+      {"{\"__metadata__\":{\"k\":1}}", 0, "__metadata__ \"k\" is no string"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
     size_t length;
@@ -269,7 +269,7 @@ TEST(a_type_of_tomorrow_hurts_only_who_asks) {
   cft_safetensors *s;
   cft_array a;
   EXPECT_OK(cft_safetensors_parse(&s, file, length, "new"));
-  EXPECT_FAILS(cft_safetensors_find(s, "new", &a), CFT_E_DTYPE, "tensor 'new' is F2");
+  EXPECT_FAILS(cft_safetensors_find(s, "new", &a), CFT_E_DTYPE, "tensor \"new\" is \"F2\"");
   EXPECT_FAILS(cft_safetensors_find(s, "deep", &a), CFT_E_SHAPE, "7 dimensions, at most 6");
   EXPECT_OK(cft_safetensors_find(s, "odd", &a));
   EXPECT_INT(a.dims[0], 1);
@@ -332,12 +332,13 @@ TEST(folders_that_lack_something) {
 
   EXPECT_OK(cft_path_remove(join(folder, "model-00002-of-00003.safetensors")));
   EXPECT_FAILS(cft_safetensors_open(&s, folder), CFT_E_IO,
-               "shard model-00002-of-00003.safetensors is missing");
+               "shard \"model-00002-of-00003.safetensors\" is missing");
   copy_file(golden_path("safetensors/foreign.safetensors"),
             join(folder, "model-00002-of-00003.safetensors"));
-  EXPECT_FAILS(cft_safetensors_open(&s, folder), CFT_E_FORMAT,
-               "shard model-00002-of-00003.safetensors has tensor 'fine', but the index has it in "
-               "none");
+  EXPECT_FAILS(
+      cft_safetensors_open(&s, folder), CFT_E_FORMAT,
+      "shard model-00002-of-00003.safetensors has tensor \"fine\", but the index has it in "
+      "none");
   copy_shards(folder);
 
   static const struct {
@@ -345,12 +346,12 @@ TEST(folders_that_lack_something) {
   } cases[] = {
       {"{", "line 1"},
       {"{}", "has no weight_map"},
-      {"{\"weight_map\":{\"x\":\"../x\"}}", "'../x' is no file name"},
+      {"{\"weight_map\":{\"x\":\"../x\"}}", "\"../x\" is no file name"},
       {"{\"weight_map\":{\"x\":\"\"}}", "is no file name"},
       {"{\"weight_map\":{\"x\":3}}", "is no file name"},
       {"{\"weight_map\":{\"quote\\\"d.f32\":\"model-00001-of-00003.safetensors\","
        "\"gone\":\"model-00001-of-00003.safetensors\"}}",
-       "tensor 'gone' is missing from shard model-00001-of-00003.safetensors"},
+       "tensor \"gone\" is missing from shard \"model-00001-of-00003.safetensors\""},
       {"", "line"},
   };
   const char *index = join(folder, "model.safetensors.index.json");
