@@ -2,7 +2,10 @@
 
 local expect = require "tests.expect"
 local fake = require "tests.fake_tokenizer"
+local vocabularies = require "tests.vocabularies"
 local data = require "cft.data"
+local door = require "cft.ffi"
+local json = require "cft.json"
 local mask = require "cft.mask"
 local template = require "cft.template"
 
@@ -25,6 +28,151 @@ local function text_of(chat, record)
 end
 
 local tok = fake { "<eos>", "<bos>", "<|im_start|>", "<|im_end|>", eos = "<eos>", bos = "<bos>" }
+
+-- ---- golden files ----------------------------------------------------------------------------
+
+local ffi, C = door.ffi, door.C
+
+local function hash_of(pointer, bytes)
+  local hash = ffi.new "uint8_t[16]"
+  C.cft_bytes_hash(hash, pointer, bytes)
+  return (ffi.string(hash, 16):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+-- { start, stop } of each run of learned tokens, their number, and a byte a token.
+local function learned_of(sample)
+  local runs, count, mask_bytes, at = json.array {}, 0, ffi.new("uint8_t[?]", sample.n), 0
+  for i = 0, sample.span_count - 1 do
+    local stop = at + tonumber(sample.spans[i].count)
+    if sample.spans[i].weight ~= 0 then
+      local last = runs[#runs]
+      if last and last[2] == at then last[2] = stop else runs[#runs + 1] = { at, stop } end
+      count = count + stop - at
+      for j = at, stop - 1 do mask_bytes[j] = 1 end
+    end
+    at = stop
+  end
+  return runs, count, mask_bytes
+end
+
+local function expect_ids(sample, ids, what)
+  for i, id in ipairs(ids) do
+    if sample.ids[i - 1] ~= id then expect.same({ i - 1, sample.ids[i - 1] }, { i - 1, id }, what) end
+  end
+end
+
+local variants = {
+  { "552816e04", {} },
+  { "867980196", { end_token = "im_end_newline" } },
+  { "3e1a7fcb9", { end_token = "im_end_newline",
+    system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant." } },
+}
+
+local function llamafactory_cases(commit, opts)
+  local golden = assert(json.read(("tests/golden/llamafactory/qwen-%s.json"):format(commit)))
+  local count = 0
+  for _, group in ipairs(golden.tokenizers) do
+    local qwen = vocabularies.qwen(group.eos)
+    local chat = template.qwen { end_token = opts.end_token, system = opts.system, specials = "llamafactory" }
+    for _, case in ipairs(group.cases) do
+      local what = ("%s, %s: %s"):format(commit, group.eos, case.name)
+      local record = assert(data.conversation(case.record, true))
+      local sample = assert(mask.encode(record, chat, qwen, { max_tokens = case.cutoff, length = "llamafactory" }))
+      local runs, _, mask_bytes = learned_of(sample)
+      expect.same(sample.n, case.tokens, what)
+      expect_ids(sample, case.ids or {}, what)
+      expect.same(runs, case.learned, what)
+      expect.same(hash_of(sample.ids, 4 * sample.n), case.ids_xxh3, what)
+      expect.same(hash_of(mask_bytes, sample.n), case.mask_xxh3, what)
+      count = count + 1
+    end
+  end
+  expect.same(count, 45)
+end
+
+local INSTRUCTION = "Please critique whether the following solution to the question is correct."
+
+-- The records of tests/oracle/llamafactory.py, made from the same files.
+local makers = {
+  ["one-shot-cft/DSR-CFT-p0.jsonl"] = function(row)
+    local instruction, input = row.messages[1].content:match "^(.-)\n\n(.*)$"
+    return { instruction = instruction, input = input, output = row.messages[2].content }
+  end,
+  ["one-shot-cft/DSR-CFT-p1.jsonl"] = function(row) return row end,
+  ["gsm8k/example_model_solutions.jsonl"] = function(row, repeat_input, repeat_output)
+    local answer = row["6b_finetuning"]
+    return {
+      instruction = INSTRUCTION,
+      input = ("Question:\n%s\n\nSolution:\n%s"):format(row.question, answer.solution):rep(repeat_input),
+      output = ("Critique:\n%s\n\nConclusion: %s [END]"):format(row.ground_truth,
+        answer.is_correct and "right" or "wrong"):rep(repeat_output),
+    }
+  end,
+}
+
+local function llamafactory_records()
+  local golden = assert(json.read "tests/golden/llamafactory/records-552816e04.json")
+  local column, sources = {}, {}
+  for i, name in ipairs(golden.columns) do column[name] = i end
+  local qwen = vocabularies.qwen(golden.eos)
+  local parity, default = template.qwen { specials = "llamafactory" }, template.qwen()
+  local fitted = 0
+  for _, row in ipairs(golden.records) do
+    local file, index = row[column.file], row[column.index]
+    vocabularies.read(vocabularies.shared .. "/" .. file)
+    sources[file] = sources[file] or data.open(vocabularies.shared .. "/" .. file, { schema = "none" })
+    local record = assert(data.conversation(makers[file](sources[file]:get(index), row[column.repeat_input],
+      row[column.repeat_output])))
+    for _, max in ipairs { 2048, 512 } do
+      local what = ("%s, record %d, cutoff %d"):format(file, index, max)
+      local function want(name) return row[column[name .. "@" .. max]] end
+      local sample = mask.encode(record, parity, qwen, { max_tokens = max, length = "llamafactory" })
+      local _, count, mask_bytes = learned_of(sample)
+      expect.same({ sample.n, count }, { want "tokens", want "learned" }, what)
+      expect.same(hash_of(sample.ids, 4 * sample.n), want "ids_xxh3", what)
+      expect.same(hash_of(mask_bytes, sample.n), want "mask_xxh3", what)
+      -- By default a record that does not fit is left out, and one that fits is the same.
+      local kept = mask.encode(record, default, qwen, { max_tokens = max })
+      expect.same(kept ~= nil, row[column.tokens] <= max, what)
+      if kept then
+        fitted = fitted + 1
+        expect.same(hash_of(kept.ids, 4 * kept.n), want "ids_xxh3", what)
+      end
+    end
+  end
+  expect.same({ #golden.records, fitted }, { 500, 1000 - golden.longer_than["2048"] - golden.longer_than["512"] })
+end
+
+-- What apply_chat_template rendered: the texts of context and answers in turn.
+local function chat_template_texts(preset)
+  local golden = assert(json.read(("tests/golden/templates/%s.json"):format(preset)))
+  local names = { bos = golden.bos or "<|begin_of_text|>", eos = golden["end"] }
+  if preset == "deepseek" then names.bos = "<｜begin▁of▁sentence｜>" end
+  for _, case in ipairs(golden.cases) do
+    local record = assert(data.conversation({ messages = case.messages }, true))
+    local texts = {}
+    for _, s in ipairs(template.of(preset):segments(record)) do
+      local text, learned = s.own and names[s.own] or s.text, s.weight ~= 0 and 1 or 0
+      local last = texts[#texts]
+      if last and last[2] == learned then last[1] = last[1] .. text else texts[#texts + 1] = { text, learned } end
+    end
+    expect.same(texts, case.segments, preset .. ": " .. case.name)
+  end
+  return #golden.cases
+end
+
+local function chat_template_ids(preset, real)
+  local golden = assert(json.read(("tests/golden/templates/%s.json"):format(preset)))
+  local chat = template.of(preset)
+  for _, case in ipairs(golden.cases) do
+    local what = preset .. ": " .. case.name
+    local sample = assert(mask.encode(assert(data.conversation({ messages = case.messages }, true)), chat, real))
+    expect.same(sample.n, #case.ids, what)
+    expect_ids(sample, case.ids, what)
+    expect.same(learned_of(sample), case.learned, what)
+  end
+  return #golden.cases
+end
 
 return {
   { "verdicts by the authors' rule", function()
@@ -147,5 +295,23 @@ return {
     expect.raises("unknown option 'end'; did you mean 'end_token'", template.of, "qwen", { ["end"] = 1 })
     expect.same(template.of(chat), chat)
     expect.same(template.of("plain").name, "plain")
+  end },
+
+  { "ids and masks of LLaMA-Factory, small cases at three commits", function()
+    for _, variant in ipairs(variants) do llamafactory_cases(variant[1], variant[2]) end
+  end },
+
+  { "ids and masks of LLaMA-Factory, 500 records", llamafactory_records },
+
+  { "texts of apply_chat_template", function()
+    for _, preset in ipairs { "chatml", "llama3", "deepseek" } do expect.same(chat_template_texts(preset), 11) end
+  end },
+
+  { "ids of apply_chat_template: chatml with SmolLM2's tokenizer", function()
+    expect.same(chat_template_ids("chatml", vocabularies.smollm2()), 11)
+  end },
+
+  { "ids of apply_chat_template: deepseek", function()
+    expect.same(chat_template_ids("deepseek", vocabularies.deepseek()), 11)
   end },
 }
