@@ -100,7 +100,8 @@ local function new_model(cfg, run)
   if cfg.demo then
     return models.new(demo.shape(run.tokenizer:size(), cfg.seed, run.device))
   end
-  return models.load(run.path, { dtype = run.dtype })
+  return models.load(run.path, { dtype = run.dtype, vocab = #run.samples.report.added > 0 and
+                                 run.tokenizer:size() or nil })
 end
 
 --- Everything a run needs, made and checked, nothing trained.
@@ -170,7 +171,10 @@ function M.run(cfg, opts)
   end
   run.model = assert(new_model(cfg, run))
   local m = run.model
-  if run.tokenizer:size() > m.config.vocab then m:resize(run.tokenizer:size()) end
+  if run.tokenizer:size() > m.config.vocab then
+    exit.fail(exit.FAILED, "the tokenizer has %d tokens, but the model's vocabulary %d; they are not each other's",
+              run.tokenizer:size(), m.config.vocab)
+  end
   run.log:say("model %s: %s parameters in %s", cfg.demo and "of the demo" or cfg.model,
               logs.count(m:count()), m.dtype)
   if cfg.dry_run then

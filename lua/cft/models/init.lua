@@ -76,10 +76,12 @@ end
 
 local load_spec = {
   dtype = { "string", "f32", one_of = { "f32", "bf16", "f64" } }, device = { "any", optional = true },
+  vocab = { "integer", optional = true, min = 1 },
 }
 
 --- Load a model by folder, GGUF file, or name in the local Hub cache.
--- @string name @tab[opt] opts `dtype` "f32", `device`
+-- @string name @tab[opt] opts `dtype` "f32", `device`; `vocab`, a larger vocabulary than the files',
+-- whose further rows of embedding and head begin as the mean of the others
 -- @treturn Model, or nil and what is missing
 function M.load(name, opts)
   local o = check.options("models.load", opts or {}, load_spec)
@@ -89,10 +91,21 @@ function M.load(name, opts)
   local source = path:match "%.gguf$" and files.gguf(path) or files.folder(path)
   local c, problem = configs.read(source.config)
   if not c then blame("%s: %s", path, problem) end
+  c.vocab = math.max(c.vocab, o.vocab or 0)
   local m = build(c, o)
   m.path, m.source = path, source
   m:read(source)
   return m
+end
+
+-- Copy a matrix into one with more rows; the further rows get the mean of all.
+local function grow(to, from)
+  local rows, have = to:dim(0), from:dim(0)
+  tensor.scope(function()
+    tensor.narrow(to, 0, 0, have):copy_(from)
+    local mean = ops.scale(ops.sum(tensor.cast(from, "f32"), 0), 1 / have)
+    for row = have, rows - 1 do tensor.reshape(tensor.narrow(to, 0, row, 1), { to:dim(1) }):copy_(mean) end
+  end)
 end
 
 --- Copy weights of a source into the model, by name; none may be missing, none left over.
@@ -104,11 +117,15 @@ function Model:read(source)
       local from = source:tensor(p.name)
       if not from then blame("%s: no tensor '%s'", self.path, p.name) end
       local shape, dims = to:shape(), from:shape()
-      if table.concat(shape, ",") ~= table.concat(dims, ",") then
+      local per_token = p.name == "model.embed_tokens.weight" or p.name == "lm_head.weight"
+      if per_token and #dims == 2 and dims[2] == shape[2] and dims[1] < shape[1] then
+        grow(to, from)
+      elseif table.concat(shape, ",") ~= table.concat(dims, ",") then
         blame("%s: '%s' is (%s); config.json makes it (%s)", self.path, p.name,
               table.concat(dims, ", "), table.concat(shape, ", "))
+      else
+        to:copy_(from)
       end
-      to:copy_(from)
       to:release()
       from:release()
       wanted[p.name] = true
