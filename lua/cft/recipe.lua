@@ -123,6 +123,7 @@ function M.prepare(cfg, opts)
   local train_source, heldout_source
   if cfg.demo then train_source, heldout_source = demo.sources(cfg) else train_source, heldout_source = sources(cfg, o) end
 
+  run.data_hash = train_source.hash and train_source:hash() or nil
   local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens, length = setting(cfg, "length"),
                 add_tokens = setting(cfg, "add_tokens") }
   run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)

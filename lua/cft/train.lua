@@ -8,7 +8,7 @@ local check = require "cft.check"
 local door = require "cft.ffi"
 local exit = require "cft.exit"
 local host = require "cft.host"
-local ops = require "cft.ops"
+local mask = require "cft.mask"
 local tensor = require "cft.tensor"
 local C = door.C
 
@@ -74,36 +74,72 @@ function Trainer:refuse(step, loss, micros)
             self.out and ("; the last good state is in %s"):format(self.out) or "")
 end
 
--- Forward and backward of one micro-batch. @treturn Tensor its loss, kept
+-- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn Tensor its rows' -log p,
+-- both kept: they are read when the whole update is queued
 function Trainer:accumulate(micro)
   return tensor.scope(function()
     return tensor.as_class("activation", function()
-      local loss = self.model:loss(micro.batch)
+      local loss, nll = self.model:loss(micro.batch)
+      nll:keep()
       loss:backward()
-      return loss:keep()
+      return loss:keep(), nll
     end)
   end)
 end
 
+-- The ledger: mean -log p of learned tokens by kind of segment, and of samples by their verdict.
+local function enter(ledger, name, value)
+  local e = ledger[name]
+  if not e then
+    e = { sum = 0, tokens = 0 }
+    ledger[name] = e
+  end
+  e.sum, e.tokens = e.sum + value, e.tokens + 1
+end
+
+local function book(ledger, micro, values, skipped)
+  local b = micro.batch
+  local cu = skipped and b.cu_rows or b.cu_seqlens
+  for s = 0, tonumber(b.sequences) - 1 do
+    local verdict = micro.verdicts and micro.verdicts[s + 1]
+    local class = verdict == true and "right" or verdict == false and "wrong" or nil
+    for i = cu[s], cu[s + 1] - 1 do
+      local row = skipped and b.rows[i] or i
+      if b.weights[row] ~= 0 then
+        enter(ledger, mask.kind_name(b.kinds[row]), values[i])
+        if class then enter(ledger, class, values[i]) end
+      end
+    end
+  end
+end
+
+local function close_ledger(ledger)
+  for name, e in pairs(ledger) do ledger[name] = { loss = e.sum / e.tokens, tokens = e.tokens } end
+  return ledger
+end
+
 --- Make one update.
 -- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens`, `learned_tokens`, `seconds`,
--- `tokens_per_s`
+-- `tokens_per_s`, `ledger` (mean -log p and count of learned tokens by kind of segment and by verdict)
 function Trainer:step()
   local start = host.now()
   local per_epoch = self.batches:updates()
   local epoch, index = math.floor(self.done / per_epoch), self.done % per_epoch
   local micros, weight = self.batches:update(epoch, index)
   self.model:zero_grad()
-  local losses, tokens, learned = {}, 0, 0
+  local losses, nlls, tokens, learned = {}, {}, 0, 0
   for i, micro in ipairs(micros) do
-    losses[i] = self:accumulate(micro)
+    losses[i], nlls[i] = self:accumulate(micro)
     tokens = tokens + tonumber(micro.batch.n)
     learned = learned + tonumber(micro.batch.m)
   end
-  local sum = 0  -- read once, when everything is queued
-  for _, l in ipairs(losses) do
+  local sum, ledger = 0, {}  -- read once, when everything is queued
+  for i, l in ipairs(losses) do
     sum = sum + l:item()
+    local values, count = nlls[i]:to_host()
+    book(ledger, micros[i], values, count < tonumber(micros[i].batch.n))
     l:release()
+    nlls[i]:release()
   end
   local loss = sum / weight
   if loss ~= loss or loss == math.huge or loss == -math.huge then
@@ -115,7 +151,7 @@ function Trainer:step()
   self.tokens, self.learned = self.tokens + tokens, self.learned + learned
   local seconds = host.now() - start
   self.last = { step = self.done, epoch = self.done / per_epoch, loss = loss, lr = lr, grad_norm = norm,
-                tokens = tokens, learned_tokens = learned, seconds = seconds,
+                tokens = tokens, learned_tokens = learned, ledger = close_ledger(ledger), seconds = seconds,
                 tokens_per_s = tokens / seconds }
   return self.last
 end

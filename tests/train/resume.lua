@@ -1,0 +1,85 @@
+-- A run that was stopped and resumed is, to the bit, the run that was never stopped.
+
+local checkpoint = require "cft.checkpoint"
+local config = require "cft.config"
+local expect = require "tests.expect"
+local files = require "cft.files"
+local golden = require "tests.golden"
+local op = require "tests.op"
+local recipe = require "cft.recipe"
+
+local function quietly(fn)
+  local print_ = print
+  rawset(_G, "print", function() end)
+  local ok, err = pcall(fn)
+  rawset(_G, "print", print_)
+  if not ok then error(err, 0) end
+end
+
+local function run(folder, ...)
+  local cfg = config.read({ out = folder, steps = 6, heldout = 8 }, { [0] = "tests/train/resume.lua", "--demo",
+    "out=" .. folder, "steps=6", "batch=8", "tokens=512", "warmup=2", "save_every=3", ... })
+  local result
+  quietly(function() result = recipe.run(cfg, { name = "resume" }) end)
+  return result
+end
+
+local function weights(folder)
+  local get, list = golden.open(folder .. "/model.safetensors"), {}
+  for _, name in ipairs { "model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight", "model.norm.weight" } do
+    local t = get(name)
+    for _, v in ipairs(op.numbers(t)) do list[#list + 1] = v end
+    t:release()
+  end
+  return list
+end
+
+local function with_folder(fn)
+  local folder = os.tmpname()
+  os.remove(folder)
+  local ok, err = pcall(fn, folder)
+  files.remove(folder)
+  if not ok then error(err, 0) end
+end
+
+local tests = {}
+local function test(name, fn) tests[#tests + 1] = { name, fn } end
+
+test("resumed equals uninterrupted, f32", function()
+  with_folder(function(folder)
+    local whole = run(folder)
+    local wanted = weights(folder .. "/step-000006")
+    files.remove(folder .. "/step-000006")
+    local again = run(folder, "--resume")
+    expect.same(again.loss_last, whole.loss_last, "last loss")
+    expect.same(again.tokens, whole.tokens, "tokens")
+    local got = weights(folder .. "/step-000006")
+    for i, v in ipairs(wanted) do
+      if got[i] ~= v then error(("weight %d is %.9g, wanted %.9g"):format(i, got[i], v), 0) end
+    end
+  end)
+end)
+
+test("a damaged checkpoint is skipped, and said so", function()
+  with_folder(function(folder)
+    run(folder)
+    local path = folder .. "/step-000006/model.safetensors"
+    local file = assert(io.open(path, "r+b"))
+    file:seek("set", 5000)
+    file:write "damage"
+    file:close()
+    local lines = {}
+    local newest = checkpoint.newest(folder, { say = function(_, ...) lines[#lines + 1] = string.format(...) end })
+    expect.same(newest, folder .. "/step-000003")
+    expect.match(lines[1], "skipped .*step%-000006: .*model%.safetensors")
+  end)
+end)
+
+test("other settings are refused", function()
+  with_folder(function(folder)
+    run(folder)
+    expect.raises("made with batch = 8, and this run has 16", function() run(folder, "--resume", "batch=16") end)
+  end)
+end)
+
+return tests
