@@ -18,12 +18,19 @@ local function llama3(f, o)
   return (1 - smooth) * f / o.factor + smooth * f
 end
 
---- Inverse frequencies, D/2 of them, rounded to f32 as every reference keeps them.
+local single = ffi.new "float[1]"
+local function f32(v)
+  single[0] = v
+  return single[0]
+end
+
+--- Inverse frequencies, D/2 of them, each step rounded to f32 as in transformers: far from the start of
+-- a text a last bit of a frequency is a visible angle.
 -- @int d head width @number theta base @tab[opt] scaling `type` "linear" or "llama3" and its numbers
 function M.frequencies(d, theta, scaling)
   local f = ffi.new("float[?]", d / 2)
   for j = 0, d / 2 - 1 do
-    local v = theta ^ (-2 * j / d)
+    local v = f32(1 / f32(theta ^ f32(2 * j / d)))
     if scaling and scaling.type == "linear" then v = v / scaling.factor end
     if scaling and scaling.type == "llama3" then v = llama3(v, scaling) end
     f[j] = v
