@@ -26,8 +26,7 @@ local function compile(text, name, env)
   return setfenv(chunk, env)
 end
 
-local function run(block, name)
-  local env = setmetatable({ cft = require "cft", print = function() end }, { __index = _G })
+local function run(block, name, env)
   local statements, pending = {}, ""
   for _, line in ipairs(block.text) do  -- as the prompt does: a line, or as many as make a whole
     pending = pending == "" and line or pending .. "\n" .. line
@@ -48,7 +47,9 @@ local tests = {}
 local function add(path)
   for _, block in ipairs(blocks_of(path)) do
     tests[#tests + 1] = { ("%s, line %d"):format(path, block.line), function()
-      run(block, ("%s:%d"):format(path, block.line))
+      local env = setmetatable({ cft = require "cft", print = function() end }, { __index = _G })
+      run(block, ("%s:%d"):format(path, block.line), env)
+      for name in pairs(env) do env[name] = nil end  -- an op that was defined holds on to its globals
     end }
   end
 end
