@@ -8,7 +8,8 @@
 //   acc            what is computed with: float, float, double
 //   LOAD, STORE    from one to the other
 //   EXP, LOG, ...  on acc; in f32 they are polynomials that vectorise (vmath.h)
-// No kernel names an instruction: the same loops are vectorised for whatever the build allows.
+// Loops are plain and vectorised for whatever the build allows; where one names instructions, it
+// says why.
 #ifndef CFT_CPU_H
 #define CFT_CPU_H
 
@@ -23,6 +24,7 @@
 // How many threads `work` (elements touched, more where one is dear) is worth: one, or all.
 // Nothing between: libgomp ends threads that a smaller team leaves over, and makes them anew.
 int cft_cpu_team(int64_t work);
+extern int64_t cft_cpu_worth_waking;  // the least work that all take part in; tests lower it
 
 // Share the iterations of the next loop among threads. Kernels cut work by its shape and never by
 // the number of threads, so that results do not depend on it.
@@ -72,12 +74,11 @@ static inline uint32_t f32_bits(float x) {
 static inline float bf16_f32(bf16 x) { return bits_f32((uint32_t)x << 16); }
 
 // To nearest, ties to even. Rounding may carry into the exponent and so reach infinity, which is
-// right; a NaN must not, so it keeps its upper half and becomes quiet.
+// right; a NaN must not carry.
 static inline bf16 f32_bf16(float x) {
   uint32_t u = f32_bits(x);
-  uint32_t rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  uint32_t nan = u >> 16 | 0x40;
-  return (bf16)((u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+  uint32_t rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+  return (bf16)(x != x ? 0x7fc0 : rounded);
 }
 
 // ---- one dtype, one instruction set --------------------------------------------------------

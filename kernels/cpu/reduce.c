@@ -44,11 +44,18 @@ static acc row_maximum(const real *x, int64_t n) {
   return nan ? (acc)NAN : top;
 }
 
+// The first place of the maximum lies in the first piece that raised it.
 static int32_t row_argmax(const real *x, int64_t n) {
   acc top = -(acc)INFINITY;
-  CPU_PRAGMA(omp simd reduction(max : top))
-  for (int64_t i = 0; i < n; i++) top = LOAD(x[i]) > top ? LOAD(x[i]) : top;
-  for (int64_t i = 0; i < n; i++)
+  int64_t where = 0;
+  for (int64_t from = 0; from < n; from += PIECE) {
+    int64_t to = cpu_min(from + PIECE, n);
+    acc high = top;
+    CPU_PRAGMA(omp simd reduction(max : high))
+    for (int64_t i = from; i < to; i++) high = LOAD(x[i]) > high ? LOAD(x[i]) : high;
+    if (high > top) top = high, where = from;
+  }
+  for (int64_t i = where; i < n; i++)
     if (LOAD(x[i]) == top) return (int32_t)i;
   return 0;
 }

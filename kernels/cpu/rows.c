@@ -66,20 +66,25 @@ static int joined(dim *dims, const cft_strided_args *a) {
   return n;
 }
 
-// (rows, columns) of elements of one size. Tiles keep both sides' cache lines until they are used
-// up, which is what a transpose needs.
-#define COPY_PLANE(type)                                                         \
-  static void copy_plane_##type(type *y, const type *x, dim rows, dim columns) { \
-    enum { TILE = 32 };                                                          \
-    for (int64_t i0 = 0; i0 < rows.size; i0 += TILE) {                           \
-      int64_t i1 = cpu_min(i0 + TILE, rows.size);                                \
-      for (int64_t j0 = 0; j0 < columns.size; j0 += TILE) {                      \
-        int64_t j1 = cpu_min(j0 + TILE, columns.size);                           \
-        for (int64_t i = i0; i < i1; i++)                                        \
-          for (int64_t j = j0; j < j1; j++)                                      \
-            y[i * rows.y + j * columns.y] = x[i * rows.x + j * columns.x];       \
-      }                                                                          \
-    }                                                                            \
+// (rows, columns) of elements of one size, by tiles that are read the way x lies and written the
+// way y lies: a transpose touches each cache line once, however the strides fall on the cache's
+// sets.
+enum { TILE = 32 };
+#define COPY_PLANE(type)                                                                 \
+  static void copy_plane_##type(type *y, const type *x, dim rows, dim columns) {         \
+    type tile[TILE][TILE];                                                               \
+    for (int64_t i0 = 0; i0 < rows.size; i0 += TILE) {                                   \
+      int64_t n = cpu_min(TILE, rows.size - i0);                                         \
+      for (int64_t j0 = 0; j0 < columns.size; j0 += TILE) {                              \
+        int64_t m = cpu_min(TILE, columns.size - j0);                                    \
+        const type *from = x + i0 * rows.x + j0 * columns.x;                             \
+        type *to = y + i0 * rows.y + j0 * columns.y;                                     \
+        for (int64_t j = 0; j < m; j++)                                                  \
+          for (int64_t i = 0; i < n; i++) tile[j][i] = from[i * rows.x + j * columns.x]; \
+        for (int64_t i = 0; i < n; i++)                                                  \
+          for (int64_t j = 0; j < m; j++) to[i * rows.y + j * columns.y] = tile[j][i];   \
+      }                                                                                  \
+    }                                                                                    \
   }
 COPY_PLANE(uint8_t)
 COPY_PLANE(uint16_t)
@@ -115,7 +120,7 @@ cft_status CPU(strided_copy)(cft_device *d, cft_stream *s, const cft_strided_arg
   dim rows = n > 0 ? dims[--n] : one;
 
   // The plane's rows are cut so that a copy without outer dims is shared among threads too.
-  int64_t step = cpu_max(1, cpu_blocks(CPU_BLOCK, columns.size));
+  int64_t step = cpu_blocks(cpu_max(1, CPU_BLOCK / columns.size), TILE) * TILE;
   int64_t pieces = cpu_blocks(rows.size, step), planes = total / (rows.size * columns.size);
   PARALLEL(total)
   for (int64_t unit = 0; unit < planes * pieces; unit++) {

@@ -93,7 +93,7 @@ static void free_arrays(void) {
 static cft_device *cpu;
 static const cft_kernels *kernels;
 static const char *const isas[] = {"base", "avx2", "avx512", "avx512bf16"};
-static const int teams[] = {1, 2, 5};
+static const int teams[] = {1, 2, 3};
 static uint64_t seen;  // a hash of all outputs of a check
 static char where[64];
 
@@ -105,6 +105,7 @@ static void note(const void *x, size_t bytes) {
 static void everywhere(void (*check)(cft_dtype), const cft_dtype *dtypes, int count) {
   cpu = cft_cpu_device();
   kernels = cpu->kernels;
+  cft_cpu_worth_waking = 1;
   for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
     cft_status st = cft_cpu_set_isa(isas[i]);
     if (st != CFT_OK) {
@@ -188,7 +189,7 @@ static double unary_of(cft_unary f, double x) {
 }
 
 EVERYWHERE(unary) {
-  static const int64_t sizes[] = {0, 1, 7, 67, 40001};
+  static const int64_t sizes[] = {0, 1, 7, 67, 9001};
   for (int size = 0; size < 5; size++)
     for (cft_unary f = CFT_NEG; f <= CFT_STEP; f++)
       for (int beta = 0; beta < 2; beta++) {
@@ -256,6 +257,8 @@ static void check_accuracy(cft_dtype dtype) {
                       (double)y[i], want);
           continue;
         }
+        bool tiny = functions[k] == CFT_EXP || functions[k] == CFT_SIGMOID;
+        if (tiny && y[i] == 0 && want < 1.7e-38) continue;  // as vmath.h says
         double ulp = fmax(ldexp(1, ilogb(fmax(fabs(want), 0x1p-126)) - 23), 0x1p-149);
         double error = fabs((double)y[i] - want) / ulp;
         if (error > worst) worst = error, worst_x = x[i];
@@ -284,8 +287,8 @@ static double binary_of(cft_binary f, double a, double b) {
 }
 
 EVERYWHERE(binary) {
-  static const int64_t shapes[][2] = {{0, 3}, {3, 0},  {1, 1},    {1, 67},   {67, 1},
-                                      {5, 7}, {3, 64}, {9, 9001}, {40001, 1}};
+  static const int64_t shapes[][2] = {{0, 3}, {3, 0},  {1, 1},    {1, 67},  {67, 1},
+                                      {5, 7}, {3, 64}, {3, 8209}, {9001, 1}};
   for (size_t shape = 0; shape < sizeof shapes / sizeof *shapes; shape++)
     for (int pattern = 0; pattern < 5; pattern++)
       for (cft_binary f = CFT_ADD; f <= CFT_POW; f++)
@@ -310,7 +313,7 @@ EVERYWHERE(binary) {
 }
 
 EVERYWHERE(axpby) {
-  static const int64_t sizes[] = {0, 1, 31, 40001};
+  static const int64_t sizes[] = {0, 1, 31, 9001};
   for (int size = 0; size < 4; size++)
     for (int wide = 0; wide <= (dtype == CFT_BF16); wide++)
       for (int beta = 0; beta < 3; beta++) {
@@ -538,7 +541,7 @@ ANYWHERE(cast_integers) {
 
 ANYWHERE(cast_floats) {
   static const cft_dtype types[] = {CFT_F32, CFT_BF16, CFT_F16, CFT_F64};
-  enum { N = 40001 };
+  enum { N = 9001 };
   (void)dtype;
   double *x = numbers(N, CFT_F64), *back = array(N, CFT_F64);
   for (int from = 0; from < 4; from++)
@@ -673,7 +676,7 @@ ANYWHERE(strided_copy_into_a_view) {
 
 ANYWHERE(fill) {
   (void)dtype;
-  static const int64_t sizes[] = {0, 1, 33, 40001};
+  static const int64_t sizes[] = {0, 1, 33, 9001};
   for (int type = 0; type < 7; type++)
     for (int size = 0; size < 4; size++) {
       cft_dtype t = ALL_TYPES[type];
@@ -789,7 +792,7 @@ EVERYWHERE(embedding) {
 
 // ---- rmsnorm -------------------------------------------------------------------------------
 
-static const int64_t ROW_SHAPES[][2] = {{0, 5}, {1, 1}, {3, 7}, {17, 64}, {70, 577}, {300, 200}};
+static const int64_t ROW_SHAPES[][2] = {{0, 5}, {1, 1}, {3, 7}, {17, 64}, {70, 577}, {90, 200}};
 
 EVERYWHERE(rmsnorm_fwd) {
   cft_dtype sum = sum_dtype(dtype);
