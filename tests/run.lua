@@ -75,7 +75,7 @@ local function outcome_of(case)
     if err:find "interrupted$" and host.interrupts() > 0 then exit.fail(exit.INTERRUPTED, err) end
     return "failed", err
   end
-  if left > 0 then return "failed", ("%d tensors are still alive"):format(left) end
+  if left > 0 then return "failed", ("tensors still alive: %d"):format(left) end
   if ok then return "passed" end
   if in_ci and not err.reason:find "GPU" then return "failed", "skipped under CI: " .. err.reason end
   return "skipped", err.reason

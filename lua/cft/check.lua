@@ -86,8 +86,9 @@ end
 
 --- What is wrong with a value.
 -- @param value
--- @tab spec `{ "type|type", default }` and any of `one_of`, `min`, `max`, `optional`; types are
--- Lua's, `integer`, and `any`
+-- @tab spec `{ "type|type", default }` and any of `one_of`, `min`, `max`, `optional`, and `fits`, a
+-- function from the value to what it must be ("a device's name") or nil; types are Lua's, `integer`,
+-- and `any`
 -- @treturn ?string nil if nothing is; else "must be ..., got ..."
 function M.problem(value, spec)
   local fits = false
@@ -112,6 +113,8 @@ function M.problem(value, spec)
       return ("must be %s, got %s"):format(range, show(value))
     end
   end
+  local wanted = spec.fits and spec.fits(value)
+  return wanted and ("must be %s, got %s"):format(wanted, show(value))
 end
 
 --- One argument.

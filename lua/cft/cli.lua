@@ -99,6 +99,18 @@ local function evaluate(code, args)
   chunk(unpack(args))
 end
 
+-- The prompt, on a device if one was asked for.
+local function prompt(flags)
+  local config, i = #flags > 0 and require "cft.config", 1
+  while flags[i] do
+    local flag, _, after = config.flag(flags, i)
+    if flag.field ~= "device" then exit.fail(exit.USAGE, "%s wants a recipe", flags[i]) end
+    i = after
+  end
+  set_arguments("cftrun", {})
+  require("cft.repl").start(config and config.read({}, flags).device)
+end
+
 local function rest(args, i) return { unpack(args, i) } end
 
 local function dispatch(args)
@@ -131,9 +143,7 @@ local function dispatch(args)
     end
   end
   if help then return require("cft.help").program(sorted_commands()) end
-  if #flags > 0 then exit.fail(exit.USAGE, "%s wants a recipe", table.concat(flags, " ")) end
-  set_arguments("cftrun", {})
-  return require("cft.repl").start()
+  prompt(flags)
 end
 
 -- As luaL_traceback in host.c does it for errors outside of this function.

@@ -40,8 +40,13 @@ function M.key(spec) return setmetatable(spec, Key) end
 -- @string[opt] help one line
 function M.optional(kind, help) return M.key { kind, optional = true, help = help } end
 
--- In the order in which `cftrun RECIPE --help` shows them.
-local common = {
+local function is_device(name)
+  if name == "auto" or name == "cpu" or name:find "^cuda$" or name:find "^cuda:%d+$" then return nil end
+  return "cpu, cuda, cuda:N or auto"
+end
+
+--- The keys of every recipe: { name, spec }, in the order in which `cftrun RECIPE --help` shows them.
+M.common = {
   { "model", M.optional("string", "weights: a folder, a .gguf file, or a name in the local Hub cache") },
   { "data", M.optional("string|table", "training records: a file, or several with commas") },
   { "out", M.optional("string", "folder for checkpoints, log.jsonl and summary.json") },
@@ -57,7 +62,7 @@ local common = {
   { "schedule", M.key { "string|function", "cosine", help = "cosine, linear, constant or wsd" } },
   { "seed", M.key { "integer", 42, min = 0, help = "of the order, and of new weights" } },
   { "dtype", M.key { "string", "auto", one_of = { "auto", "f32", "bf16" }, help = "of weights and activations" } },
-  { "device", M.key { "string", "auto", help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" } },
+  { "device", M.key { "string", "auto", fits = is_device, help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" } },
   { "heldout", M.optional("number|string", "records kept out of training: how many, a share below 1, or a file") },
   { "eval_every", M.optional("integer", "updates between held-out losses") },
   { "save_every", M.optional("integer", "updates between checkpoints") },
@@ -85,7 +90,7 @@ end
 
 local function specs_of(defaults)
   local specs, names = {}, {}
-  for _, row in ipairs(common) do
+  for _, row in ipairs(M.common) do
     local name, base = row[1], row[2]
     names[#names + 1] = name
     specs[name] = defaults[name] == nil and base or spec_of(name, defaults[name], base)

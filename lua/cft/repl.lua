@@ -83,10 +83,16 @@ local function history_path()
 end
 
 --- Read, run and show lines until Ctrl-D or `exit()`.
-function M.start()
+-- @string[opt] device where new tensors are made; opened at once, so that a missing one is known
+function M.start(device)
   M.globals()
+  local on = ""
+  if device then
+    local tensor = require "cft.tensor"
+    on = ", device " .. tensor.device_description(tensor.default_device(device))
+  end
   local prompt = { prompt = "> ", more = ">> ", leaving = false, history = history_path() }
-  prompt.banner = ("cft %s on %s. Ctrl-D leaves, Ctrl-C stops what runs."):format(host.version, jit.version)
+  prompt.banner = ("cft %s%s. Ctrl-D leaves, Ctrl-C stops what runs."):format(host.version, on)
   function prompt.show(...)
     local texts = {}
     for i = 1, select("#", ...) do texts[i] = M.text((select(i, ...))) end

@@ -6,6 +6,7 @@
 local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
+local exit = require "cft.exit"
 local ffi, C = door.ffi, door.C
 
 local M = {}
@@ -98,7 +99,9 @@ local default_device
 --- The device of that name: "cpu", "cuda", "cuda:N" or "auto".
 function M.device(name)
   if type(name) ~= "string" then return name end
-  door.check(C.cft_device_open(device_out, name))
+  local status = C.cft_device_open(device_out, name)
+  if status == C.CFT_E_DEVICE then exit.fail(exit.DEVICE, "%s", ffi.string(C.cft_last_error())) end
+  door.check(status)
   return device_out[0]
 end
 
@@ -111,6 +114,9 @@ end
 
 --- Why "auto" took the CPU; "" where it took a GPU.
 function M.why_cpu() return ffi.string(C.cft_device_why_cpu()) end
+
+--- The dtype a device trains fastest in: "bf16" or "f32".
+function M.best_dtype(d) return d.fast_bf16 ~= 0 and "bf16" or "f32" end
 
 function M.device_name(d) return ffi.string(C.cft_device_name(d)) end
 function M.device_description(d) return ffi.string(C.cft_device_description(d)) end

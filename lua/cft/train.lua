@@ -189,6 +189,7 @@ function Trainer:run()
     self.log:say("held-out loss before: %.4f", summary.heldout_loss_before)
   end
   C.cft_interrupts_clear()
+  C.cft_interrupts()  -- asking is what keeps Ctrl-C from stopping the first step half way
   while self.done < self.steps do
     local t = self:step()
     summary.loss_first = summary.loss_first or t.loss
