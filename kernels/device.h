@@ -30,6 +30,7 @@ struct cft_device {
   const char *description;  // "2 threads, AVX-512 with bf16", "NVIDIA H100 80GB HBM3, driver 580.95"
   int index;
   int host_memory;  // 1 when the host may read and write what alloc returns
+  int fast_bf16;    // 1 when its bf16 matmuls are faster than those in f32
   const cft_kernels *kernels;
 
   // Memory. At least 64-byte aligned (CPU) or 256 (CUDA); contents undefined; 0 bytes give a

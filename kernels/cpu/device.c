@@ -131,6 +131,7 @@ static cft_status cpu_sync(cft_device *d) {
 // ---- the device ----------------------------------------------------------------------------
 
 static char description[96];
+static cft_device cpu;
 
 void cft_cpu_describe(void) {
   int bf16_dots = 0, amx = 0;
@@ -142,6 +143,7 @@ void cft_cpu_describe(void) {
   const char *isa = cft_cpu_isa();
   int n = cft_cpu_threads();
   int avx512 = strncmp(isa, "avx512", 6) == 0 || strcmp(isa, "amx") == 0;
+  cpu.fast_bf16 = avx512 && (bf16_dots || amx);
   snprintf(description, sizeof description, "%d thread%s, %s%s%s", n, n == 1 ? "" : "s",
            avx512                     ? "AVX-512"
            : strcmp(isa, "avx2") == 0 ? "AVX2"

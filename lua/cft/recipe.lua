@@ -81,7 +81,7 @@ local function open_device(cfg, log)
   local name = tensor.device_name(d)
   local why = cfg.device == "auto" and name == "cpu" and tensor.why_cpu()
   log:say("device %s: %s%s", name, tensor.device_description(d), why and why ~= "" and (" (" .. why .. ")") or "")
-  return name
+  return name, cfg.dtype ~= "auto" and cfg.dtype or tensor.best_dtype(d)
 end
 
 local function sources(cfg, o)
@@ -114,9 +114,7 @@ function M.prepare(cfg, opts)
   local trains = not (cfg.dry_run or cfg.preview)
   run.out = trains and cfg.out or nil
   run.log = logs.open(run.out, { append = cfg.resume })
-  run.device = open_device(cfg, run.log)
-  run.dtype = cfg.dtype
-  if run.dtype == "auto" then run.dtype = run.device ~= "cpu" and "bf16" or "f32" end
+  run.device, run.dtype = open_device(cfg, run.log)
 
   run.tokenizer = cfg.demo and demo.tokenizer(cfg.seed) or tokenizers.load(run.path)
   run.chat = template.of(cfg.template or "chatml", next(o.template) and o.template or nil)
