@@ -199,6 +199,12 @@ function Batches:fill(epoch, index)
   return tokens / (self.tokens * #plan)
 end
 
+local function check_samples(samples)
+  for _, part in ipairs(samples.parts or { { source = samples } }) do
+    if not mask.is(part.source) then blame "batch.new: samples of cft.mask are wanted, or a mixture of them" end
+  end
+end
+
 local function check_lengths(self)
   local parts = self.samples.parts or { { source = self.samples } }
   for _, part in ipairs(parts) do
@@ -230,6 +236,7 @@ end
 -- @treturn Batches
 function M.new(samples, opts)
   check.value("batch.new", "samples", samples, { "table" })
+  check_samples(samples)
   local o = check.options("batch.new", opts, {
     batch = { "integer", min = 1 }, tokens = { "integer", min = 1 }, seed = { "integer", 0, min = 0 },
     shuffle = { "boolean", true }, drop_last = { "boolean", false }, packing = { "boolean", true },

@@ -540,6 +540,9 @@ function M.samples(source, chat, tok, opts)
   return self
 end
 
+--- Are these samples of a source?
+function M.is(value) return getmetatable(value) == Samples end
+
 --- How many samples there are.
 -- @treturn int
 function Samples:size() return self.n end

@@ -219,6 +219,9 @@ return {
 
   { "options", function()
     local samples = samples_of(5)
+    local source = data.list { { instruction = "q", output = "a" } }
+    expect.raises("samples of cft.mask are wanted", batch.new, source, { batch = 1, tokens = 9 })
+    expect.raises("samples of cft.mask are wanted", batch.new, mix.new { { source } }, { batch = 1, tokens = 9 })
     expect.raises("'batch' is required", batch.new, samples, { tokens = 5 })
     expect.raises("unknown option 'bacth'; did you mean 'batch'", batch.new, samples, { bacth = 5 })
     expect.raises("'norm' must be one of", batch.new, samples, { batch = 1, tokens = 99, norm = "mean" })
