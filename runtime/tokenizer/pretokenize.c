@@ -41,7 +41,7 @@ static cft_status piece(splitter *s, size_t start, size_t end, bool match) {
   if (s->held && joins) {
     s->held_end = end;
     s->held_match = match;
-    // A match that joined what was before it, or was joined by what is behind it, is complete.
+    // With the next: a match takes one piece, not all that follow.
     return s->behavior == BEHAVIOR_MERGED_WITH_NEXT ? release_held(s) : CFT_OK;
   }
   CFT_TRY(release_held(s));
@@ -58,14 +58,17 @@ static cft_status split(encoder *e, int which, const uint8_t *text, size_t start
       .e = e, .text = text, .which = which, .behavior = stage->behavior, .invert = stage->invert};
   const uint8_t *base = text + start;
   size_t n = end - start, done = 0, from = 0;
+  bool matched = false;
   while (from <= n) {
     size_t at, stop = 0;
     CFT_TRY(regex_find(stage->pattern, e->scratch, base, n, from, &at, &stop));
     if (at > n) break;
-    if (at > done) CFT_TRY(piece(&s, start + done, start + at, false));
-    if (stop > at || s.behavior != BEHAVIOR_ISOLATED)
+    if (stop > at || !matched || at > done) {  // an empty match right behind a match is none
+      if (at > done) CFT_TRY(piece(&s, start + done, start + at, false));
       CFT_TRY(piece(&s, start + at, start + stop, true));
-    done = stop;
+      matched = true;
+      done = stop;
+    }
     from = stop;
     if (stop == at) from += at < n ? (size_t)cft_utf8_length(base[at]) : 1;
   }

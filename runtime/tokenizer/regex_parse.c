@@ -88,6 +88,10 @@ static uint32_t escaped_number(parser *p, int digits) {
     if (value >= UNICODE_END) break;
     value = value * 16 + (uint32_t)digit;
   }
+  if (!braces && digits == 2 && value >= 0x80) {
+    refuse(p, UNSUPPORTED, "\\x of a byte that is no character");
+    return 0;
+  }
   bool complete = braces ? count > 0 && accept(p, "}") : count == digits;
   if (!complete || value >= UNICODE_END || (value >= 0xD800 && value < 0xE000)) {
     refuse(p, MALFORMED, "not a hexadecimal code point");

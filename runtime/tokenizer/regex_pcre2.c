@@ -50,6 +50,8 @@ static const char *translate_escape(writer *w, const char *s, size_t n, size_t *
     *used = (size_t)(end - s) + 1;
     write_text(w, "\\");
     write_bytes(w, s, *used);
+  } else if (c == 'x' && (n < 3 || s[1] >= '8')) {
+    return "\\x of a byte that is no character";
   } else if (c == 'u') {
     if (n < 5) return "\\u without four digits";
     *used = 5;

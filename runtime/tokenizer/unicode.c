@@ -361,6 +361,13 @@ static bool normalize_run(nfc_text *out, const uint8_t *text, size_t from, size_
   return true;
 }
 
+// Whether what stands before may still compose with cp, or with what cp decomposes to.
+static bool continues_run(uint32_t cp) {
+  for (const struct decomposition *d; is_active(cp); cp = d->first)
+    if (!(d = decomposition_of(cp))) return true;
+  return false;
+}
+
 bool nfc_normalize(nfc_text *out, const uint8_t *text, size_t n) {
   out->n = out->edits_count = 0;
   size_t done = 0;
@@ -373,7 +380,10 @@ bool nfc_normalize(nfc_text *out, const uint8_t *text, size_t n) {
     if (active == n) break;
     size_t end = active;
     int length;
-    while (end < n && is_active(cft_utf8_decode(text + end, &length))) end += (size_t)length;
+    do {
+      cft_utf8_decode(text + end, &length);
+      end += (size_t)length;
+    } while (end < n && continues_run(cft_utf8_decode(text + end, &length)));
     if (!normalize_run(out, text, run, end)) return false;
     done = end;
   }
