@@ -13,6 +13,9 @@ local cfg = cft.config {             -- every name here can be set on the comman
   template = "qwen",                 -- LLaMA-Factory's of that name: the target ends in the tokenizer's eos
   max_tokens = 2048,                 -- longer samples are cut as the authors' trainer cut them,
   length = "llamafactory",           -- ends of critiques included; "drop" leaves them out
+  no_learned = "keep",               -- and kept where nothing of a critique was left
+  norm = "tokens",                   -- the loss is a mean over the update's learned tokens; the authors'
+                                     -- was probably "rank_mean" (transformers 4.46)
   epochs = 1, batch = 512,           -- samples an update
   drop_last = true,                  -- 97 updates; the rest of the epoch is not trained
   tokens = 16384,                    -- a micro-batch; changes memory and speed, not results

@@ -36,7 +36,7 @@ local spec = {
 }
 
 -- Keys that a recipe may list beside the common ones, and what they are where it does not.
-local more = { max_tokens = nil, length = "drop", drop_last = false, norm = "tokens", packing = true,
+local more = { max_tokens = nil, length = "drop", cut_side = "right", no_learned = "error", all_learned = "error", drop_last = false, norm = "tokens", packing = true,
                rows = 8, ranks = 8, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, skip = true, add_tokens = false,
                limit_bad = 0, quarantine = nil, memory = nil, deterministic = false }
 
@@ -100,7 +100,7 @@ local function new_model(cfg, run)
   if cfg.demo then
     return models.new(demo.shape(run.tokenizer:size(), cfg.seed, run.device))
   end
-  return models.load(run.path, { dtype = run.dtype, vocab = #run.samples.report.added > 0 and
+  return models.load(run.path, { dtype = run.dtype, vocab = run.samples.report and #run.samples.report.added > 0 and
                                  run.tokenizer:size() or nil })
 end
 
@@ -122,8 +122,8 @@ function M.prepare(cfg, opts)
   if cfg.demo then train_source, heldout_source = demo.sources(cfg) else train_source, heldout_source = sources(cfg, o) end
 
   run.data_hash = train_source.hash and train_source:hash() or nil
-  local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens, length = setting(cfg, "length"),
-                add_tokens = setting(cfg, "add_tokens") }
+  local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens }
+  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned" } do how[name] = setting(cfg, name) end
   run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)
   run.log:say("%s", run.samples:describe())
   local packing = { batch = cfg.batch, tokens = cfg.tokens, seed = cfg.seed }
