@@ -138,7 +138,7 @@ CFT_API int64_t cft_safetensors_count(const cft_safetensors *s);
 // CFT_ARRAY_DIMS, E_ARG for i out of range.
 CFT_API cft_status cft_safetensors_at(const cft_safetensors *s, int64_t i, cft_array *out);
 
-// The tensor of that name; E_ARG "no tensor 'NAME'", else as above.
+// The tensor of that name; E_ARG where there is none, else as above.
 CFT_API cft_status cft_safetensors_find(const cft_safetensors *s, const char *name, cft_array *out);
 
 // Where a name is in file order, -1 where it is not.
@@ -190,7 +190,7 @@ typedef struct cft_gguf_tensor {
   const char *type;  // "Q4_K"; "unknown" for an id that is not in the specification
   int type_id;
   const void *data;
-  size_t bytes;  // 0 where the type is unknown
+  size_t bytes;     // 0 where the type is unknown
   int64_t dims[4];  // outermost first, as everywhere in cft; the file has them reversed
   int ndim;
   bool readable;  // cft_gguf_read takes the type
