@@ -23,8 +23,8 @@ enum { LINE = 64 };
 #ifdef __SANITIZE_ADDRESS__
 // The sanitizer must see every block by itself, or it cannot tell a use after free.
 
-void *cft_arena_take(size_t bytes) {
-  if (bytes > PTRDIFF_MAX - LINE) return NULL;
+void *cft_arena_take(size_t bytes, size_t limit) {
+  if (bytes > limit || bytes > PTRDIFF_MAX - LINE) return NULL;
   return aligned_alloc(LINE, bytes == 0 ? LINE : (bytes + LINE - 1) / LINE * LINE);
 }
 void cft_arena_give(void *p) { free(p); }
@@ -109,10 +109,15 @@ static block *find(size_t bytes) {
 }
 
 // Map a region that holds a block of `bytes`: its header, the block's, the block, and an end mark.
-static block *grow(size_t bytes) {
-  size_t want = bytes + 3 * LINE;
-  if (want < LEAST_REGION) want = LEAST_REGION;
-  want = (want + PAGE - 1) / PAGE * PAGE;
+// Near the limit free regions are given back first, and the new one is as small as it can be.
+static block *grow(size_t bytes, size_t limit) {
+  size_t least = (bytes + 3 * LINE + PAGE - 1) / PAGE * PAGE;
+  size_t want = least < LEAST_REGION ? LEAST_REGION : least;
+  if (want > limit || reserved > limit - want) {
+    cft_arena_trim();
+    want = least;
+    if (want > limit || reserved > limit - want) return NULL;
+  }
   char *p = mmap(NULL, want + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return NULL;
   size_t skip = (PAGE - (uintptr_t)p % PAGE) % PAGE;
@@ -131,11 +136,11 @@ static block *grow(size_t bytes) {
   return b;
 }
 
-void *cft_arena_take(size_t bytes) {
-  if (bytes > PTRDIFF_MAX - 2 * PAGE) return NULL;
+void *cft_arena_take(size_t bytes, size_t limit) {
+  if (bytes > limit || bytes > PTRDIFF_MAX - 2 * PAGE) return NULL;
   bytes = bytes == 0 ? LINE : (bytes + LINE - 1) / LINE * LINE;
   block *b = find(bytes);
-  if (b == NULL) b = grow(bytes);
+  if (b == NULL) b = grow(bytes, limit);
   if (b == NULL) return NULL;
   bin_remove(b);
   if (b->bytes - bytes >= 2 * LINE) {  // the rest is a block of its own

@@ -4,9 +4,9 @@
 
 #include <stddef.h>
 
-// At least `bytes` at a multiple of 64; NULL when the system has no more. What was touched before
-// is preferred to what was not. 0 bytes are a block too.
-void *cft_arena_take(size_t bytes);
+// At least `bytes` at a multiple of 64; NULL when the system has no more, or when more than `limit`
+// would be mapped. What was touched before is preferred to what was not. 0 bytes are a block too.
+void *cft_arena_take(size_t bytes, size_t limit);
 void cft_arena_give(void *p);
 
 // Bytes mapped, in use or not; return what no block needs to the system.

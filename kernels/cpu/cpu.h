@@ -49,6 +49,9 @@ static inline int64_t cpu_blocks(int64_t n, int64_t block) { return (n + block -
 cft_status cft_cpu_set_isa(const char *name);
 const char *cft_cpu_isa(void);
 
+// Whether this processor has an instruction set of those, in use or not.
+int cft_cpu_has(const char *name);
+
 // Say threads and instruction set in the device's description anew.
 void cft_cpu_describe(void);
 

@@ -7,10 +7,6 @@
 #include "arena.h"
 #include "cpu.h"
 
-#ifdef CFT_CPU_X86
-#include <cpuid.h>
-#endif
-
 // ---- memory --------------------------------------------------------------------------------
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -33,11 +29,10 @@ static cft_status cpu_alloc(cft_device *d, void **p, size_t bytes, cft_memory_cl
   (void)d;
   *p = NULL;
   pthread_mutex_lock(&lock);
-  int64_t held = use.total + use.bytes[CFT_MEM_CACHE], room = use.limit - held;
+  int64_t held = use.total + use.bytes[CFT_MEM_CACHE];
   int ordered = fail_in > 0 && --fail_in == 0;
   // Beyond the limit the system would give addresses now and kill the process at their first use.
-  if (!ordered && (use.limit == 0 || (room >= 0 && bytes <= (size_t)room)))
-    *p = cft_arena_take(bytes);
+  if (!ordered) *p = cft_arena_take(bytes, (size_t)use.limit);
   if (*p != NULL) count(why, (int64_t)bytes);
   pthread_mutex_unlock(&lock);
   if (*p == NULL)
@@ -134,21 +129,15 @@ static char description[96];
 static cft_device cpu;
 
 void cft_cpu_describe(void) {
-  int bf16_dots = 0, amx = 0;
-#ifdef CFT_CPU_X86
-  unsigned a, b, c, d;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) amx = d >> 22 & 1;  // AMX-BF16
-  if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) bf16_dots = a >> 5 & 1;
-#endif
   const char *isa = cft_cpu_isa();
-  int n = cft_cpu_threads();
-  int avx512 = strncmp(isa, "avx512", 6) == 0 || strcmp(isa, "amx") == 0;
-  cpu.fast_bf16 = avx512 && (bf16_dots || amx);
+  int n = cft_cpu_threads(), avx512 = strcmp(isa, "base") != 0 && strcmp(isa, "avx2") != 0;
+  int bf16_dots = avx512 && cft_cpu_has("avx512bf16"), amx = avx512 && cft_cpu_has("amx");
+  cpu.fast_bf16 = bf16_dots || amx;
   snprintf(description, sizeof description, "%d thread%s, %s%s%s", n, n == 1 ? "" : "s",
            avx512                     ? "AVX-512"
            : strcmp(isa, "avx2") == 0 ? "AVX2"
                                       : "no vector extensions beyond the base",
-           avx512 && bf16_dots ? " with bf16" : "", avx512 && amx ? " (AMX)" : "");
+           bf16_dots ? " with bf16" : "", amx ? " (AMX)" : "");
 }
 
 static cft_device cpu = {

@@ -1,5 +1,6 @@
 // table.c - which kernels the CPU has: by dtype, and by the best instruction set of this processor.
 #ifdef CFT_CPU_X86
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -33,7 +34,12 @@ static int has_avx512(void) {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-static int has_avx512bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+// Asked by hand: not every compiler knows these two by name. A bit of leaf 7's subleaf, in EAX and
+// EDX.
+static int has_avx512bf16(void) {
+  unsigned a, b, c, d;
+  return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 5 & 1;
+}
 
 // AMD runs dot products of bf16 at twice the rate of f32 arithmetic, Intel at half.
 static int likes_avx512bf16(void) { return has_avx512bf16() && __builtin_cpu_is("amd"); }
@@ -41,7 +47,8 @@ static int likes_avx512bf16(void) { return has_avx512bf16() && __builtin_cpu_is(
 // Linux gives a process the state of the tile registers when it asks for it.
 static int has_amx(void) {
   enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-  return has_avx512bf16() && __builtin_cpu_supports("amx-bf16") &&
+  unsigned a, b, c, d;
+  return has_avx512bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 22 & 1 &&
          syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 #endif
@@ -73,6 +80,12 @@ enum { KNOWN = sizeof known / sizeof *known };
 static const variants *chosen = known;
 
 const char *cft_cpu_isa(void) { return chosen->isa; }
+
+int cft_cpu_has(const char *name) {
+  for (int i = 0; i < KNOWN; i++)
+    if (strcmp(name, known[i].isa) == 0) return known[i].present();
+  return 0;
+}
 
 cft_status cft_cpu_set_isa(const char *name) {
   const variants *best = NULL;
