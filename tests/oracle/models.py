@@ -154,8 +154,7 @@ def train(model, data):
 
 
 def load(folder):
-    dtype = {"dtype" if V5_READER else "torch_dtype": torch.float32}
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **dtype)
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
 
 
 def expected(folder, config, with_training):

@@ -26,9 +26,8 @@ def fail(message):
 
 
 def check_logits(folder, ids_path, logits_path):
-    dtype = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     model, info = AutoModelForCausalLM.from_pretrained(
-        folder, attn_implementation="eager", output_loading_info=True, **{dtype: torch.float32})
+        folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info.get(kind):
             fail(f"{kind}: {sorted(info[kind])[:5]}")
