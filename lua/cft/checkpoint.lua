@@ -54,13 +54,19 @@ local function write_model(save, model, o)
   if o.tokenizer then o.tokenizer:save(save:folder()) end
 end
 
+-- The tokenizer beside the weights that a model was read from. A folder may hold weights alone.
+local function tokenizer_of(model)
+  local path = model.path
+  if not path or not (path:match "%.gguf$" or host.kind(path .. "/tokenizer.json")) then return nil end
+  return require("cft.tokenizer").load(path)
+end
+
 --- Write a Hugging Face folder.
 -- @tparam Model model @string folder
 -- @tab[opt] opts `tokenizer`; `end_token`, the id that answers end in; `max_shard_bytes`
 function M.export(model, folder, opts)
   opts = opts or {}
-  local tokenizer = opts.tokenizer
-  if not tokenizer and model.path then tokenizer = require("cft.tokenizer").load(model.path) end
+  local tokenizer = opts.tokenizer or tokenizer_of(model)
   local save = files.save(folder)
   local ok, err = pcall(write_model, save, model, { tokenizer = tokenizer, end_token = opts.end_token,
                                                     max_shard_bytes = opts.max_shard_bytes })
