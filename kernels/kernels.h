@@ -288,8 +288,11 @@ typedef struct cft_fill_args {
 
 typedef enum cft_distribution { CFT_UNIFORM = 0, CFT_NORMAL = 1 } cft_distribution;
 
-// Philox4x32-10: element i is a pure function of (seed, counter, i). UNIFORM: a + (b-a) u with u in
-// [0, 1); NORMAL: mean a, standard deviation b (Box-Muller). Equal on every device to rounding.
+// Philox4x32-10: element i is made of word i % 4 of block i / 4, which is philox(key = seed, counter
+// = (i / 4, counter), low 64 bits first): a pure function of (seed, counter, i), equal on every
+// device to rounding. UNIFORM: a + (b-a) u, u = the word's upper 24 bits / 2^24, in [0, 1). NORMAL:
+// mean a, standard deviation b; words 0 and 1, 2 and 3 make two each by Box-Muller, radius from
+// (first + 1/2) / 2^32, angle 2 pi u of the second, cosine before sine.
 typedef struct cft_random_args {
   void *y;
   int64_t n;
@@ -322,7 +325,9 @@ typedef struct cft_clip_args {
 //   g = grad * grad_scale[0];  p *= 1 - lr * decay;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
 //   p -= lr / (1-b1^t) * m / (sqrt(v / (1-b2^t)) + eps)
 // master f32 (f64 where p is f64): p is its copy, rounded to nearest. master NULL: p itself is
-// updated, and where it is bf16 rounded stochastically by Philox(seed; index, step).
+// updated, and where it is bf16 rounded stochastically: 16 bits of Philox are added under the last
+// place kept, the low ones of word i % 4 of block (seed; i / 4, step). Moments in bf16 likewise, m by
+// the low and v by the high bits of block (seed; i / 4, step + 2^63).
 typedef struct cft_adamw_args {
   void *p;
   void *master, *m, *v;

@@ -34,8 +34,7 @@ static int has_avx512(void) {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-// Asked by hand: not every compiler knows these two by name. A bit of leaf 7's subleaf, in EAX and
-// EDX.
+// Asked by hand: not every compiler knows these two by name.
 static int has_avx512bf16(void) {
   unsigned a, b, c, d;
   return has_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 5 & 1;
