@@ -68,6 +68,40 @@ M.common = {
   { "save_every", M.optional("integer", "updates between checkpoints") },
 }
 
+local policy = { "error", "drop", "keep" }
+
+--- More keys of every recipe, for those who need them; the same form.
+M.further = {
+  { "max_tokens", M.key { "integer", optional = true, min = 1, help = "longest sample; if absent, that of a micro-batch" } },
+  { "length", M.key { "string", "drop", one_of = { "drop", "cut_context", "llamafactory" }, help = "what becomes of longer ones" } },
+  { "cut_side", M.key { "string", "right", one_of = { "left", "right" }, help = "the side cut_context takes from" } },
+  { "no_learned", M.key { "string", "error", one_of = policy, help = "samples without a learned token" } },
+  { "all_learned", M.key { "string", "error", one_of = policy, help = "samples with nothing but learned tokens" } },
+  { "add_tokens", M.key { "boolean", false, help = "add tokens of the template that the tokenizer lacks" } },
+  { "limit_bad", M.key { "integer", 0, min = 0, help = "unreadable records that are passed over" } },
+  { "quarantine", M.optional("string", "file that collects them") },
+  { "packing", M.key { "boolean", true, help = "samples back to back; false: padded rows, as the authors' trainer" } },
+  { "rows", M.key { "integer", 8, min = 1, help = "samples a micro-batch without packing" } },
+  { "drop_last", M.key { "boolean", false, help = "leave out a last, short update" } },
+  { "norm", M.key { "string", "tokens", one_of = { "tokens", "rank_mean", "micro_mean" }, help = "what the loss is a mean of" } },
+  { "ranks", M.key { "integer", 8, min = 1, help = "ranks that rank_mean imitates" } },
+  { "beta1", M.key { "number", 0.9, min = 0, max = 1, help = "AdamW: decay of the mean of gradients" } },
+  { "beta2", M.key { "number", 0.999, min = 0, max = 1, help = "AdamW: decay of the mean of their squares" } },
+  { "eps", M.key { "number", 1e-8, min = 0, help = "AdamW: added to the root of the latter" } },
+  { "skip", M.key { "boolean", true, help = "compute no logits for tokens that are not learned" } },
+  { "deterministic", M.key { "boolean", false, help = "bit-equal repeats on a GPU" } },
+}
+
+--- The default of one of these keys, for a table of settings that does not come from here.
+-- @string name
+function M.default(name)
+  for _, list in ipairs { M.common, M.further } do
+    for _, row in ipairs(list) do
+      if row[1] == name then return row[2][2] end
+    end
+  end
+end
+
 -- ---- the keys of one recipe ------------------------------------------------------------------
 
 -- A recipe's default as a spec. `base` is the common key of this name, if it is one.
@@ -90,10 +124,13 @@ end
 
 local function specs_of(defaults)
   local specs, names = {}, {}
-  for _, row in ipairs(M.common) do
-    local name, base = row[1], row[2]
-    names[#names + 1] = name
-    specs[name] = defaults[name] == nil and base or spec_of(name, defaults[name], base)
+  for i, list in ipairs { M.common, M.further } do
+    names[i] = {}
+    for k, row in ipairs(list) do
+      local name, base = row[1], row[2]
+      names[i][k] = name
+      specs[name] = defaults[name] == nil and base or spec_of(name, defaults[name], base)
+    end
   end
   local own = {}
   for name, default in pairs(defaults) do
@@ -109,7 +146,7 @@ local function specs_of(defaults)
     end
   end
   table.sort(own)
-  return specs, names, own
+  return specs, { own = own, common = names[1], further = names[2] }
 end
 
 -- A recipe's defaults with the demo's in front: its world is small and its model new.
@@ -210,7 +247,7 @@ function M.read(defaults, args)
   for _, argument in ipairs(args) do
     if argument == "--demo" then defaults = for_demo(defaults) end
   end
-  local specs, names, own = specs_of(defaults)
+  local specs, names = specs_of(defaults)
   local values = { demo = false, dry_run = false, resume = false }
   for name, spec in pairs(specs) do values[name] = spec[2] end
 
@@ -237,7 +274,7 @@ function M.read(defaults, args)
     i = after or i + 1
   end
   if help then
-    require("cft.help").recipe(args[0], specs, names, own)
+    require("cft.help").recipe(args[0], specs, names)
     exit.leave()
   end
 

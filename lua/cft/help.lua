@@ -88,9 +88,8 @@ end
 --- A recipe.
 -- @string path the script's, for its name and the comment it starts with
 -- @tab specs key → spec
--- @tab names the common keys, in order
--- @tab own the recipe's own
-function M.recipe(path, specs, names, own)
+-- @tab names lists of keys in order: the recipe's `own`, `common` ones, `further` ones
+function M.recipe(path, specs, names)
   for _, line in ipairs(header_of(path)) do print(line) end
   print(("\nUsage: cftrun %s [key=value ...] [option ...]"):format(path or "RECIPE"))
   local function keys(list)
@@ -103,12 +102,14 @@ function M.recipe(path, specs, names, own)
     end
     rows(table_rows)
   end
-  if #own > 0 then
+  if #names.own > 0 then
     heading "Keys of this recipe, and their defaults"
-    keys(own)
+    keys(names.own)
   end
-  heading "Keys of every recipe"
-  keys(names)
+  heading "Keys of every recipe, and their defaults"
+  keys(names.common)
+  heading "Further keys"
+  keys(names.further)
   heading "Options"
   options()
 end

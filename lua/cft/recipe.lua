@@ -7,6 +7,7 @@
 local batch = require "cft.batch"
 local check = require "cft.check"
 local checkpoint = require "cft.checkpoint"
+local config = require "cft.config"
 local data = require "cft.data"
 local demo = require "cft.demo"
 local exit = require "cft.exit"
@@ -35,14 +36,9 @@ local spec = {
   heldout_by = { "function", optional = true }, -- record → what must not be on both sides
 }
 
--- Keys that a recipe may list beside the common ones, and what they are where it does not.
-local more = { max_tokens = nil, length = "drop", cut_side = "right", no_learned = "error", all_learned = "error", drop_last = false, norm = "tokens", packing = true,
-               rows = 8, ranks = 8, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, skip = true, add_tokens = false,
-               limit_bad = 0, quarantine = nil, memory = nil, deterministic = false }
-
 local function setting(cfg, name)
   local v = rawget(cfg, name)
-  if v == nil then return more[name] end
+  if v == nil then return config.default(name) end
   return v
 end
 

@@ -48,10 +48,12 @@ return {
       if type(code) == "number" then expect.match(text, "\n| " .. code .. " | %S") end
     end
     local config = require "cft.config"
-    for _, row in ipairs(config.common) do
-      local name, default = row[1], row[2][2]
-      expect.match(text, ("\n| `%s` | %s *| %%S"):format(name, default == nil and "" or
-        (default == 5e-6 and "5e%-6" or tostring(default))))
+    for _, list in ipairs { config.common, config.further } do
+      for _, row in ipairs(list) do
+        local name, default = row[1], row[2][2]
+        local shown = default == nil and "" or tostring(default):gsub("e%-0", "e-"):gsub("%p", "%%%0")
+        expect.match(text, ("\n| `%s` | %s *| %%S"):format(name, shown))
+      end
     end
     for option, flag in pairs(config.flags) do
       has("`" .. option .. (flag.takes and " " .. flag.takes or "") .. "`", flag.help)
