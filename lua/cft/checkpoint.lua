@@ -33,6 +33,8 @@ local function generation_config(model, tokenizer, end_token)
   end
   add(end_token)
   for _, id in ipairs(type(c.eos_token_id) == "table" and c.eos_token_id or { c.eos_token_id }) do add(id) end
+  local own = #ends == 0 and model.config.raw and model.config.raw.eos_token_id or nil
+  for _, id in ipairs(type(own) == "table" and own or { own }) do add(id) end
   if tokenizer then
     if #ends == 0 then add(tokenizer.eos) end
     c.bos_token_id = c.bos_token_id or tokenizer.bos

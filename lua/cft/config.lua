@@ -63,6 +63,7 @@ M.common = {
   { "seed", M.key { "integer", 42, min = 0, help = "of the order, and of new weights" } },
   { "dtype", M.key { "string", "auto", one_of = { "auto", "f32", "bf16" }, help = "of weights and activations" } },
   { "device", M.key { "string", "auto", fits = is_device, help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" } },
+  { "memory", M.optional("string", "a budget such as 8GiB: blocks are computed again so that a step fits") },
   { "heldout", M.optional("number|string", "records kept out of training: how many, a share below 1, or a file") },
   { "eval_every", M.optional("integer", "updates between held-out losses") },
   { "save_every", M.optional("integer", "updates between checkpoints") },

@@ -16,6 +16,7 @@ local host = require "cft.host"
 local json = require "cft.json"
 local logs = require "cft.log"
 local mask = require "cft.mask"
+local memory = require "cft.memory"
 local models = require "cft.models"
 local optim = require "cft.optim"
 local preview = require "cft.preview"
@@ -145,6 +146,15 @@ end
 
 -- ---- a run -----------------------------------------------------------------------------------
 
+-- Keep a step within `memory = "8GiB"` by computing blocks again on the way back.
+local function plan_memory(run, m)
+  local wanted = setting(run.cfg, "memory")
+  local plan = memory.plan(m, run.cfg.tokens, wanted and memory.bytes(wanted), tensor.memory(m.device).total)
+  if plan.recompute > 0 then m.options.recompute = function(i) return i <= plan.recompute end end
+  run.log:say("memory: about %s a step of %d tokens, %d of %d blocks computed again", logs.bytes(plan.bytes),
+              run.cfg.tokens, plan.recompute, m.config.layers)
+end
+
 local function write_summary(run, summary)
   local m = run.model
   local all = { recipe = run.name, model = run.cfg.demo and "demo" or run.cfg.model, device = run.device,
@@ -180,6 +190,7 @@ function M.run(cfg, opts)
   run.optim = optim.adamw(m, { beta1 = setting(cfg, "beta1"), beta2 = setting(cfg, "beta2"),
                                eps = setting(cfg, "eps"), weight_decay = cfg.weight_decay,
                                clip = cfg.clip, seed = cfg.seed })
+  plan_memory(run, m)
   run.trainer = train.new {
     model = m, batches = run.batches, optim = run.optim, lr = run.lr, steps = run.steps, log = run.log,
     heldout = run.heldout, eval_every = cfg.eval_every, save_every = cfg.save_every,
