@@ -12,7 +12,7 @@ cft_status CPU(embedding_fwd)(cft_device *d, cft_stream *s, const cft_embedding_
 
 // Ids repeat, so threads cannot share the rows of dy; each owns some columns of the table instead
 // and takes every row in order.
-enum { COLUMNS = 128 };
+enum { COLUMNS = 64 };
 
 cft_status CPU(embedding_bwd)(cft_device *d, cft_stream *s, const cft_embedding_bwd_args *a) {
   (void)d, (void)s;
