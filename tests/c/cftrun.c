@@ -73,7 +73,8 @@ static child *start(const char *argument) {
   setenv("HOME", state_folder(), 1);
   setenv("LC_ALL", "C.UTF-8", 1);
   c.pid = forkpty(&c.terminal, NULL, NULL, &size);
-  if (c.pid != 0) return &c;
+  if (c.pid < 0) perror("no pseudo-terminal: forkpty"), exit(1);
+  if (c.pid > 0) return &c;
   pid_t job = fork();
   if (job != 0) _exit(be_the_shell(job));
   setpgid(0, 0);
