@@ -107,9 +107,10 @@ static void everywhere(void (*check)(cft_dtype), const cft_dtype *dtypes, int co
   kernels = cpu->kernels;
   cft_cpu_worth_waking = 1;
   for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
-    cft_status st = cft_cpu_set_isa(isas[i]);
-    if (st != CFT_OK) {
-      fprintf(stderr, "  %s\n", cft_last_error());
+    static bool told[sizeof isas / sizeof *isas];
+    if (cft_cpu_set_isa(isas[i]) != CFT_OK) {
+      if (!told[i]) fprintf(stderr, "  without %s: %s\n", isas[i], cft_last_error());
+      told[i] = true;
       continue;
     }
     for (int type = 0; type < count; type++) {
