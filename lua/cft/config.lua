@@ -81,6 +81,8 @@ M.further = {
   { "add_tokens", M.key { "boolean", false, help = "add tokens of the template that the tokenizer lacks" } },
   { "limit_bad", M.key { "integer", 0, min = 0, help = "unreadable records that are passed over" } },
   { "quarantine", M.optional("string", "file that collects them") },
+  { "decontaminate", M.optional("string|table", "benchmarks whose questions are looked for in the training records") },
+  { "decontaminate_drop", M.key { "boolean", false, help = "leave out the records that were found" } },
   { "packing", M.key { "boolean", true, help = "samples back to back; false: padded rows, as the authors' trainer" } },
   { "rows", M.key { "integer", 8, min = 1, help = "samples a micro-batch without packing" } },
   { "drop_last", M.key { "boolean", false, help = "leave out a last, short update" } },

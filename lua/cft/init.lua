@@ -10,6 +10,7 @@ local modules = {
   config = "cft.config",          -- a recipe's defaults, overridden from the command line
   data = "cft.data",              -- sources of records
   mix = "cft.mix",                -- how often which
+  decontaminate = "cft.decontaminate",  -- which records ask what a benchmark asks
   template = "cft.template",      -- record -> segments
   tokenizer = "cft.tokenizer",    -- text -> ids
   mask = "cft.mask",              -- segments -> ids and weights

@@ -9,6 +9,7 @@ local check = require "cft.check"
 local checkpoint = require "cft.checkpoint"
 local config = require "cft.config"
 local data = require "cft.data"
+local decontaminate = require "cft.decontaminate"
 local demo = require "cft.demo"
 local exit = require "cft.exit"
 local files = require "cft.files"
@@ -93,6 +94,18 @@ local function sources(cfg, o)
   return source
 end
 
+-- Training records that ask what a benchmark asks are reported, and dropped where that is wanted.
+local function clean(source, run)
+  local benchmarks = setting(run.cfg, "decontaminate")
+  if not benchmarks then return source end
+  local kept
+  kept, run.contaminated = decontaminate.apply(source, {
+    files = benchmarks, drop = setting(run.cfg, "decontaminate_drop"), out = run.out,
+    say = function(text) run.log:say("%s", text) end,
+  })
+  return kept
+end
+
 local function new_model(cfg, run)
   if cfg.demo then
     return models.new(demo.shape(run.tokenizer:size(), cfg.seed, run.device))
@@ -119,6 +132,7 @@ function M.prepare(cfg, opts)
   if cfg.demo then train_source, heldout_source = demo.sources(cfg) else train_source, heldout_source = sources(cfg, o) end
 
   run.data_hash = train_source.hash and train_source:hash() or nil
+  train_source = clean(train_source, run)
   local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens }
   for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned" } do how[name] = setting(cfg, name) end
   run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)
