@@ -12,7 +12,7 @@ packages=(
   libutf8proc-dev      # Unicode normal forms
   libjansson-dev       # JSON
   libmsgpack-dev       # the state of runs
-  libzstd-dev zlib1g-dev libxxhash-dev  # compressed data, checksums
+  libzstd-dev zlib1g-dev libsnappy-dev libxxhash-dev  # compressed data, checksums
   libedit-dev          # the prompt
 )
 

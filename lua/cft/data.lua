@@ -264,6 +264,7 @@ end
 
 local formats = {
   auto = C.CFT_RECORDS_AUTO, jsonl = C.CFT_RECORDS_JSONL, json = C.CFT_RECORDS_JSON,
+  csv = C.CFT_RECORDS_CSV, parquet = C.CFT_RECORDS_PARQUET,
 }
 
 -- A decoded record as the source gives it: by the user's function, then by the schema.
@@ -282,7 +283,7 @@ local function reader_of(options)
 end
 
 local open_options = {
-  format = { "string", "auto", one_of = { "auto", "jsonl", "json" } },
+  format = { "string", "auto", one_of = { "auto", "jsonl", "json", "csv", "parquet" } },
   fields = { "function", optional = true },
   schema = { "string", "chat", one_of = { "chat", "none" } },
   limit_bad = { "integer", 0, min = 0 },
@@ -292,11 +293,12 @@ local open_options = {
 }
 
 --- Open files of records.
--- @param path a file, a folder, a pattern such as `"data/*.jsonl.zst"`, or a list of these: JSON
--- arrays or JSONL, as they are or compressed by gzip or zstd. Files of a pattern or folder are taken
--- in the order of their names.
+-- @param path a file, a folder, a pattern such as `"data/*.jsonl.zst"`, the name of a data set in the
+-- Hub's cache (`"Org/Name"`, `"Org/Name:config:split"`), or a list of these: JSON arrays, JSONL or CSV,
+-- as they are or compressed by gzip or zstd, and Parquet. Files of a pattern or folder are taken in
+-- the order of their names.
 -- @tab[opt] opts
--- @string[opt="auto"] opts.format `jsonl` for a record a line, `json` for one array
+-- @string[opt="auto"] opts.format `jsonl` for a record a line, `json` for one array, `csv`, `parquet`
 -- @func[opt] opts.fields for other field names: gets the decoded record, returns one of a known
 -- schema; or nil and a reason, which makes it a bad record
 -- @string[opt="chat"] opts.schema `none` gives records as they are
@@ -328,8 +330,9 @@ function M.open(path, opts)
     local file, k = file_of(files, i)
     door.check(C.cft_records_get(file.handle, k, one))  -- again: `fields` may have read another one
     door.check(C.cft_records_line(file.handle, k, line))
-    bad:add({ path = file.path, record = i, line = tonumber(line[0]), byte = tonumber(one.byte),
-      reason = reason }, ffi.string(one.text, one.bytes))
+    local entry = { path = file.path, record = i, reason = reason }
+    if line[0] > 0 then entry.line, entry.byte = tonumber(line[0]), tonumber(one.byte) end
+    bad:add(entry, ffi.string(one.text, one.bytes))
   end
 
   return new_source {
@@ -351,7 +354,8 @@ function M.open(path, opts)
     place = function(i)
       local file, k = file_of(files, i)
       door.check(C.cft_records_line(file.handle, k, line))
-      return ("%s: record %d, line %d"):format(file.path, i, tonumber(line[0]))
+      local at_line = line[0] > 0 and (", line %d"):format(tonumber(line[0])) or ""
+      return ("%s: record %d%s"):format(file.path, i, at_line)
     end,
   }
 end

@@ -22,6 +22,10 @@ cft_status cft_stream_read(cft_stream *s, void *data, size_t n, size_t *got);
 // Whether bytes come out other than they lie in the file.
 bool cft_stream_compressed(const cft_stream *s);
 
+// The bytes at the beginning of the file, as many as were read to tell its kind; nothing must have
+// been read from the stream yet.
+const void *cft_stream_peek(const cft_stream *s, size_t *n);
+
 // Take the file's descriptor away from the stream, for reading at any place; -1 for memory.
 int cft_stream_take_fd(cft_stream *s);
 
@@ -49,7 +53,7 @@ typedef struct cft_split {
 void cft_split_init(cft_split *s, cft_records_format format);
 void cft_split_free(cft_split *s);
 
-// Scan the next n bytes of the file. Chunks may end anywhere. E_FORMAT if a JSON file begins with
+// Scan the next n bytes of the file. Chunks may end anywhere. Of CSV the header is a record too. E_FORMAT if a JSON file begins with
 // something else than an array or has CFT_RECORDS_MALFORMED broken places; E_OOM.
 cft_status cft_split_feed(cft_split *s, const char *text, size_t n);
 

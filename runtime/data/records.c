@@ -10,7 +10,9 @@
 #define XXH_INLINE_ALL  // compiled in: the program needs no libxxhash where it runs
 #include <xxhash.h>
 
+#include "csv.h"
 #include "data_impl.h"
+#include "parquet.h"
 #include "util/file.h"
 
 enum { CHUNK_BYTES = 1 << 18, LINE_CHUNK_BYTES = 1 << 14 };
@@ -27,6 +29,9 @@ struct cft_records {
   size_t owned_capacity;
   char *text;  // the record read last
   size_t text_capacity;
+  cft_parquet *parquet;  // NULL in all other files; then nothing of the above but path and hash
+  cft_csv *csv;          // NULL in all other files
+  cft_text json;         // the record read last, of a CSV file
 };
 
 // ---- keeping what a compressed file holds ------------------------------------------------------
@@ -77,11 +82,11 @@ static bool ends_with(const char *text, size_t n, const char *end) {
   return n >= m && memcmp(text + n - m, end, m) == 0;
 }
 
-static bool named_as_lines(const char *path) {
+static bool named(const char *path, const char *end) {
   size_t n = strlen(path);
   if (ends_with(path, n, ".gz")) n -= 3;
   if (ends_with(path, n, ".zst")) n -= 4;
-  return ends_with(path, n, ".jsonl") || ends_with(path, n, ".ndjson");
+  return ends_with(path, n, end);
 }
 
 // Whether a line holds whole JSON values, as far as brackets tell.
@@ -97,7 +102,11 @@ static bool line_is_whole(const char *line, size_t n) {
 static cft_status format_of(cft_records_format *format, const char *path, const char *text,
                             size_t n) {
   while (n && strchr(" \t\r\n", *text) && *text) ++text, --n;
-  bool lines = named_as_lines(path);
+  if (named(path, ".csv")) {
+    *format = CFT_RECORDS_CSV;
+    return CFT_OK;
+  }
+  bool lines = named(path, ".jsonl") || named(path, ".ndjson");
   const char *end = n ? memchr(text, '\n', n) : NULL;
   size_t first = end ? (size_t)(end - text) : n;  // bytes of the first line
   *format = CFT_RECORDS_JSONL;
@@ -119,7 +128,7 @@ static cft_status format_of(cft_records_format *format, const char *path, const 
 static cft_status byte_order_mark(const char *text, size_t n, size_t *skip) {
   *skip = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
   if (n >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
-    return cft_fail(CFT_E_FORMAT, "is UTF-16; JSON is wanted in UTF-8");
+    return cft_fail(CFT_E_FORMAT, "is UTF-16; UTF-8 is wanted");
   return CFT_OK;
 }
 
@@ -157,14 +166,52 @@ out:
   return st;
 }
 
+static cft_status header_of_csv(cft_records *r);
+
+static cft_status open_parquet(cft_records *r, cft_stream *in, const void *bytes, size_t n) {
+  if (cft_stream_compressed(in))
+    return cft_fail(CFT_E_UNSUPPORTED,
+                    "a Parquet file inside of gzip or zstd is not read; its "
+                    "pages are compressed already");
+  r->split.format = CFT_RECORDS_PARQUET;
+  CFT_TRY(cft_parquet_open(&r->parquet, r->path, cft_stream_take_fd(in), bytes, n));
+  r->bytes = cft_parquet_bytes(r->parquet);
+  r->split.count = cft_parquet_rows(r->parquet);
+
+  char *chunk = malloc(CHUNK_BYTES);
+  XXH3_state_t *hash = XXH3_createState();
+  cft_status st = CFT_OK;
+  if (!chunk || !hash) CFT_GO(cft_fail(CFT_E_OOM, "no memory to read it"));
+  XXH3_128bits_reset(hash);
+  for (int64_t at = 0; at < r->bytes; at += CHUNK_BYTES) {
+    int64_t left = r->bytes - at;
+    size_t some = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
+    CFT_GO(cft_parquet_read(r->parquet, at, chunk, some));
+    XXH3_128bits_update(hash, chunk, some);
+  }
+  r->hash = XXH3_128bits_digest(hash);
+out:
+  XXH3_freeState(hash);
+  free(chunk);
+  return st;
+}
+
+static bool begins_parquet(const cft_stream *in) {
+  size_t n;
+  const void *first = cft_stream_peek(in, &n);
+  return !cft_stream_compressed(in) && cft_parquet_begins(first, n);
+}
+
 // Takes the stream.
 static cft_status open_stream(cft_records **out, cft_stream *in, const char *path,
-                              const char *bytes, cft_records_format format) {
+                              const char *bytes, size_t n, cft_records_format format) {
   cft_status st;
   cft_records *r = calloc(1, sizeof *r);
-  if (r) *r = (cft_records){.fd = -1, .path = strdup(path)};
+  if (r) *r = (cft_records){.fd = -1, .path = strdup(path), .json.limit = CFT_RECORD_BYTES};
   if (!r || !r->path) {
     st = cft_fail(CFT_E_OOM, "no memory to open it");
+  } else if (format == CFT_RECORDS_PARQUET || (format == CFT_RECORDS_AUTO && begins_parquet(in))) {
+    st = open_parquet(r, in, bytes, n);
   } else {
     st = index_stream(r, in, format);
     if (!cft_stream_compressed(in)) {
@@ -173,6 +220,7 @@ static cft_status open_stream(cft_records **out, cft_stream *in, const char *pat
     } else {
       r->memory = r->owned;
     }
+    if (st == CFT_OK && r->split.format == CFT_RECORDS_CSV) st = header_of_csv(r);
   }
   cft_stream_close(in);
   if (st != CFT_OK) {
@@ -185,8 +233,10 @@ static cft_status open_stream(cft_records **out, cft_stream *in, const char *pat
 }
 
 static cft_status check_format(cft_records_format format) {
-  if ((unsigned)format <= CFT_RECORDS_JSON) return CFT_OK;
-  return cft_fail(CFT_E_ARG, "records: format is %d; 0 (auto), 1 (jsonl) or 2 (json) is wanted",
+  if ((unsigned)format <= CFT_RECORDS_PARQUET) return CFT_OK;
+  return cft_fail(CFT_E_ARG,
+                  "records: format is %d; 0 (auto), 1 (jsonl), 2 (json), 3 (csv) or 4 (parquet) is "
+                  "wanted",
                   (int)format);
 }
 
@@ -194,7 +244,7 @@ cft_status cft_records_open(cft_records **out, const char *path, cft_records_for
   CFT_TRY(check_format(format));
   cft_stream *in;
   CFT_TRY(cft_stream_open(&in, path));
-  return open_stream(out, in, path, NULL, format);
+  return open_stream(out, in, path, NULL, 0, format);
 }
 
 cft_status cft_records_of_bytes(cft_records **out, const char *name, const void *bytes, size_t n,
@@ -202,20 +252,26 @@ cft_status cft_records_of_bytes(cft_records **out, const char *name, const void 
   CFT_TRY(check_format(format));
   cft_stream *in;
   CFT_TRY(cft_stream_of_bytes(&in, name, bytes, n));
-  return open_stream(out, in, name, bytes, format);
+  return open_stream(out, in, name, bytes, n, format);
 }
 
 void cft_records_release(cft_records *r) {
   if (!r) return;
   if (r->fd >= 0) close(r->fd);
   cft_split_free(&r->split);
+  cft_parquet_release(r->parquet);
+  cft_csv_release(r->csv);
+  cft_text_free(&r->json);
   free(r->owned);
   free(r->text);
   free(r->path);
   free(r);
 }
 
-int64_t cft_records_count(const cft_records *r) { return r->split.count; }
+// The first row of a CSV file names the columns.
+static int64_t headers(const cft_records *r) { return r->csv != NULL; }
+
+int64_t cft_records_count(const cft_records *r) { return r->split.count - headers(r); }
 int64_t cft_records_bytes(const cft_records *r) { return r->bytes; }
 cft_records_format cft_records_format_of(const cft_records *r) { return r->split.format; }
 
@@ -252,13 +308,13 @@ static cft_status read_at(const cft_records *r, int64_t at, char *data, size_t n
 }
 
 static cft_status check_index(const cft_records *r, int64_t i) {
-  if (i >= 0 && i < r->split.count) return CFT_OK;
+  if (i >= 0 && i < cft_records_count(r)) return CFT_OK;
   return cft_fail(CFT_E_ARG, "%s: record %lld of %lld", r->path, (long long)i,
-                  (long long)r->split.count);
+                  (long long)cft_records_count(r));
 }
 
-cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record) {
-  CFT_TRY(check_index(r, i));
+// What the file has between two starts.
+static cft_status get_text(cft_records *r, int64_t i, cft_record *record) {
   const cft_split *s = &r->split;
   int64_t at = s->starts[i], end = i + 1 < s->count ? s->starts[i + 1] : r->bytes;
   const char *reason = cft_split_reason(s, i);
@@ -281,8 +337,43 @@ cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record) {
   return CFT_OK;
 }
 
+static cft_status header_of_csv(cft_records *r) {
+  cft_record header;
+  if (r->split.count == 0) return CFT_OK;
+  CFT_TRY(get_text(r, 0, &header));
+  if (header.reason) return cft_fail(CFT_E_FORMAT, "the header is broken: %s", header.reason);
+  return cft_csv_new(&r->csv, header.text, (size_t)header.bytes);
+}
+
+static cft_status get_row(cft_records *r, int64_t i, cft_record *record) {
+  const char *text;
+  size_t bytes;
+  CFT_TRY(cft_parquet_get(r->parquet, i, &text, &bytes, &record->reason));
+  *record =
+      (cft_record){.text = text, .bytes = (int64_t)bytes, .byte = -1, .reason = record->reason};
+  return CFT_OK;
+}
+
+cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record) {
+  CFT_TRY(check_index(r, i));
+  if (r->parquet) return get_row(r, i, record);
+  CFT_TRY(get_text(r, i + headers(r), record));
+  if (!r->csv || record->reason) return CFT_OK;
+  cft_status st =
+      cft_csv_record(r->csv, record->text, (size_t)record->bytes, &r->json, &record->reason);
+  if (st != CFT_OK) return cft_context(st, "%s", r->path);
+  if (!record->reason) {
+    record->text = r->json.data;
+    record->bytes = (int64_t)r->json.bytes;
+  }
+  return CFT_OK;
+}
+
 cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line) {
   CFT_TRY(check_index(r, i));
+  *line = 0;
+  if (r->parquet) return CFT_OK;
+  i += headers(r);
   const cft_split *s = &r->split;
   int64_t known = i / CFT_LINES_EVERY;
   int64_t count = s->lines[known];

@@ -1,4 +1,4 @@
-// split.c - where records start: lines of a file, or elements of one JSON array.
+// split.c - where records start: lines of a file, elements of one JSON array, or rows of CSV.
 //
 // The scanner never parses. In an array it follows strings, escapes and brackets, and counts how
 // deep it is; whether brackets match in kind is the parser's to say, so that one bad element leaves
@@ -13,13 +13,17 @@
 #include "data_impl.h"
 
 enum state {
-  BETWEEN,  // JSONL: no record on this line yet
-  LINE,     // JSONL: inside a record
-  START,    // JSON: before the array
-  BEFORE,   // before an element
-  IN,       // inside an element, or after it and before its comma
-  AFTER,    // after the array
-  REST,     // text after the array, marked already
+  BETWEEN,   // JSONL: no record on this line yet
+  LINE,      // JSONL: inside a record
+  START,     // JSON: before the array
+  BEFORE,    // before an element
+  IN,        // inside an element, or after it and before its comma
+  AFTER,     // after the array
+  REST,      // text after the array, marked already
+  FIELD,     // CSV: before a field; a row that has not begun is BETWEEN
+  PLAIN,     // inside a field without quotes
+  QUOTED,    // inside one with quotes
+  UNQUOTED,  // after a quote in it: the end, unless another follows
 };
 
 static const char text_after[] = "text after the closing ]";
@@ -190,11 +194,47 @@ static cft_status feed_array(cft_split *s, const char *text, size_t n) {
   return CFT_OK;
 }
 
+// A quote means something at a field's beginning and inside a quoted one only, so that a stray one
+// spoils a row and not the file.
+static int after_csv(int state, char c) {
+  switch (state) {
+    case QUOTED: return c == '"' ? UNQUOTED : QUOTED;
+    case UNQUOTED:
+      if (c == '"') return QUOTED;
+      return c == ',' ? FIELD : UNQUOTED;
+    case FIELD:
+      if (c == '"') return QUOTED;
+      return c == ',' ? FIELD : PLAIN;
+    default: return c == ',' ? FIELD : PLAIN;
+  }
+}
+
+static cft_status feed_csv(cft_split *s, const char *text, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    char c = text[i];
+    if (c == '\n' && s->state != QUOTED) {
+      s->state = BETWEEN;
+    } else if (s->state != BETWEEN || c != '\r') {
+      if (s->state == BETWEEN) {
+        CFT_TRY(start(s, s->at + (int64_t)i, NULL));
+        s->state = FIELD;
+      }
+      s->state = after_csv(s->state, c);
+    }
+    s->line += c == '\n';
+  }
+  s->at += (int64_t)n;
+  return CFT_OK;
+}
+
 cft_status cft_split_feed(cft_split *s, const char *text, size_t n) {
+  if (s->format == CFT_RECORDS_CSV) return feed_csv(s, text, n);
   return s->format == CFT_RECORDS_JSON ? feed_array(s, text, n) : feed_lines(s, text, n);
 }
 
 cft_status cft_split_end(cft_split *s) {
+  if (s->format == CFT_RECORDS_CSV && s->state == QUOTED)
+    return mark(s, s->count - 1, "the file ends inside a quoted field of it");
   if (s->format != CFT_RECORDS_JSON) return CFT_OK;
   if (s->state == START) return cft_fail(CFT_E_FORMAT, "no array of records in it");
   if (s->state == IN && (s->in_string || s->depth > 1))
@@ -216,6 +256,10 @@ const char *cft_split_reason(const cft_split *s, int64_t i) {
 }
 
 size_t cft_split_trim(const cft_split *s, int64_t i, const char *text, size_t n) {
+  if (s->format == CFT_RECORDS_CSV) {
+    while (n && (text[n - 1] == '\n' || text[n - 1] == '\r')) --n;
+    return n;
+  }
   if (s->format != CFT_RECORDS_JSON) {
     const char *end = memchr(text, '\n', n);
     if (end) n = (size_t)(end - text);

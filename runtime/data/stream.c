@@ -130,6 +130,11 @@ void cft_stream_close(cft_stream *s) {
 
 bool cft_stream_compressed(const cft_stream *s) { return s->kind != PLAIN; }
 
+const void *cft_stream_peek(const cft_stream *s, size_t *n) {
+  *n = s->input_end - s->input_at;
+  return s->input + s->input_at;
+}
+
 int cft_stream_take_fd(cft_stream *s) {
   int fd = s->fd;
   s->fd = -1;
