@@ -225,6 +225,9 @@ function M.run(cfg, opts)
               summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
                 summary.heldout_loss_before, summary.heldout_loss_after) or "",
               logs.count(summary.tokens), logs.count(summary.tokens_per_s), logs.duration(summary.seconds))
+  if next(summary.ledger_last) then
+    run.log:say("  first and last tenth: %s", train.compare(summary.ledger_first, summary.ledger_last))
+  end
   if run.saved then run.log:say("saved in %s", run.saved) end
   if finish then finish() end
   run.log:close()

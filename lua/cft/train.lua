@@ -118,6 +118,33 @@ local function close_ledger(ledger)
   return ledger
 end
 
+-- Add the ledger of an update to one of several.
+local function add_up(total, ledger)
+  for name, e in pairs(ledger) do
+    local t = total[name] or { sum = 0, tokens = 0 }
+    total[name] = t
+    t.sum, t.tokens = t.sum + e.loss * e.tokens, t.tokens + e.tokens
+  end
+end
+
+--- Two ledgers beside each other, in one line: kinds of text first, then samples by their verdict.
+-- @tab first name → { loss, tokens } @tab last the same, later
+-- @treturn string such as `critique 2.1043 -> 0.3120, verdict 0.7010 -> 0.0213, right ..., wrong ...`
+function M.compare(first, last)
+  local rank, names = { critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }, {}
+  for name in pairs(last) do names[#names + 1] = name end
+  table.sort(names, function(a, b)
+    local x, y = rank[a] or 4, rank[b] or 4
+    if x ~= y then return x < y end
+    return a < b
+  end)
+  for i, name in ipairs(names) do
+    local before = first[name] and ("%.4f -> "):format(first[name].loss) or ""
+    names[i] = ("%s %s%.4f"):format(name, before, last[name].loss)
+  end
+  return table.concat(names, ", ")
+end
+
 --- Make one update.
 -- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens`, `learned_tokens`, `seconds`,
 -- `tokens_per_s`, `ledger` (mean -log p and count of learned tokens by kind of segment and by verdict)
@@ -179,10 +206,12 @@ local function due(every, step) return every and step % every == 0 end
 
 --- Train until `steps` updates are made. Ctrl-C ends the step, saves and leaves with 130; a second
 -- one leaves at once.
--- @treturn table the run's numbers, for summary.json
+-- @treturn table the run's numbers, for summary.json; `ledger_first` and `ledger_last` are the ledgers of
+-- the first and the last tenth of its updates
 function Trainer:run()
   local start, made_before = host.now(), self.done
-  local summary = {}
+  local summary = { ledger_first = {}, ledger_last = {} }
+  local tenth = math.max(1, math.floor((self.steps - self.done) / 10))
   if self.heldout then
     summary.heldout_loss_before = self:evaluate(self.heldout)
     summary.heldout_loss_after = summary.heldout_loss_before
@@ -203,6 +232,8 @@ function Trainer:run()
     self.log:progress(t, self.steps)
     if self.after_step then self.after_step(self, t) end
     local interrupted = C.cft_interrupts() > 0
+    if self.done - made_before <= tenth then add_up(summary.ledger_first, t.ledger) end
+    if self.done > self.steps - tenth or interrupted then add_up(summary.ledger_last, t.ledger) end
     if self.save and (last or interrupted or due(self.save_every, self.done)) then self.save(self) end
     if interrupted then
       self.log:close_line()
@@ -213,6 +244,8 @@ function Trainer:run()
   end
   C.cft_interrupts_clear()
   self.log:close_line()
+  close_ledger(summary.ledger_first)
+  close_ledger(summary.ledger_last)
   summary.steps, summary.seconds = self.done, host.now() - start
   summary.tokens, summary.learned_tokens = self.tokens, self.learned
   summary.tokens_per_s = self.tokens / math.max(summary.seconds, 1e-9)

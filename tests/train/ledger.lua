@@ -1,0 +1,107 @@
+-- The ledger: the losses by kind of text and by verdict are the loss, taken apart.
+
+local batch = require "cft.batch"
+local data = require "cft.data"
+local demo = require "cft.demo"
+local expect = require "tests.expect"
+local mask = require "cft.mask"
+local models = require "cft.models"
+local optim = require "cft.optim"
+local template = require "cft.template"
+local train = require "cft.train"
+
+local STEPS = 21
+
+-- Train a small random model: what its updates said, and its summary.
+local function run(opts)
+  local tok = demo.tokenizer(1)
+  local chat = template.chatml { learn = opts.learn }
+  local source = data.generate(24, opts.records or demo.training(1))
+  local samples = mask.samples(source, chat, tok)
+  local model = models.new { arch = "qwen2", d = 16, layers = 2, heads = 2, ffn = 24, vocab = tok:size(), tied = true,
+                             init = 0.2, seed = 2 }
+  model.options.skip = opts.skip ~= false
+  local log, seen = { progress = function() end, close_line = function() end, say = function() end }, {}
+  local trainer = train.new {
+    model = model, optim = optim.adamw(model, { beta1 = 0.9, beta2 = 0.999 }), steps = opts.steps or STEPS, log = log,
+    batches = batch.new(samples, { batch = 6, tokens = 200, packing = opts.packing ~= false, rows = 2 }),
+    lr = function() return 1e-3 end,
+    after_step = function(_, t) seen[#seen + 1] = t end,
+  }
+  local summary = trainer:run()
+  model:release()
+  return seen, summary
+end
+
+local KINDS = { "critique", "verdict", "end" }
+
+-- Sum and count of some entries of a ledger.
+local function total(ledger, names)
+  local sum, tokens = 0, 0
+  for _, name in ipairs(names) do
+    local e = ledger[name]
+    if e then sum, tokens = sum + e.loss * e.tokens, tokens + e.tokens end
+  end
+  return sum, tokens
+end
+
+local tests = {}
+
+for _, case in ipairs {
+  { "packed", {} },
+  { "in rows", { packing = false } },
+  { "with every row computed", { skip = false } },
+} do
+  table.insert(tests, { "kinds sum to the loss, and so do verdicts: " .. case[1], function()
+    local opts = { steps = 4 }
+    for k, v in pairs(case[2]) do opts[k] = v end
+    for _, t in ipairs(run(opts)) do
+      for _, names in ipairs { KINDS, { "right", "wrong" } } do
+        local sum, tokens = total(t.ledger, names)
+        expect.same(tokens, t.learned_tokens)
+        expect.close(sum / tokens, t.loss, 1e-5)
+      end
+      for _, name in ipairs(KINDS) do expect.truthy(t.ledger[name], name) end
+    end
+  end })
+end
+
+table.insert(tests, { "a sample without a verdict is in no class", function()
+  local make = demo.training(1)
+  local seen = run { steps = 1, records = function(i)
+    local r = make(i)
+    r.output = r.output:gsub("Conclusion.*", "")
+    return r
+  end }
+  expect.same({ seen[1].ledger.right, seen[1].ledger.wrong, seen[1].ledger.verdict }, {})
+end })
+
+table.insert(tests, { "kinds of weight 0 are not in it, and weights do not change its means", function()
+  local plain, weighted = run { steps = 1 }, run { steps = 1, learn = { verdict = 3, ["end"] = 0 } }
+  expect.same(weighted[1].ledger["end"], nil)
+  for _, name in ipairs { "critique", "verdict" } do
+    expect.same(weighted[1].ledger[name].tokens, plain[1].ledger[name].tokens, name)
+    expect.close(weighted[1].ledger[name].loss, plain[1].ledger[name].loss, 1e-5, name)
+  end
+end })
+
+table.insert(tests, { "a run compares its first and its last tenth", function()
+  local seen, summary = run {}
+  local function mean(from, to, name)
+    local sum, tokens = 0, 0
+    for i = from, to do
+      local s, n = total(seen[i].ledger, { name })
+      sum, tokens = sum + s, tokens + n
+    end
+    return { sum / tokens, tokens }
+  end
+  for name in pairs(summary.ledger_last) do
+    local first, last = summary.ledger_first[name], summary.ledger_last[name]
+    expect.close({ first.loss, first.tokens }, mean(1, 2, name), 1e-9, name)
+    expect.close({ last.loss, last.tokens }, mean(STEPS - 1, STEPS, name), 1e-9, name)
+  end
+  expect.match(train.compare(summary.ledger_first, summary.ledger_last), "^critique %d.%d+ %-> %d.%d+, verdict %d.%d+ %-> "
+    .. "%d.%d+, end %d.%d+ %-> %d.%d+, right %d.%d+ %-> %d.%d+, wrong %d.%d+ %-> %d.%d+$")
+end })
+
+return tests
