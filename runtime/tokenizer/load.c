@@ -200,9 +200,9 @@ static cft_status wrap(cft_tokenizer *tk, bool front, const int32_t *ids, size_t
   for (size_t i = 0; i < n; i++)
     if (!vocab_token(&tk->vocab, ids[i]))
       return cft_fail(CFT_E_FORMAT, "post_processor: id %d is not in the vocabulary", ids[i]);
-  int32_t *grown = realloc(*list, ((size_t)*count + n) * sizeof *grown);
-  if (n > 0 && !grown) return no_memory();
   if (n == 0) return CFT_OK;
+  int32_t *grown = realloc(*list, ((size_t)*count + n) * sizeof *grown);
+  if (!grown) return no_memory();
   *list = grown;
   if (front) memmove(grown + n, grown, (size_t)*count * sizeof *grown);
   memcpy(front ? grown : grown + *count, ids, n * sizeof *ids);

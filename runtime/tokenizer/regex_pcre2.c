@@ -133,7 +133,7 @@ cft_status regex_pcre2_compile(pcre2_code **out, const char *pattern, size_t byt
     } else {
       char text[256];
       pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
-      st = cft_fail(code == PCRE2_ERROR_NOMEMORY ? CFT_E_OOM : CFT_E_FORMAT, "pattern %s: %s",
+      st = cft_fail(code == PCRE2_ERROR_HEAP_FAILED ? CFT_E_OOM : CFT_E_FORMAT, "pattern %s: %s",
                     cft_quote(pattern, bytes).text, text);
     }
   }

@@ -1,52 +1,11 @@
 // files_oom.c - memory runs out at every single allocation while files are read and written: the
-// status is E_OOM, nothing leaks, the old file stays. Allocations are counted here by taking the
-// place of malloc; under a sanitizer, which does the same, there is nothing to run.
-#include <errno.h>
-
+// status is E_OOM, nothing leaks, the old file stays.
 #include "cft_checkpoint.h"
 #include "files.h"
+#include "oom.h"
 #include "test.h"
 
-#if !defined(__SANITIZE_ADDRESS__) && defined(__GLIBC__)
-
-extern void *__libc_malloc(size_t);
-extern void *__libc_calloc(size_t, size_t);
-extern void *__libc_realloc(void *, size_t);
-extern void __libc_free(void *);
-
-static int64_t alive, countdown = -1;  // countdown 0: this allocation fails
-
-static bool fails(void) {
-  if (countdown < 0 || countdown-- > 0) return false;
-  errno = ENOMEM;
-  return true;
-}
-
-void *malloc(size_t n) {
-  if (fails()) return NULL;
-  void *p = __libc_malloc(n);
-  alive += p != NULL;
-  return p;
-}
-
-void *calloc(size_t n, size_t size) {
-  if (fails()) return NULL;
-  void *p = __libc_calloc(n, size);
-  alive += p != NULL;
-  return p;
-}
-
-void *realloc(void *old, size_t n) {
-  if (fails()) return NULL;
-  void *p = __libc_realloc(old, n);
-  alive += p != NULL && old == NULL;
-  return p;
-}
-
-void free(void *p) {
-  alive -= p != NULL;
-  __libc_free(p);
-}
+#ifdef CFT_TEST_OOM
 
 static const char *path;    // of what is read or written
 static const char *folder;  // that writing is to leave tidy
@@ -60,29 +19,6 @@ static void tidy(void) {
     if (strstr(cft_names_at(names, i), ".cft-tmp-"))
       (void)cft_path_remove(join(folder, cft_names_at(names, i)));
   cft_names_release(names);
-}
-
-// Run it with the first, second, ... allocation failing until it succeeds.
-static void exhaust(const char *what, cft_status (*run)(void), bool json) {
-  for (int64_t n = 0;; ++n) {
-    tidy();
-    int64_t before = alive;
-    countdown = n;
-    cft_status st = run();
-    bool reached = countdown < 0;
-    countdown = -1;
-    if (alive != before)
-      TEST_FAIL("%s: allocation %" PRId64 " fails: %" PRId64 " leak", what, n, alive - before);
-    if (!reached) {
-      if (st != CFT_OK) TEST_FAIL("%s: %s", what, cft_last_error());
-      return;
-    }
-    // OK: vasprintf can do without its last one. Of jansson no more can be asked than that it leaks
-    // nothing: it blames the text, or drops a character of it.
-    if (st != CFT_E_OOM && st != CFT_OK && !json)
-      TEST_FAIL("%s: allocation %" PRId64 " fails: %s, \"%s\"", what, n, cft_status_name(st),
-                cft_last_error());
-  }
 }
 
 static cft_status read_safetensors(void) {
@@ -130,19 +66,19 @@ static cft_status verify(void) { return cft_checkpoint_verify(path); }
 
 TEST(reading) {
   path = golden_path("safetensors/shards");
-  exhaust("shards", read_safetensors, true);
+  exhaust("shards", read_safetensors, tidy, true);
   path = golden_path("gguf/types.gguf");
-  exhaust("gguf", read_gguf, false);
+  exhaust("gguf", read_gguf, tidy, false);
   path = golden_path("state/python.msgpack");
-  exhaust("state", read_state, false);
+  exhaust("state", read_state, tidy, false);
 }
 
 TEST(writing) {
   folder = scratch("oom");
   path = join(folder, "c");
-  exhaust("save", write_all, false);
-  exhaust("replace", write_all, false);
-  exhaust("verify", verify, false);
+  exhaust("save", write_all, tidy, false);
+  exhaust("replace", write_all, tidy, false);
+  exhaust("verify", verify, tidy, false);
   EXPECT_INT(entries_in(folder), 1);
 }
 
