@@ -144,6 +144,15 @@ return {
     ends(run { script "", env = { CFT_LUA_PATH = lua } }, 1, "", "cft/strict%.lua:1: unexpected symbol near '='")
     expect.match(run({ "-e", "require 'cft.nothing'" }).err, "no module 'cft%.nothing' in cftrun")
   end },
+  { "a module from CFT_LUA_PATH is the library still: the user's line is blamed", function()
+    local lua = process.folder()
+    assert(host.make_folders(lua .. "/cft"))
+    process.write(lua .. "/cft/check.lua", (host.source "cft.check"))
+    local path = script "local check = require 'cft.check'\ncheck.options('f', { x = 1 }, {})"
+    for _, env in ipairs { {}, { CFT_LUA_PATH = lua } } do
+      ends(run { path, env = env }, 1, "", "^cftrun: [^\n]*s%.lua:2: f: unknown option 'x'\n$")
+    end
+  end },
   { "a folder named cft in the current directory replaces nothing", function()
     local folder = process.folder()
     assert(host.make_folders(folder .. "/cft"))
