@@ -12,6 +12,7 @@
 local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
+local data = require "cft.data"
 local template = require "cft.template"
 local ffi = door.ffi
 
@@ -401,6 +402,24 @@ local function count_specials(report, segments, tok, i)
     end
   end
   if met then list(report.with_specials, i) end
+  return met
+end
+
+-- Does the sample begin with the ids of its prompt? A server writes all before the last answer as one text, special
+-- tokens by their strings, and encodes that; where it gets other ids, the model was trained on another prompt.
+local function begins_with_prompt(sample, tok)
+  local segments, texts = sample.segments, {}
+  local answer = #segments
+  while answer > 0 and not segments[answer].target do answer = answer - 1 end
+  while answer > 1 and segments[answer - 1].target do answer = answer - 1 end
+  for i = 1, answer - 1 do texts[i] = segments[i].text or tok:token(template.id_of(segments[i], tok)) end
+  local encoding = tok:encode_spans(table.concat(texts), true)
+  local n = encoding and tonumber(encoding.n) or math.huge
+  if n > sample.n then return false end
+  for i = 0, n - 1 do
+    if encoding.ids[i] ~= sample.ids[i] then return false end
+  end
+  return true
 end
 
 local function specials_line(report)
@@ -436,7 +455,9 @@ local function scan(self)
     if not sample then
       list(report[class], i, why)
     else
-      count_specials(report, sample.segments, tok, i)
+      local specials = count_specials(report, sample.segments, tok, i)
+      -- A cut prompt is none that a server would write, and a special token's string is reported as such.
+      if sample.cut == 0 and not specials and not begins_with_prompt(sample, tok) then list(report.no_prefix, i) end
       sample.segments = nil
       local rows, all = learned_of(sample)
       self.dynamic = self.dynamic or sample.learn ~= nil
@@ -531,7 +552,7 @@ function M.samples(source, chat, tok, opts)
   local added = chat:prepare(tok, { add_tokens = o.add_tokens })
   local report = { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0,
     specials = {}, with_specials = new_list(), dropped = new_list(), cut = new_list(),
-    no_end = new_list(), no_learned = new_list(), all_learned = new_list(), double_bos = new_list(),
+    no_end = new_list(), no_prefix = new_list(), no_learned = new_list(), all_learned = new_list(), double_bos = new_list(),
     unreadable = new_list(), added = added, bad = source:bad() }
   local self = setmetatable({ source = source, name = source.name, chat = chat, tok = tok, o = o,
     report = report, cache = {}, dynamic = false }, Samples)
@@ -609,10 +630,11 @@ function Samples:describe()
     r.records, r.tokens, r.learned, r.tokens > 0 and 100 * r.learned / r.tokens or 0, r.longest)
   add("  %s", self.chat:describe(self.tok))
   if #r.added > 0 then add("  added to the tokenizer: %s", table.concat(r.added, ", ")) end
-  if #r.bad > 0 then add("  %d bad records left out", #r.bad) end
+  if #r.bad > 0 then add("  %d bad records left out; the first is %s", #r.bad, data.describe(r.bad[1])) end
   add_list(r.dropped, ("dropped, %s"):format(r.dropped[1] and r.dropped[1].reason or ""))
   add_list(r.cut, ("cut (%s), %d tokens in all"):format(self.o.length, r.tokens_cut))
-  if self.chat:end_token(self.tok) then add_list(r.no_end, "do not end in a learned end token") end
+  if self.chat:end_token(self.tok) or self.chat.make then add_list(r.no_end, "do not end in a learned end token") end
+  add_list(r.no_prefix, "do not begin with what their prompt alone is encoded as, which is what a server sends")
   for _, refusal in ipairs(refusals) do
     add_list(r[refusal[1]], ("%s (%s)"):format(refusal[2], self.o[refusal[1]] == "keep" and "kept" or "dropped"))
   end

@@ -188,6 +188,30 @@ return {
     expect.match(samples:describe(), "1 do not end in a learned end token: records 0")
   end },
 
+  { "a prompt that a server would encode otherwise", function()
+    local greedy = setmetatable({  -- "ab" is one token where both stand in one text
+      encode_spans = function(_, text)
+        local ids, spans, n, at = {}, {}, 0, 1
+        while at <= #text do
+          local two = text:sub(at, at + 1) == "ab"
+          ids[n], spans[n] = two and 300 or text:byte(at), { start = at - 1 }
+          n, at = n + 1, at + (two and 2 or 1)
+        end
+        return { n = n, ids = ids, spans = spans }
+      end,
+    }, { __index = tok })
+    local source = pairs_of { { "xa", "bc" }, { "a", "b" }, { "ab", "c" } }
+    -- The question's last letter is a segment of its own, and so is what follows it.
+    local chat = template.custom(function(r)
+      local q = r.messages[1].content
+      return { { text = q:sub(1, 1) }, { text = q:sub(2) .. ":" }, { text = r.messages[2].content, learn = true } }
+    end)
+    local samples = mask.samples(source, chat, greedy)
+    expect.same(samples.report.no_prefix, { n = 1, 2 })
+    expect.match(samples:describe(), "1 do not begin with what their prompt alone is encoded as, .*: records 2")
+    expect.same(mask.samples(source, template.plain(), greedy).report.no_prefix.n, 0)
+  end },
+
   { "samples without a learned token, or with nothing else", function()
     local source = pairs_of { { "q1", "a1" }, { "q2", "a2" } }
     local mute = template.plain { learn = 0 }
