@@ -9,18 +9,10 @@
 #include "cft_tensor.h"
 #include "cft_ops.h"
 #include "cft_optim.h"
-#if __has_include("cft_data.h")
 #include "cft_data.h"
-#endif
-#if __has_include("cft_tokenizer.h")
 #include "cft_tokenizer.h"
-#endif
-#if __has_include("cft_batch.h")
 #include "cft_batch.h"
-#endif
-#if __has_include("cft_checkpoint.h")
 #include "cft_checkpoint.h"
-#endif
 
 // The declarations of this file as text, for ffi.cdef. Static.
 CFT_API const char *cft_cdef(void);

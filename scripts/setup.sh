@@ -9,7 +9,6 @@ packages=(
   libluajit-5.1-dev    # scripting
   libdnnl-dev          # matrix products on the CPU
   libpcre2-dev         # pre-tokenizers' patterns
-  libutf8proc-dev      # Unicode normal forms
   libjansson-dev       # JSON
   libmsgpack-dev       # the state of runs
   libzstd-dev zlib1g-dev libsnappy-dev libxxhash-dev  # compressed data, checksums

@@ -160,6 +160,11 @@ function Trainer:step()
     tokens = tokens + tonumber(micro.batch.n)
     learned = learned + tonumber(micro.batch.m)
   end
+  -- While a device is busy with this update, the next one's samples are laid out.
+  local next_one = self.done + 1
+  if next_one < self.steps then
+    self.batches:prefetch(math.floor(next_one / per_epoch), next_one % per_epoch)
+  end
   local sum, ledger = 0, {}  -- read once, when everything is queued
   for i, l in ipairs(losses) do
     sum = sum + l:item()
