@@ -78,6 +78,7 @@ M.further = {
   { "cut_side", M.key { "string", "right", one_of = { "left", "right" }, help = "the side cut_context takes from" } },
   { "no_learned", M.key { "string", "error", one_of = policy, help = "samples without a learned token" } },
   { "all_learned", M.key { "string", "error", one_of = policy, help = "samples with nothing but learned tokens" } },
+  { "double_bos", M.key { "string", "error", one_of = policy, help = "samples that begin with two begin-of-text tokens" } },
   { "add_tokens", M.key { "boolean", false, help = "add tokens of the template that the tokenizer lacks" } },
   { "limit_bad", M.key { "integer", 0, min = 0, help = "unreadable records that are passed over" } },
   { "quarantine", M.optional("string", "file that collects them") },

@@ -116,14 +116,15 @@ end
 
 --- Everything a run needs, made and checked, nothing trained.
 -- @tab cfg of `cft.config` @tab opts `name`; as wanted `fields`, `load`, `template`, `missing`
+-- @bool[opt=false] quiet say nothing
 -- @treturn table `model`, `tokenizer`, `chat`, `samples`, `batches`, `heldout`, `steps`, `lr`, `log`, ...
-function M.prepare(cfg, opts)
+function M.prepare(cfg, opts, quiet)
   local o = check.options("recipe.run", opts, spec)
   local run = { cfg = cfg, options = o, name = o.name }
   if not cfg.demo then run.path = find(cfg, o) end
   local trains = not (cfg.dry_run or cfg.preview)
   run.out = trains and cfg.out or nil
-  run.log = logs.open(run.out, { append = cfg.resume })
+  run.log = logs.open(run.out, { append = cfg.resume, quiet = quiet })
   run.device, run.dtype = open_device(cfg, run.log)
 
   run.tokenizer = cfg.demo and demo.tokenizer(cfg.seed) or tokenizers.load(run.path)
@@ -134,7 +135,9 @@ function M.prepare(cfg, opts)
   run.data_hash = train_source.hash and train_source:hash() or nil
   train_source = clean(train_source, run)
   local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens }
-  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned" } do how[name] = setting(cfg, name) end
+  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned", "double_bos" } do
+    how[name] = setting(cfg, name)
+  end
   run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)
   run.log:say("%s", run.samples:describe())
   local packing = { batch = cfg.batch, tokens = cfg.tokens, seed = cfg.seed }
@@ -179,10 +182,14 @@ local function write_summary(run, summary)
   return all
 end
 
+--- What `run` calls in its own place, if it is set: how a command gets at a recipe's settings and options.
+M.instead = nil
+
 --- Prepare, train, measure, save.
 -- @tab cfg of `cft.config` @tab opts see `prepare`
 -- @treturn table what summary.json holds
 function M.run(cfg, opts)
+  if M.instead then return M.instead(cfg, opts) end
   local run = M.prepare(cfg, opts)
   if cfg.preview then
     preview.show(run, cfg.preview)

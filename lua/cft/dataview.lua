@@ -1,0 +1,328 @@
+--- A run's data to look at: counts, histograms, what is odd, duplicates, samples with their masks.
+--
+-- `gather` measures, `print` shows it in a terminal; `cft.dataview_html` makes a page of the same.
+-- @module cft.dataview
+
+local data = require "cft.data"
+local door = require "cft.ffi"
+local mask = require "cft.mask"
+local preview = require "cft.preview"
+local term = require "cft.term"
+local C, ffi = door.C, door.ffi
+
+local M = {}
+
+-- ---- histograms ------------------------------------------------------------------------------
+
+-- The smallest of 1, 2, 5, 10, 20, ... that cuts 0 to `most` into at most `bins`.
+local function width_of(most, bins)
+  local width = 1
+  while true do
+    for _, step in ipairs { 1, 2, 5 } do
+      if most / (step * width) < bins then return step * width end
+    end
+    width = 10 * width
+  end
+end
+
+--- Count numbers in bins of equal width from 0 on.
+-- @tab values from 0
+-- @number[opt] width by default a round one that gives at most 16
+-- @int[opt] bins how many, at least: empty ones at the end are kept
+-- @treturn table `width`, and a list of counts; bin i has values from (i - 1) width on
+function M.histogram(values, width, bins)
+  local most = 0
+  for _, v in ipairs(values) do most = math.max(most, v) end
+  local h = { width = width or width_of(most, 16) }
+  for i = 1, math.max(bins or 1, math.floor(most / h.width) + 1) do h[i] = 0 end
+  for _, v in ipairs(values) do
+    local i = math.floor(v / h.width) + 1
+    h[i] = h[i] + 1
+  end
+  return h
+end
+
+-- The value that a share of the sorted values does not exceed.
+local function quantile(sorted, share) return sorted[math.max(1, math.ceil(share * #sorted))] end
+
+-- ---- duplicates ------------------------------------------------------------------------------
+
+local hash = ffi.new "uint8_t[16]"
+local function digest(text)
+  C.cft_bytes_hash(hash, text, #text)
+  return ffi.string(hash, 16)
+end
+
+local function answer_of(record)
+  local content = record.messages[#record.messages].content
+  if type(content) == "string" then return content end
+  local texts = {}
+  for i, part in ipairs(content) do texts[i] = part.text end
+  return table.concat(texts)
+end
+
+-- Records that are there before: whole, or their prompt. `elsewhere`: prompts of the training set.
+local function look_for_duplicates(source, elsewhere)
+  local found = { whole = 0, prompt = 0, leaked = 0, pairs = {}, leaks = {}, prompts = {} }
+  local first = {}
+  for i, record in source:records() do
+    local prompt = data.prompt(record)
+    local asked = digest(prompt)
+    local whole = digest(prompt .. "\0" .. answer_of(record))
+    if first[whole] then
+      found.whole = found.whole + 1
+      found.pairs[#found.pairs + 1] = { i, first[whole] }
+    elseif found.prompts[asked] then
+      found.prompt = found.prompt + 1
+    end
+    first[whole], found.prompts[asked] = first[whole] or i, found.prompts[asked] or i
+    if elsewhere and elsewhere[asked] then
+      found.leaked = found.leaked + 1
+      found.leaks[#found.leaks + 1] = i
+    end
+  end
+  return found
+end
+
+-- ---- one set of samples ----------------------------------------------------------------------
+
+local LONGEST = 5
+
+local function measure(samples)
+  local tokens, learned, shares, kinds, order = {}, {}, {}, {}, {}
+  local verdicts = { right = 0, wrong = 0, none = 0 }
+  for k = 0, samples:size() - 1 do
+    local s, count = samples:get(k), 0
+    for i = 0, s.span_count - 1 do
+      local span, name = s.spans[i], mask.kind_name(s.spans[i].kind)
+      local n = tonumber(span.count)
+      local kind = kinds[name]
+      if not kind then
+        kind = { name = name, tokens = 0, learned = 0 }
+        kinds[name], order[#order + 1] = kind, kind
+      end
+      kind.tokens = kind.tokens + n
+      if span.weight ~= 0 or s.learn and s.learn[i] then
+        -- Nothing predicts a sequence's first token.
+        local rows = n - (i == 0 and 1 or 0)
+        kind.learned, count = kind.learned + rows, count + rows
+      end
+    end
+    tokens[k + 1], learned[k + 1], shares[k + 1] = s.n, count, count / s.n
+    local verdict = s.verdict == true and "right" or s.verdict == false and "wrong" or "none"
+    verdicts[verdict] = verdicts[verdict] + 1
+  end
+  return { tokens = tokens, learned = learned, shares = shares, kinds = order, verdicts = verdicts }
+end
+
+local function longest_of(tokens)
+  local order = {}
+  for k = 1, #tokens do order[k] = k - 1 end
+  table.sort(order, function(a, b)
+    if tokens[a + 1] ~= tokens[b + 1] then return tokens[a + 1] > tokens[b + 1] end
+    return a < b
+  end)
+  return { unpack(order, 1, LONGEST) }
+end
+
+-- Numbers of `count` samples, evenly spread.
+local function spread(n, count)
+  local list = {}
+  for i = 0, math.min(count, n) - 1 do list[i + 1] = math.floor(i * n / math.min(count, n)) end
+  return list
+end
+
+local function gather_set(samples, count, elsewhere)
+  local m, sorted = measure(samples), {}
+  for i, n in ipairs(m.tokens) do sorted[i] = n end
+  table.sort(sorted)
+  return {
+    samples = samples, name = samples.name, report = samples.report, kinds = m.kinds, verdicts = m.verdicts,
+    tokens = M.histogram(m.tokens), learned = M.histogram(m.learned), shares = M.histogram(m.shares, 0.1, 10),
+    half = quantile(sorted, 0.5), most = quantile(sorted, 0.95), longest = longest_of(m.tokens),
+    lengths = m.tokens, duplicates = look_for_duplicates(samples.source, elsewhere),
+    shown = spread(samples:size(), count),
+  }
+end
+
+-- ---- the whole run ---------------------------------------------------------------------------
+
+-- How full the micro-batches of an epoch's first updates are.
+local function fill_of(batches, tokens)
+  local micros, held, updates = 0, 0, math.min(batches:updates(), 8)
+  for index = 0, updates - 1 do
+    local numbers, plan = batches:plan(0, index)
+    micros = micros + #plan
+    for _, k in ipairs(numbers) do
+      local samples, i = batches.samples, k
+      if samples.parts then samples, i = samples:locate(k) end
+      held = held + tonumber(samples.lengths[i])
+    end
+  end
+  return { updates = updates, micros = micros, share = micros > 0 and held / (micros * tokens) or 0 }
+end
+
+--- Measure the data of a run.
+-- @tab run of `cft.recipe.prepare`
+-- @tab opts `samples`: how many are shown of each source
+-- @treturn table `sets` (training sources, then the held-out one), `fill`, `contaminated`, and an empty
+-- list of `refusals` for who knows why training would not begin
+function M.gather(run, opts)
+  local view = { name = run.name, run = run, sets = {}, contaminated = run.contaminated or {}, refusals = {} }
+  local prompts = {}
+  for _, samples in ipairs(run.samples.parts or { { source = run.samples } }) do
+    local set = gather_set(samples.source, opts.samples)
+    for key, i in pairs(set.duplicates.prompts) do prompts[key] = i end
+    view.sets[#view.sets + 1] = set
+  end
+  if run.heldout_samples then
+    view.sets[#view.sets + 1] = gather_set(run.heldout_samples, 0, prompts)
+  end
+  view.fill = run.cfg.packing ~= false and fill_of(run.batches, run.cfg.tokens) or nil
+  return view
+end
+
+-- ---- in words --------------------------------------------------------------------------------
+
+local NAMED = 10
+
+local function numbers(list, count)
+  local names = {}
+  for k = 1, math.min(#list, NAMED) do
+    names[k] = tostring(type(list[k]) == "table" and (list[k].record or list[k][1]) or list[k])
+  end
+  return table.concat(names, ", ") .. ((count or #list) > NAMED and ", ..." or "")
+end
+
+local function percent(part, whole) return whole > 0 and 100 * part / whole or 0 end
+
+--- What is odd about a set, a line each.
+-- @treturn table a list of texts
+function M.findings(set)
+  local r, d, lines = set.report, set.duplicates, {}
+  local function add(count, says, list)
+    local which = list and ": records " .. numbers(list, count) or ""
+    if count > 0 then lines[#lines + 1] = ("%d %s%s"):format(count, says, which) end
+  end
+  for _, bad in ipairs(r.bad) do
+    if #lines < NAMED then lines[#lines + 1] = "bad record: " .. data.describe(bad) end
+  end
+  add(#r.bad > NAMED and #r.bad - NAMED or 0, "more bad records")
+  add(r.dropped.n, ("dropped, the first with %s"):format(r.dropped[1] and r.dropped[1].reason or ""), r.dropped)
+  add(r.cut.n, ("cut (%d tokens in all)"):format(r.tokens_cut), r.cut)
+  add(r.no_learned.n, "have no learned token", r.no_learned)
+  add(r.all_learned.n, "have nothing but learned tokens", r.all_learned)
+  add(r.double_bos.n, "begin with two begin-of-text tokens", r.double_bos)
+  add(r.no_end.n, "do not end in a learned end token", r.no_end)
+  add(r.no_prefix.n, "do not begin with what their prompt alone is encoded as", r.no_prefix)
+  add(r.with_specials.n, "hold strings of special tokens", r.with_specials)
+  add(d.whole, "are there before, word for word", d.pairs)
+  add(d.prompt, "ask what another one asks, with another answer")
+  add(d.leaked, "ask what a training record asks", d.leaks)
+  return lines
+end
+
+--- A set in one line.
+function M.counts(set)
+  local r = set.report
+  return ("%d samples of %d records; %d tokens, %d learned (%.1f%%)"):format(r.samples, r.records, r.tokens,
+    r.learned, percent(r.learned, r.tokens))
+end
+
+--- The updates of a run in one line, and how full its packs are.
+function M.plan(view)
+  local run, fill = view.run, view.fill
+  return ("%d updates of %d samples, %d an epoch%s"):format(run.steps, run.cfg.batch, run.batches:updates(),
+    fill and ("; packs of %d tokens are filled to %.1f%% (%d packs of the first %d updates)"):format(run.cfg.tokens,
+      100 * fill.share, fill.micros, fill.updates) or "")
+end
+
+--- Rows of a histogram.
+-- @tab h
+-- @treturn table a list of `{ label, count }`
+function M.rows(h)
+  local rows = {}
+  for i, count in ipairs(h) do
+    local from, to = (i - 1) * h.width, i * h.width
+    rows[i] = { h.width < 1 and ("%d-%d%%"):format(100 * from + 0.5, 100 * to + 0.5) or
+      h.width == 1 and ("%d"):format(from) or ("%d-%d"):format(from, to - 1), count }
+  end
+  if h.width < 1 and rows[11] then rows[11][1] = "100%" end
+  return rows
+end
+
+--- The histograms of a set: `{ title, histogram }` each.
+function M.histograms(set)
+  return { { "tokens a sample", set.tokens }, { "learned tokens a sample", set.learned },
+           { "learned share of a sample", set.shares } }
+end
+
+-- ---- in a terminal ---------------------------------------------------------------------------
+
+local EIGHTHS = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
+
+-- A bar of `length` columns, to an eighth of one.
+local function bar(length)
+  local eighths = math.floor(8 * length + 0.5)
+  return ("█"):rep(math.floor(eighths / 8)) .. (EIGHTHS[eighths % 8] or "")
+end
+
+--- A histogram as lines of text.
+-- @tab h
+-- @int columns of the longest line
+-- @treturn string
+function M.draw(h, columns)
+  local rows, wide, most, lines = M.rows(h), 0, 1, {}
+  for _, row in ipairs(rows) do wide, most = math.max(wide, #row[1]), math.max(most, row[2]) end
+  local digits = #tostring(most)
+  for i, row in ipairs(rows) do
+    local length = row[2] / most * math.max(10, columns - wide - digits - 6)
+    lines[i] = ("  %s  %s  %s"):format((" "):rep(wide - #row[1]) .. row[1],
+      (" "):rep(digits - #tostring(row[2])) .. row[2], bar(length))
+    -- A bin with one sample among a million shows.
+    if row[2] > 0 and length < 1 / 16 then lines[i] = lines[i] .. EIGHTHS[1] end
+    lines[i] = lines[i]:gsub("%s+$", "")
+  end
+  return table.concat(lines, "\n")
+end
+
+local function print_set(set)
+  print(term.paint("bold", set.name) .. ": " .. M.counts(set))
+  print(("  %s"):format(set.samples.chat:describe(set.samples.tok)))
+  print(("  half have at most %d tokens, 95%% at most %d; longest %d"):format(set.half, set.most,
+    set.report.longest))
+  local v = set.verdicts
+  print(("  verdicts: %d right, %d wrong, %d without"):format(v.right, v.wrong, v.none))
+  local findings = M.findings(set)
+  for _, line in ipairs(findings) do print("  " .. term.paint("yellow", line)) end
+  if #findings == 0 then print("  nothing odd: no duplicates, nothing dropped, cut or refused") end
+  print "\n  kind              tokens   share    learned"
+  for _, kind in ipairs(set.kinds) do
+    print(("  %-12s %11d  %5.1f%%  %9d"):format(kind.name, kind.tokens, percent(kind.tokens, set.report.tokens),
+      kind.learned))
+  end
+  for _, h in ipairs(M.histograms(set)) do
+    print("\n  " .. term.paint("bold", h[1]))
+    print(M.draw(h[2], term.width()))
+  end
+  print("\n  " .. term.paint("bold", "longest"))
+  for _, k in ipairs(set.longest) do
+    print(("  %8d tokens  %s"):format(set.lengths[k + 1], set.samples:where(k)))
+  end
+  for _, k in ipairs(set.shown) do
+    print ""
+    preview.one(set.samples, set.samples.tok, k)
+  end
+  print ""
+end
+
+--- Print it all.
+-- @tab view of `gather`
+function M.print(view)
+  print(M.plan(view) .. "\n")
+  for _, set in ipairs(view.sets) do print_set(set) end
+  for _, found in ipairs(view.contaminated) do print(found:describe()) end
+  for _, line in ipairs(view.refusals) do print(term.paint("bold red", "training would refuse: ") .. line) end
+end
+
+return M
