@@ -232,13 +232,14 @@ function M.shape(vocab, seed, device)
            theta = 1000, context = 512, init = math.sqrt(0.25 / d), seed = seed, device = device }
 end
 
-local TESTS = 240  -- half of them wrong
+--- Held-out solutions that are judged; half of them are wrong.
+M.tests = 240
 
 --- Records to train on, as many as the run takes; and those whose loss is measured.
 function M.sources(cfg)
   local data = require "cft.data"
   return data.generate(cfg.steps and cfg.steps * cfg.batch or 41600, M.training(cfg.seed), { name = "word problems" }),
-         data.generate(TESTS, M.heldout(cfg.seed), { name = "word problems held out" })
+         data.generate(M.tests, M.heldout(cfg.seed), { name = "word problems held out" })
 end
 
 -- The ids of a record up to where the critique begins: what the model is given.
@@ -263,7 +264,7 @@ end
 function M.evaluate(run)
   local make = M.heldout(run.cfg.seed)
   local prompts, records = {}, {}
-  for i = 0, TESTS - 1 do
+  for i = 0, M.tests - 1 do
     records[i + 1] = make(i)
     prompts[i + 1] = prompt_of(records[i + 1], run)
   end
@@ -278,7 +279,7 @@ function M.evaluate(run)
     if template.verdict(text) == r.right then result.good, k.good = result.good + 1, k.good + 1 end
     if i == 2 then result.sample = { record = r, text = text } end
   end
-  result.accuracy = 100 * result.good / TESTS
+  result.accuracy = 100 * result.good / M.tests
   return result
 end
 

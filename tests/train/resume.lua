@@ -2,17 +2,21 @@
 
 local checkpoint = require "cft.checkpoint"
 local config = require "cft.config"
+local demo = require "cft.demo"
 local expect = require "tests.expect"
 local files = require "cft.files"
 local golden = require "tests.golden"
 local op = require "tests.op"
 local recipe = require "cft.recipe"
 
+-- Without output, and with a few held-out solutions: what is judged is not what is tested here.
 local function quietly(fn)
-  local print_ = print
+  local print_, tests = print, demo.tests
   rawset(_G, "print", function() end)
+  demo.tests = 8
   local ok, err = pcall(fn)
   rawset(_G, "print", print_)
+  demo.tests = tests
   if not ok then error(err, 0) end
 end
 
