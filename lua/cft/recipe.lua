@@ -215,7 +215,10 @@ function M.run(cfg, opts)
   run.trainer = train.new {
     model = m, batches = run.batches, optim = run.optim, lr = run.lr, steps = run.steps, log = run.log,
     heldout = run.heldout, eval_every = cfg.eval_every, save_every = cfg.save_every,
-    save = run.out and function(t) run.saved = checkpoint.save(run, t) end or nil,
+    save = run.out and function(t)
+      run.saved = checkpoint.save(run, t)
+      t.saved_in = run.saved
+    end or nil,
   }
   if cfg.resume then
     local from = checkpoint.resume(run, cfg.resume)

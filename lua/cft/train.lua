@@ -47,7 +47,7 @@ local function culprits(model, micro)
     tensor.scope(function()
       local _, nll, at = model:loss(micro.batch)
       local values = nll:to_host()
-      local cu = at.rows and micro.batch.cu_rows or micro.batch.cu_seqlens
+      local cu = at.cu_rows or micro.batch.cu_seqlens
       for s = 0, at.sequences - 1 do
         for i = cu[s], cu[s + 1] - 1 do
           local v = values[i]
@@ -71,18 +71,18 @@ function Trainer:refuse(step, loss, micros)
   self.log:close_line()
   exit.fail(exit.NOT_FINITE, "the loss of update %d is %s; nothing was updated. Samples: %s%s",
             step, tostring(loss), table.concat(names, ", ", 1, math.min(#names, 10)),
-            self.out and ("; the last good state is in %s"):format(self.out) or "")
+            self.saved_in and ("; the last good state is in " .. self.saved_in) or "")
 end
 
 -- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn Tensor its rows' -log p,
--- both kept: they are read when the whole update is queued
+-- both kept: they are read when the whole update is queued @treturn table the batch on the device
 function Trainer:accumulate(micro)
   return tensor.scope(function()
     return tensor.as_class("activation", function()
-      local loss, nll = self.model:loss(micro.batch)
+      local loss, nll, at = self.model:loss(micro.batch)
       nll:keep()
       loss:backward()
-      return loss:keep(), nll
+      return loss:keep(), nll, at
     end)
   end)
 end
@@ -97,14 +97,14 @@ local function enter(ledger, name, value)
   e.sum, e.tokens = e.sum + value, e.tokens + 1
 end
 
-local function book(ledger, micro, values, skipped)
+local function book(ledger, micro, values, at)
   local b = micro.batch
-  local cu = skipped and b.cu_rows or b.cu_seqlens
+  local cu = at.cu_rows or b.cu_seqlens
   for s = 0, tonumber(b.sequences) - 1 do
     local verdict = micro.verdicts and micro.verdicts[s + 1]
     local class = verdict == true and "right" or verdict == false and "wrong" or nil
     for i = cu[s], cu[s + 1] - 1 do
-      local row = skipped and b.rows[i] or i
+      local row = at.host_rows and at.host_rows[i] or i
       if b.weights[row] ~= 0 then
         enter(ledger, mask.kind_name(b.kinds[row]), values[i])
         if class then enter(ledger, class, values[i]) end
@@ -154,9 +154,9 @@ function Trainer:step()
   local epoch, index = math.floor(self.done / per_epoch), self.done % per_epoch
   local micros, weight = self.batches:update(epoch, index)
   self.model:zero_grad()
-  local losses, nlls, tokens, learned = {}, {}, 0, 0
+  local losses, nlls, laid, tokens, learned = {}, {}, {}, 0, 0
   for i, micro in ipairs(micros) do
-    losses[i], nlls[i] = self:accumulate(micro)
+    losses[i], nlls[i], laid[i] = self:accumulate(micro)
     tokens = tokens + tonumber(micro.batch.n)
     learned = learned + tonumber(micro.batch.m)
   end
@@ -168,8 +168,7 @@ function Trainer:step()
   local sum, ledger = 0, {}  -- read once, when everything is queued
   for i, l in ipairs(losses) do
     sum = sum + l:item()
-    local values, count = nlls[i]:to_host()
-    book(ledger, micros[i], values, count < tonumber(micros[i].batch.n))
+    book(ledger, micros[i], nlls[i]:to_host(), laid[i])
     l:release()
     nlls[i]:release()
   end

@@ -77,6 +77,7 @@ for _, arch in ipairs { "qwen2", "llama" } do
     end
     test(("%s in %s: rows of weight 0 are skipped exactly"):format(arch, dtype), function()
       compare("skip", { model = with { skip = false } }, { model = with { skip = true } }, tolerance)
+      compare("suffix", { model = with { skip = false } }, { model = with { suffix = true } }, tolerance)
     end)
     test(("%s in %s: any cut into micro-batches"):format(arch, dtype), function()
       compare("two", { model = plain }, { model = plain, groups = { { 4, 1 }, { 3, 2, 5 } } }, tolerance)

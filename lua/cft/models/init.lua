@@ -24,7 +24,7 @@ local function build(config, o)
   m.weights = arch.build(config, { dtype = o.dtype, device = device })
   m.groups = m.weights.groups
   m.frequencies = rope.frequencies(config.head_dim, config.theta, config.scaling)
-  m.options = { skip = true, deterministic = false }
+  m.options = { skip = true, suffix = device.host_memory == 0, deterministic = false }
   return m
 end
 
@@ -188,6 +188,7 @@ end
 --- A host batch on this model's device. See `cft.nn.inputs`.
 function Model:put(batch)
   return self:place(inputs.put(batch, { device = self.device, skip = self.options.skip,
+                                        suffix = self.options.suffix,
                                         deterministic = self.options.deterministic }))
 end
 

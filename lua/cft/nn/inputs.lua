@@ -20,36 +20,61 @@ local function layout(l, owner)
 end
 M.layout = layout
 
+-- The rows of a batch that reach the head: those that carry loss, or with `suffix` all from a
+-- sequence's first of these to its end, which is the form that fused attention kernels take.
+-- @return count, rows, positions, first row of each sequence: arrays as in the batch
+local function head_rows(b, sequences, suffix)
+  if not suffix then return tonumber(b.m), b.rows, b.row_positions, b.cu_rows end
+  local n, count = tonumber(b.n), 0
+  local rows, positions = ffi.new("int32_t[?]", n), ffi.new("int32_t[?]", n)
+  local cu = ffi.new("int32_t[?]", sequences + 1)
+  for s = 0, sequences - 1 do
+    if b.cu_rows[s] < b.cu_rows[s + 1] then
+      for row = b.rows[b.cu_rows[s]], b.cu_seqlens[s + 1] - 1 do
+        rows[count], positions[count] = row, b.positions[row]
+        count = count + 1
+      end
+    end
+    cu[s + 1] = count
+  end
+  return count, rows, positions, cu
+end
+
 --- Put a batch of `cft.batch` on a device.
 -- @tab b host arrays: `ids`, `cu_seqlens`, `positions`, `targets`, `weights`, and for the rows that
 -- carry loss `rows`, `cu_rows`, `row_positions` (see `cft.batch`)
 -- @tab o `device`, `skip` (only rows with loss go through the last block and the head; default
--- true), `deterministic`
--- @treturn table `n`, `ids`, `positions`, `rows` (nil without skipping), `targets` and `weights` of the
--- rows that reach the head, and the two layouts
+-- true), `suffix` (these, and what follows them in their sequence), `deterministic`
+-- @treturn table `n`, `ids`, `positions`, `rows` (nil where all reach the head), `targets` and `weights`
+-- of the rows that do, the two layouts; on the host `host_rows` and `cu_rows`, those rows and where
+-- each sequence's begin
 function M.put(b, o)
   local owner = {}
   local function i32(buffer, count)
     return tensor.from_host(buffer, { count }, "i32", { device = o.device })
   end
   -- In C's batch these are 64-bit integers, which stay boxed in Lua.
-  local n, m = tonumber(b.n), tonumber(b.m)
+  local n = tonumber(b.n)
   local sequences, longest = tonumber(b.sequences), tonumber(b.longest)
   local at = { n = n, sequences = sequences, longest = longest, owner = owner }
   at.ids, at.positions = i32(b.ids, n), i32(b.positions, n)
   local cu = i32(b.cu_seqlens, sequences + 1)
   local targets, weights, count = b.targets, b.weights, n
-  if o.skip ~= false and m < n then
+  local m, rows, row_positions, cu_rows
+  if o.skip ~= false then m, rows, row_positions, cu_rows = head_rows(b, sequences, o.suffix) end
+  if m and m < n then
     count = m
-    at.rows = i32(b.rows, count)
+    at.rows, at.cu_rows = i32(rows, count), cu_rows
     targets, weights = ffi.new("int32_t[?]", math.max(count, 1)), ffi.new("float[?]", math.max(count, 1))
     for i = 0, count - 1 do
-      targets[i], weights[i] = b.targets[b.rows[i]], b.weights[b.rows[i]]
+      targets[i], weights[i] = b.targets[rows[i]], b.weights[rows[i]]
     end
-    at.row_positions = i32(b.row_positions, count)
-    at.row_layout = layout({ cu_q = i32(b.cu_rows, sequences + 1), cu_k = cu, longest_q = longest,
-                             longest_k = longest, q_position = at.row_positions,
+    at.row_positions = i32(row_positions, count)
+    -- A suffix is what a layout without positions means.
+    at.row_layout = layout({ cu_q = i32(cu_rows, sequences + 1), cu_k = cu, longest_q = longest,
+                             longest_k = longest, q_position = not o.suffix and at.row_positions or nil,
                              deterministic = o.deterministic }, owner)
+    at.host_rows = rows
   end
   at.targets = i32(targets, count)
   at.weights = tensor.from_host(weights, { count }, "f32", { device = o.device })
