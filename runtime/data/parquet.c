@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include "cft_data.h"
 #include "parquet_impl.h"
@@ -62,6 +63,7 @@ void cft_parquet_release(cft_parquet *f) {
   free(f->leaves);
   free(f->cursors);
   cft_text_free(&f->text);
+  ZSTD_freeDCtx(f->zstd);
   if (f->fd >= 0) close(f->fd);
   free(f->path);
   free(f);

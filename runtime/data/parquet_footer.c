@@ -350,14 +350,15 @@ static cft_status set_chunk(const cft_parquet *f, pq_chunk *chunk, const column 
                     "column %s is compressed by %s; read are SNAPPY, GZIP and ZSTD",
                     QUOTED(chunk->node->path),
                     c->codec > 0 && c->codec < 8 ? codecs[c->codec] : "an unknown codec");
+  chunk->codec = (pq_codec)c->codec;
+  chunk->values = c->values;
+  if (c->values == 0) return CFT_OK;  // no pages, and then no place for them
   bool dictionary_first = c->dictionary_at > 0 && c->dictionary_at < c->data_at;
   int64_t at = dictionary_first ? c->dictionary_at : c->data_at;
   if (at < 4 || c->bytes < 0 || at > f->bytes || c->bytes > f->bytes - at)
     return pq_fail(chunk, "%lld bytes from byte %lld on are not in a file of %lld bytes",
                    (long long)c->bytes, (long long)at, (long long)f->bytes);
   if (c->values < 0) return pq_fail(chunk, "it has %lld values", (long long)c->values);
-  chunk->codec = (pq_codec)c->codec;
-  chunk->values = c->values;
   chunk->next = chunk->at = at;
   chunk->end = at + c->bytes;
   return CFT_OK;

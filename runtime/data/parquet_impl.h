@@ -149,9 +149,10 @@ struct cft_parquet {
   pq_group *groups;
   int64_t group_count;
   pq_page *newest, *oldest;
-  pq_cursor *cursors;  // one a leaf
-  cft_text text;       // the record read last
-  char reason[256];    // why it is a bad one; "" if it is not
+  struct ZSTD_DCtx_s *zstd;  // made when a page needs it
+  pq_cursor *cursors;        // one a leaf
+  cft_text text;             // the record read last
+  char reason[256];          // why it is a bad one; "" if it is not
 };
 
 // ---- parquet_footer.c --------------------------------------------------------------------------

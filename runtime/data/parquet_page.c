@@ -59,10 +59,11 @@ cft_status pq_read(const cft_parquet *f, int64_t at, void *data, size_t n) {
 
 // ---- headers -----------------------------------------------------------------------------------
 
-static void parse_data(cft_thrift *t, pq_header *h) {
+// A dictionary's header begins as a page's does, and ends with something else.
+static void parse_data(cft_thrift *t, pq_header *h, bool dictionary) {
   cft_thrift_field f = {0};
   while (cft_thrift_next(t, &f)) {
-    switch (f.id) {
+    switch (dictionary && f.id > 2 ? 0 : f.id) {
       case 1: h->values = cft_thrift_int(t, f.type); break;
       case 2: h->encoding = (int)cft_thrift_int(t, f.type); break;
       case 3: h->def_encoding = (int)cft_thrift_int(t, f.type); break;
@@ -108,7 +109,7 @@ static void parse_header(cft_thrift *t, pq_header *h) {
       h->crc = (uint32_t)cft_thrift_int(t, f.type);
       h->has_crc = true;
     } else if (nested && (f.id == 5 || f.id == 7)) {
-      parse_data(t, h);  // a dictionary's header is the beginning of a page's
+      parse_data(t, h, f.id == 7);
     } else if (nested && f.id == 8) {
       parse_data_v2(t, h);
     } else {
@@ -158,40 +159,50 @@ static cft_status read_header(const cft_parquet *f, const pq_chunk *c, pq_place 
 
 // ---- decompression -----------------------------------------------------------------------------
 
-static bool inflate_all(const uint8_t *in, size_t n, uint8_t *out, size_t want) {
+typedef struct span {
+  const uint8_t *at;
+  size_t n;
+} span;
+
+typedef enum outcome { GOOD, DAMAGED, NO_MEMORY } outcome;
+
+static outcome inflate_all(const uint8_t *in, size_t n, uint8_t *out, size_t want) {
   z_stream z = {.next_in = (Bytef *)(uintptr_t)in,
                 .avail_in = (uInt)n,
                 .next_out = out,
                 .avail_out = (uInt)want};
-  if (inflateInit2(&z, 32 + MAX_WBITS) != Z_OK) return false;  // 32: gzip, or zlib's own header
+  if (inflateInit2(&z, 32 + MAX_WBITS) != Z_OK) return NO_MEMORY;  // 32: gzip's header, or zlib's
   int rc = Z_OK;
   while (rc == Z_OK) {
     rc = inflate(&z, Z_FINISH);
     if (rc == Z_STREAM_END && z.avail_in && z.avail_out) rc = inflateReset(&z);  // another member
   }
   inflateEnd(&z);
-  return rc == Z_STREAM_END && z.avail_out == 0;
+  if (rc == Z_MEM_ERROR) return NO_MEMORY;
+  return rc == Z_STREAM_END && z.avail_out == 0 ? GOOD : DAMAGED;
 }
 
-static bool decompress(pq_codec codec, const uint8_t *in, size_t n, uint8_t *out, size_t want) {
+static outcome decompress(cft_parquet *f, pq_codec codec, span in, uint8_t *out, size_t want) {
+  const char *text = (const char *)in.at;
   size_t got = want;
   switch (codec) {
     case PQ_SNAPPY:
-      return snappy_uncompressed_length((const char *)in, n, &got) == SNAPPY_OK && got == want &&
-             snappy_uncompress((const char *)in, n, (char *)out, &got) == SNAPPY_OK && got == want;
-    case PQ_GZIP: return inflate_all(in, n, out, want);
-    case PQ_ZSTD: return ZSTD_decompress(out, want, in, n) == want;
+      if (snappy_uncompressed_length(text, in.n, &got) != SNAPPY_OK || got != want) return DAMAGED;
+      return snappy_uncompress(text, in.n, (char *)out, &got) == SNAPPY_OK ? GOOD : DAMAGED;
+    case PQ_GZIP: return inflate_all(in.at, in.n, out, want);
+    case PQ_ZSTD:
+      if (!f->zstd && !(f->zstd = ZSTD_createDCtx())) return NO_MEMORY;
+      return ZSTD_decompressDCtx(f->zstd, out, want, in.at, in.n) == want ? GOOD : DAMAGED;
     case PQ_PLAIN: break;
   }
-  if (n != want) return false;
-  if (n) memcpy(out, in, n);
-  return true;
+  if (in.n != want) return DAMAGED;
+  if (want) memcpy(out, in.at, want);
+  return GOOD;
 }
 
 // Bring a page's bytes into p->buffer as they were before compression. Version 2 leaves its levels
 // as they are, in front.
-static cft_status load_bytes(const cft_parquet *f, const pq_chunk *c, const pq_place *place,
-                             pq_page *p) {
+static cft_status load_bytes(cft_parquet *f, const pq_chunk *c, const pq_place *place, pq_page *p) {
   const pq_header *h = &place->header;
   size_t n = (size_t)h->compressed, want = (size_t)h->uncompressed;
   size_t levels = (size_t)(h->def_bytes + h->rep_bytes);
@@ -207,7 +218,10 @@ static cft_status load_bytes(const cft_parquet *f, const pq_chunk *c, const pq_p
     // A page of nulls alone has nothing behind its levels, not even a compressed nothing.
     if (h->v2 && n == levels) codec = PQ_PLAIN;
     memcpy(p->buffer, in, levels);
-    if (!decompress(codec, in + levels, n - levels, p->buffer + levels, want - levels))
+    outcome end =
+        decompress(f, codec, (span){in + levels, n - levels}, p->buffer + levels, want - levels);
+    if (end == NO_MEMORY) st = no_memory(c, want);
+    if (end == DAMAGED)
       st = pq_fail(c, "the page at byte %lld does not decompress to its %zu bytes",
                    (long long)place->at, want);
   }
@@ -268,11 +282,6 @@ static int width_of(int largest) {
   while (largest >> width) ++width;
   return width;
 }
-
-typedef struct span {
-  const uint8_t *at;
-  size_t n;
-} span;
 
 // Take what a length of four bytes says, which stands in front of it.
 static bool take_sized(span *from, span *out) {

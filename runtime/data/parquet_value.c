@@ -38,10 +38,11 @@ static void write_time(cft_text *t, int64_t time, int digits) {
 
 static void write_timestamp(cft_text *t, int64_t value, const pq_node *n) {
   int64_t day = INT64_C(86400) * (n->digits == 3 ? 1000 : n->digits == 6 ? 1000000 : 1000000000);
-  int64_t days = floor_div(value, day);
-  write_date(t, days);
+  int64_t of_day = value % day;
+  if (of_day < 0) of_day += day;
+  write_date(t, floor_div(value, day));
   cft_text_put(t, 'T');
-  write_time(t, value - days * day, n->digits);
+  write_time(t, of_day, n->digits);
   if (n->utc) cft_text_put(t, 'Z');
 }
 
