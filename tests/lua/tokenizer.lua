@@ -418,6 +418,21 @@ return {
     expect.raises("no token <x> for eos", tokenizer.parse, json.encode(tiny_file()), "t", { eos = "<x>" })
   end },
 
+  { "the benchmark", function()
+    local folder = process.folder()
+    tiny():save(folder)
+    local file = process.write(folder .. "/texts", ("The aab 12\nx\n\n"):rep(100))
+    local r = process.cftrun { "bench", "tokenizer", "--model", folder, "--texts", file, "--repeat", "2", "--json" }
+    expect.same({ r.code, r.err }, { 0, "" })
+    local result = json.decode(r.out)
+    expect.same({ result.texts, result.bytes }, { 300, 1100 })
+    expect.truthy(result.mb_per_s > 0)
+    r = process.cftrun { "bench", "tokenizer", "--thread", "2" }
+    expect.match(r.err, "unknown argument '%-%-thread'; did you mean 'threads'")
+    r = process.cftrun { "bench", "tokenizer", "--model", folder, "--texts", folder .. "/none" }
+    expect.match(r.err, "no file .*/none")
+  end },
+
   { "malformed files say what and where", function()
     for _, case in ipairs(bad_files) do expect.raises(case[2], tokenizer.parse, case[1], "bad.json") end
     for _, case in ipairs(bad_parts) do

@@ -2,8 +2,8 @@
 """Write runtime/tokenizer/unicode_tables.inc: what the tokenizer knows of Unicode.
 
 Two versions, because Hugging Face tokenizers has two: its regex engine classifies by Unicode 16.0,
-its NFC composes by Unicode 9.0 (both found by asking it about every code point; tokenizer.py beside
-this file asks again with --unicode). Tables of our own keep token ids the same on every distribution,
+its NFC composes by Unicode 9.0 (both found by asking it about every code point; the golden cases of
+tokenizer.py, beside this file, that run on all of Unicode ask again). Tables of our own keep token ids the same on every distribution,
 whatever version its libraries have.
 
     pip install unicodedata2==16.0.0
