@@ -80,6 +80,7 @@ M.further = {
   { "all_learned", M.key { "string", "error", one_of = policy, help = "samples with nothing but learned tokens" } },
   { "double_bos", M.key { "string", "error", one_of = policy, help = "samples that begin with two begin-of-text tokens" } },
   { "add_tokens", M.key { "boolean", false, help = "add tokens of the template that the tokenizer lacks" } },
+  { "cache", M.optional("string", "folder that keeps token ids between runs") },
   { "limit_bad", M.key { "integer", 0, min = 0, help = "unreadable records that are passed over" } },
   { "quarantine", M.optional("string", "file that collects them") },
   { "decontaminate", M.optional("string|table", "benchmarks whose questions are looked for in the training records") },

@@ -204,6 +204,9 @@ function M.findings(set)
     local which = list and ": records " .. numbers(list, count) or ""
     if count > 0 then lines[#lines + 1] = ("%d %s%s"):format(count, says, which) end
   end
+  for _, broken in ipairs(set.samples.token_cache and set.samples.token_cache.broken or {}) do
+    lines[#lines + 1] = "token cache, left out: " .. broken
+  end
   for _, bad in ipairs(r.bad) do
     if #lines < NAMED then lines[#lines + 1] = "bad record: " .. data.describe(bad) end
   end

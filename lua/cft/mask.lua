@@ -390,19 +390,19 @@ local function named(entry)
   return table.concat(names, ", ") .. (entry.n > NAMED and ", ..." or "")
 end
 
-local function count_specials(report, segments, tok, i)
-  local met = false
+-- Strings of special tokens in the record's text → how many; nil where there are none.
+local function specials_in(segments, tok)
+  local found
   for _, segment in ipairs(segments) do
     if segment.content then
       for _, match in ipairs(tok:find_special(segment.text)) do
         local text = tok:token(match.id)
-        report.specials[text] = (report.specials[text] or 0) + 1
-        met = true
+        found = found or {}
+        found[text] = (found[text] or 0) + 1
       end
     end
   end
-  if met then list(report.with_specials, i) end
-  return met
+  return found
 end
 
 -- Does the sample begin with the ids of its prompt? A server writes all before the last answer as one text, special
@@ -443,6 +443,30 @@ local function grow(array, ctype, n, room)
   return bigger
 end
 
+-- The sample of a record, with `specials` and `prefix`, which say what is odd about its text; or nil, the reason and its
+-- class. The token cache answers where it can.
+local function look(self, record)
+  local tok, cache = self.tok, self.token_cache
+  local key = cache and cache:key(record)
+  local sample, why, class
+  if key then
+    sample, why, class = cache:get(key)
+    if sample or class then
+      cache.taken = cache.taken + 1
+      return sample, why, class
+    end
+  end
+  sample, why, class = encode(record, self.chat, tok, self.o)
+  if sample then
+    sample.specials = specials_in(sample.segments, tok)
+    -- A cut prompt is none that a server would write, and a special token's string is reported as such.
+    sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
+    sample.segments = nil
+  end
+  if key and class ~= "unreadable" then cache:put(key, sample, why, class) end
+  return sample, why, class
+end
+
 -- Go through the source once: which records become samples, how long they are, what is odd.
 local function scan(self)
   local source, tok, o, report = self.source, self.tok, self.o, self.report
@@ -451,14 +475,15 @@ local function scan(self)
     ffi.new("int64_t[?]", room), ffi.new("int64_t[?]", room), ffi.new("double[?]", room)
   for i, record in source:records() do
     report.records = report.records + 1
-    local sample, why, class = encode(record, self.chat, tok, o)
+    local sample, why, class = look(self, record)
     if not sample then
       list(report[class], i, why)
     else
-      local specials = count_specials(report, sample.segments, tok, i)
-      -- A cut prompt is none that a server would write, and a special token's string is reported as such.
-      if sample.cut == 0 and not specials and not begins_with_prompt(sample, tok) then list(report.no_prefix, i) end
-      sample.segments = nil
+      if sample.specials then list(report.with_specials, i) end
+      for text, count in pairs(sample.specials or {}) do
+        report.specials[text] = (report.specials[text] or 0) + count
+      end
+      if not sample.prefix then list(report.no_prefix, i) end
       local rows, all = learned_of(sample)
       self.dynamic = self.dynamic or sample.learn ~= nil
       local double = tok.bos and sample.n > 1 and sample.ids[0] == tok.bos and sample.ids[1] == tok.bos
@@ -488,6 +513,7 @@ local function scan(self)
     if o.progress then o.progress(i + 1, source:size()) end
   end
   self.n, report.samples = n, n
+  if self.token_cache then self.token_cache:flush() end
 end
 
 -- What the recipe did not allow is an error that names the records.
@@ -518,10 +544,17 @@ local samples_options = {
   all_learned = { "string", "error", one_of = { "error", "drop", "keep" } },
   double_bos = { "string", "error", one_of = { "error", "drop", "keep" } },
   add_tokens = { "boolean", false },
+  cache = { "string", optional = true },
   cache_bytes = { "integer", 64 * 1024 * 1024, min = 0 },
   progress = { "function", optional = true },
 }
 for name, spec in pairs(encode_options) do samples_options[name] = spec end
+
+local function open_cache(o, chat, tok)
+  return require("cft.tokencache").open(o.cache, chat, tok, {
+    max_tokens = o.max_tokens, length = o.length, cut_side = o.cut_side, cut_kinds = o.cut_kinds,
+  })
+end
 
 --- The samples of a source: all of its records are encoded once, and what is odd is reported before
 -- anything is trained. Record numbers, lengths and weights stay in memory, and ids up to
@@ -540,6 +573,7 @@ for name, spec in pairs(encode_options) do samples_options[name] = spec end
 -- @string[opt="error"] opts.all_learned samples with nothing but learned tokens
 -- @string[opt="error"] opts.double_bos samples that begin with two begin-of-text tokens
 -- @bool[opt=false] opts.add_tokens add the template's tokens that the tokenizer lacks
+-- @string[opt] opts.cache folder that keeps ids between runs, see `cft.tokencache`
 -- @int[opt=64 MiB] opts.cache_bytes of ids that are kept in memory
 -- @func[opt] opts.progress called with records done and all, once a record
 -- @treturn Samples
@@ -556,6 +590,7 @@ function M.samples(source, chat, tok, opts)
     unreadable = new_list(), added = added, bad = source:bad() }
   local self = setmetatable({ source = source, name = source.name, chat = chat, tok = tok, o = o,
     report = report, cache = {}, dynamic = false }, Samples)
+  if o.cache then self.token_cache, self.no_cache = open_cache(o, chat, tok) end
   scan(self)
   refuse(self)
   return self
@@ -563,6 +598,15 @@ end
 
 --- Are these samples of a source?
 function M.is(value) return getmetatable(value) == Samples end
+
+-- A sample again, from the token cache or made anew.
+local function recall(self, record)
+  local cache = self.token_cache
+  local key = cache and cache:key(record)
+  local sample = key and cache:get(key)
+  if sample then return sample end
+  return encode(record, self.chat, self.tok, self.o)
+end
 
 --- How many samples there are.
 -- @treturn int
@@ -579,7 +623,7 @@ function Samples:get(k)
   local sample = self.cache[k]
   if not sample then
     local record, why = self.source:get(i)
-    if record ~= nil then sample, why = encode(record, self.chat, self.tok, self.o) end
+    if record ~= nil then sample, why = recall(self, record) end
     if not sample or sample.n ~= self.lengths[k] then
       blame("%s is not what it was when it was scanned%s", self.source:where(i), why and ": " .. why or "")
     end
@@ -629,6 +673,11 @@ function Samples:describe()
   add("%s: %d samples of %d records; %d tokens, %d learned (%.1f%%), longest %d", self.name, r.samples,
     r.records, r.tokens, r.learned, r.tokens > 0 and 100 * r.learned / r.tokens or 0, r.longest)
   add("  %s", self.chat:describe(self.tok))
+  if self.token_cache then
+    add("  %s", (self.token_cache:describe():gsub("\n", "\n  ")))
+  elseif self.no_cache then
+    add("  not cached: %s", self.no_cache)
+  end
   if #r.added > 0 then add("  added to the tokenizer: %s", table.concat(r.added, ", ")) end
   if #r.bad > 0 then add("  %d bad records left out; the first is %s", #r.bad, data.describe(r.bad[1])) end
   add_list(r.dropped, ("dropped, %s"):format(r.dropped[1] and r.dropped[1].reason or ""))

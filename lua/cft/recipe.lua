@@ -135,7 +135,7 @@ function M.prepare(cfg, opts, quiet)
   run.data_hash = train_source.hash and train_source:hash() or nil
   train_source = clean(train_source, run)
   local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens }
-  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned", "double_bos" } do
+  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned", "double_bos", "cache" } do
     how[name] = setting(cfg, name)
   end
   run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)
