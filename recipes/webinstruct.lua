@@ -8,7 +8,7 @@ local cft = require "cft"
 
 local cfg = cft.config {             -- every name here can be set on the command line
   model = "Qwen/Qwen2.5-Math-7B",
-  data = "data/WebInstruct-CFT-50K.json",
+  data = "TIGER-Lab/WebInstruct-CFT:WebInstruct-CFT-50K",
   out = "checkpoints/webinstruct",
   template = "qwen",                 -- LLaMA-Factory's of that name: the target ends in the tokenizer's eos
   max_tokens = 2048,                 -- longer samples are cut as the authors' trainer cut them,
@@ -29,7 +29,6 @@ cft.recipe.run(cfg, {
   template = { specials = "llamafactory" },  -- strings of special tokens in data, as the authors' trainer took them
   missing = {
     model = "15.2 GB; hf download Qwen/Qwen2.5-Math-7B",
-    data = "224 MB (93 MB as it is stored); the set TIGER-Lab/WebInstruct-CFT, configuration "
-        .. "WebInstruct-CFT-50K, as one JSON array of { instruction, input, output }",
+    data = "93 MB; hf download TIGER-Lab/WebInstruct-CFT --repo-type dataset --include 'WebInstruct-CFT-50K/*'",
   },
 })

@@ -15,6 +15,8 @@ local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
 local exit = require "cft.exit"
+local glob = require "cft.glob"
+local hub = require "cft.hub"
 local json = require "cft.json"
 local ffi, C = door.ffi, door.C
 
@@ -565,7 +567,7 @@ end
 
 -- ---- paths -----------------------------------------------------------------------------------
 
-local extensions = { ".json", ".jsonl", ".ndjson" }
+local extensions = { ".json", ".jsonl", ".ndjson", ".csv", ".parquet" }
 
 local function is_data_file(name)
   name = name:gsub("%.gz$", ""):gsub("%.zst$", "")
@@ -591,22 +593,14 @@ local function names_in(folder)
   return names
 end
 
--- A file name pattern (`*`, `?`, `[a-z]`) as a Lua pattern.
-local function to_lua_pattern(glob)
-  local out = glob:gsub("[%^%$%(%)%%%.%+%-]", "%%%0"):gsub("%[(.-)%]", function(set)
-    return "[" .. set:gsub("^!", "^"):gsub("%%%-", "-") .. "]"
-  end):gsub("%*", "[^/]*"):gsub("%?", "[^/]")
-  return "^" .. out .. "$"
-end
-
 -- Every path that a pattern stands for, a folder level at a time.
 local function expand(pattern)
   local found = { pattern:sub(1, 1) == "/" and "/" or "" }
   for part in pattern:gmatch "[^/]+" do
     local deeper = {}
     for _, base in ipairs(found) do
-      if part:find "[%*%?%[]" then
-        local matches = to_lua_pattern(part)
+      if glob.is(part) then
+        local matches = glob.pattern(part)
         for _, name in ipairs(names_in(base == "" and "." or base)) do
           if name:find(matches) and (name:sub(1, 1) ~= "." or part:sub(1, 1) == ".") then
             deeper[#deeper + 1] = base .. name .. "/"
@@ -626,25 +620,35 @@ local function expand(pattern)
   return files
 end
 
-local function paths_of(path)
+--- Look for what a path stands for, as `paths` does.
+-- @string path
+-- @treturn ?table files; nil where there is none
+-- @treturn ?string then: what was looked for, and where
+function M.find(path)
   local kind = look(path)
   if kind == "file" then return { path } end
+  local files, problem = {}, nil
   if kind == "folder" then
-    local files = {}
     for _, name in ipairs(names_in(path)) do
       local file = path:gsub("/+$", "") .. "/" .. name
       if is_data_file(name) and look(file) == "file" then files[#files + 1] = file end
     end
-    return files, ("%s: no file in this folder ends in %s (or these and .gz, .zst)"):format(path,
+    problem = ("%s: no file in this folder ends in %s (or these and .gz, .zst)"):format(path,
       table.concat(extensions, ", "))
+  elseif glob.is(path) then
+    files, problem = expand(path), path .. ": no file has such a name"
+  else
+    local found, why = hub.dataset(path, is_data_file)
+    files, problem = found or {}, path .. ": no such file" .. (why and ", and " .. why or "")
   end
-  if path:find "[%*%?%[]" then return expand(path), path .. ": no file has such a name" end
-  return {}, path .. ": no such file"
+  if #files > 0 then return files end
+  return nil, problem
 end
 
 --- The files that a path stands for; an error with exit code 4 where there is none.
--- @param path a file, a folder (its `.json`, `.jsonl`, `.ndjson`, also `.gz` and `.zst`), a pattern
--- with `*`, `?` or `[...]`, or a list of these
+-- @param path a file, a folder (its `.json`, `.jsonl`, `.ndjson`, `.csv`, also `.gz` and `.zst`, and
+-- `.parquet`), a pattern with `*`, `?` or `[...]`, a data set in the Hub's cache (see
+-- `cft.hub.dataset`), or a list of these
 -- @treturn table sorted by name within each of them
 function M.paths(path)
   if type(path) == "table" then
@@ -655,8 +659,8 @@ function M.paths(path)
     return all
   end
   check.value("data.open", "path", path, { "string|table" })
-  local files, problem = paths_of(path)
-  if #files == 0 then exit.fail(exit.MISSING, problem) end
+  local files, problem = M.find(path)
+  if not files then exit.fail(exit.MISSING, "%s", problem) end
   return files
 end
 

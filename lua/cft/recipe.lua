@@ -13,7 +13,6 @@ local decontaminate = require "cft.decontaminate"
 local demo = require "cft.demo"
 local exit = require "cft.exit"
 local files = require "cft.files"
-local host = require "cft.host"
 local json = require "cft.json"
 local logs = require "cft.log"
 local mask = require "cft.mask"
@@ -64,9 +63,8 @@ local function find(cfg, o)
   local paths = type(cfg.data) == "table" and cfg.data or { cfg.data }
   if #paths == 0 then absent[#absent + 1] = { what = "data", name = "", why = "no data= given" } end
   for _, p in ipairs(paths) do
-    if not host.kind(p) and not p:find "[%*%?]" then
-      absent[#absent + 1] = { what = "data", name = p, why = "no such file" }
-    end
+    local found, problem = data.find(p)
+    if not found then absent[#absent + 1] = { what = "data", name = p, why = problem:gsub("^.-: ", "", 1) } end
   end
   if #absent > 0 then missing(o, absent) end
   return path

@@ -6,6 +6,7 @@ local door = require "cft.ffi"
 local files = require "cft.files"
 local host = require "cft.host"
 local json = require "cft.json"
+local process = require "tests.process"
 local C, ffi = door.C, door.ffi
 
 local here = debug.getinfo(1, "S").source:match "^@(.*)lua/parquet%.lua$" .. "golden/parquet/"
@@ -51,6 +52,49 @@ local function digest(text)
   C.cft_bytes_hash(hash, text, #text)
   return (ffi.string(hash, 16):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
+
+-- A cache of the Hub with these files in the snapshot of a set; gives what names stand for in it.
+local function cache_of(texts)
+  local root = process.folder()
+  local snapshot = root .. "/datasets--Org--Set/snapshots/abc1"
+  files.write(root .. "/datasets--Org--Set/refs/main", "abc1")
+  for name, text in pairs(texts) do files.write(snapshot .. "/" .. name, text) end
+  return function(name, code)
+    local run = process.cftrun { "-e", (code or [[
+      local found, why = require("cft.data").find(%q)
+      print(found and table.concat(found, " ") or why)]]):format(name), env = { HF_HUB_CACHE = root } }
+    expect.same(run.err, "")
+    return (run.out:gsub(snapshot:gsub("%p", "%%%0") .. "/", ""):gsub("\n$", ""))
+  end
+end
+
+local function bytes_of(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+local card = [[
+---
+license: apache-2.0
+configs:
+- config_name: small
+  data_files:
+  - split: train
+    path: small/train-*
+  - split: test
+    path:
+    - "small/test-*"
+    - more/**.jsonl
+- config_name: all
+  default: true
+  data_files: everything.parquet
+size_categories:
+- 1K<n<10K
+---
+# A set
+]]
 
 local cases = {
   { "what the goldens have in them", function()
@@ -120,6 +164,33 @@ local cases = {
   { "equal bytes, equal digits", function()
     expect.truthy(#open(here .. "types-v1.parquet"):hash() == 32)
     expect.truthy(open(here .. "types-v1.parquet"):hash() ~= open(here .. "types-v2.parquet"):hash())
+  end },
+
+  { "data sets of the Hub by their card", function()
+    local found = cache_of { ["README.md"] = card, ["small/train-00000-of-00002.parquet"] = "", ["more/a/b.jsonl"] = "",
+      ["small/train-00001-of-00002.parquet"] = "", ["small/test-0.parquet"] = "", ["everything.parquet"] = "",
+      ["small/train-notes.txt"] = "" }
+    expect.same(found "Org/Set:small", "small/train-00000-of-00002.parquet small/train-00001-of-00002.parquet")
+    expect.same(found "Org/Set:small:test", "small/test-0.parquet more/a/b.jsonl")
+    expect.same(found "Org/Set", "everything.parquet")
+    expect.same(found "Org/Set@abc1:all:train", "everything.parquet")
+    expect.match(found "Org/Set:large", "Org/Set:large: no such file, and in .* its configurations are: small, all$")
+    expect.match(found "Org/Set:small:dev", "the splits of small are: train, test$")
+    expect.match(found "Org/Other:x", "and the Hub cache has no .*/datasets%-%-Org%-%-Other$")
+    expect.match(found "Org/Set@v2", "and the Hub cache has no .*/snapshots/v2$")
+    expect.same(found "no/such/file.json", "no/such/file.json: no such file")
+  end },
+
+  { "data sets of the Hub by the names of their files", function()
+    local found = cache_of { ["main/train-00000-of-00001.parquet"] = bytes_of(here .. "small.parquet"),
+      ["main/test-00000-of-00001.parquet"] = "", ["socratic/train-00000-of-00002.parquet"] = "", ["tiny.json"] = "[]" }
+    expect.same(found "Org/Set:main", "main/train-00000-of-00001.parquet")
+    expect.same(found "Org/Set:main:test", "main/test-00000-of-00001.parquet")
+    expect.same(found "Org/Set:tiny", "tiny.json")
+    expect.match(found "Org/Set:socratic", "train%-00001%-of%-00002%.parquet is missing: its download was not finished$")
+    expect.match(found "Org/Set:nothing", "no file of it is called as 'nothing' %(train%) is: it has main/test")
+    expect.same(found("Org/Set:main:train", [[
+      local s = require("cft.data").open(%q, { schema = "none" }) print(s:size(), s:get(0).q, #s:get(0).n)]]), "3\tone\t2")
   end },
 
   { "CSV", function()
