@@ -6,17 +6,10 @@ local expect = require "tests.expect"
 local json = require "cft.json"
 local process = require "tests.process"
 local tokenizer = require "cft.tokenizer"
+local vocabularies = require "tests.vocabularies"
 
 local golden = debug.getinfo(1, "S").source:match "^@(.*)lua/tokenizer%.lua$" .. "golden/tokenizer/"
-local shared = os.getenv "CFT_SHARED_DATA" or "../shared/data"
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then skip(path .. " is missing; set CFT_SHARED_DATA") end
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local shared, read = vocabularies.shared, vocabularies.read
 
 -- ---- hashes and texts -------------------------------------------------------------------------
 
@@ -98,42 +91,10 @@ end
 
 -- ---- the three vocabularies --------------------------------------------------------------------
 
-local function fetched(name)
-  local shell = io.popen("tests/fetch_models.sh " .. name .. " 2>&1")
-  local said = shell:read "*a":gsub("%s+$", "")
-  shell:close()
-  if said:find "^fetch_models:" or said == "" then skip(said) end
-  return said
-end
-
--- tokenizer.json, put together from the files that Qwen2.5 has beside it.
-local function qwen_json()
-  local folder = shared .. "/tokenizer/qwen2.5/"
-  local merges, added = {}, {}
-  for line in read(folder .. "merges.txt"):gmatch "[^\n]+" do
-    if not line:find "^#version" then merges[#merges + 1] = line end
-  end
-  local config = assert(json.read(folder .. "tokenizer_config.json"))
-  for id, token in pairs(config.added_tokens_decoder) do
-    token.id = tonumber(id)
-    added[#added + 1] = token
-  end
-  local pattern = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+"
-    .. "[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-  local rest = json.encode {
-    added_tokens = added, normalizer = { type = "NFC" }, decoder = { type = "ByteLevel" },
-    pre_tokenizer = { type = "Sequence", pretokenizers = {
-      { type = "Split", pattern = { Regex = pattern }, behavior = "Isolated", invert = false },
-      { type = "ByteLevel", add_prefix_space = false, use_regex = false } } },
-  }
-  return ('{"model": {"type": "BPE", "vocab": %s, "merges": %s}, %s'):format(
-    read(folder .. "vocab.json"), json.encode(merges), rest:sub(2))
-end
-
 local makers = {
-  ["qwen2.5"] = function() return tokenizer.parse(qwen_json(), "qwen2.5") end,
-  smollm2 = function() return tokenizer.load(fetched "smollm2") end,
-  deepseek = function() return tokenizer.load(fetched "deepseek") end,
+  ["qwen2.5"] = function() return vocabularies.qwen "<|endoftext|>" end,
+  smollm2 = vocabularies.smollm2,
+  deepseek = vocabularies.deepseek,
 }
 
 local function check_real(name)
@@ -291,7 +252,7 @@ return {
   { "Qwen2.5 as Hugging Face tokenizers", function() check_saved "qwen2.5" end },
   { "SmolLM2 from its GGUF as Hugging Face tokenizers", function()
     check_saved "smollm2"
-    local tok = tokenizer.load(fetched "smollm2")
+    local tok = vocabularies.smollm2()
     expect.same({ tok.bos, tok.eos, tok.pad, tok:token(tok.eos) }, { 1, 2, 2, "<|im_end|>" })
     expect.match(tok.chat_template, "add_generation_prompt")
   end },
