@@ -110,8 +110,8 @@ end
 local function pairs_table(found)
   local out = { ("<h2>Decontamination</h2>\n<p>%s</p>"):format(escape(found:describe(0):match "^[^\n]*")) }
   if #found.pairs == 0 then return out[1] end
-  out[#out + 1] = "<table>\n<tr><th>rank</th><th class=text>record</th><th class=text>benchmark</th><th>runs shared</th>"
-    .. "<th>same question</th><th>equal answer</th><th class=text>passage</th></tr>"
+  out[#out + 1] = "<table>\n<tr><th>rank</th><th class=text>record</th><th class=text>benchmark</th>"
+    .. "<th>runs shared</th><th>same question</th><th>equal answer</th><th class=text>passage</th></tr>"
   for _, p in ipairs(found.pairs) do
     out[#out + 1] = ("<tr><td>%d</td><td class=text>%s</td><td class=text>%s</td><td>%d</td><td>%s</td><td>%s</td>"
       .. "<td class=text>%s</td></tr>"):format(p.rank, escape(p.where), escape(p.benchmark), p.shared,
@@ -132,9 +132,9 @@ function M.page(view)
     out[#out + 1] = ("<p class=refused>training would refuse: %s</p>"):format(escape(line))
   end
   out[#out + 1] = "<p>In samples, <span class=learned>learned text</span> has weight 1, "
-    .. "<span class='learned other'>other</span> another one, and <span class=context>context</span> 0; the line below says "
-    .. "what it is: <span class=system>system</span>, <span class=query>query</span>, <span class=response>response</span>, "
-    .. "<span class=critique>critique</span>, <span class=verdict>verdict</span>, <span class=end>end</span>.</p>"
+    .. "<span class='learned other'>other</span> another one, and <span class=context>context</span> 0; the line "
+    .. "below says what it is: <span class=system>system</span>, <span class=query>query</span>, "
+    .. "<span class=response>response</span>, <span class=critique>critique</span>, <span class=verdict>verdict</span>, <span class=end>end</span>.</p>"
   for _, set in ipairs(view.sets) do out[#out + 1] = contents(set) end
   for _, found in ipairs(view.contaminated) do out[#out + 1] = pairs_table(found) end
   return table.concat(out, "\n") .. "\n</html>\n"

@@ -443,8 +443,8 @@ local function grow(array, ctype, n, room)
   return bigger
 end
 
--- The sample of a record, with `specials` and `prefix`, which say what is odd about its text; or nil, the reason and its
--- class. The token cache answers where it can.
+-- The sample of a record, with `specials` and `prefix`, which say what is odd about its text; or nil, the
+-- reason and its class. The token cache answers where it can.
 local function look(self, record)
   local tok, cache = self.tok, self.token_cache
   local key = cache and cache:key(record)
@@ -586,8 +586,8 @@ function M.samples(source, chat, tok, opts)
   local added = chat:prepare(tok, { add_tokens = o.add_tokens })
   local report = { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0,
     specials = {}, with_specials = new_list(), dropped = new_list(), cut = new_list(),
-    no_end = new_list(), no_prefix = new_list(), no_learned = new_list(), all_learned = new_list(), double_bos = new_list(),
-    unreadable = new_list(), added = added, bad = source:bad() }
+    no_end = new_list(), no_prefix = new_list(), no_learned = new_list(), all_learned = new_list(),
+    double_bos = new_list(), unreadable = new_list(), added = added, bad = source:bad() }
   local self = setmetatable({ source = source, name = source.name, chat = chat, tok = tok, o = o,
     report = report, cache = {}, dynamic = false }, Samples)
   if o.cache then self.token_cache, self.no_cache = open_cache(o, chat, tok) end

@@ -96,7 +96,8 @@ local function index(self, path, text)
   return count
 end
 
--- The description and the ids of an entry. The file that was read last stays open: entries are mostly asked for in order.
+-- The description and the ids of an entry. The file that was read last stays open, since entries are
+-- mostly asked for in order.
 local function read_entry(self, entry)
   if self.path ~= entry.path then
     if self.file then self.file:close() end
