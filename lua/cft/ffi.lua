@@ -42,12 +42,18 @@ for name, value in pairs(M.dtypes) do M.dtype_names[tonumber(value)] = name end
 -- that Lua could count with: they are cast to f32 first.
 M.element = { f32 = "float", f64 = "double", i32 = "int32_t", i64 = "int64_t", u8 = "uint8_t" }
 
+local function kind_of(v)
+  if type(v) == "number" or type(v) == "nil" then return tostring(v) end
+  return "a " .. type(v)
+end
+
 --- The C tensor of a Lua tensor, or an error that says why it has none.
 function M.raw(t)
-  local c = t.c
+  local c = type(t) == "table" and t.c or nil
   if c == nil then
+    if type(t) ~= "table" or not t.was then blame("a tensor is wanted, got %s", kind_of(t)) end
     blame(("this tensor %s was released%s; call :keep() on it where it is made"):format(
-      t.was or "", t.why and " " .. t.why or ""))
+      t.was, t.why and " " .. t.why or ""))
   end
   return c
 end
@@ -64,34 +70,81 @@ local function args(n, ...)
   return arg((...)), args(n - 1, select(2, ...))
 end
 
+-- "linear: x w b? #scale *layout" → the op's name, and what each argument must be: a tensor, with
+-- `?` or nil; `#`, a number; `*`, a C value.
+local function signature(text)
+  local op, rest = text:match "^([%w_]+): (.*)$"
+  local wanted = { op = op }
+  for mark, name, may in rest:gmatch "([#*]?)([%w_]+)(%??)" do
+    wanted[#wanted + 1] = { name = name, mark = mark, optional = may == "?" }
+  end
+  return wanted
+end
+
+--- A number, or an error at the user's line that names the argument.
+function M.number(op, name, v)
+  if type(v) ~= "number" and type(v) ~= "cdata" then
+    blame("%s: '%s' must be a number, got %s", op, name, kind_of(v))
+  end
+end
+
+-- C would take NULL for a tensor's address, and any number for a dimension.
+local function checked(wanted, i, ...)
+  local w = wanted[i]
+  if not w then return end
+  local v = ...
+  if w.mark == "#" then
+    M.number(wanted.op, w.name, v)
+  elseif w.mark == "*" then
+    if type(v) ~= "cdata" then blame("%s: '%s' is missing, got %s", wanted.op, w.name, kind_of(v)) end
+  elseif v ~= nil or not w.optional then
+    if type(v) ~= "table" or v.c == nil and not v.was then
+      blame("%s: '%s' must be a tensor, got %s", wanted.op, w.name, kind_of(v))
+    end
+    v = raw(v)
+  end
+  return v, checked(wanted, i + 1, select(2, ...))
+end
+
+-- What turns a call's arguments into C's, and its first argument: how many there are, unchecked, for
+-- calls that only the library makes; or a signature.
+local function reader(arguments)
+  if type(arguments) == "number" then return args, arguments end
+  local wanted = signature(arguments)
+  return function(at, ...) return checked(wanted, at, ...) end, 1
+end
+
 --- A C function without outputs (or that changes its arguments) as a Lua function.
 -- @param f the C function
--- @int n how many arguments it takes
-function M.call(f, n)
-  return function(...) try(f, args(n, ...)) end
+-- @tparam number|string arguments how many it takes; or, where users' values come in, its signature:
+-- `"linear: x w b? #scale *layout"`, a tensor, one that may be nil, a number, a C value
+function M.call(f, arguments)
+  local read, first = reader(arguments)
+  return function(...) try(f, read(first, ...)) end
 end
 
 --- A C function whose first `outs` parameters receive new tensors, as a Lua function that returns
 -- them.
 -- @param f the C function
 -- @int outs
--- @int n how many other arguments it takes
+-- @tparam number|string arguments the others, as for `call`
 -- @param wrap makes a Lua tensor of a C tensor
-function M.maker(f, outs, n, wrap)
+function M.maker(f, outs, arguments, wrap)
+  local read, first = reader(arguments)
   local a, b, c = ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]"
   if outs == 1 then
     return function(...)
-      try(f, a, args(n, ...))
+      try(f, a, read(first, ...))
       return wrap(a[0])
     end
   elseif outs == 2 then
     return function(...)
-      try(f, a, b, args(n, ...))
+      try(f, a, b, read(first, ...))
       return wrap(a[0]), wrap(b[0])
     end
   end
   return function(...)
-    try(f, a, b, c, args(n, ...))
+    try(f, a, b, c, read(first, ...))
     return wrap(a[0]), wrap(b[0]), wrap(c[0])
   end
 end

@@ -8,20 +8,22 @@ local tensor = require "cft.tensor"
 local C, wrap = door.C, tensor.wrap
 
 -- C's ops as Lua functions of tensors: outputs are returned.
-local function maker(name, outs, n) return door.maker(C["cft_" .. name], outs, n, wrap) end
-local function call(name, n) return door.call(C["cft_" .. name], n) end
+local function maker(name, outs, arguments) return door.maker(C["cft_" .. name], outs, arguments, wrap) end
+local function call(name, arguments) return door.call(C["cft_" .. name], arguments) end
 
 local K = {
-  linear_fwd = maker("linear_fwd", 1, 3), linear_bwd = call("linear_bwd", 6),
-  matmul = maker("matmul", 1, 4),
-  embedding_fwd = maker("embedding_fwd", 1, 2), embedding_bwd = call("embedding_bwd", 4),
-  gather_rows = maker("gather_rows", 1, 2), scatter_rows = call("scatter_rows", 4),
-  rmsnorm_bwd = call("rmsnorm_bwd", 7), rope = call("rope", 6),
-  swiglu_fwd = maker("swiglu_fwd", 1, 1), swiglu_bwd = call("swiglu_bwd", 3),
-  attention_fwd = maker("attention_fwd", 2, 7), attention_bwd = call("attention_bwd", 13),
-  softmax_fwd = maker("softmax_fwd", 1, 1), softmax_bwd = call("softmax_bwd", 3),
-  unary = maker("unary_op", 1, 3), binary = maker("binary_op", 1, 3), axpby = call("axpby", 4),
-  reduce = maker("reduce", 1, 4),
+  linear_fwd = maker("linear_fwd", 1, "linear: x w b?"), linear_bwd = call("linear_bwd", 6),
+  matmul = maker("matmul", 1, "matmul: a b #trans_a #trans_b"),
+  embedding_fwd = maker("embedding_fwd", 1, "embedding: table ids"), embedding_bwd = call("embedding_bwd", 4),
+  gather_rows = maker("gather_rows", 1, "gather_rows: x index"), scatter_rows = call("scatter_rows", 4),
+  rmsnorm_bwd = call("rmsnorm_bwd", 7), rope = call("rope", "rope: x cos sin position #heads #inverse"),
+  swiglu_fwd = maker("swiglu_fwd", 1, "swiglu: gate_up"), swiglu_bwd = call("swiglu_bwd", 3),
+  attention_fwd = maker("attention_fwd", 2, "attention: q k v #heads #kv_heads #scale *layout"),
+  attention_bwd = call("attention_bwd", 13),
+  softmax_fwd = maker("softmax_fwd", 1, "softmax: x"), softmax_bwd = call("softmax_bwd", 3),
+  unary = maker("unary_op", 1, "unary: x #f #alpha"), binary = maker("binary_op", 1, "binary: a b #f"),
+  axpby = call("axpby", 4),
+  reduce = maker("reduce", 1, "reduce: x #dim #f #alpha"),
 }
 
 local rule = {}
@@ -48,7 +50,7 @@ rule.embedding = {
   forward = function(ctx, table_, ids) ctx:save(ids, table_:dim(0)) return K.embedding_fwd(table_, ids) end,
   backward = function(ctx, dy)
     local ids, rows = ctx:saved()
-    K.embedding_bwd(ctx:grad(1), dy, ids, rows)
+    if ctx:needs(1) then K.embedding_bwd(ctx:grad(1), dy, ids, rows) end
   end,
 }
 
@@ -95,7 +97,9 @@ rule.add_rmsnorm = {
 
 rule.swiglu = {
   forward = function(ctx, gate_up) ctx:save(gate_up) return K.swiglu_fwd(gate_up) end,
-  backward = function(ctx, dy) K.swiglu_bwd(ctx:grad(1), dy, (ctx:saved())) end,
+  backward = function(ctx, dy)
+    if ctx:needs(1) then K.swiglu_bwd(ctx:grad(1), dy, (ctx:saved())) end
+  end,
 }
 
 -- ---- attention -------------------------------------------------------------------------------
@@ -218,7 +222,9 @@ rule.softmax = {
     ctx:save(y)
     return y
   end,
-  backward = function(ctx, dy) K.softmax_bwd(ctx:grad(1), dy, (ctx:saved())) end,
+  backward = function(ctx, dy)
+    if ctx:needs(1) then K.softmax_bwd(ctx:grad(1), dy, (ctx:saved())) end
+  end,
 }
 
 -- ---- elementwise -----------------------------------------------------------------------------
@@ -262,7 +268,11 @@ end)
 
 -- y = alpha * x, alpha a Lua number.
 rule.scale = {
-  forward = function(ctx, x, alpha) ctx:save(alpha) return u(C.CFT_NEG, x, -alpha) end,
+  forward = function(ctx, x, alpha)
+    door.number("scale", "alpha", alpha)
+    ctx:save(alpha)
+    return u(C.CFT_NEG, x, -alpha)
+  end,
   backward = function(ctx, dy) return u(C.CFT_NEG, dy, -ctx:saved()) end,
 }
 

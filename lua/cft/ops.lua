@@ -10,7 +10,13 @@ local blame = require "cft.blame"
 local M = {}
 local Tensor = tensor.Tensor
 
-for name, rule in pairs(gradients) do M[name] = autograd.op(name, rule) end
+for name, rule in pairs(gradients) do
+  local op = autograd.op(name, rule)
+  M[name] = function(x, ...)
+    if not tensor.is(x) then blame("%s: a tensor is wanted, got %s", name, type(x)) end
+    return op(x, ...)
+  end
+end
 
 --- Add an op with its gradient.
 -- @string name how it is called: `ops.NAME(...)`, and `x:NAME(...)`
@@ -77,7 +83,7 @@ function Tensor:mean() return M.scale(M.sum(self), 1 / self:count()) end
 --- A recorded cast, where `:to` is a plain copy.
 function Tensor:cast(dtype) return M.cast(self, dtype) end
 
-local reduce = door.maker(door.C.cft_reduce, 1, 4, tensor.wrap)
+local reduce = door.maker(door.C.cft_reduce, 1, "reduce: x #dim #f #alpha", tensor.wrap)
 
 --- The largest of each row, or the place of it (i32); no gradient flows through either.
 function Tensor:max(dim) return reduce(self, dim or -1, door.C.CFT_MAXIMUM, 1) end

@@ -154,7 +154,7 @@ local function put_dims(dims)
   if type(dims) ~= "table" then blame("a shape is a table of numbers, not " .. type(dims)) end
   if #dims > 6 then blame(("%d dimensions; at most 6 are possible"):format(#dims)) end
   for i, d in ipairs(dims) do
-    if type(d) ~= "number" or d ~= math.floor(d) then
+    if type(d) ~= "number" or d ~= math.floor(d) or math.abs(d) >= 2 ^ 63 then
       blame(("dimension %d of a shape is %s; a whole number wanted"):format(i - 1, tostring(d)))
     end
     dims_buffer[i - 1] = d
@@ -193,6 +193,7 @@ end
 function M.empty(dims, opts) return make(dims, options("tensor.empty", opts)) end
 
 function M.full(dims, value, opts)
+  door.number("full", "value", value)
   local t = make(dims, options("tensor.full", opts))
   door.check(C.cft_tensor_fill(t.c, value))
   return t
@@ -351,6 +352,7 @@ end
 -- ---- contents --------------------------------------------------------------------------------
 
 function Tensor:fill_(value)
+  door.number("fill", "value", value)
   door.check(C.cft_tensor_fill(door.raw(self), value))
   return self
 end
@@ -372,12 +374,9 @@ M.cast = function(x, dtype)
   return wrap(out[0])
 end
 
-M.contiguous = door.maker(C.cft_contiguous, 1, 1, wrap)
+M.contiguous = door.maker(C.cft_contiguous, 1, "contiguous: x", wrap)
 
-M.narrow = function(x, dim, start, len)
-  door.check(C.cft_tensor_narrow(out, door.raw(x), dim, start, len))
-  return wrap(out[0])
-end
+M.narrow = door.maker(C.cft_tensor_narrow, 1, "narrow: x #dim #start #len", wrap)
 
 M.reshape = function(x, dims)
   local n = put_dims(dims)
@@ -385,14 +384,12 @@ M.reshape = function(x, dims)
   return wrap(out[0])
 end
 
-M.transpose = function(x, a, b)
-  door.check(C.cft_tensor_transpose(out, door.raw(x), a, b))
-  return wrap(out[0])
-end
+M.transpose = door.maker(C.cft_tensor_transpose, 1, "transpose: x #a #b", wrap)
 
 -- RMSNorm's forward with an optional residual: y, s (nil without), 1 / root mean square.
 local y_out, s_out, r_out = ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]"
 function M.rmsnorm_fwd(x, residual, w, eps)
+  door.number("rmsnorm", "eps", eps)
   door.try(C.cft_rmsnorm_fwd, y_out, residual and s_out or nil, r_out, door.raw(x),
            residual and door.raw(residual) or nil, door.raw(w), eps)
   return wrap(y_out[0]), residual and wrap(s_out[0]) or nil, wrap(r_out[0])
