@@ -34,10 +34,6 @@ static cft_status wrong_type(const char *what, const char *wanted, const json_t 
   return cft_fail(CFT_E_FORMAT, "%s is %s, not %s", what, type_name(value), wanted);
 }
 
-static cft_status unsupported(const char *what) {
-  return cft_fail(CFT_E_UNSUPPORTED, "%s is not implemented", what);
-}
-
 // A boolean field; absent or null: `absent`.
 static cft_status read_bool(bool *out, const json_t *object, const char *key, bool absent) {
   const json_t *value = json_object_get(object, key);
@@ -371,10 +367,7 @@ static cft_status read_model(cft_tokenizer *tk, const json_t *model) {
                                        "byte_fallback"};
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
     if (is_set(model, others[i]))
-      return unsupported(i == 0   ? "model: dropout"
-                         : i == 1 ? "model: continuing_subword_prefix"
-                         : i == 2 ? "model: end_of_word_suffix"
-                                  : "model: byte_fallback");
+      return cft_fail(CFT_E_UNSUPPORTED, "model: %s is not implemented", others[i]);
   CFT_TRY(read_bool(&tk->bpe.fuse_unk, model, "fuse_unk", false));
   CFT_TRY(read_bool(&tk->bpe.ignore_merges, model, "ignore_merges", false));
   CFT_TRY(read_vocab(tk, json_object_get(model, "vocab")));
@@ -521,7 +514,9 @@ cft_status cft_tokenizer_load(cft_tokenizer **out, const char *path) {
   "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 // Where a character has a canonical twin it is written as an escape, so that no editor changes it.
 #define CASED_LETTERS                                                                                                                                                  \
-  "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-"                                    \
+  "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-"                                                  \
+  "ᲺᲽ-"                                                                                                                                                            \
+  "Ჿᴀ-"                                                                                                                                                            \
   "ᴫᵫ-"                                                                                                                                                            \
   "ᵷᵹ-"                                                                                                                                                            \
   "ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-"                                                                                                                                \
@@ -712,9 +707,8 @@ cft_status cft_tokenizer_from_gguf(cft_tokenizer **out, const cft_gguf *g, const
     CFT_GO(types ? CFT_OK : no_memory());
     for (int64_t i = 0; i < value.count; i++) {
       CFT_GO(cft_gguf_item(g, &value, i, &item));
-      types[i] = item.kind == CFT_GGUF_INT && item.integer >= 0 && item.integer <= CFT_TOKEN_BYTE
-                     ? (int32_t)item.integer
-                     : 0;  // which is refused by name
+      bool fits = item.kind == CFT_GGUF_INT && item.integer == (int32_t)item.integer;
+      types[i] = fits ? (int32_t)item.integer : NONE;  // which is refused by name
     }
     parts.types = types;
   }

@@ -126,6 +126,122 @@ TEST(bad_parts) {
   EXPECT(!tk);
 }
 
+// ---- GGUF ----------------------------------------------------------------------------------
+
+// A file of metadata alone, built by hand; the format is in gguf.md of the ggml repository.
+typedef struct gguf_file {
+  uint8_t data[16384];
+  size_t n;
+  uint64_t values;
+} gguf_file;
+
+enum { GGUF_INT32 = 5, GGUF_BOOL = 7, GGUF_STRING = 8, GGUF_ARRAY = 9 };
+
+static void put(gguf_file *f, const void *data, size_t bytes) {
+  memcpy(f->data + f->n, data, bytes);
+  f->n += bytes;
+}
+
+static void put_int(gguf_file *f, uint64_t value, size_t bytes) { put(f, &value, bytes); }
+
+static void put_string(gguf_file *f, const char *text) {
+  put_int(f, strlen(text), 8);
+  put(f, text, strlen(text));
+}
+
+static void put_key(gguf_file *f, const char *key, uint32_t type) {
+  put_string(f, key);
+  put_int(f, type, 4);
+  f->values++;
+}
+
+static void put_list(gguf_file *f, const char *key, uint32_t type, uint64_t count) {
+  put_key(f, key, GGUF_ARRAY);
+  put_int(f, type, 4);
+  put_int(f, count, 8);
+}
+
+typedef struct gguf_case {
+  const char *model, *pre;
+  int types;  // how many; negative: the first is 9
+  bool no_merges, bos_far;
+} gguf_case;
+
+static cft_status from_gguf(cft_tokenizer **tk, gguf_case c) {
+  static gguf_file f;
+  f.n = f.values = 0;
+  put(&f, "GGUF", 4);
+  put_int(&f, 3, 4);
+  put_int(&f, 0, 8);
+  put_int(&f, 0, 8);  // the number of values, which is put in at the end
+  if (c.model) {
+    put_key(&f, "tokenizer.ggml.model", GGUF_STRING);
+    put_string(&f, c.model);
+  }
+  if (c.pre) {
+    put_key(&f, "tokenizer.ggml.pre", GGUF_STRING);
+    put_string(&f, c.pre);
+  }
+  cft_tokenizer_parts p = byte_parts();
+  put_list(&f, "tokenizer.ggml.tokens", GGUF_STRING, (uint64_t)p.tokens_count);
+  for (int64_t i = 0; i < p.tokens_count; i++) put_string(&f, p.tokens[i].data);
+  if (!c.no_merges) {
+    put_list(&f, "tokenizer.ggml.merges", GGUF_STRING, 1);
+    put_string(&f, "a b");
+  }
+  if (c.types) {
+    int count = c.types < 0 ? -c.types : c.types;
+    put_list(&f, "tokenizer.ggml.token_type", GGUF_INT32, (uint64_t)count);
+    for (int i = 0; i < count; i++) put_int(&f, c.types < 0 ? 9 : (uint64_t)p.types[i], 4);
+  }
+  put_key(&f, "tokenizer.ggml.add_bos_token", GGUF_BOOL);
+  put_int(&f, 1, 1);
+  put_key(&f, "tokenizer.ggml.bos_token_id", GGUF_INT32);
+  put_int(&f, c.bos_far ? 99999999 : 257, 4);
+  memcpy(f.data + 16, &f.values, 8);
+
+  cft_gguf *g = NULL;
+  cft_status st = cft_gguf_parse(&g, f.data, f.n, "tiny.gguf");
+  if (st == CFT_OK) st = cft_tokenizer_from_gguf(tk, g, "tiny.gguf");
+  cft_gguf_release(g);
+  return st;
+}
+
+TEST(gguf) {
+  cft_tokenizer *tk = NULL;
+  cft_encoding e = {0};
+  EXPECT_OK(from_gguf(&tk, (gguf_case){.model = "gpt2", .pre = "smollm", .types = 259}));
+  EXPECT_OK(cft_tokenizer_encode(&e, tk, "ab12<s>", 7,
+                                 CFT_ENCODE_ADD_SPECIAL | CFT_ENCODE_PARSE_SPECIAL));
+  static const int32_t want[] = {257, 256, '1', '2', 257};
+  EXPECT_INT(e.n, 5);
+  EXPECT(!memcmp(e.ids, want, sizeof want));
+  cft_encoding_free(&e);
+  cft_tokenizer *second = cft_tokenizer_retain(tk);
+  cft_tokenizer_release(tk);
+  EXPECT_INT(cft_tokenizer_size(second), 259);
+  cft_tokenizer_release(second);
+
+  tk = NULL;
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.pre = "smollm"}), CFT_E_FORMAT,
+               "tiny.gguf: tokenizer.ggml.model is missing");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "llama"}), CFT_E_UNSUPPORTED,
+               "tiny.gguf: tokenizer.ggml.model \"llama\" is not implemented");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "gpt2"}), CFT_E_UNSUPPORTED,
+               "tiny.gguf: pre-tokenizer (none) is not implemented");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "gpt2", .pre = "x"}), CFT_E_UNSUPPORTED,
+               "tiny.gguf: pre-tokenizer \"x\" is not implemented");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "gpt2", .pre = "qwen2", .no_merges = true}),
+               CFT_E_FORMAT, "tiny.gguf: tokenizer.ggml.merges is missing or no list");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "gpt2", .pre = "qwen2", .types = 7}),
+               CFT_E_FORMAT, "tiny.gguf: tokenizer.ggml.token_type is no list of 259 types");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "gpt2", .pre = "qwen2", .types = -259}),
+               CFT_E_FORMAT, "tiny.gguf: token 0: type 9");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "gpt2", .pre = "qwen2", .bos_far = true}),
+               CFT_E_FORMAT, "tiny.gguf: tokenizer.ggml.bos_token_id is no token id");
+  EXPECT(!tk);
+}
+
 // ---- threads -------------------------------------------------------------------------------
 
 enum { TEXTS = 300 };
