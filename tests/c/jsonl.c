@@ -94,7 +94,7 @@ TEST(refused) {
   EXPECT_FAILS(of_text(&r, "", CFT_RECORDS_JSON), CFT_E_FORMAT, "no array of records");
   EXPECT_FAILS(cft_records_of_bytes(&r, "t", "\xff\xfe[\0]\0", 6, CFT_RECORDS_AUTO), CFT_E_FORMAT,
                "UTF-16");
-  EXPECT_FAILS(of_text(&r, "[]", (cft_records_format)99), CFT_E_ARG, "format is 3");
+  EXPECT_FAILS(of_text(&r, "[]", (cft_records_format)99), CFT_E_ARG, "format is 99");
   EXPECT_FAILS(cft_records_open(&r, "/nowhere/x.json", CFT_RECORDS_AUTO), CFT_E_IO,
                "open /nowhere/x.json");
   EXPECT_FAILS(cft_records_open(&r, "/", CFT_RECORDS_AUTO), CFT_E_IO, "is a folder");
