@@ -1,12 +1,56 @@
 -- What a hostile or clumsy user does: one clear message that names the culprit, and nothing crashes.
 local cft = require "cft"
 local expect = require "tests.expect"
+local json = require "cft.json"
 local ops = cft.ops
+local process = require "tests.process"
 
 -- What is no tensor. LuaJIT itself would take an open file for any address, and nil for NULL.
 local strangers = { 1, "x", {}, print, io.stdout, true }
 
+-- A folder with a small model's weights and a config.json in which `change` is changed.
+local function model_folder(change)
+  local folder = process.folder() .. "/m"
+  local m = cft.models.new { arch = "llama", d = 8, layers = 2, heads = 2, ffn = 16, vocab = 11 }
+  cft.checkpoint.export(m, folder)
+  m:release()
+  local config = json.read(folder .. "/config.json")
+  for key, value in pairs(change) do config[key] = value end
+  process.write(folder .. "/config.json", json.encode(config))
+  return folder
+end
+
+local function refuses_config(change, message)
+  expect.raises(message, cft.models.load, model_folder(change))
+end
+
 return {
+  -- ---- config.json ---------------------------------------------------------------------------
+  { "sizes that are none", function()
+    refuses_config({ hidden_size = json.null }, "hidden_size must be an integer, got nil")
+    refuses_config({ hidden_size = "8" }, "hidden_size must be an integer, got '8'")
+    refuses_config({ num_hidden_layers = -1 }, "num_hidden_layers must be from 1 to 2147483647, got %-1")
+    refuses_config({ vocab_size = 1e18 }, "vocab_size must be from 1 to 2147483647, got 1e%+18")
+    refuses_config({ intermediate_size = { 16 } }, "intermediate_size must be an integer, got a table")
+    refuses_config({ num_attention_heads = 3 }, "num_attention_heads 3 is no multiple of num_key_value_heads 2")
+  end },
+  { "sizes that the files do not have take no memory", function()
+    refuses_config({ num_hidden_layers = 1e6 }, "no tensor 'model.layers.999999.self_attn.q_proj.weight'")
+    refuses_config({ hidden_size = 1e6 }, "'model.embed_tokens.weight' is %(11, 8%); config.json makes it %(11, 1000000%)")
+    refuses_config({ vocab_size = 1e9 }, "'model.embed_tokens.weight' is %(11, 8%); config.json makes it %(1000000000, 8%)")
+    refuses_config({ vocab_size = 12 }, "config.json makes it %(12, 8%)")
+    refuses_config({ head_dim = 1e9 }, "q_proj.weight' is %(8, 8%); config.json makes it %(2000000000, 8%)")
+    refuses_config({ intermediate_size = 1e9 }, "down_proj.weight' is %(8, 16%); config.json makes it %(8, 1000000000%)")
+  end },
+  { "other values of the wrong type", function()
+    refuses_config({ rms_norm_eps = "a" }, "rms_norm_eps is no number above 0")
+    refuses_config({ rms_norm_eps = 0 }, "rms_norm_eps is no number above 0")
+    refuses_config({ layer_types = 5 }, "layer_types is no list")
+    refuses_config({ tie_word_embeddings = "no" }, "tie_word_embeddings is neither true nor false")
+    refuses_config({ initializer_range = "x" }, "initializer_range is no number")
+    refuses_config({ rope_parameters = { rope_type = "linear", factor = 0 } }, "rope type 'linear' without a 'factor' above 0")
+    refuses_config({ rope_parameters = { rope_theta = {} } }, "rope_theta is no number above 0")
+  end },
   -- ---- tensors -------------------------------------------------------------------------------
   { "every op refuses what is no tensor", function()
     for name, op in pairs(ops) do

@@ -3,6 +3,8 @@
 -- A key that changes the arithmetic and is not implemented is an error that names it: a model that
 -- is nearly right trains, and nobody notices.
 
+local check = require "cft.check"
+
 local M = {}
 
 local ACTIVATIONS = { silu = true, swish = true }
@@ -25,13 +27,15 @@ local unused = {
   { "final_logit_softcapping", function(_, v) return v == nil end, "capped logits are not implemented" },
 }
 
+local function above_zero(v) return type(v) == "number" and v > 0 and v < math.huge end
+
 local function scaling_of(r)
   if not r then return nil end
   local kind = r.rope_type or r.type or "default"
   if kind == "default" then return nil end
   local function need(key)
-    if type(r[key]) ~= "number" then
-      return nil, ("rope type '%s' without a number '%s'"):format(kind, key)
+    if not above_zero(r[key]) then
+      return nil, ("rope type '%s' without a '%s' above 0"):format(kind, key)
     end
     return r[key]
   end
@@ -45,7 +49,7 @@ local function scaling_of(r)
       if why then break end
     end
   else
-    why = ("rope type '%s' is not implemented; default, linear and llama3 are"):format(kind)
+    why = ("rope type '%s' is not implemented; default, linear and llama3 are"):format(tostring(kind))
   end
   return s, why
 end
@@ -59,12 +63,13 @@ local function without_nulls(c, null)
   return t
 end
 
-local function positive(c, key, default)
+local LARGEST = 2 ^ 31 - 1
+
+local function size(c, key, default)
   local v = c[key]
   if v == nil then v = default end
-  if type(v) ~= "number" or v < 1 or v % 1 ~= 0 then
-    return nil, ("%s is %s; a whole number above 0 wanted"):format(key, tostring(v))
-  end
+  local problem = check.problem(v, { "integer", min = 1, max = LARGEST })
+  if problem then return nil, key .. " " .. problem end
   return v
 end
 
@@ -84,6 +89,7 @@ function M.read(raw)
       return nil, ("%s = %s: %s"):format(u[1], tostring(c[u[1]]), u[3])
     end
   end
+  if c.layer_types and type(c.layer_types) ~= "table" then return nil, "layer_types is no list" end
   for _, kind in ipairs(c.layer_types or {}) do
     if kind ~= "full_attention" then
       return nil, ("layer_types has '%s'; only full_attention is implemented"):format(tostring(kind))
@@ -96,14 +102,14 @@ function M.read(raw)
   local m, why = { arch = arch, raw = raw, qkv_bias = arch == "qwen2", tied = c.tie_word_embeddings or false }
   for ours, theirs in pairs { d = "hidden_size", layers = "num_hidden_layers", vocab = "vocab_size",
                               heads = "num_attention_heads", ffn = "intermediate_size" } do
-    m[ours], why = positive(c, theirs)
+    m[ours], why = size(c, theirs)
     if why then return nil, why end
   end
-  m.kv_heads, why = positive(c, "num_key_value_heads", m.heads)
+  m.kv_heads, why = size(c, "num_key_value_heads", m.heads)
   if why then return nil, why end
-  m.context, why = positive(c, "max_position_embeddings", 2048)
+  m.context, why = size(c, "max_position_embeddings", 2048)
   if why then return nil, why end
-  m.head_dim, why = positive(c, "head_dim", m.d / m.heads)
+  m.head_dim, why = size(c, "head_dim", m.d / m.heads)
   if why then return nil, why end
   if m.heads % m.kv_heads ~= 0 then
     return nil, ("num_attention_heads %d is no multiple of num_key_value_heads %d"):format(m.heads, m.kv_heads)
@@ -114,14 +120,16 @@ function M.read(raw)
   local rope = c.rope_parameters or c.rope_scaling
   if rope and type(rope) ~= "table" then return nil, "rope_scaling is no object" end
   m.theta = (c.rope_parameters and c.rope_parameters.rope_theta) or c.rope_theta or 10000
-  if type(m.theta) ~= "number" or m.theta <= 0 then return nil, "rope_theta is no number above 0" end
+  if not above_zero(m.theta) then return nil, "rope_theta is no number above 0" end
   if rope and rope.partial_rotary_factor and rope.partial_rotary_factor ~= 1 then
     return nil, "partial_rotary_factor: partial rotary embedding is not implemented"
   end
   m.scaling, why = scaling_of(rope)
   if why then return nil, why end
-  m.eps = c.rms_norm_eps or 1e-6
-  m.init = c.initializer_range or 0.02
+  m.eps, m.init = c.rms_norm_eps or 1e-6, c.initializer_range or 0.02
+  if not above_zero(m.eps) then return nil, "rms_norm_eps is no number above 0" end
+  if type(m.init) ~= "number" then return nil, "initializer_range is no number" end
+  if type(m.tied) ~= "boolean" then return nil, "tie_word_embeddings is neither true nor false" end
   return m
 end
 

@@ -79,6 +79,27 @@ local load_spec = {
   vocab = { "integer", optional = true, min = 1 },
 }
 
+-- Before memory is taken for what config.json promises: do the files hold so many blocks, so wide?
+local function refuse_empty_promises(c, source, path)
+  local there = {}
+  for _, name in ipairs(source:names()) do there[name] = true end
+  local last = ("model.layers.%d."):format(c.layers - 1)
+  for _, want in ipairs { { "model.embed_tokens.weight", c.vocab, c.d },
+                          { last .. "self_attn.q_proj.weight", c.heads * c.head_dim, c.d },
+                          { last .. "mlp.down_proj.weight", c.d, c.ffn } } do
+    local name, rows, width = unpack(want)
+    if not there[name] then blame("%s: no tensor '%s'", path, name) end
+    if not path:match "%.gguf$" then  -- there, a look at a tensor dequantises it
+      local t = source:tensor(name)
+      local dims = t:shape()
+      t:release()
+      if #dims ~= 2 or dims[1] ~= rows or dims[2] ~= width then
+        blame("%s: '%s' is (%s); config.json makes it (%d, %d)", path, name, table.concat(dims, ", "), rows, width)
+      end
+    end
+  end
+end
+
 --- Load a model by folder, GGUF file, or name in the local Hub cache.
 -- @string name @tab[opt] opts `dtype` "f32", `device`; `vocab`, a larger vocabulary than the files',
 -- whose further rows of embedding and head begin as the mean of the others
@@ -91,6 +112,7 @@ function M.load(name, opts)
   local source = path:match "%.gguf$" and files.gguf(path) or files.folder(path)
   local c, problem = configs.read(source.config)
   if not c then blame("%s: %s", path, problem) end
+  refuse_empty_promises(c, source, path)
   c.vocab = math.max(c.vocab, o.vocab or 0)
   local m = build(c, o)
   m.path, m.source = path, source
