@@ -46,7 +46,7 @@ static const char *next_field(cft_csv *c, const char **at, const char *end, bool
 static cft_status add_name(cft_csv *c) {
   for (int64_t i = 0; i < c->count; ++i)
     if (strlen(c->names[i]) == c->field.bytes &&
-        memcmp(c->names[i], c->field.data, c->field.bytes) == 0)
+        (!c->field.bytes || memcmp(c->names[i], c->field.data, c->field.bytes) == 0))
       return cft_fail(CFT_E_FORMAT, "the header names %s twice",
                       cft_quote(c->names[i], c->field.bytes).text);
   if (c->field.bytes && memchr(c->field.data, 0, c->field.bytes))

@@ -1,5 +1,6 @@
 // parquet.c - Parquet and CSV files that are cut short, damaged or made to do harm: an error that
-// says so, never a crash, and nothing leaks. CFT_FUZZ_SECONDS=N lets the mutations run for so long.
+// says so, never a crash, and nothing leaks. CFT_FUZZ_SECONDS=N lets the mutations run for so long,
+// CFT_FUZZ_SEED=N draws others.
 #include "cft_data.h"
 #include "data/thrift.h"
 #include "oom.h"
@@ -10,7 +11,7 @@ enum { MUTATIONS = 20000, MOST_RECORDS = 64 };
 static const char *const files[] = {"small",           "types-int96",   "types-v2-snappy",
                                     "types-v1-snappy", "types-v2-zstd", "types-v1-gzip",
                                     "types-v1"};
-enum { FILES = sizeof files / sizeof *files };
+enum { FILES = sizeof files / sizeof *files, SMALL = 3 };
 
 typedef struct bytes {
   uint8_t *data;
@@ -51,7 +52,7 @@ static cft_status read_all(const void *data, size_t n, cft_records_format format
 }
 
 TEST(cut_short) {
-  for (int k = 0; k < 2; ++k) {
+  for (int k = 0; k < SMALL; ++k) {
     bytes whole = golden(files[k]);
     EXPECT(whole.n > 100);
     int64_t records;
@@ -99,12 +100,13 @@ TEST(mutations) {
     whole[k] = golden(files[k]);
     EXPECT(whole[k].n > 100);
   }
-  const char *seconds = getenv("CFT_FUZZ_SECONDS");
+  const char *seconds = getenv("CFT_FUZZ_SECONDS"), *seed = getenv("CFT_FUZZ_SEED");
+  if (seed) state ^= strtoull(seed, NULL, 10) * 0x9e3779b97f4a7c15u;
   double end = test_now() + (seconds ? atof(seconds) : 0);
   int64_t by_status[16] = {0}, tried = 0;
   for (; tried < MUTATIONS || test_now() < end; ++tried) {
     // Small files more often: more of their mutations hit something that is read.
-    const bytes *b = &whole[draw(3) ? draw(2) : draw(FILES)];
+    const bytes *b = &whole[draw(3) ? draw(SMALL) : draw(FILES)];
     uint8_t *data = malloc(b->n);
     memcpy(data, b->data, b->n);
     mutate(data, b->n);
@@ -119,6 +121,7 @@ TEST(mutations) {
   for (int k = 0; k < FILES; ++k) free(whole[k].data);
   printf("%" PRId64 " mutations: %" PRId64 " read, %" PRId64 " refused, %" PRId64 " unsupported\n",
          tried, by_status[CFT_OK], by_status[CFT_E_FORMAT], by_status[CFT_E_UNSUPPORTED]);
+  fflush(stdout);
   EXPECT(by_status[CFT_OK] > tried / 50);  // the mutations get past the footer
   EXPECT(by_status[CFT_E_FORMAT] > tried / 10);
 }
@@ -198,8 +201,8 @@ static cft_status again(void) {
 }
 
 TEST(memory_runs_out) {
-  static const char *const few[] = {"small", "types-v2-zstd", "types-v1-gzip"};
-  for (int k = 0; k < 3; ++k) {
+  static const char *const few[] = {"small", "old", "types-v2-zstd", "types-v1-gzip"};
+  for (int k = 0; k < 4; ++k) {
     read_again = golden(few[k]);
     EXPECT(read_again.n > 100);
     int64_t records;

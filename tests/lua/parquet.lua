@@ -121,6 +121,17 @@ local cases = {
     expect.match(source:where(7), "types%-v1%-snappy%.parquet: record 7$")
   end },
 
+  { "lists of two levels, rows that go on in the next page", function()
+    local null = json.null
+    local source = open(here .. "old.parquet")
+    local want = {
+      { a = { 1, 2 }, b = { { x = 1 }, { x = 2 } }, c = { 5 } }, { a = null, b = null, c = {} },
+      { a = {}, b = {}, c = { 6, 7, 8 } }, { a = { 3 }, b = { { x = 3 } }, c = { 9 } },
+    }
+    for _, i in ipairs { 2, 3, 0, 1 } do expect.same(source:get(i), want[i + 1]) end
+    expect.truthy(json.is_array(source:get(1).c))
+  end },
+
   { "timestamps of old writers", function()
     local want = lines(here .. "types.jsonl")
     for i, record in open(here .. "types-int96.parquet"):records() do

@@ -5,6 +5,8 @@
 parquet/types.jsonl      a table of every type that is read, nested and with nulls, a record a line
 parquet/types-*.parquet  that table: both versions of pages, plain and by dictionary, each codec
 parquet/refused-*        what is refused by name
+parquet/old.parquet      what pyarrow does not write: lists of two levels, repeated fields without a
+                         list around them, rows that go on in the next page (by hand, read by pyarrow)
 parquet/shared.json      digests of the records of the real files in FOLDER/parquet
 """
 
@@ -15,6 +17,7 @@ import json
 import math
 import pathlib
 import random
+import struct
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -169,6 +172,80 @@ def types():
     write("refused-brotli.parquet", one, compression="brotli")
 
 
+# ---- by hand -------------------------------------------------------------------------------------
+
+I32, I64, BINARY, LIST, STRUCT = 5, 6, 8, 9, 12
+
+
+class Long(int):
+    """An integer of 64 bits."""
+
+
+def varint(n):
+    out = b""
+    while n > 127:
+        out, n = out + bytes([n & 127 | 128]), n >> 7
+    return out + bytes([n])
+
+
+def thrift(*fields):
+    """A struct of Thrift's compact protocol from (id, value): int, bytes, list or a struct's bytearray."""
+    out, last = b"", 0
+    for key, value in fields:
+        kind = {int: I32, Long: I64, bytes: BINARY, list: LIST, bytearray: STRUCT}[type(value)]
+        out, last = out + bytes([(key - last) << 4 | kind]), key
+        out += encoded(value)
+    return bytearray(out + b"\0")
+
+
+def encoded(value):
+    if isinstance(value, int):
+        return varint(value << 1)  # zigzag; none is negative
+    if isinstance(value, bytes):
+        return varint(len(value)) + value
+    if isinstance(value, list):
+        kind = {int: I32, bytes: BINARY, bytearray: STRUCT}[type(value[0])]
+        return bytes([len(value) << 4 | kind]) + b"".join(encoded(v) for v in value)
+    return bytes(value)
+
+
+def page(levels, full):
+    """A data page, version 1, of (repetition, definition, value)."""
+    body = b""
+    for column in (0, 1):
+        runs = b"".join(bytes([2, level[column]]) for level in levels)  # runs of one
+        body += struct.pack("<I", len(runs)) + runs
+    body += b"".join(struct.pack("<i", v) for _, d, v in levels if d == full)
+    header = thrift((1, 0), (2, len(body)), (3, len(body)), (5, thrift((1, len(levels)), (2, 0), (3, 3), (4, 3))))
+    return bytes(header) + body
+
+
+def old():
+    required, optional, repeated, converted_list = 0, 1, 2, 3
+    pairs = [[(0, 2, 1), (1, 2, 2), (0, 0, 0), (0, 1, 0), (0, 2, 3)]]
+    columns = [(["a", "array"], 2, pairs), (["b", "array", "x"], 2, pairs),
+               (["c"], 1, [[(0, 1, 5), (0, 0, 0), (0, 1, 6)], [(1, 1, 7)], [(1, 1, 8), (0, 1, 9)]])]
+    schema = [thrift((4, b"root"), (5, 3)),
+              thrift((3, optional), (4, b"a"), (5, 1), (6, converted_list)), thrift((1, 1), (3, repeated), (4, b"array")),
+              thrift((3, optional), (4, b"b"), (5, 1), (6, converted_list)), thrift((3, repeated), (4, b"array"), (5, 1)),
+              thrift((1, 1), (3, required), (4, b"x")), thrift((1, 1), (3, repeated), (4, b"c"))]
+    text, chunks = b"PAR1", []
+    for path, full, pages in columns:
+        data = b"".join(page(levels, full) for levels in pages)
+        values = sum(len(levels) for levels in pages)
+        meta = thrift((1, 1), (2, [0, 3]), (3, [p.encode() for p in path]), (4, 0), (5, Long(values)),
+                      (6, Long(len(data))), (7, Long(len(data))), (9, Long(len(text))))
+        chunks.append(thrift((2, Long(len(text))), (3, meta)))
+        text += data
+    footer = thrift((1, 1), (2, schema), (3, Long(4)), (4, [thrift((1, chunks), (2, Long(len(text))), (3, Long(4)))]))
+    text += bytes(footer) + struct.pack("<I", len(footer)) + b"PAR1"
+    (OUT / "old.parquet").write_bytes(text)
+    read = pq.read_table(OUT / "old.parquet").to_pylist()
+    assert [r["a"] for r in read] == [[1, 2], None, [], [3]], read
+    assert [r["b"] for r in read] == [[{"x": 1}, {"x": 2}], None, [], [{"x": 3}]], read
+    assert [r["c"] for r in read] == [[5], [], [6, 7, 8], [9]], read
+
+
 def shared(folder):
     """Per block of records one digest of their canonical JSON."""
     out = {"provenance": provenance(__file__, pyarrow=pa.__version__), "block": BLOCK, "files": {}}
@@ -186,5 +263,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     types()
+    old()
     if arguments.shared:
         shared(arguments.shared)
