@@ -4,9 +4,10 @@
 // (CSV, by RFC 4180), as it is or compressed by gzip or zstd (members and frames may follow each
 // other; told by the first bytes, not the name). Opening reads it once and keeps where each record
 // starts: eight bytes a record. JSON is not parsed here: a record is the bytes between its
-// neighbours, found by a scanner that knows strings, escapes and nesting. Plain files are then read where they lie; what a compressed one decompresses
-// to is kept in memory up to CFT_RECORDS_IN_MEMORY bytes and beyond that in a file without a name
-// in TMPDIR (else /var/tmp, /tmp), which ends with the process at the latest.
+// neighbours, found by a scanner that knows strings, escapes and nesting. Plain files are then read
+// where they lie; what a compressed one decompresses to is kept in memory up to
+// CFT_RECORDS_IN_MEMORY bytes and beyond that in a file without a name in TMPDIR (else /var/tmp,
+// /tmp), which ends with the process at the latest.
 //
 // Or it is a Parquet file: then its footer says where each column's pages are, and a record is put
 // together from the pages it is in. Decoded pages are kept up to 128 MiB, by all files together.
@@ -34,11 +35,12 @@ enum {
 
 // One record. `text` is borrowed until the next call with the same cft_records; a NUL follows it.
 typedef struct cft_record {
-  const char *text;    // the JSON value, white space around it left out
-  int64_t bytes;       // length of text
-  int64_t byte;        // where it starts, in the decompressed bytes; -1 in a Parquet file
-  const char *reason;  // NULL, or why this is a bad record: no comma before it, the file ends inside
-                       // it, more fields than the header, ... text is then what the file has there
+  const char *text;  // the JSON value, white space around it left out
+  int64_t bytes;     // length of text
+  int64_t byte;      // where it starts, in the decompressed bytes; -1 in a Parquet file
+  const char
+      *reason;  // NULL, or why this is a bad record: no comma before it, the file ends inside
+                // it, more fields than the header, ... text is then what the file has there
 } cft_record;
 
 // Open a file of records and find where each one starts. JSON arrays that are broken do not fail:
@@ -72,11 +74,12 @@ CFT_API void cft_records_hash(const cft_records *r, uint8_t hash[16]);
 // E_OOM. One thread at a time.
 CFT_API cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record);
 
-// The line, from 1, on which record i starts; 0 in a Parquet file. Reads up to 255 records to count them: for messages.
+// The line, from 1, on which record i starts; 0 in a Parquet file. Reads up to 255 records to count
+// them: for messages.
 CFT_API cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line);
 
-// The XXH3-128 of n bytes: a name for a text where texts are many (equal prompts, cached ids). It is no
-// defence against somebody who wants two texts to collide.
+// The XXH3-128 of n bytes: a name for a text where texts are many (equal prompts, cached ids). It
+// is no defence against somebody who wants two texts to collide.
 CFT_API void cft_bytes_hash(uint8_t hash[16], const void *bytes, size_t n);
 
 #endif

@@ -53,8 +53,9 @@ typedef struct cft_split {
 void cft_split_init(cft_split *s, cft_records_format format);
 void cft_split_free(cft_split *s);
 
-// Scan the next n bytes of the file. Chunks may end anywhere. Of CSV the header is a record too. E_FORMAT if a JSON file begins with
-// something else than an array or has CFT_RECORDS_MALFORMED broken places; E_OOM.
+// Scan the next n bytes of the file. Chunks may end anywhere. Of CSV the header is a record too.
+// E_FORMAT if a JSON file begins with something else than an array or has CFT_RECORDS_MALFORMED
+// broken places; E_OOM.
 cft_status cft_split_feed(cft_split *s, const char *text, size_t n);
 
 // The file ends here.
