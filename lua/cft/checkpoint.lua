@@ -3,6 +3,7 @@
 
 local blame = require "cft.blame"
 local configs = require "cft.models.config"
+local exit = require "cft.exit"
 local files = require "cft.files"
 local host = require "cft.host"
 local json = require "cft.json"
@@ -183,9 +184,12 @@ end
 function M.resume(run, from)
   local path = from
   if from == true then
+    if not run.cfg.out then
+      exit.fail(exit.USAGE, "--resume goes on from the newest checkpoint in out=, which is not set; or name one")
+    end
     path = M.newest(run.cfg.out, run.log)
     if not path then
-      require("cft.exit").fail(require("cft.exit").MISSING, "resume: no whole checkpoint in %s", run.cfg.out)
+      exit.fail(exit.MISSING, "resume: no whole checkpoint in %s", run.cfg.out)
     end
   else
     local ok, why = files.verify(path)

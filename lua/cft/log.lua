@@ -1,5 +1,6 @@
 --- What a run says: lines on the screen, one JSON object a step in log.jsonl.
 
+local blame = require "cft.blame"
 local json = require "cft.json"
 local host = require "cft.host"
 local term = require "cft.term"
@@ -15,9 +16,10 @@ function M.open(folder, o)
   local self = setmetatable({ quiet = o.quiet, started = host.now() }, Log)
   if folder then
     host.make_folders(folder)
-    local why
-    self.file, why = io.open(folder .. "/log.jsonl", o.append and "a" or "w")
-    if not self.file then require "cft.blame"("log: %s", why) end
+    self.path, self.fresh = folder .. "/log.jsonl", not o.append
+    local why  -- a log that is there already lasts until this run has something to say
+    self.file, why = io.open(self.path, "a")
+    if not self.file then blame("log: %s", why) end
   end
   return self
 end
@@ -39,8 +41,17 @@ function Log:record(t)
   if not self.file then return end
   local copy = {}
   for k, v in pairs(t) do copy[k] = finite(v) end
-  self.file:write(json.encode(copy), "\n")
-  self.file:flush()
+  if self.fresh then
+    self.file:close()
+    self.file, self.fresh = assert(io.open(self.path, "w")), false
+  end
+  local ok, why = self.file:write(json.encode(copy), "\n")
+  if ok then ok, why = self.file:flush() end
+  if not ok and not self.failed then
+    self.failed = true
+    self:close_line()
+    io.stderr:write(("cftrun: %s: %s; the run goes on without it\n"):format(self.path, why))
+  end
 end
 
 --- 93 → "1m33s".

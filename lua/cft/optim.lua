@@ -53,12 +53,14 @@ end
 --- One update from the gradients that the model holds.
 -- @number lr
 -- @number[opt=1] weight what the summed loss is divided by: the sum of weights of the whole update
--- @treturn number the gradient's norm before the clip
+-- @treturn number the gradient's norm before the clip; where that is NaN or infinite, nothing was updated
 function AdamW:step(lr, weight)
-  self.count = self.count + 1
   self.sum:zero_()
   for _, g in ipairs(self.model.groups) do sum_squares(self.sum, g.grad, 1) end
   clip_scale(self.scale, self.sum, 1 / (weight or 1), self.clip)
+  local norm = (self.scale:to_host())[1]
+  if norm ~= norm or norm == math.huge then return norm end
+  self.count = self.count + 1
   options.lr, options.beta1, options.beta2, options.eps = lr, self.beta1, self.beta2, self.eps
   options.step = self.count
   for i, g in ipairs(self.model.groups) do
@@ -74,7 +76,7 @@ function AdamW:step(lr, weight)
       end
     end
   end
-  return (self.scale:to_host())[1]
+  return norm
 end
 
 --- Moments and master weights by parameter name, as views, for saving and resuming.

@@ -59,7 +59,7 @@ end
 local function find(cfg, o)
   local absent = {}
   local path, why = require("cft.hub").find(cfg.model or "")
-  if not path then absent[#absent + 1] = { what = "model", name = tostring(cfg.model), why = why } end
+  if not path then absent[#absent + 1] = { what = "model", name = cfg.model or "", why = why } end
   local paths = type(cfg.data) == "table" and cfg.data or { cfg.data }
   if #paths == 0 then absent[#absent + 1] = { what = "data", name = "", why = "no data= given" } end
   for _, p in ipairs(paths) do
@@ -112,6 +112,9 @@ local function new_model(cfg, run)
                                  run.tokenizer:size() or nil })
 end
 
+-- What is no number goes on as it is: the trainer refuses it.
+local function scaled(lr, multiplier) return type(multiplier) == "number" and lr * multiplier or multiplier end
+
 --- Everything a run needs, made and checked, nothing trained.
 -- @tab cfg of `cft.config` @tab opts `name`; as wanted `fields`, `load`, `template`, `missing`
 -- @bool[opt=false] quiet say nothing
@@ -149,7 +152,7 @@ function M.prepare(cfg, opts, quiet)
   end
   run.steps = cfg.steps or math.floor(run.batches:updates() * cfg.epochs + 0.5)
   if type(cfg.schedule) == "function" then
-    run.lr = function(step) return cfg.lr * cfg.schedule(step, run.steps) end
+    run.lr = function(step) return scaled(cfg.lr, cfg.schedule(step, run.steps)) end
   else
     local multiplier = schedule.named(cfg.schedule, cfg.warmup, run.steps)
     run.lr = function(step) return cfg.lr * multiplier(step) end
@@ -223,13 +226,18 @@ function M.run(cfg, opts)
     run.log:say("resumed at update %d from %s", run.trainer.done, from)
   end
   local finish = cfg.demo and demo.begin(run) or nil
-  local summary = write_summary(run, run.trainer:run())
+  local made, summary = run.trainer.done, run.trainer:run()
+  if run.trainer.done == made and not summary.interrupted then  -- what an earlier run wrote stays
+    run.log:say("nothing to train: %d of %d updates are made", made, run.steps)
+    run.log:close()
+    return summary
+  end
+  summary = write_summary(run, summary)
   if summary.interrupted then
     run.log:close()
     exit.leave(exit.INTERRUPTED)
   end
-  run.log:say("loss %s -> %.4f%s; %s tokens, %s tok/s, %s", summary.loss_first and
-              ("%.4f"):format(summary.loss_first) or "-", summary.loss_last or 0 / 0,
+  run.log:say("loss %.4f -> %.4f%s; %s tokens, %s tok/s, %s", summary.loss_first, summary.loss_last,
               summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
                 summary.heldout_loss_before, summary.heldout_loss_after) or "",
               logs.count(summary.tokens), logs.count(summary.tokens_per_s), logs.duration(summary.seconds))

@@ -4,6 +4,7 @@
 -- or the prompt can own the loop; `trainer:run()` is the usual one.
 
 local autograd = require "cft.autograd"
+local blame = require "cft.blame"
 local check = require "cft.check"
 local door = require "cft.ffi"
 local exit = require "cft.exit"
@@ -62,15 +63,17 @@ local function culprits(model, micro)
   return names
 end
 
-function Trainer:refuse(step, loss, micros)
+local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
+
+function Trainer:refuse(step, what, value, micros)
   local names = {}
   for _, micro in ipairs(micros) do
     for _, name in ipairs(culprits(self.model, micro)) do names[#names + 1] = name end
   end
   if #names == 0 then names[1] = "no single sample: gradients overflowed" end
   self.log:close_line()
-  exit.fail(exit.NOT_FINITE, "the loss of update %d is %s; nothing was updated. Samples: %s%s",
-            step, tostring(loss), table.concat(names, ", ", 1, math.min(#names, 10)),
+  exit.fail(exit.NOT_FINITE, "the %s of update %d is %s; nothing was updated. Samples: %s%s",
+            what, step, tostring(value), table.concat(names, ", ", 1, math.min(#names, 10)),
             self.saved_in and ("; the last good state is in " .. self.saved_in) or "")
 end
 
@@ -173,11 +176,13 @@ function Trainer:step()
     nlls[i]:release()
   end
   local loss = sum / weight
-  if loss ~= loss or loss == math.huge or loss == -math.huge then
-    self:refuse(self.done + 1, loss, micros)
-  end
+  if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros) end
   local lr = self.lr(self.done)
+  if type(lr) ~= "number" or not finite(lr) or lr < 0 then
+    blame("the schedule made the learning rate of update %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
+  end
   local norm = self.optim:step(lr, weight)
+  if not finite(norm) then self:refuse(self.done + 1, "gradient's norm", norm, micros) end
   self.done = self.done + 1
   self.tokens, self.learned = self.tokens + tokens, self.learned + learned
   local seconds = host.now() - start
@@ -213,7 +218,7 @@ local function due(every, step) return every and step % every == 0 end
 -- @treturn table the run's numbers, for summary.json; `ledger_first` and `ledger_last` are the ledgers of
 -- the first and the last tenth of its updates
 function Trainer:run()
-  local start, made_before = host.now(), self.done
+  local start, made_before, tokens_before = host.now(), self.done, self.tokens
   local summary = { ledger_first = {}, ledger_last = {} }
   local tenth = math.max(1, math.floor((self.steps - self.done) / 10))
   if self.heldout then
@@ -252,7 +257,7 @@ function Trainer:run()
   close_ledger(summary.ledger_last)
   summary.steps, summary.seconds = self.done, host.now() - start
   summary.tokens, summary.learned_tokens = self.tokens, self.learned
-  summary.tokens_per_s = self.tokens / math.max(summary.seconds, 1e-9)
+  summary.tokens_per_s = (self.tokens - tokens_before) / math.max(summary.seconds, 1e-9)
   return summary
 end
 

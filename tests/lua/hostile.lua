@@ -24,7 +24,70 @@ local function refuses_config(change, message)
   expect.raises(message, cft.models.load, model_folder(change))
 end
 
+-- ---- runs of cftrun ------------------------------------------------------------------------------
+
+-- A folder in which a recipe is run on the demo's model and its out= is `out`.
+local function recipe(more)
+  local folder = process.folder()
+  process.write(folder .. "/r.lua", [[
+local cft = require "cft"
+local cfg = cft.config { template = "qwen", batch = 4, tokens = 512, steps = 2, out = "]] .. folder .. [[/out" }
+]] .. (more or "") .. [[
+cft.recipe.run(cfg, { name = "r" })
+]])
+  return folder .. "/r.lua", folder
+end
+
+local function contents(path)
+  local file = assert(io.open(path))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
 return {
+  -- ---- runs ----------------------------------------------------------------------------------
+  { "a run that makes no update leaves an earlier one's log and summary", function()
+    local path, folder = recipe()
+    local first = { "--demo", path, "out=" .. folder .. "/out", "steps=2", "eval_every=" }
+    expect.same(process.cftrun(first).code, 0)
+    local log, summary = contents(folder .. "/out/log.jsonl"), contents(folder .. "/out/summary.json")
+    first[#first + 1] = "--resume"
+    local r = process.cftrun(first)
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "nothing to train: 2 of 2 updates are made")
+    expect.same(contents(folder .. "/out/log.jsonl"), log)
+    expect.same(contents(folder .. "/out/summary.json"), summary)
+    first[#first] = "warmup=nonsense"
+    expect.same(process.cftrun(first).code, 2)
+    expect.same(contents(folder .. "/out/log.jsonl"), log)
+  end },
+  { "--resume without a folder to look in", function()
+    local r = process.cftrun { "--demo", recipe(), "out=", "--resume" }
+    expect.same(r.code, 2)
+    expect.match(r.err, "^cftrun: %-%-resume goes on from the newest checkpoint in out=, which is not set")
+  end },
+  { "a schedule that gives no rate", function()
+    for _, value in ipairs { "0 / 0", "'x'", "-1", "nil" } do
+      local r = process.cftrun { "--demo", (recipe("cfg.schedule = function() return " .. value .. " end\n")), "steps=2" }
+      expect.same(r.code, 1)
+      expect.match(r.err, "^cftrun: [^\n]*r.lua:4: the schedule made the learning rate of update 1 [^\n]*\n$")
+    end
+  end },
+  { "a gradient that is no number updates nothing", function()
+    local m = cft.models.new { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }
+    local adamw = cft.optim.adamw(m)
+    local before = m.weights.embed.flat:to_table()
+    for _, bad in ipairs { 0 / 0, 1 / 0 } do
+      m:zero_grad()
+      m.weights.blocks[1].group.grad:fill_(bad)
+      local norm = adamw:step(1e-2)
+      expect.truthy(norm ~= norm or norm == math.huge, "the norm")
+      expect.same({ adamw.count, m.weights.embed.flat:to_table() }, { 0, before })
+    end
+    adamw:release()
+    m:release()
+  end },
   -- ---- config.json ---------------------------------------------------------------------------
   { "sizes that are none", function()
     refuses_config({ hidden_size = json.null }, "hidden_size must be an integer, got nil")

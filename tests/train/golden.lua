@@ -133,7 +133,7 @@ test("config.json: what is not implemented is named", function()
   refuses("layer_types has 'sliding_attention'", { layer_types = { "sliding_attention" } })
   refuses("hidden_size must be an integer, got nil", { hidden_size = require("cft.json").null })
   refuses("no multiple of num_key_value_heads 3", { num_key_value_heads = 3 })
-  refuses("without a number 'factor'", { rope_scaling = { type = "linear" } })
+  refuses("without a 'factor' above 0", { rope_scaling = { type = "linear" } })
 end)
 
 return tests
