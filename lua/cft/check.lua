@@ -80,7 +80,9 @@ end
 
 local function is(value, kind)
   if kind == "any" then return value ~= nil end
-  if kind == "integer" then return type(value) == "number" and value % 1 == 0 end  -- not inf, not nan
+  if kind == "integer" then  -- not inf, not nan, and below where doubles skip some
+    return type(value) == "number" and value % 1 == 0 and math.abs(value) <= 2 ^ 53
+  end
   return type(value) == kind
 end
 

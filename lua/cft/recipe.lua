@@ -5,6 +5,7 @@
 -- @usage cft.recipe.run(cft.config { model = "...", data = "..." }, { name = "mine" })
 
 local batch = require "cft.batch"
+local blame = require "cft.blame"
 local check = require "cft.check"
 local checkpoint = require "cft.checkpoint"
 local config = require "cft.config"
@@ -81,7 +82,16 @@ local function open_device(cfg, log)
 end
 
 local function sources(cfg, o)
-  if o.load then return o.load(cfg.data) end
+  if o.load then
+    local source, heldout = o.load(cfg.data)
+    for what, given in pairs { training = source or false, ["held-out"] = heldout } do
+      if type(given) ~= "table" or not given.records then
+        blame("recipe.run: load gave %s as the source of %s records; cft.data.open and cft.data.list make one",
+              type(given) == "table" and "a table" or tostring(given or nil), what)
+      end
+    end
+    return source, heldout
+  end
   local source = data.open(cfg.data, { fields = o.fields, limit_bad = setting(cfg, "limit_bad"),
                                        quarantine = setting(cfg, "quarantine"), name = o.name })
   if type(cfg.heldout) == "string" then

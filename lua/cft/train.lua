@@ -70,7 +70,7 @@ function Trainer:refuse(step, what, value, micros)
   for _, micro in ipairs(micros) do
     for _, name in ipairs(culprits(self.model, micro)) do names[#names + 1] = name end
   end
-  if #names == 0 then names[1] = "no single sample: gradients overflowed" end
+  if #names == 0 then names[1] = "none alone; their sums overflowed" end
   self.log:close_line()
   exit.fail(exit.NOT_FINITE, "the %s of update %d is %s; nothing was updated. Samples: %s%s",
             what, step, tostring(value), table.concat(names, ", ", 1, math.min(#names, 10)),

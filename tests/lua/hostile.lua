@@ -31,6 +31,7 @@ local function recipe(more)
   local folder = process.folder()
   process.write(folder .. "/r.lua", [[
 local cft = require "cft"
+cft.demo.tests = 8
 local cfg = cft.config { template = "qwen", batch = 4, tokens = 512, steps = 2, out = "]] .. folder .. [[/out" }
 ]] .. (more or "") .. [[
 cft.recipe.run(cfg, { name = "r" })
@@ -71,8 +72,27 @@ return {
     for _, value in ipairs { "0 / 0", "'x'", "-1", "nil" } do
       local r = process.cftrun { "--demo", (recipe("cfg.schedule = function() return " .. value .. " end\n")), "steps=2" }
       expect.same(r.code, 1)
-      expect.match(r.err, "^cftrun: [^\n]*r.lua:4: the schedule made the learning rate of update 1 [^\n]*\n$")
+      expect.match(r.err, "^cftrun: [^\n]*r.lua:5: the schedule made the learning rate of update 1 [^\n]*\n$")
     end
+  end },
+  { "numbers beyond counting", function()
+    for _, setting in ipairs { "steps=1e300", "seed=1e300", "batch=1e17", "tokens=inf" } do
+      local r = process.cftrun { "--demo", (recipe()), setting }
+      expect.same(r.code, 2)
+      expect.match(r.err, "^cftrun: [^\n]*must be an integer, got [^\n]*\n$")
+    end
+  end },
+  { "a load that makes no source", function()
+    local path, folder = recipe()
+    local tokenizer = cft.demo.tokenizer(1)
+    local m = cft.models.new(cft.demo.shape(tokenizer:size(), 1, "cpu"))
+    cft.checkpoint.export(m, folder .. "/m", { tokenizer = tokenizer })
+    m:release()
+    local text = contents(path):gsub('{ name = "r" }', '{ name = "r", load = function() return 5 end }')
+    process.write(path, text)
+    local r = process.cftrun { path, "data=" .. path, "model=" .. folder .. "/m" }
+    expect.same(r.code, 1)
+    expect.match(r.err, "load gave 5 as the source of training records; cft.data.open and cft.data.list make one")
   end },
   { "a gradient that is no number updates nothing", function()
     local m = cft.models.new { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }
@@ -93,7 +113,7 @@ return {
     refuses_config({ hidden_size = json.null }, "hidden_size must be an integer, got nil")
     refuses_config({ hidden_size = "8" }, "hidden_size must be an integer, got '8'")
     refuses_config({ num_hidden_layers = -1 }, "num_hidden_layers must be from 1 to 2147483647, got %-1")
-    refuses_config({ vocab_size = 1e18 }, "vocab_size must be from 1 to 2147483647, got 1e%+18")
+    refuses_config({ vocab_size = 1e10 }, "vocab_size must be from 1 to 2147483647, got 10000000000")
     refuses_config({ intermediate_size = { 16 } }, "intermediate_size must be an integer, got a table")
     refuses_config({ num_attention_heads = 3 }, "num_attention_heads 3 is no multiple of num_key_value_heads 2")
   end },
