@@ -1,0 +1,290 @@
+// device.cu - the CUDA device's memory, copies and stream; opening and closing it.
+//
+// Memory is the driver's own caching pool (cudaMallocAsync with nothing ever given back unasked).
+// It reuses what was freed earlier in stream order without a wait, splits and joins blocks, and
+// remaps pages instead of fragmenting, which a cache of ours on top of cudaMalloc could not. What
+// we add is the census: bytes by class, so that a full card can say what fills it.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <mutex>
+#include <new>
+
+#include "host.h"
+#include "library.h"
+
+static cuda_device *of(cft_device *d) { return static_cast<cuda_device *>(d); }
+
+// ---- failures ------------------------------------------------------------------------------
+
+static cft_status failed(cudaError_t e, const char *op) {
+  cudaGetLastError();  // clears it
+  return cft_fail(e == cudaErrorMemoryAllocation ? CFT_E_OOM : CFT_E_DEVICE, "%s: %s: %s", op,
+                  cudaGetErrorName(e), cudaGetErrorString(e));
+}
+
+#define CFT_CUDA(call, op)                          \
+  do {                                              \
+    const cudaError_t e_ = (call);                  \
+    if (e_ != cudaSuccess) return failed(e_, (op)); \
+  } while (0)
+
+queue::queue(cft_device *d, cft_stream *s, const char *op_name)
+    : device(of(d)), stream(s ? s->cuda : device->queue.cuda), op(op_name) {
+  cudaSetDevice(d->index);  // of this thread; another device may have been used meanwhile
+}
+
+cft_status queue::check(cudaError_t e) const {
+  if (e == cudaSuccess && device->waits) e = cudaStreamSynchronize(stream);
+  return e == cudaSuccess ? CFT_OK : failed(e, op);
+}
+
+cft_status no_kernel(const queue &q, cft_dtype dtype) {
+  return cft_fail(CFT_E_UNSUPPORTED, "no cuda kernel for %s in %s", q.op, cft_dtype_name(dtype));
+}
+
+// ---- memory --------------------------------------------------------------------------------
+
+static const char *const class_names[CFT_MEM_CLASSES] = {
+    "other", "parameters", "gradients", "optimizer", "activations", "workspace", "cache"};
+
+static double gib(int64_t bytes) { return (double)bytes / (double)(1 << 30); }
+
+static int64_t pool_bytes(cuda_device *d, cudaMemPoolAttr what) {
+  uint64_t bytes = 0;
+  if (cudaMemPoolGetAttribute(d->pool, what, &bytes) != cudaSuccess) cudaGetLastError();
+  return (int64_t)bytes;
+}
+
+// "parameters 15.23, activations 12.21", in GiB
+static void census(char *text, size_t bytes, const cuda_device *d) {
+  size_t at = 0;
+  text[0] = 0;
+  for (int c = 0; c < CFT_MEM_CLASSES; c++)
+    if (d->bytes[c] > 0 && at < bytes)
+      at += (size_t)snprintf(text + at, bytes - at, "%s%s %.2f", at ? ", " : "", class_names[c],
+                             gib(d->bytes[c]));
+}
+
+static void trim(cft_device *device) {
+  cuda_device *d = of(device);
+  cudaSetDevice(d->index);
+  cudaStreamSynchronize(d->queue.cuda);
+  cudaMemPoolTrimTo(d->pool, 0);
+  cudaGetLastError();
+}
+
+static cft_status alloc(cft_device *device, void **p, size_t bytes, cft_memory_class why) {
+  cuda_device *d = of(device);
+  cudaSetDevice(d->index);
+  const size_t asked = std::max<size_t>(bytes, 1);  // 0 bytes give a pointer that may be freed
+  *p = nullptr;
+  cudaError_t e = cudaMallocAsync(p, asked, d->queue.cuda);
+  if (e == cudaErrorMemoryAllocation) {  // what is cached in other sizes may be enough
+    cudaGetLastError();
+    trim(device);
+    e = cudaMallocAsync(p, asked, d->queue.cuda);
+  }
+  if (e == cudaErrorMemoryAllocation) {
+    char held[256];
+    cudaGetLastError();
+    census(held, sizeof held, d);
+    return cft_fail(CFT_E_OOM, "%s: no room for %.3f GiB of %s; in use of %.2f GiB: %s", d->name,
+                    gib((int64_t)bytes), class_names[why], gib(d->limit),
+                    held[0] ? held : "nothing");
+  }
+  if (e != cudaSuccess) return failed(e, "alloc");
+  d->bytes[why] += (int64_t)bytes;
+  d->total += (int64_t)bytes;
+  d->peak = std::max(d->peak, d->total);
+  return CFT_OK;
+}
+
+static void release(cft_device *device, void *p, size_t bytes, cft_memory_class why) {
+  cuda_device *d = of(device);
+  if (p == nullptr) return;
+  cudaSetDevice(d->index);
+  if (cudaFreeAsync(p, d->queue.cuda) != cudaSuccess) cudaGetLastError();
+  d->bytes[why] -= (int64_t)bytes;
+  d->total -= (int64_t)bytes;
+}
+
+static void memory(cft_device *device, cft_memory_use *use, int reset_peak) {
+  cuda_device *d = of(device);
+  if (reset_peak) d->peak = d->total;
+  memcpy(use->bytes, d->bytes, sizeof use->bytes);
+  use->reserved = pool_bytes(d, cudaMemPoolAttrReservedMemCurrent);
+  // What the pool keeps for reuse. Its own count of what is in use trails ours: it learns of a free
+  // when the stream gets there.
+  use->bytes[CFT_MEM_CACHE] = std::max<int64_t>(0, use->reserved - d->total);
+  use->total = d->total;
+  use->peak = d->peak;
+  use->limit = d->limit;
+}
+
+scratch::~scratch() {
+  if (p_) release(device_, p_, bytes_, CFT_MEM_WORKSPACE);
+}
+
+cft_status scratch::take(const queue &q, size_t bytes) {
+  device_ = q.device;
+  bytes_ = bytes;
+  return cft_context(alloc(q.device, &p_, bytes, CFT_MEM_WORKSPACE), "%s", q.op);
+}
+
+// ---- copies --------------------------------------------------------------------------------
+
+// Uploads go through a ring of pinned slots: the host copies into one and goes on, the GPU reads it
+// when its stream gets there. An event says when a slot may be filled again.
+struct cuda_staging {
+  enum { SLOTS = 8 };
+  static constexpr size_t BYTES = 1 << 20;
+  char *pinned;
+  cudaEvent_t read[SLOTS];
+  int next;
+};
+
+static cft_status staging_new(cuda_staging **made) {
+  cuda_staging *s = new (std::nothrow) cuda_staging{};
+  if (!s) return cft_fail(CFT_E_OOM, "cuda: no memory for staging buffers");
+  *made = s;
+  CFT_CUDA(cudaMallocHost((void **)&s->pinned, cuda_staging::SLOTS * cuda_staging::BYTES), "open");
+  for (cudaEvent_t &e : s->read)
+    CFT_CUDA(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "open");
+  return CFT_OK;
+}
+
+static void staging_free(cuda_staging *s) {
+  if (!s) return;
+  for (cudaEvent_t e : s->read)
+    if (e) cudaEventDestroy(e);
+  if (s->pinned) cudaFreeHost(s->pinned);
+  delete s;
+}
+
+static cft_status upload(cft_device *device, cft_stream *stream, void *to, const void *host,
+                         size_t bytes) {
+  const queue q(device, stream, "upload");
+  cuda_staging *s = q.device->staging;
+  for (size_t at = 0; at < bytes; at += cuda_staging::BYTES) {
+    const size_t n = std::min(bytes - at, cuda_staging::BYTES);
+    char *slot = s->pinned + (size_t)s->next * cuda_staging::BYTES;
+    CFT_CUDA(cudaEventSynchronize(s->read[s->next]), q.op);  // the GPU has read what it held
+    memcpy(slot, (const char *)host + at, n);
+    CFT_TRY(q.check(cudaMemcpyAsync((char *)to + at, slot, n, cudaMemcpyHostToDevice, q.stream)));
+    CFT_CUDA(cudaEventRecord(s->read[s->next], q.stream), q.op);
+    s->next = (s->next + 1) % cuda_staging::SLOTS;
+  }
+  return CFT_OK;
+}
+
+static cft_status download(cft_device *device, cft_stream *stream, void *host, const void *from,
+                           size_t bytes) {
+  const queue q(device, stream, "download");
+  if (bytes == 0) return CFT_OK;
+  // Pageable memory: the driver stages it, and the call returns when the bytes are there.
+  CFT_CUDA(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, q.stream), q.op);
+  CFT_CUDA(cudaStreamSynchronize(q.stream), q.op);
+  return CFT_OK;
+}
+
+static cft_status copy(cft_device *device, cft_stream *stream, void *to, const void *from,
+                       size_t bytes) {
+  const queue q(device, stream, "copy");
+  if (bytes == 0) return CFT_OK;
+  return q.check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, q.stream));
+}
+
+static cft_status zero(cft_device *device, cft_stream *stream, void *p, size_t bytes) {
+  const queue q(device, stream, "zero");
+  if (bytes == 0) return CFT_OK;
+  return q.check(cudaMemsetAsync(p, 0, bytes, q.stream));
+}
+
+static cft_stream *default_stream(cft_device *d) { return &of(d)->queue; }
+
+static cft_status sync(cft_device *d) {
+  const queue q(d, nullptr, "sync");
+  CFT_CUDA(cudaStreamSynchronize(q.stream), q.op);
+  CFT_CUDA(cudaGetLastError(), q.op);
+  return CFT_OK;
+}
+
+// ---- opening and closing -------------------------------------------------------------------
+
+static void close(cft_device *device) {
+  cuda_device *d = of(device);
+  cudaSetDevice(d->index);
+  if (d->queue.cuda) cudaStreamSynchronize(d->queue.cuda);
+  cuda_attention_close(d->attention);
+  cuda_matmul_close(d->matmul);
+  staging_free(d->staging);
+  if (d->pool) cudaMemPoolTrimTo(d->pool, 0);
+  if (d->queue.cuda) cudaStreamDestroy(d->queue.cuda);
+  cudaGetLastError();
+  delete d;
+}
+
+extern "C" const cft_kernels cft_cuda_kernels;  // table.cu
+
+static constexpr int OLDEST = 80;  // what the module is compiled for: sm_80 and whatever is newer
+
+static cft_status fill_in(cuda_device *d, int index) {
+  cudaDeviceProp prop;
+  int driver = 0;
+  CFT_CUDA(cudaSetDevice(index), "open");
+  CFT_CUDA(cudaGetDeviceProperties(&prop, index), "open");
+  CFT_CUDA(cudaDriverGetVersion(&driver), "open");
+  d->arch = prop.major * 10 + prop.minor;
+  if (d->arch < OLDEST)
+    return cft_fail(CFT_E_DEVICE, "cuda:%d: %s is sm_%d; this build has code for sm_%d and newer",
+                    index, prop.name, d->arch, OLDEST);
+  snprintf(d->gpu, sizeof d->gpu, "%s", prop.name);
+  snprintf(d->name_text, sizeof d->name_text, "cuda:%d", index);
+  snprintf(d->description_text, sizeof d->description_text,
+           "%s, sm_%d, %.0f GiB, driver for CUDA %d.%d", prop.name, d->arch,
+           gib((int64_t)prop.totalGlobalMem), driver / 1000, driver % 1000 / 10);
+  d->multiprocessors = prop.multiProcessorCount;
+  d->shared_most = prop.sharedMemPerBlockOptin;
+  d->limit = (int64_t)prop.totalGlobalMem;
+  const char *sync_always = getenv("CFT_SYNC");
+  d->waits = sync_always && atoi(sync_always) > 0;
+
+  CFT_CUDA(cudaStreamCreateWithFlags(&d->queue.cuda, cudaStreamNonBlocking), "open");
+  CFT_CUDA(cudaDeviceGetDefaultMemPool(&d->pool, index), "open");
+  uint64_t keep = UINT64_MAX;
+  CFT_CUDA(cudaMemPoolSetAttribute(d->pool, cudaMemPoolAttrReleaseThreshold, &keep), "open");
+  return staging_new(&d->staging);
+}
+
+// E_DEVICE names the first thing that is missing: driver, GPU, architecture.
+extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
+  CFT_TRY(cuda_driver_check(index));
+  cuda_device *d = new (std::nothrow) cuda_device{};
+  if (!d) return cft_fail(CFT_E_OOM, "cuda: no memory");
+  d->name = d->name_text;
+  d->description = d->description_text;
+  d->index = index;
+  d->fast_bf16 = 1;
+  d->kernels = &cft_cuda_kernels;
+  d->alloc = alloc;
+  d->free = release;
+  d->memory = memory;
+  d->trim = trim;
+  d->upload = upload;
+  d->download = download;
+  d->copy = copy;
+  d->zero = zero;
+  d->stream = default_stream;
+  d->sync = sync;
+  d->close = close;
+  const cft_status st = fill_in(d, index);
+  if (st != CFT_OK) {
+    close(d);
+    return st;
+  }
+  *device = d;
+  return CFT_OK;
+}

@@ -1,0 +1,95 @@
+// host.h - the CUDA device as its own host code sees it: the struct behind cft_device, the queue
+// that an op works through, scratch memory.
+//
+// Nothing in a step waits for the GPU but a download: kernels, copies and allocations are queued on
+// one stream and follow each other there. What fails later is answered by sync or by the next call.
+#pragma once
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include <string>
+
+extern "C" {
+#include "device.h"
+}
+
+struct cft_stream {
+  cudaStream_t cuda;
+};
+
+struct cuda_matmul;     // cuBLASLt: handle, workspace, the algorithms that were chosen (matmul.cu)
+struct cuda_attention;  // cuDNN: handle, plans (attention.cu)
+struct cuda_staging;    // pinned memory that uploads pass through (device.cu)
+
+struct cuda_device : cft_device {
+  char name_text[32], description_text[320];
+  char gpu[256];  // "NVIDIA H100 80GB HBM3"
+  int arch;       // 90 for sm_90
+  int multiprocessors;
+  size_t shared_most;  // bytes of shared memory that a block may have
+  bool waits;          // CFT_SYNC=1: after each launch, so that the guilty op is the one named
+  cft_stream queue;    // the stream that orders everything
+  cudaMemPool_t pool;  // the driver's caching pool
+  int64_t bytes[CFT_MEM_CLASSES], total, peak, limit;
+  cuda_staging *staging;
+  cuda_matmul *matmul;
+  cuda_attention *attention;
+};
+
+// An op's way to the device.
+struct queue {
+  cuda_device *device;
+  cudaStream_t stream;
+  const char *op;  // what messages call it
+
+  queue(cft_device *d, cft_stream *s, const char *op);
+
+  // What a CUDA call answered. A failure is read once more, which clears it, or the next innocent
+  // call would be blamed for it.
+  cft_status check(cudaError_t e) const;
+};
+
+// "no cuda kernel for rmsnorm_fwd in f64"
+cft_status no_kernel(const queue &q, cft_dtype dtype);
+
+// Device memory for the time of a call: freed in stream order, so when the kernels that were given
+// it are through.
+class scratch {
+ public:
+  scratch() = default;
+  scratch(const scratch &) = delete;
+  ~scratch();
+  cft_status take(const queue &q, size_t bytes);
+  template <class T>
+  T *as() const {
+    return static_cast<T *>(p_);
+  }
+
+ private:
+  cuda_device *device_ = nullptr;
+  void *p_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// A file in the folder of what is kept between runs (algorithms that were timed, compiled plans):
+// $CFT_CACHE/cuda, else $XDG_CACHE_HOME/cft/cuda, else ~/.cache/cft/cuda. The folder is made if
+// missing; false where nothing can be kept. (cache.cpp)
+bool cache_path(char *path, size_t bytes, const char *file);
+bool cache_read(std::string *text, const char *path);
+bool cache_write(const char *path, const std::string &text);   // whole or not at all
+bool cache_append(const char *path, const std::string &line);  // beside other processes
+
+// y (d) = [y +] the sum of `rows` rows of d, in a fixed order: what a kernel's blocks left of a
+// gradient that all of them add to. y is f32 or bf16. (reduce.cu)
+cft_status sum_rows(const queue &q, void *y, cft_dtype y_dtype, const float *x, int64_t rows,
+                    int64_t d, bool add);
+
+// Ops; table.cu lists them.
+#define XX(name, args) \
+  cft_status cft_cuda_##name(cft_device *device, cft_stream *stream, const args *a);
+CFT_KERNEL_MAP(XX)
+#undef XX
+
+// What the device owns of other files, made on first use and released with it.
+void cuda_matmul_close(cuda_matmul *m);
+void cuda_attention_close(cuda_attention *a);

@@ -1,0 +1,442 @@
+// matmul.cu - cuBLASLt, with an algorithm that was timed on this card.
+//
+// Row-major c (m, n) is column-major (n, m), so Lt is asked for c^T = op(b)^T op(a)^T: its A is our
+// b. The bias of a row of c is then one of Lt's columns, which its epilogue adds.
+//
+// An algorithm is chosen once for shapes of about the same size: the heuristic's candidates run on
+// the operands of the call that is the first of its kind, with warm clocks, and the fastest is kept
+// in a file for the next run. Matmuls are five sixths of a step: nothing else is worth as much.
+// Only algorithms that give equal bits in repeats take part. CFT_CUDA_TUNE=0 takes the heuristic's
+// first.
+#include <cublasLt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cuda.cuh"
+#include "library.h"
+
+// ---- the library ---------------------------------------------------------------------------
+
+#define LT_CALLS(XX)                                                                          \
+  XX(cublasLtCreate)                                                                          \
+  XX(cublasLtDestroy)                                                                         \
+  XX(cublasLtGetVersion) XX(cublasLtGetStatusName) XX(cublasLtMatmulDescCreate)               \
+      XX(cublasLtMatmulDescDestroy) XX(cublasLtMatmulDescSetAttribute)                        \
+          XX(cublasLtMatrixLayoutCreate) XX(cublasLtMatrixLayoutDestroy)                      \
+              XX(cublasLtMatmulPreferenceCreate) XX(cublasLtMatmulPreferenceDestroy)          \
+                  XX(cublasLtMatmulPreferenceSetAttribute) XX(cublasLtMatmulAlgoGetHeuristic) \
+                      XX(cublasLtMatmulAlgoCheck) XX(cublasLtMatmul)
+
+struct lt_calls {
+#define XX(name) decltype(&::name) name;
+  LT_CALLS(XX)
+#undef XX
+};
+
+// What an algorithm depends on. `bucket` has the same with sizes rounded up, so that packs of about
+// the same length share one.
+enum { KEY_M, KEY_N, KEY_K, KEY_A, KEY_B, KEY_C, KEY_KIND, KEY_ALIGN, KEY_FIELDS };
+using matmul_key = std::array<int64_t, KEY_FIELDS>;
+
+// A call as Lt wants it described.
+struct prepared {
+  cublasLtMatmulDesc_t desc;
+  cublasLtMatrixLayout_t a, b, c;
+  cublasLtMatmulAlgo_t algo;
+  size_t workspace;
+};
+
+struct cuda_matmul {
+  lt_calls lt;
+  cublasLtHandle_t handle;
+  bool tunes;
+  std::string file;  // of choices; empty: none is kept
+  std::map<matmul_key, cublasLtMatmulAlgo_t> chosen;
+  std::map<matmul_key, prepared> ready;
+};
+
+constexpr size_t WORKSPACE = 32 << 20;  // what NVIDIA advises for sm_90
+constexpr int CANDIDATES = 8;
+constexpr size_t MOST_READY = 4096;
+
+static cft_status lt_failed(const queue &q, cuda_matmul *h, cublasStatus_t st, const char *what) {
+  return cft_fail(st == CUBLAS_STATUS_ALLOC_FAILED ? CFT_E_OOM : CFT_E_DEVICE, "%s: %s: %s", q.op,
+                  what, h->lt.cublasLtGetStatusName(st));
+}
+
+#define LT_TRY(q, h, call, what)                                               \
+  do {                                                                         \
+    const cublasStatus_t st_ = (call);                                         \
+    if (st_ != CUBLAS_STATUS_SUCCESS) return lt_failed((q), (h), st_, (what)); \
+  } while (0)
+
+static void destroy(cuda_matmul *h, prepared &p) {
+  if (p.c) h->lt.cublasLtMatrixLayoutDestroy(p.c);
+  if (p.b) h->lt.cublasLtMatrixLayoutDestroy(p.b);
+  if (p.a) h->lt.cublasLtMatrixLayoutDestroy(p.a);
+  if (p.desc) h->lt.cublasLtMatmulDescDestroy(p.desc);
+  p = {};
+}
+
+static void forget_ready(cuda_matmul *h) {
+  for (auto &entry : h->ready) destroy(h, entry.second);
+  h->ready.clear();
+}
+
+void cuda_matmul_close(cuda_matmul *h) {
+  if (!h) return;
+  forget_ready(h);
+  if (h->handle) h->lt.cublasLtDestroy(h->handle);
+  delete h;
+}
+
+// ---- choices on disk -----------------------------------------------------------------------
+
+// A line: the key's numbers, the 64 bytes of the algorithm in hex, microseconds of it and of the
+// heuristic's first. What cannot be read is skipped, and timed again.
+static std::string line_of(const matmul_key &key, const cublasLtMatmulAlgo_t &algo, double us,
+                           double us_first) {
+  std::string line;
+  char text[64];
+  for (int64_t field : key) line += std::to_string(field) + " ";
+  for (size_t i = 0; i < sizeof algo; i++) {
+    snprintf(text, sizeof text, "%02x", reinterpret_cast<const unsigned char *>(&algo)[i]);
+    line += text;
+  }
+  snprintf(text, sizeof text, " %.1f %.1f\n", us, us_first);
+  return line + text;
+}
+
+static bool read_line(const char *line, matmul_key *key, cublasLtMatmulAlgo_t *algo) {
+  for (int64_t &field : *key) {
+    char *end;
+    field = strtoll(line, &end, 10);
+    if (end == line || *end != ' ') return false;
+    line = end + 1;
+  }
+  for (size_t i = 0; i < sizeof *algo; i++) {
+    unsigned byte;
+    if (sscanf(line + 2 * i, "%2x", &byte) != 1) return false;
+    reinterpret_cast<unsigned char *>(algo)[i] = (unsigned char)byte;
+  }
+  return line[2 * sizeof *algo] == ' ';
+}
+
+static void read_choices(cuda_matmul *h) {
+  std::string text;
+  if (!cache_read(&text, h->file.c_str())) return;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    matmul_key key;
+    cublasLtMatmulAlgo_t algo;
+    if (read_line(text.substr(at, end - at).c_str(), &key, &algo)) h->chosen[key] = algo;
+    at = end + 1;
+  }
+}
+
+static cft_status open_lt(const queue &q, cuda_matmul **opened) {
+  if ((*opened = q.device->matmul)) return CFT_OK;
+  char file[64];
+  void *library;
+  snprintf(file, sizeof file, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
+  CFT_TRY(cft_context(cuda_library(&library, file), "%s", q.op));
+  auto *h = new cuda_matmul{};
+  q.device->matmul = h;  // closed with the device, whatever happens now
+#define XX(name) CFT_TRY(cuda_function(&h->lt.name, library, #name));
+  LT_CALLS(XX)
+#undef XX
+  LT_TRY(q, h, h->lt.cublasLtCreate(&h->handle), "cublasLtCreate");
+  const char *tune = getenv("CFT_CUDA_TUNE");
+  h->tunes = !(tune && *tune == '0');
+  char name[400], path[1024];
+  snprintf(name, sizeof name, "matmul-%zu-%s.txt", h->lt.cublasLtGetVersion(), q.device->gpu);
+  if (h->tunes && cache_path(path, sizeof path, name)) {
+    h->file = path;
+    read_choices(h);
+  }
+  *opened = h;
+  return CFT_OK;
+}
+
+// ---- from a call to a description ----------------------------------------------------------
+
+static int alignment(const void *p) {
+  int bytes = 256;
+  while ((uintptr_t)p % (uintptr_t)bytes) bytes /= 2;
+  return bytes;
+}
+
+static matmul_key key_of(const cft_matmul_args *a, bool bias) {
+  const int64_t kind = a->trans_a | a->trans_b << 1 | (a->beta != 0) << 2 | bias << 3 |
+                       (int64_t)a->dtype << 4 | (int64_t)a->c_dtype << 8;
+  const int64_t align =
+      alignment(a->a) | (int64_t)alignment(a->b) << 16 | (int64_t)alignment(a->c) << 32;
+  return {a->m, a->n, a->k, a->a_stride, a->b_stride, a->c_stride, kind, align};
+}
+
+// Up to the next of eight steps between two powers of two.
+static int64_t rounded(int64_t n) {
+  int64_t step = 16;
+  while (step * 16 <= n) step *= 2;
+  return (n + step - 1) / step * step;
+}
+
+static matmul_key bucket_of(matmul_key key) {
+  for (int field : {KEY_M, KEY_N, KEY_K}) key[field] = rounded(key[field]);
+  for (int field : {KEY_A, KEY_B, KEY_C})  // what a stride allows, not how long it is
+    key[field] = alignment((const void *)(uintptr_t)key[field]);
+  return key;
+}
+
+static cudaDataType type_of(cft_dtype dtype) {
+  return dtype == CFT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static cft_status describe(const queue &q, cuda_matmul *h, const cft_matmul_args *a, bool bias,
+                           prepared *p) {
+  const cudaDataType ab = type_of(a->dtype), c = type_of(a->c_dtype);
+  const cublasOperation_t op_a = a->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                          op_b = a->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const uint64_t m = (uint64_t)a->m, n = (uint64_t)a->n, k = (uint64_t)a->k;
+  const auto attribute = [&](cublasLtMatmulDescAttributes_t name, const auto &value) {
+    return h->lt.cublasLtMatmulDescSetAttribute(p->desc, name, &value, sizeof value);
+  };
+  *p = {};
+  LT_TRY(q, h, h->lt.cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "desc");
+  LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_TRANSA, op_a), "transpose");
+  LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_TRANSB, op_b), "transpose");
+  if (bias) {
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue), "epilogue");
+    LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_BIAS_POINTER, a->bias), "bias");
+  }
+  LT_TRY(q, h,
+         h->lt.cublasLtMatrixLayoutCreate(&p->a, ab, a->trans_b ? k : n, a->trans_b ? n : k,
+                                          a->b_stride),
+         "layout");
+  LT_TRY(q, h,
+         h->lt.cublasLtMatrixLayoutCreate(&p->b, ab, a->trans_a ? m : k, a->trans_a ? k : m,
+                                          a->a_stride),
+         "layout");
+  LT_TRY(q, h, h->lt.cublasLtMatrixLayoutCreate(&p->c, c, n, m, a->c_stride), "layout");
+  return CFT_OK;
+}
+
+static cublasStatus_t multiply(const queue &q, cuda_matmul *h, const prepared &p,
+                               const cft_matmul_args *a, const cublasLtMatmulAlgo_t &algo, void *c,
+                               void *workspace, size_t bytes) {
+  const float alpha = 1, beta = a->beta ? 1 : 0;
+  return h->lt.cublasLtMatmul(h->handle, p.desc, &alpha, a->b, p.a, a->a, p.b, &beta, c, p.c, c,
+                              p.c, &algo, workspace, bytes, q.stream);
+}
+
+// ---- choosing ------------------------------------------------------------------------------
+
+using candidates = std::vector<cublasLtMatmulHeuristicResult_t>;
+
+static cft_status ask(const queue &q, cuda_matmul *h, const cft_matmul_args *a, const prepared &p,
+                      candidates *found) {
+  cublasLtMatmulPreference_t preference = nullptr;
+  const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+  const uint32_t align_a = (uint32_t)alignment(a->b), align_b = (uint32_t)alignment(a->a),
+                 align_c = (uint32_t)alignment(a->c);
+  const auto attribute = [&](cublasLtMatmulPreferenceAttributes_t name, const auto &value) {
+    return h->lt.cublasLtMatmulPreferenceSetAttribute(preference, name, &value, sizeof value);
+  };
+  LT_TRY(q, h, h->lt.cublasLtMatmulPreferenceCreate(&preference), "preference");
+  attribute(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE);
+  attribute(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, schemes);
+  attribute(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, align_a);
+  attribute(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, align_b);
+  attribute(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, align_c);
+  attribute(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, align_c);
+  int count = 0;
+  found->resize(CANDIDATES);
+  const cublasStatus_t st = h->lt.cublasLtMatmulAlgoGetHeuristic(
+      h->handle, p.desc, p.a, p.b, p.c, p.c, preference, CANDIDATES, found->data(), &count);
+  h->lt.cublasLtMatmulPreferenceDestroy(preference);
+  found->resize((size_t)std::max(count, 0));
+  if (st != CUBLAS_STATUS_SUCCESS || found->empty())
+    return lt_failed(q, h, st ? st : CUBLAS_STATUS_NOT_SUPPORTED, "no algorithm for this shape");
+  return CFT_OK;
+}
+
+// A stopwatch in the stream.
+struct stopwatch {
+  cudaEvent_t begin = nullptr, end = nullptr;
+  stopwatch() {
+    cudaEventCreate(&begin);
+    cudaEventCreate(&end);
+  }
+  ~stopwatch() {
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+  }
+  template <class F>
+  double microseconds(cudaStream_t s, F f) {
+    float ms = 0;
+    cudaEventRecord(begin, s);
+    f();
+    cudaEventRecord(end, s);
+    cudaEventSynchronize(end);
+    cudaEventElapsedTime(&ms, begin, end);
+    return (double)ms * 1e3;
+  }
+};
+
+constexpr double WARM_UP = 5000, ROUND = 1000;  // microseconds
+constexpr int ROUNDS = 3;
+
+// The fastest candidate, on the call's own operands, which are data as the training has them; what
+// it writes goes to a buffer of its own. Candidates take turns, so that a change of clocks hits
+// all.
+static bool time_candidates(const queue &q, cuda_matmul *h, const cft_matmul_args *a,
+                            const prepared &p, const candidates &found, size_t *best, double *us,
+                            double *us_first) {
+  scratch c, workspace;
+  size_t room = 0;
+  for (const auto &f : found) room = std::max(room, f.workspaceSize);
+  const size_t bytes = ((size_t)((a->m - 1) * a->c_stride + a->n)) * cft_dtype_bytes(a->c_dtype);
+  if (c.take(q, bytes) != CFT_OK || workspace.take(q, room) != CFT_OK) return false;
+  cudaMemsetAsync(c.as<void>(), 0, bytes, q.stream);  // beta reads it
+  stopwatch watch;
+  std::vector<double> least(found.size(), INFINITY);
+  const auto run_once = [&](size_t i) {
+    if (multiply(q, h, p, a, found[i].algo, c.as<void>(), workspace.as<void>(), room) !=
+        CUBLAS_STATUS_SUCCESS)
+      least[i] = -1;  // takes no part
+  };
+  double once = 1;
+  for (double spent = 0; spent < WARM_UP; spent += once)
+    once = std::max(1.0, watch.microseconds(q.stream, [&] { run_once(0); }));
+  const int repeats = (int)std::max(1.0, std::min(20.0, ROUND / once));
+  for (int round = 0; round < ROUNDS; round++)
+    for (size_t i = 0; i < found.size(); i++) {
+      if (least[i] < 0) continue;
+      const double t = watch.microseconds(q.stream, [&] {
+        for (int r = 0; r < repeats; r++) run_once(i);
+      });
+      if (least[i] >= 0) least[i] = std::min(least[i], t / repeats);
+    }
+  *best = found.size();
+  for (size_t i = 0; i < found.size(); i++)
+    if (least[i] >= 0 && (*best == found.size() || least[i] < least[*best])) *best = i;
+  if (*best == found.size()) return false;
+  *us = least[*best];
+  *us_first = least[0];
+  cudaGetLastError();
+  return true;
+}
+
+// The algorithm for calls like this one: chosen before, or now.
+static cft_status choose(const queue &q, cuda_matmul *h, const cft_matmul_args *a,
+                         const matmul_key &key, prepared *p) {
+  const matmul_key bucket = bucket_of(key);
+  cublasLtMatmulHeuristicResult_t checked;
+  const auto fits = [&](const cublasLtMatmulAlgo_t &algo) {
+    return h->lt.cublasLtMatmulAlgoCheck(h->handle, p->desc, p->a, p->b, p->c, p->c, &algo,
+                                         &checked) == CUBLAS_STATUS_SUCCESS &&
+           checked.workspaceSize <= WORKSPACE;
+  };
+  const auto known = h->chosen.find(bucket);
+  if (known != h->chosen.end() && fits(known->second)) {
+    p->algo = known->second;
+    p->workspace = checked.workspaceSize;
+    return CFT_OK;
+  }
+  candidates found;
+  CFT_TRY(ask(q, h, a, *p, &found));
+  size_t best = 0;
+  double us = 0, us_first = 0;
+  // Where an algorithm is known, but not for this very shape, the heuristic's word is good enough.
+  if (h->tunes && known == h->chosen.end() && found.size() > 1 &&
+      time_candidates(q, h, a, *p, found, &best, &us, &us_first)) {
+    h->chosen[bucket] = found[best].algo;
+    if (!h->file.empty())
+      cache_append(h->file.c_str(), line_of(bucket, found[best].algo, us, us_first));
+  } else {
+    best = 0;
+    h->chosen.insert({bucket, found[0].algo});
+  }
+  p->algo = found[best].algo;
+  p->workspace = found[best].workspaceSize;
+  return CFT_OK;
+}
+
+static cft_status prepare(const queue &q, cuda_matmul *h, const cft_matmul_args *a, bool bias,
+                          prepared **p) {
+  const matmul_key key = key_of(a, bias);
+  const auto found = h->ready.find(key);
+  if (found != h->ready.end()) {
+    *p = &found->second;
+    return CFT_OK;
+  }
+  if (h->ready.size() >= MOST_READY) forget_ready(h);
+  prepared made;
+  cft_status st = describe(q, h, a, bias, &made);
+  if (st == CFT_OK) st = choose(q, h, a, key, &made);
+  if (st != CFT_OK) {
+    destroy(h, made);
+    return st;
+  }
+  *p = &(h->ready[key] = made);
+  return CFT_OK;
+}
+
+// ---- the op --------------------------------------------------------------------------------
+
+// c = [c] + bias: what Lt's epilogue does not do.
+template <class C, class B>
+static __global__ void __launch_bounds__(256)
+    add_bias_kernel(C *c, const B *bias, int64_t n, unsigned stretches, int64_t c_stride,
+                    bool keeps_c) {
+  const row_place at = place_in_rows<1>(stretches);
+  if (at.column >= n) return;
+  C *to = c + at.row * c_stride + at.column;
+  const float old = keeps_c ? to_float(*to) : 0;
+  *to = from_float<C>(old + (bias ? to_float(bias[at.column]) : 0));
+}
+
+static cft_status add_bias(const queue &q, const cft_matmul_args *a, bool keeps_c) {
+  const row_grid g(a->m, a->n, 1);
+  if (a->dtype == CFT_F32)
+    return run(q, add_bias_kernel<float, float>, g.blocks, g.threads, 0, (float *)a->c,
+               (const float *)a->bias, a->n, g.stretches, a->c_stride, keeps_c);
+  if (a->c_dtype == CFT_F32)
+    return run(q, add_bias_kernel<float, bf16>, g.blocks, g.threads, 0, (float *)a->c,
+               (const bf16 *)a->bias, a->n, g.stretches, a->c_stride, keeps_c);
+  return run(q, add_bias_kernel<bf16, bf16>, g.blocks, g.threads, 0, (bf16 *)a->c,
+             (const bf16 *)a->bias, a->n, g.stretches, a->c_stride, keeps_c);
+}
+
+cft_status cft_cuda_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a) {
+  if (a->m == 0 || a->n == 0) return CFT_OK;
+  const queue q(d, s, "matmul");
+  const bool known = (a->dtype == CFT_F32 && a->c_dtype == CFT_F32) ||
+                     (a->dtype == CFT_BF16 && (a->c_dtype == CFT_BF16 || a->c_dtype == CFT_F32));
+  if (!known)
+    return no_kernel(q, a->dtype == CFT_F32 || a->dtype == CFT_BF16 ? a->c_dtype : a->dtype);
+  if (a->k == 0) return a->bias || !a->beta ? add_bias(q, a, a->beta != 0) : CFT_OK;
+
+  cuda_matmul *h;
+  CFT_TRY(open_lt(q, &h));
+  const bool epilogue = a->bias && a->c_dtype == a->dtype;  // its bias has the type of c
+  prepared *p;
+  CFT_TRY(prepare(q, h, a, epilogue, &p));
+  if (epilogue)
+    LT_TRY(q, h,
+           h->lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                &a->bias, sizeof a->bias),
+           "bias");
+  scratch workspace;
+  if (p->workspace > 0) CFT_TRY(workspace.take(q, p->workspace));
+  LT_TRY(q, h, multiply(q, h, *p, a, p->algo, a->c, workspace.as<void>(), p->workspace),
+         "cublasLt");
+  CFT_TRY(q.check(cudaSuccess));  // waits where CFT_SYNC says so
+  return a->bias && !epilogue ? add_bias(q, a, true) : CFT_OK;
+}

@@ -1,0 +1,25 @@
+#!/bin/bash
+# ptxas.sh REPORT... - what ptxas -v said of each kernel: no spills anywhere, and no stack but where
+# one is known and harmless. A stack frame is local memory: registers that went to device memory.
+allowed='unary_kernel'  # sinf and cosf reduce large arguments there, which activations never are
+passed=0 failed=0
+for report in "$@"; do
+  bad=$(awk -v allowed="$allowed" '
+    /Compiling entry function/ { name = $7; arch = $9 }
+    / bytes stack frame, / {
+      kernels++
+      if ($1 + 0 > 0 && name !~ allowed) print name " for " arch ": " $1 " bytes of stack"
+      if ($5 + $9 > 0) print name " for " arch ": spills " $5 " bytes, reads back " $9
+    }
+    END { if (!kernels && FILENAME !~ /device|table/) print "no kernels in the report" }' "$report")
+  name=$(basename "$report" .ptxas)
+  if [ -z "$bad" ]; then
+    passed=$((passed + 1))
+    echo "ok    $name.cu: $(grep -c 'bytes stack frame' "$report") kernels without spills"
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $name.cu: $bad"
+  fi
+done
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed = 0 ]

@@ -1,0 +1,48 @@
+// library.cpp - in place of kernels/cuda/library.cpp: the libraries are our stand-ins, and there is
+// one GPU, the emulated one. CUDA_EMU_WITHOUT=cudnn,cublasLt leaves libraries out.
+#include "library.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "standins.h"
+
+cft_status cuda_driver_check(int index) {
+  if (index != 0)
+    return cft_fail(CFT_E_DEVICE, "cuda:%d: no such GPU; the emulator has 1, counted from 0",
+                    index);
+  return CFT_OK;
+}
+
+struct standin_library {
+  const char *name;
+  const standin_function *functions;
+};
+
+static const standin_library libraries[] = {
+    {"cublasLt", standin_cublaslt},
+    {"cudnn", standin_cudnn},
+    {"nvrtc", standin_nothing},
+};
+
+cft_status cuda_library(void **library, const char *file) {
+  const char *without = getenv("CUDA_EMU_WITHOUT");
+  for (const standin_library &l : libraries) {
+    if (strncmp(file + 3, l.name, strlen(l.name)) || file[3 + strlen(l.name)] != '.') continue;
+    if (without && strstr(without, l.name)) break;
+    *library = (void *)&l;
+    return CFT_OK;
+  }
+  return cft_fail(CFT_E_DEVICE, "%s is not on this machine: the emulator has no stand-in for it",
+                  file);
+}
+
+cft_status cuda_function(void *function, void *library, const char *name) {
+  for (const standin_function *f = ((standin_library *)library)->functions; f->name; f++)
+    if (!strcmp(f->name, name)) {
+      memcpy(function, &f->address, sizeof f->address);
+      return CFT_OK;
+    }
+  return cft_fail(CFT_E_DEVICE, "the emulator's %s has no %s", ((standin_library *)library)->name,
+                  name);
+}
