@@ -51,7 +51,7 @@ M.common = {
   { "data", M.optional("string|table", "training records: a file, or several with commas") },
   { "out", M.optional("string", "folder for checkpoints, log.jsonl and summary.json") },
   { "template", M.optional("string|function|table", "how a record becomes text: qwen, chatml, llama3, deepseek, plain") },
-  { "steps", M.optional("integer", "updates; wins over epochs") },
+  { "steps", M.key { "integer", optional = true, min = 0, help = "updates; wins over epochs" } },
   { "epochs", M.key { "number", 1, min = 0, help = "passes over the data" } },
   { "batch", M.key { "integer", 32, min = 1, help = "samples an update" } },
   { "tokens", M.key { "integer", 8192, min = 1, help = "tokens a micro-batch, at most" } },
@@ -64,9 +64,10 @@ M.common = {
   { "dtype", M.key { "string", "auto", one_of = { "auto", "f32", "bf16" }, help = "of weights and activations" } },
   { "device", M.key { "string", "auto", fits = is_device, help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" } },
   { "memory", M.optional("string", "a budget such as 8GiB: blocks are computed again so that a step fits") },
-  { "heldout", M.optional("number|string", "records kept out of training: how many, a share below 1, or a file") },
-  { "eval_every", M.optional("integer", "updates between held-out losses") },
-  { "save_every", M.optional("integer", "updates between checkpoints") },
+  { "heldout", M.key { "number|string", optional = true, min = 0,
+                       help = "records kept out of training: how many, a share below 1, or a file" } },
+  { "eval_every", M.key { "integer", optional = true, min = 1, help = "updates between held-out losses" } },
+  { "save_every", M.key { "integer", optional = true, min = 1, help = "updates between checkpoints" } },
 }
 
 local policy = { "error", "drop", "keep" }
@@ -171,7 +172,7 @@ local read = {}  -- type → function from text to value, nil if it is none
 
 function read.number(text)
   local x = tonumber(text)
-  if x and x == x then return x end  -- tonumber takes "nan"
+  if x and math.abs(x) < math.huge then return x end  -- tonumber takes "nan" and "inf"
 end
 read.integer = read.number  -- so that 1.5 is told that it is no integer, rather than no number
 function read.boolean(text) return words[text:lower()] end

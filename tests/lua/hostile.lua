@@ -82,6 +82,17 @@ return {
       expect.match(r.err, "^cftrun: [^\n]*must be an integer, got [^\n]*\n$")
     end
   end },
+  { "settings that mean nothing, before anything is loaded", function()
+    for setting, message in pairs {
+      ["steps=-1"] = "must be 0 or more", ["eval_every=0"] = "must be 1 or more", ["save_every=-1"] = "must be 1 or more",
+      ["heldout=-3"] = "must be 0 or more", ["lr=inf"] = "must be a number, got 'inf'", ["warmup=inf"] = "must be a number",
+      ["batch=0"] = "must be 1 or more", ["epochs=-1"] = "must be 0 or more",
+    } do
+      local r = process.cftrun { (recipe()), setting }
+      expect.same({ r.code, r.out }, { 2, "" })
+      expect.match(r.err, "^cftrun: " .. setting:gsub("%-", "%%-") .. ": '%w+_?%w*' " .. message)
+    end
+  end },
   { "a load that makes no source", function()
     local path, folder = recipe()
     local tokenizer = cft.demo.tokenizer(1)
