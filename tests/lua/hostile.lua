@@ -39,6 +39,14 @@ cft.recipe.run(cfg, { name = "r" })
   return folder .. "/r.lua", folder
 end
 
+-- A model with its tokenizer, as a run reads and writes them.
+local function save_model(folder)
+  local tokenizer = cft.demo.tokenizer(1)
+  local m = cft.models.new(cft.demo.shape(tokenizer:size(), 1, "cpu"))
+  cft.checkpoint.export(m, folder, { tokenizer = tokenizer })
+  m:release()
+end
+
 local function contents(path)
   local file = assert(io.open(path))
   local text = file:read "*a"
@@ -48,6 +56,44 @@ end
 
 return {
   -- ---- runs ----------------------------------------------------------------------------------
+  { "five mistakes, each one message and one code, and nothing is lost", function()
+    local path, folder = recipe()
+    local model, data, out = folder .. "/m", folder .. "/d.jsonl", folder .. "/out"
+    save_model(model)
+    local record = '{"instruction": "Critique.", "input": "1 + 1 = 3", "output": "Conclusion: wrong [END]"}\n'
+    process.write(data, record:rep(8))
+    local function run(...) return process.cftrun { path, "model=" .. model, "data=" .. data, "device=cpu", ... } end
+    local good = run()
+    expect.same({ good.code, good.err }, { 0, "" })
+    local log, summary = contents(out .. "/log.jsonl"), contents(out .. "/summary.json")
+    local function fails(code, message, r)
+      expect.same(r.code, code, message)
+      expect.match(r.err, "^cftrun: [^\n]*" .. message)
+      expect.same({ contents(out .. "/log.jsonl"), contents(out .. "/summary.json") }, { log, summary })
+      expect.truthy(cft.files.verify(out .. "/step-000002"), "the checkpoint")
+    end
+    fails(2, "unknown key 'stepz'; did you mean 'steps'%?\n$", run "stepz=3")
+
+    process.write(data, record:rep(2) .. '{"instruction": "a\n' .. record)
+    fails(1, "1 bad record, limit_bad = 0 allows none:\n  [^\n]*d.jsonl: record 2, line 3, byte 176: not JSON", run())
+    process.write(data, record:rep(8))
+
+    local weights = contents(model .. "/model.safetensors")
+    process.write(model .. "/model.safetensors", weights:sub(1, #weights - 100))
+    fails(1, "model.safetensors: is cut short: tensor \"[%w._]+\" ends at byte %d+ of the data, but the file has %d+\n$", run())
+    process.write(model .. "/model.safetensors", weights)
+
+    local tokenizer = contents(model .. "/tokenizer.json")
+    local parsed = json.decode(tokenizer)
+    parsed.model.merges = { { "no such", "token" } }
+    process.write(model .. "/tokenizer.json", json.encode(parsed))
+    fails(1, "tokenizer.json: merge 0: \"no such\" is not in the vocabulary\n$", run())
+    process.write(model .. "/tokenizer.json", tokenizer)
+
+    local text = contents(path):gsub("cft.recipe.run", "cfg.template = function() return { { text = 'x' } } end\n%0")
+    process.write(path, text)
+    fails(1, "8 of 8 samples have no learned token", run())
+  end },
   { "a run that makes no update leaves an earlier one's log and summary", function()
     local path, folder = recipe()
     local first = { "--demo", path, "out=" .. folder .. "/out", "steps=2", "eval_every=" }
@@ -95,10 +141,7 @@ return {
   end },
   { "a load that makes no source", function()
     local path, folder = recipe()
-    local tokenizer = cft.demo.tokenizer(1)
-    local m = cft.models.new(cft.demo.shape(tokenizer:size(), 1, "cpu"))
-    cft.checkpoint.export(m, folder .. "/m", { tokenizer = tokenizer })
-    m:release()
+    save_model(folder .. "/m")
     local text = contents(path):gsub('{ name = "r" }', '{ name = "r", load = function() return 5 end }')
     process.write(path, text)
     local r = process.cftrun { path, "data=" .. path, "model=" .. folder .. "/m" }
