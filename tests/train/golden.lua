@@ -36,7 +36,7 @@ for _, name in ipairs { "llama-small", "qwen2-small", "llama-small-llama3", "lla
   local folder = "tests/golden/" .. name
 
   local function with_model(fn)
-    local m = assert(models.load(folder))
+    local m = assert(models.load(folder, { device = os.getenv "CFT_TEST_DEVICE" }))
     local get = golden.open(folder .. "/expected.safetensors")
     fn(m, get)
     m:release()
@@ -79,7 +79,7 @@ end
 for _, name in ipairs { "llama-small", "qwen2-small" } do
   test(name .. ": 20 updates of AdamW, cosine, warm-up, clip", function()
     local folder = "tests/golden/" .. name
-    local m = assert(models.load(folder))
+    local m = assert(models.load(folder, { device = os.getenv "CFT_TEST_DEVICE" }))
     local get = golden.open(folder .. "/expected.safetensors")
     local opt = optim.adamw(m, { weight_decay = 0.1, clip = 1 })
     local lr = schedule.cosine { steps = 20, warmup = 5 }
