@@ -14,6 +14,7 @@ local decontaminate = require "cft.decontaminate"
 local demo = require "cft.demo"
 local exit = require "cft.exit"
 local files = require "cft.files"
+local host = require "cft.host"
 local json = require "cft.json"
 local logs = require "cft.log"
 local mask = require "cft.mask"
@@ -125,6 +126,22 @@ end
 -- What is no number goes on as it is: the trainer refuses it.
 local function scaled(lr, multiplier) return type(multiplier) == "number" and lr * multiplier or multiplier end
 
+-- One run at a time writes into a folder.
+local function take(folder)
+  host.make_folders(folder)
+  local lock, why = host.lock(folder .. "/.lock")
+  if why == "busy" then  -- perhaps by a run of this process that is over, and not yet collected
+    collectgarbage()
+    collectgarbage()
+    lock, why = host.lock(folder .. "/.lock")
+  end
+  if not lock then
+    exit.fail(exit.FAILED, "%s: %s", folder, why == "busy" and "another run is writing into this folder; "
+              .. "give this one another out=" or why)
+  end
+  return lock
+end
+
 --- Everything a run needs, made and checked, nothing trained.
 -- @tab cfg of `cft.config` @tab opts `name`; as wanted `fields`, `load`, `template`, `missing`
 -- @bool[opt=false] quiet say nothing
@@ -135,6 +152,7 @@ function M.prepare(cfg, opts, quiet)
   if not cfg.demo then run.path = find(cfg, o) end
   local trains = not (cfg.dry_run or cfg.preview)
   run.out = trains and cfg.out or nil
+  run.lock = run.out and take(run.out)
   run.log = logs.open(run.out, { append = cfg.resume, quiet = quiet })
   run.device, run.dtype = open_device(cfg, run.log)
 

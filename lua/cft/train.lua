@@ -72,6 +72,7 @@ function Trainer:refuse(step, what, value, micros)
   end
   if #names == 0 then names[1] = "none alone; their sums overflowed" end
   self.log:close_line()
+  if self.save and self.done > 0 then self.save(self) end  -- nothing was updated: this state is good
   exit.fail(exit.NOT_FINITE, "the %s of update %d is %s; nothing was updated. Samples: %s%s",
             what, step, tostring(value), table.concat(names, ", ", 1, math.min(#names, 10)),
             self.saved_in and ("; the last good state is in " .. self.saved_in) or "")

@@ -3,10 +3,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -148,6 +150,29 @@ static int host_make_folders(lua_State *L) {
   return 1;
 }
 
+// host.lock(path) -> a handle, or nil and why: "busy" where another process holds it. The lock is
+// held until the handle is collected or the process ends, however it ends.
+static int host_lock(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  int *fd = lua_newuserdata(L, sizeof *fd);
+  *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) == 0) {
+    luaL_getmetatable(L, "cft.lock");
+    lua_setmetatable(L, -2);
+    return 1;
+  }
+  int why = errno;
+  if (*fd >= 0) close(*fd);
+  lua_pushnil(L);
+  lua_pushstring(L, why == EWOULDBLOCK ? "busy" : strerror(why));
+  return 2;
+}
+
+static int host_unlock(lua_State *L) {
+  close(*(int *)luaL_checkudata(L, 1, "cft.lock"));
+  return 0;
+}
+
 // host.modules() -> the names of the embedded modules, in order of their paths
 static int host_modules(lua_State *L) {
   lua_newtable(L);
@@ -182,11 +207,16 @@ static int open_host(lua_State *L) {
       {"list", host_list},
       {"modules", host_modules},
       {"make_folders", host_make_folders},
+      {"lock", host_lock},
       {"source", host_source_of},
       {"repl", host_repl},
       {"interrupts", host_interrupts},
       {NULL, NULL},
   };
+  luaL_newmetatable(L, "cft.lock");
+  lua_pushcfunction(L, host_unlock);
+  lua_setfield(L, -2, "__gc");
+  lua_pop(L, 1);
   lua_newtable(L);
   luaL_register(L, NULL, functions);
   lua_pushliteral(L, CFT_VERSION);
