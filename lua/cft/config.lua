@@ -45,12 +45,26 @@ local function is_device(name)
   return "cpu, cuda, cuda:N or auto"
 end
 
+-- A check for keys that take a name, or something that has no name.
+local function named(...)
+  local names = { ... }
+  return function(value)
+    if type(value) ~= "string" then return nil end
+    for _, name in ipairs(names) do
+      if value == name then return nil end
+    end
+    return "one of " .. table.concat(names, ", ") .. check.suggestion(value, names)
+  end
+end
+
 --- The keys of every recipe: { name, spec }, in the order in which `cftrun RECIPE --help` shows them.
 M.common = {
   { "model", M.optional("string", "weights: a folder, a .gguf file, or a name in the local Hub cache") },
   { "data", M.optional("string|table", "training records: a file, or several with commas") },
   { "out", M.optional("string", "folder for checkpoints, log.jsonl and summary.json") },
-  { "template", M.optional("string|function|table", "how a record becomes text: qwen, chatml, llama3, deepseek, plain") },
+  { "template", M.key { "string|function|table", optional = true,
+                        fits = named("qwen", "chatml", "llama3", "deepseek", "plain"),
+                        help = "how a record becomes text: qwen, chatml, llama3, deepseek, plain" } },
   { "steps", M.key { "integer", optional = true, min = 0, help = "updates; wins over epochs" } },
   { "epochs", M.key { "number", 1, min = 0, help = "passes over the data" } },
   { "batch", M.key { "integer", 32, min = 1, help = "samples an update" } },
@@ -59,7 +73,8 @@ M.common = {
   { "warmup", M.key { "number", 0.1, min = 0, help = "updates until then; below 1, a share of all" } },
   { "weight_decay", M.key { "number", 0, min = 0, help = "none on biases and norms" } },
   { "clip", M.key { "number", 1, min = 0, help = "largest norm of the gradient; 0 does not clip" } },
-  { "schedule", M.key { "string|function", "cosine", help = "cosine, linear, constant or wsd" } },
+  { "schedule", M.key { "string|function", "cosine", fits = named("cosine", "linear", "constant", "wsd"),
+                          help = "cosine, linear, constant or wsd" } },
   { "seed", M.key { "integer", 42, min = 0, help = "of the order, and of new weights" } },
   { "dtype", M.key { "string", "auto", one_of = { "auto", "f32", "bf16" }, help = "of weights and activations" } },
   { "device", M.key { "string", "auto", fits = is_device, help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" } },
