@@ -293,9 +293,9 @@ struct attention_layout {
   std::vector<int32_t> queries, keys;  // of each sequence
   std::vector<int32_t> k_len = {};     // empty: all of them
   std::vector<int32_t> position = {};  // empty: the last rows
-  bool far = false;   // some queries look away from all keys: a log-sum-exp of about -100
   int64_t extra = 0;  // key rows of no sequence, at the end
   bool causal = true;
+  bool far = false;  // some queries look away from all keys: a log-sum-exp of about -100
 };
 
 static std::vector<int32_t> running(const std::vector<int32_t> &lengths) {
@@ -324,8 +324,8 @@ static void attention(const attention_layout &l, int64_t H, int64_t K, int64_t D
   }
   const double scale = 1 / sqrt((double)D);
   const int64_t rows = qkv ? std::max(nq, nk) : nq;
-  const doubles q = values(rows * q_stride, 1), k = values(nk * k_stride, 2),
-                v = values(nk * k_stride, 3), g = values(nq * q_width, 4);
+  doubles q = values(rows * q_stride, 1), k = values(nk * k_stride, 2);
+  const doubles v = values(nk * k_stride, 3), g = values(nq * q_width, 4);
   const int64_t size = (int64_t)cft_dtype_bytes(t);
   if (l.far)
     for (int64_t row = 0; row < std::max(nq, nk); row++) {

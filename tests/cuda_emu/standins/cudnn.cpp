@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <functional>
 #include <map>
@@ -84,7 +86,10 @@ struct program {
   int64_t workspace = 0;
 };
 
-std::map<int, std::shared_ptr<program>> compiled;  // what a plan's text refers to
+// What a plan's text refers to: a program of this very process. A text of another one is refused,
+// as cuDNN would refuse a text of another version.
+std::map<int, std::shared_ptr<program>> compiled;
+const long process = (long)getpid() << 32 | time(nullptr);
 
 tensor tensor_of(const descriptor *d) {
   tensor t;
@@ -398,8 +403,10 @@ cudnnStatus_t compile(descriptor *plan) {
   if (plan->attributes.count(CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION)) {
     const auto &text = plan->attributes[CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION];
     int id = 0;
-    if (sscanf(std::string(text.begin(), text.end()).c_str(), "{\"standin\": %d}", &id) != 1 ||
-        !compiled.count(id))
+    long of_process = 0;
+    if (sscanf(std::string(text.begin(), text.end()).c_str(), "{\"standin\": [%ld, %d]}",
+               &of_process, &id) != 2 ||
+        of_process != process || !compiled.count(id))
       return CUDNN_STATUS_NOT_SUPPORTED;
     plan->plan = compiled[id];
     return CUDNN_STATUS_SUCCESS;
@@ -494,8 +501,8 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
       *got = 1;
       return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION: {
-      char text[40];
-      *got = snprintf(text, sizeof text, "{\"standin\": %d}", of(d)->plan->id);
+      char text[60];
+      *got = snprintf(text, sizeof text, "{\"standin\": [%ld, %d]}", process, of(d)->plan->id);
       if (n) memcpy(value, text, (size_t)(n < *got ? n : *got));
       return CUDNN_STATUS_SUCCESS;
     }
