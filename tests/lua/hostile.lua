@@ -190,11 +190,9 @@ return {
   end },
   -- ---- tensors -------------------------------------------------------------------------------
   { "every op refuses what is no tensor", function()
-    for name, op in pairs(ops) do
-      if name ~= "define" then
-        expect.raises("^[^:]+expect.lua:%d+: " .. name .. ": a tensor is wanted, got nil", op)
-        for _, s in ipairs(strangers) do expect.raises(name .. ": a tensor is wanted, got ", op, s) end
-      end
+    for name in pairs(require "cft.gradients") do  -- ours: another test may have defined one of its own
+      expect.raises("^[^:]+expect.lua:%d+: " .. name .. ": a tensor is wanted, got nil", ops[name])
+      for _, s in ipairs(strangers) do expect.raises(name .. ": a tensor is wanted, got ", ops[name], s) end
     end
   end },
   { "and as a further argument, by name", function()
