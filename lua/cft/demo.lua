@@ -221,7 +221,7 @@ end
 
 --- Settings that the demo puts in place of a recipe's; the command line still wins.
 M.settings = {
-  steps = 1300, batch = 32, tokens = 4096, lr = 1.2e-3, warmup = 50, schedule = "cosine", weight_decay = 0,
+  steps = 1500, batch = 32, tokens = 4096, lr = 1.2e-3, warmup = 50, schedule = "cosine", weight_decay = 0,
   clip = 1, beta2 = 0.98, dtype = "f32", device = "cpu", out = "checkpoints/demo",
 }
 
@@ -238,7 +238,7 @@ M.tests = 240
 --- Records to train on, as many as the run takes; and those whose loss is measured.
 function M.sources(cfg)
   local data = require "cft.data"
-  return data.generate(cfg.steps and cfg.steps * cfg.batch or 41600, M.training(cfg.seed), { name = "word problems" }),
+  return data.generate(cfg.steps and cfg.steps * cfg.batch or 48000, M.training(cfg.seed), { name = "word problems" }),
          data.generate(M.tests, M.heldout(cfg.seed), { name = "word problems held out" })
 end
 
