@@ -7,8 +7,6 @@ set -u
 # shellcheck disable=SC1090
 . "$1"
 list=$2 pattern=${3-.}
-includes=
-for folder in $INCLUDES; do includes="$includes -I$folder"; done
 rm -rf "$WORK"
 mkdir -p "$WORK"
 
@@ -22,20 +20,22 @@ mutant() {
     echo "FAIL  $changed: $what: the mutation changes nothing"
     return
   fi
-  local stem=${source%.*} compile=("$CXX" -std=c++17 -x c++ $KERNEL_FLAGS)
+  local stem=${source%.*} compile=("$CXX" -std=c++17 -x c++ "${KERNEL_FLAGS[@]}")
   [[ $source == *.c ]] && compile=("$CC" -std=gnu11)
-  if ! "${compile[@]}" $FLAGS -I"$dir" $includes -c "$dir/$source" -o "$dir/$stem.o" >"$dir/log" 2>&1; then
+  if ! "${compile[@]}" "${FLAGS[@]}" -I"$dir" "${INCLUDES[@]}" -c "$dir/$source" -o "$dir/$stem.o" \
+    >"$dir/log" 2>&1; then
     echo "FAIL  $changed: $what: does not compile: $(grep -m1 error "$dir/log")"
     return
   fi
-  local objects=$dir/$stem.o o
-  for o in $OBJECTS; do [[ $o == */"$source".o ]] || objects="$objects $o"; done
-  if ! "$CXX" -shared -fsanitize=undefined $objects -o "$dir/mutant.so" -ldl -lpthread >"$dir/log" 2>&1; then
+  local objects=("$dir/$stem.o") o
+  for o in "${OBJECTS[@]}"; do [[ $o == */"$source".o ]] || objects+=("$o"); done
+  if ! "$CXX" -shared -fsanitize=undefined "${objects[@]}" -o "$dir/mutant.so" -ldl -lpthread \
+    >"$dir/log" 2>&1; then
     echo "FAIL  $changed: $what: does not link: $(tail -1 "$dir/log")"
     return
   fi
   # In a shell of its own, whose word that it was aborted nobody needs.
-  bash -c 'CFT_CACHE=$1/cache timeout 120 "$2" --module "$1/mutant.so" --repeats 2 $3 >"$1/said" 2>&1
+  bash -c 'CFT_CACHE=$1/cache timeout 120 "$2" --module "$1/mutant.so" --repeats 2 "$3" >"$1/said" 2>&1
     exit $?' mutant "$dir" "$OPS" "$cases" 2>/dev/null
   local status=$? reason
   reason=$(grep -m1 -E 'cuda_emu: |runtime error' "$dir/said" || grep -m1 FAIL "$dir/said")
@@ -51,9 +51,11 @@ n=0
 while IFS='|' read -r files cases what expression; do
   [[ $files == \#* || -z ${files// /} ]] && continue
   [[ "$files|$cases|$what" =~ $pattern ]] || continue
-  set -- $files
+  read -r changed source <<<"$files"
+  read -r cases <<<"$cases"  # without the blanks of the table
+  read -r what <<<"$what"
   n=$((n + 1))
-  mutant $n "$1" "${2-$1}" "$(echo $cases)" "$(echo $what)" "${expression# }" >"$WORK/$n.result" &
+  mutant $n "$changed" "${source:-$changed}" "$cases" "$what" "${expression# }" >"$WORK/$n.result" &
   while (($(jobs -rp | wc -l) >= 2)); do wait -n; done
 done <"$list"
 wait
