@@ -47,8 +47,8 @@ dry=
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
 driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
 commit=$(cat COMMIT 2>/dev/null || git rev-parse HEAD 2>/dev/null || echo unknown)
-printf '{"gpu": "%s", "driver": "%s", "date": "%s", "commit": "%s"}\n' \
-  "${gpu:-none}" "${driver:-none}" "$(date -u +%Y-%m-%d)" "$commit" >"$out/info.json"
+printf '{"gpu": "%s", "driver": "%s", "date": "%s", "commit": "%s", "emulated": %s}\n' \
+  "${gpu:-none}" "${driver:-none}" "$(date -u +%Y-%m-%d)" "$commit" "${dry:-0}" >"$out/info.json"
 if [[ -z $gpu && -z $dry ]]; then
   "$tools/cuda_ops" --module "$module" none
   echo "check.sh: no GPU answers here" >&2
@@ -92,7 +92,7 @@ correct() {
   done
   suite "op cases of the runtime" 60 "$bin/cftrun" tests/run.lua tests/ops/
   suite "small models against PyTorch's numbers, 20 updates" 60 "$bin/cftrun" tests/run.lua tests/train/golden.lua
-  suite "training steps against the CPU; bit-equal repeats" 60 "$bin/cftrun" tests/cuda_emu/training.lua
+  CFT_CUDA_TUNE=0 suite "training steps against the CPU; bit-equal repeats" 60 "$bin/cftrun" tests/cuda_emu/training.lua
   if [[ -x $tools/cuda_plans ]] && "$tools/cuda_plans" card >"$out/card.json" 2>&1; then
     echo "suite cuDNN's description of this card: kept in $out/card.json" | tee -a "$out/correct.log"
   else

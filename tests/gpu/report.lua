@@ -27,6 +27,7 @@ say "# What a card showed"
 say ""
 say("Written by `tests/gpu/check.sh`. Card: %s. Driver: %s. Date: %s. Commit: %s.", info.gpu or "unknown",
     info.driver or "unknown", info.date or "unknown", info.commit or "unknown")
+if info.emulated == 1 then say "A dry run on the emulated device: no GPU was there, and the times mean nothing." end
 say ""
 
 say "## Correct"
