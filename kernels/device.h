@@ -62,6 +62,11 @@ CFT_API cft_device *cft_cpu_device(void);
 CFT_API int cft_cpu_threads(void);
 CFT_API cft_status cft_cpu_set_threads(int threads);
 
+// Whose arithmetic the CPU's f32 and bf16 matmuls use from now on: "own", which is where a process
+// starts; or to compare with it "onednn", or "onednn-packed", which keeps weights in that library's
+// own order. E_ARG for another name, E_UNSUPPORTED where the library is missing.
+CFT_API cft_status cft_cpu_set_matmul(const char *name);
+
 // For tests: the nth allocation from now fails, the next one for 1; 0 takes that back.
 CFT_API void cft_cpu_fail_alloc(int64_t nth);
 

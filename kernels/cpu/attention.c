@@ -12,224 +12,17 @@
 // neither on the threads nor on what else is in the pack.
 #include <omp.h>
 
-#include "cpu.h"
-
-#if defined(CFT_CPU_BF16) && defined(__AVX512BF16__)
-#define PAIRS 1  // operands stay bf16
-#include <immintrin.h>
-#else
-#define PAIRS 0
-#endif
-
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#else
-#define VECTOR_BYTES 16
-#endif
-
-// An operand is made of units as wide as a sum: one number, or a pair of bf16 that are neighbours
-// along the dimension that is summed over.
-#if PAIRS
-typedef bf16 num;
-typedef int32_t unit;
-#define NUM(x) (x)  // from storage
-#else
-typedef acc num;
-typedef acc unit;
-#define NUM(x) LOAD(x)
-#endif
-typedef acc vec __attribute__((vector_size(VECTOR_BYTES), may_alias));
-typedef unit uvec __attribute__((vector_size(VECTOR_BYTES), may_alias));
-#ifdef CFT_CPU_F64
-typedef int64_t ivec __attribute__((vector_size(VECTOR_BYTES)));
-#else
-typedef int32_t ivec __attribute__((vector_size(VECTOR_BYTES)));
-#endif
+#include "product.h"
 
 enum {
-  LANES = VECTOR_BYTES / sizeof(acc),
-  PAIR = sizeof(unit) / sizeof(num),
-  MR = VECTOR_BYTES == 64 ? 8 : 4,  // rows and vectors of c that stay in registers:
-  NR = VECTOR_BYTES == 16 ? 2 : 3,  // 24 of 32, 12 or 8 of 16
-  PAD = PAIRS        ? 32
+  PAD = PAIRS        ? TILE
         : LANES > MR ? LANES
                      : MR,  // D, rows and, in pairs, keys are padded to this
   ROWS = 96,                // of a block: queries times heads of a group
   KEYS = 96,                // of a block
 };
 
-static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// ---- c (m, n) = [c +] a (m, k) b (k, n) --------------------------------------------------------
-
-// k counts units. Entry (i, p) of a is at[i * row + p * col].
-typedef struct operand {
-  const unit *at;
-  int64_t row, col;
-} operand;
-
-static inline vec multiply_add(vec sum, unit a, uvec b) {
-#if PAIRS
-  return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
-#else
-  return sum + a * b;
-#endif
-}
-
-static inline __attribute__((always_inline)) void tile(acc *c, int64_t c_stride, const unit *a,
-                                                       int64_t row, int64_t col, const unit *b,
-                                                       int64_t b_stride, int64_t k, int add,
-                                                       const int vectors) {
-  vec sum[MR][NR];
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; i++)
-#pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++)
-      sum[i][j] = add ? *(const vec *)(c + i * c_stride + j * LANES) : (vec){0};
-  for (int64_t p = 0; p < k; p++) {
-    uvec of_b[NR];
-#pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) of_b[j] = *(const uvec *)(b + p * b_stride + j * LANES);
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; i++) {
-      unit x = a[i * row + p * col];
-#pragma GCC unroll 8
-      for (int j = 0; j < vectors; j++) sum[i][j] = multiply_add(sum[i][j], x, of_b[j]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; i++)
-#pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) *(vec *)(c + i * c_stride + j * LANES) = sum[i][j];
-}
-
-#define TILES(vectors)                                                                          \
-  for (int64_t i = 0; i < m; i += MR)                                                           \
-  tile(c + i * c_stride + j, c_stride, a.at + i * a.row, a.row, a.col, b + j, b_stride, k, add, \
-       vectors)
-
-static void product_by_vectors(acc *c, int64_t c_stride, operand a, const unit *b, int64_t b_stride,
-                               int64_t m, int64_t n, int64_t k, int add) {
-  for (int64_t j = 0, left; (left = (n - j) / LANES) > 0;) {
-    if (NR == 3 && left != 4 && left >= 3) {
-      TILES(NR);
-      j += 3 * LANES;
-    } else if (left >= 2) {
-      TILES(2);
-      j += 2 * LANES;
-    } else {
-      TILES(1);
-      j += LANES;
-    }
-  }
-}
-
-#if PAIRS
-
-// AMX: eight registers of 16 rows by 64 bytes.
-#define AMX __attribute__((target("amx-tile,amx-bf16")))
-
-// Static: the compiler is told of the first bytes only that loading it reads.
-static const struct {
-  uint8_t palette, start, reserved[14];
-  uint16_t bytes[16];
-  uint8_t rows[16];
-} tile_shapes = {.palette = 1,
-                 .bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                 .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-
-AMX static void tiles_begin(int tiles) {
-  if (tiles) _tile_loadconfig(&tile_shapes);
-}
-
-AMX static void tiles_end(int tiles) {
-  if (tiles) _tile_release();
-}
-
-// m and n multiples of 32, k of 16 units; a.col is 1.
-AMX static void product_by_tiles(acc *c, int64_t c_stride, operand a, const unit *b,
-                                 int64_t b_stride, int64_t m, int64_t n, int64_t k, int add) {
-  size_t cs = (size_t)c_stride * sizeof *c, as = (size_t)a.row * sizeof *b,
-         bs = (size_t)b_stride * sizeof *b;
-  for (int64_t j = 0; j < n; j += 32)
-    for (int64_t i = 0; i < m; i += 32) {
-      acc *c0 = c + i * c_stride + j, *c1 = c0 + 16 * c_stride;
-      const unit *a0 = a.at + i * a.row, *a1 = a0 + 16 * a.row, *b0 = b + j;
-      if (add) {
-        _tile_loadd(0, c0, cs);
-        _tile_loadd(1, c0 + 16, cs);
-        _tile_loadd(2, c1, cs);
-        _tile_loadd(3, c1 + 16, cs);
-      } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-      }
-      for (int64_t p = 0; p < k; p += 16) {
-        _tile_loadd(4, a0 + p, as);
-        _tile_loadd(6, b0 + p * b_stride, bs);
-        _tile_loadd(7, b0 + p * b_stride + 16, bs);
-        _tile_loadd(5, a1 + p, as);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-      }
-      _tile_stored(0, c0, cs);
-      _tile_stored(1, c0 + 16, cs);
-      _tile_stored(2, c1, cs);
-      _tile_stored(3, c1 + 16, cs);
-    }
-}
-
-#else
-static void tiles_begin(int tiles) { (void)tiles; }
-static void tiles_end(int tiles) { (void)tiles; }
-#define product_by_tiles product_by_vectors
-#endif
-
-// m a multiple of MR (PAD for tiles), n of PAD; b and c aligned, their strides multiples of PAD.
-static void product(int tiles, acc *c, int64_t c_stride, operand a, const unit *b, int64_t b_stride,
-                    int64_t m, int64_t n, int64_t k, int add) {
-  if (tiles)
-    product_by_tiles(c, c_stride, a, b, b_stride, m, n, k, add);
-  else
-    product_by_vectors(c, c_stride, a, b, b_stride, m, n, k, add);
-}
-
 // ---- layouts -----------------------------------------------------------------------------------
-
-// y (cols, rows) = x (rows, cols)^T; rows and cols multiples of LANES. log2(LANES) rounds of
-// interleaving row i with row i + LANES/2 turn a square over.
-static void transpose(unit *y, int64_t y_stride, const unit *x, int64_t x_stride, int64_t rows,
-                      int64_t cols) {
-  ivec low, high;  // 0, LANES, 1, LANES + 1, ... and the same from LANES / 2
-  for (int l = 0; l < LANES; l++) {
-    low[l] = l / 2 + l % 2 * LANES;
-    high[l] = low[l] + LANES / 2;
-  }
-  for (int64_t i = 0; i < rows; i += LANES)
-    for (int64_t j = 0; j < cols; j += LANES) {
-      uvec from[LANES], to[LANES];
-#pragma GCC unroll 16
-      for (int l = 0; l < LANES; l++) from[l] = *(const uvec *)(x + (i + l) * x_stride + j);
-#pragma GCC unroll 4
-      for (int round = 1; round < LANES; round *= 2) {
-#pragma GCC unroll 16
-        for (int l = 0; l < LANES / 2; l++) {
-          to[2 * l] = __builtin_shuffle(from[l], from[l + LANES / 2], low);
-          to[2 * l + 1] = __builtin_shuffle(from[l], from[l + LANES / 2], high);
-        }
-#pragma GCC unroll 16
-        for (int l = 0; l < LANES; l++) from[l] = to[l];
-      }
-#pragma GCC unroll 16
-      for (int l = 0; l < LANES; l++) *(uvec *)(y + (j + l) * y_stride + i) = from[l];
-    }
-}
 
 // Rows (n, width) of numbers with rows 2i and 2i + 1 in pairs: (n/2, width) units, in y. Where a
 // unit is one number they are that already.
@@ -237,8 +30,8 @@ static const unit *in_pairs(unit *y, const num *x, int64_t n, int64_t width) {
 #if PAIRS
   for (int64_t i = 0; i < n; i += 2) {
     const num *a = x + i * width, *b = a + width;
-    SIMD for (int64_t j = 0; j < width; j++) y[i / 2 * width + j] =
-        (unit)(a[j] | (uint32_t)b[j] << 16);
+    SIMD
+    for (int64_t j = 0; j < width; j++) y[i / 2 * width + j] = (unit)(a[j] | (uint32_t)b[j] << 16);
   }
   return y;
 #else
@@ -269,23 +62,12 @@ static const unit *sums_in_pairs(unit *y, const acc *x, int64_t n, int64_t width
 static const unit *sums_in_rows(unit *y, const acc *x, int64_t n, int64_t width) {
 #if PAIRS
   for (int64_t j = 0; j < n * width; j += 2 * LANES)
-    _mm512_store_si512((num *)y + j, (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(x + j + LANES),
-                                                                  _mm512_load_ps(x + j)));
+    _mm512_store_si512((num *)y + j, narrow(x + j));
   return y;
 #else
   (void)y, (void)n, (void)width;
   return x;
 #endif
-}
-
-// Rows of D numbers from storage into rows of `width`; the rest is zero, as are rows n to n_padded.
-static void pack(num *y, int64_t width, const real *x, int64_t stride, int64_t n, int64_t n_padded,
-                 int64_t D) {
-  for (int64_t i = 0; i < n; i++) {
-    SIMD for (int64_t j = 0; j < D; j++) y[i * width + j] = NUM(x[i * stride + j]);
-    for (int64_t j = D; j < width; j++) y[i * width + j] = 0;
-  }
-  memset(y + n * width, 0, (size_t)((n_padded - n) * width) * sizeof *y);
 }
 
 // ---- a problem and its blocks ------------------------------------------------------------------
@@ -311,7 +93,7 @@ typedef struct problem {
     .q_position = (a)->q_position, .B = (a)->B, .H = (a)->H, .K = (a)->K, .D = (a)->D,           \
     .group = (a)->H / (a)->K, .width = round_up((a)->D, PAD),                                    \
     .block = cpu_max(1, ROWS / ((a)->H / (a)->K)), .scale = (acc)(a)->scale,                     \
-    .causal = (a)->causal, .tiles = PAIRS && strcmp(cft_cpu_isa(), "amx") == 0                   \
+    .causal = (a)->causal, .tiles = have_tiles()                                                 \
   }
 
 static int64_t queries_of(const problem *p, int64_t b) { return p->cu_q[b + 1] - p->cu_q[b]; }
@@ -364,11 +146,36 @@ static void pack_rows(num *y, const problem *p, const block *x, const real *from
 // The inverse: acc columns (width, padded) times scale[r] to rows in storage.
 static void unpack_rows(real *to, int64_t stride, const problem *p, const block *x,
                         const acc *columns, const acc *scale, acc *spare) {
-  transpose((unit *)spare, p->width, (const unit *)columns, x->padded, p->width, x->padded);
+  transpose((unit *)spare, p->width, (const num *)columns, x->padded * PAIR, p->width, x->padded);
   for (int64_t r = 0; r < x->rows; r++) {
     real *y = to + query_of(p, x, r) * stride + head_of(p, x, r) * p->D;
-    SIMD for (int64_t j = 0; j < p->D; j++) y[j] = STORE(spare[r * p->width + j] * scale[r]);
+    SIMD
+    for (int64_t j = 0; j < p->D; j++) y[j] = STORE(spare[r * p->width + j] * scale[r]);
   }
+}
+
+// Keys (or values) j0 to j0 + n as rows of a product: read where they are stored if they need no
+// widening or padding, else packed.
+static operand key_rows(num *spare, const problem *p, const block *x, const real *from,
+                        int64_t stride, int64_t j0, int64_t n, int64_t m) {
+  const real *row = from + (p->cu_k[x->b] + j0) * stride + x->kh * p->D;
+  if (sizeof(real) == sizeof(num) && n == m && p->D == p->width && stride % PAIR == 0)
+    return (operand){(const unit *)row, stride / PAIR, 1};
+  pack(spare, p->width, row, stride, n, m, p->D);
+  return (operand){(const unit *)spare, p->width / PAIR, 1};
+}
+
+// The same turned over: (D, keys).
+static operand key_columns(unit *spare, unit *turned, const problem *p, const block *x,
+                           const real *from, int64_t stride, int64_t j0, int64_t n, int64_t m) {
+  const real *row = from + (p->cu_k[x->b] + j0) * stride + x->kh * p->D;
+  int64_t W = p->width;
+  if (!PAIRS && sizeof(real) == sizeof(num) && n == m && p->D == W)
+    return (operand){(const unit *)row, 1, stride};
+  pack_in_pairs(spare, W, row, stride, n, m, p->D);
+  if (!p->tiles) return (operand){spare, 1, W};
+  transpose(turned, m / PAIR, (const num *)spare, W * PAIR, m / PAIR, W);
+  return (operand){turned, m / PAIR, 1};
 }
 
 // seen[r]: how many keys row r sees; the padding sees none.
@@ -400,20 +207,13 @@ static inline acc exp2_small(acc x) {
 
 static const double LOG2E = 1.4426950408889634, LN2 = 0.6931471805599453;
 
-// Scratch: `n` numbers of the size of a sum, on a cache line's boundary.
-static void *take(char **at, int64_t n) {
-  void *y = *at;
-  *at += round_up(n * (int64_t)sizeof(acc), 64);
-  return y;
-}
-
 static int64_t most_rows(const problem *p) { return round_up(p->block * p->group, PAD); }
 
 // ---- forward -----------------------------------------------------------------------------------
 
 typedef struct forward_scratch {
-  num *rows, *k, *v;
-  unit *qt, *v_pairs, *vt, *p_pairs;
+  num *rows, *k;
+  unit *qt, *v, *vt, *p_pairs;
   acc *s, *ot, *top, *sum, *seen, *keep;
 } forward_scratch;
 
@@ -422,14 +222,14 @@ static int64_t forward_layout(forward_scratch *w, const problem *p, char *memory
   char *at = memory;
   w->rows = take(&at, R * W), w->qt = take(&at, R * W);
   w->k = take(&at, KEYS * W), w->v = take(&at, KEYS * W);
-  w->v_pairs = take(&at, PAIRS ? KEYS * W : 0), w->vt = take(&at, PAIRS ? KEYS * W : 0);
-  w->p_pairs = take(&at, PAIRS ? KEYS * R : 0);
+  w->vt = take(&at, p->tiles ? KEYS * W : 0), w->p_pairs = take(&at, PAIRS ? KEYS * R : 0);
   w->s = take(&at, KEYS * R), w->ot = take(&at, R * W);
   w->top = take(&at, R), w->sum = take(&at, R), w->seen = take(&at, R), w->keep = take(&at, R);
   return at - memory;
 }
 
-// s (n, R), times `scale`: its running maximum, then its powers of 2 and their running sum.
+// s (n, R), times `scale`: its running maximum, then its powers of 2 in place, and their running
+// sum.
 static void softmax_block(const forward_scratch *w, int64_t R, int64_t j0, int64_t n, acc scale,
                           int masked) {
   acc *top = w->top, *sum = w->sum, *keep = w->keep, *seen = w->seen;
@@ -438,26 +238,33 @@ static void softmax_block(const forward_scratch *w, int64_t R, int64_t j0, int64
   for (int64_t j = 0; j < n; j++) {
     acc *s = w->s + j * R;
     if (masked) {
-      SIMD for (int64_t r = 0; r < R; r++) s[r] = (acc)(j0 + j) < seen[r] ? s[r] * scale : none;
+      SIMD
+      for (int64_t r = 0; r < R; r++) {
+        acc x = (acc)(j0 + j) < seen[r] ? s[r] * scale : none;
+        top[r] = x > top[r] ? x : top[r];
+      }
     } else {
-      SIMD for (int64_t r = 0; r < R; r++) s[r] *= scale;
+      SIMD
+      for (int64_t r = 0; r < R; r++) top[r] = s[r] * scale > top[r] ? s[r] * scale : top[r];
     }
-    SIMD for (int64_t r = 0; r < R; r++) top[r] = s[r] > top[r] ? s[r] : top[r];
   }
-  SIMD for (int64_t r = 0; r < R; r++) {
+  SIMD
+  for (int64_t r = 0; r < R; r++) {
     keep[r] = top[r] == none ? 1 : exp2_small(keep[r] - top[r]);
     sum[r] *= keep[r];
   }
   for (int64_t j = 0; j < n; j++) {
     acc *s = w->s + j * R;
     if (masked) {
-      SIMD for (int64_t r = 0; r < R; r++) {
-        s[r] = (acc)(j0 + j) < seen[r] ? exp2_small(s[r] - top[r]) : 0;
+      SIMD
+      for (int64_t r = 0; r < R; r++) {
+        s[r] = (acc)(j0 + j) < seen[r] ? exp2_small(s[r] * scale - top[r]) : 0;
         sum[r] += s[r];
       }
     } else {
-      SIMD for (int64_t r = 0; r < R; r++) {
-        s[r] = exp2_small(s[r] - top[r]);
+      SIMD
+      for (int64_t r = 0; r < R; r++) {
+        s[r] = exp2_small(s[r] * scale - top[r]);
         sum[r] += s[r];
       }
     }
@@ -467,30 +274,24 @@ static void softmax_block(const forward_scratch *w, int64_t R, int64_t j0, int64
 static void forward(const cft_attention_args *a, const problem *p, const block *x, char *memory) {
   forward_scratch w;
   forward_layout(&w, p, memory);
-  int64_t R = x->padded, W = p->width, D = p->D;
+  int64_t R = x->padded, W = p->width;
   pack_rows(w.rows, p, x, p->q, p->q_stride);
-  transpose(w.qt, R, (const unit *)w.rows, W / PAIR, R, W / PAIR);
+  transpose(w.qt, R, w.rows, W, R, W / PAIR);
   count_seen(w.seen, p, x);
   for (int64_t r = 0; r < R; r++) w.top[r] = -(acc)INFINITY, w.sum[r] = 0;
   if (x->most == 0) memset(w.ot, 0, (size_t)(W * R) * sizeof *w.ot);
   for (int64_t j0 = 0; j0 < x->most; j0 += KEYS) {
     int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
-    int64_t key = p->cu_k[x->b] + j0;
-    pack(w.k, W, p->k + key * p->k_stride + x->kh * D, p->k_stride, n, m, D);
-    pack(w.v, W, p->v + key * p->v_stride + x->kh * D, p->v_stride, n, m, D);
-    product(p->tiles, w.s, R, (operand){(const unit *)w.k, W / PAIR, 1}, w.qt, R, m, R, W / PAIR,
-            0);
+    operand k = key_rows(w.k, p, x, p->k, p->k_stride, j0, n, m);
+    product(p->tiles, w.s, R, k, w.qt, R, m, R, W / PAIR, 0);
     softmax_block(&w, R, j0, n, p->scale * (acc)LOG2E, j0 + n > x->least || R > x->rows);
     memset(w.s + n * R, 0, (size_t)((m - n) * R) * sizeof *w.s);
     if (j0 > 0)
       for (int64_t j = 0; j < W; j++) {
-        SIMD for (int64_t r = 0; r < R; r++) w.ot[j * R + r] *= w.keep[r];
+        SIMD
+        for (int64_t r = 0; r < R; r++) w.ot[j * R + r] *= w.keep[r];
       }
-    operand vt = {in_pairs(w.v_pairs, w.v, m, W), 1, W};
-    if (p->tiles) {
-      transpose(w.vt, m / PAIR, vt.at, W, m / PAIR, W);
-      vt = (operand){w.vt, m / PAIR, 1};
-    }
+    operand vt = key_columns(w.v, w.vt, p, x, p->v, p->v_stride, j0, n, m);
     product(p->tiles, w.ot, R, vt, sums_in_pairs(w.p_pairs, w.s, m, R), R, W, R, m / PAIR, j0 > 0);
   }
   for (int64_t r = 0; r < x->rows; r++) {
@@ -578,7 +379,7 @@ static int64_t backward_layout(backward_scratch *w, const problem *p, int64_t ke
   w->qt = take(&at, R * W), w->q = take(&at, R * W);
   w->gt = take(&at, R * W), w->g = take(&at, R * W);
   w->k = take(&at, KEYS * W), w->v = take(&at, KEYS * W);
-  w->k_pairs = take(&at, PAIRS ? KEYS * W : 0), w->kt = take(&at, PAIRS ? KEYS * W : 0);
+  w->k_pairs = take(&at, KEYS * W), w->kt = take(&at, p->tiles ? KEYS * W : 0);
   w->p_rows = take(&at, PAIRS ? KEYS * R : 0), w->ds_rows = take(&at, PAIRS ? KEYS * R : 0);
   w->ds_pairs = take(&at, PAIRS ? KEYS * R : 0);
   w->s = take(&at, KEYS * R), w->dp = take(&at, KEYS * R), w->dqt = take(&at, R * W);
@@ -593,11 +394,11 @@ static void pack_queries(const backward_scratch *w, const cft_attention_bwd_args
   num *rows = PAIRS ? w->rows : (num *)w->q;
   pack_rows(rows, p, x, p->q, p->q_stride);
   in_pairs(w->q, rows, R, W);
-  transpose(w->qt, R, (const unit *)rows, W / PAIR, R, W / PAIR);
+  transpose(w->qt, R, rows, W, R, W / PAIR);
   rows = PAIRS ? w->rows : (num *)w->g;
   pack_rows(rows, p, x, a->do_, a->do_stride);
   in_pairs(w->g, rows, R, W);
-  transpose(w->gt, R, (const unit *)rows, W / PAIR, R, W / PAIR);
+  transpose(w->gt, R, rows, W, R, W / PAIR);
   count_seen(w->seen, p, x);
   for (int64_t r = 0; r < R; r++) w->lse[r] = w->delta[r] = 0, w->scale[r] = p->scale;
   for (int64_t r = 0; r < x->rows; r++) {
@@ -615,25 +416,26 @@ static void pack_queries(const backward_scratch *w, const cft_attention_bwd_args
 // dqt if `dq`.
 static void backward_block(const backward_scratch *w, const problem *p, const block *x, int64_t j0,
                            acc *dk, acc *dv, int dq) {
-  int64_t R = x->padded, W = p->width, D = p->D;
+  int64_t R = x->padded, W = p->width;
   int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
-  int64_t key = p->cu_k[x->b] + j0;
-  pack(w->k, W, p->k + key * p->k_stride + x->kh * D, p->k_stride, n, m, D);
-  pack(w->v, W, p->v + key * p->v_stride + x->kh * D, p->v_stride, n, m, D);
-  product(p->tiles, w->s, R, (operand){(unit *)w->k, W / PAIR, 1}, w->qt, R, m, R, W / PAIR, 0);
-  product(p->tiles, w->dp, R, (operand){(unit *)w->v, W / PAIR, 1}, w->gt, R, m, R, W / PAIR, 0);
+  operand k = key_rows(w->k, p, x, p->k, p->k_stride, j0, n, m);
+  operand v = key_rows(w->v, p, x, p->v, p->v_stride, j0, n, m);
+  product(p->tiles, w->s, R, k, w->qt, R, m, R, W / PAIR, 0);
+  product(p->tiles, w->dp, R, v, w->gt, R, m, R, W / PAIR, 0);
   int masked = j0 + n > x->least || R > x->rows;
   acc scale = p->scale * (acc)LOG2E;
   const acc *lse = w->lse, *delta = w->delta, *seen = w->seen;
   for (int64_t j = 0; j < n; j++) {
     acc *s = w->s + j * R, *dp = w->dp + j * R;
     if (masked) {
-      SIMD for (int64_t r = 0; r < R; r++) {
+      SIMD
+      for (int64_t r = 0; r < R; r++) {
         s[r] = (acc)(j0 + j) < seen[r] ? exp2_small(s[r] * scale - lse[r]) : 0;
         dp[r] = s[r] * (dp[r] - delta[r]);
       }
     } else {
-      SIMD for (int64_t r = 0; r < R; r++) {
+      SIMD
+      for (int64_t r = 0; r < R; r++) {
         s[r] = exp2_small(s[r] * scale - lse[r]);
         dp[r] = s[r] * (dp[r] - delta[r]);
       }
@@ -648,11 +450,7 @@ static void backward_block(const backward_scratch *w, const problem *p, const bl
     product(p->tiles, dk, W, ds, w->q, W, m, W, R / PAIR, 1);
   }
   if (dq) {
-    operand kt = {in_pairs(w->k_pairs, w->k, m, W), 1, W};
-    if (p->tiles) {
-      transpose(w->kt, m / PAIR, kt.at, W, m / PAIR, W);
-      kt = (operand){w->kt, m / PAIR, 1};
-    }
+    operand kt = key_columns(w->k_pairs, w->kt, p, x, p->k, p->k_stride, j0, n, m);
     product(p->tiles, w->dqt, R, kt, sums_in_pairs(w->ds_pairs, w->dp, m, R), R, W, R, m / PAIR,
             j0 > 0);
   }
@@ -663,8 +461,10 @@ static void unpack_keys(const backward_scratch *w, const cft_attention_bwd_args 
   for (int64_t j = 0; j < n; j++) {
     real *dk = (real *)a->dk + (p->cu_k[b] + j0 + j) * a->dk_stride + kh * p->D;
     real *dv = (real *)a->dv + (p->cu_k[b] + j0 + j) * a->dv_stride + kh * p->D;
-    SIMD for (int64_t e = 0; e < p->D; e++) dk[e] = STORE(w->dk[j * p->width + e] * p->scale);
-    SIMD for (int64_t e = 0; e < p->D; e++) dv[e] = STORE(w->dv[j * p->width + e]);
+    SIMD
+    for (int64_t e = 0; e < p->D; e++) dk[e] = STORE(w->dk[j * p->width + e] * p->scale);
+    SIMD
+    for (int64_t e = 0; e < p->D; e++) dv[e] = STORE(w->dv[j * p->width + e]);
   }
 }
 
@@ -732,15 +532,6 @@ static int share_whole(const problem *p, int team) {
 cft_status CPU(attention_bwd)(cft_device *d, cft_stream *stream, const cft_attention_bwd_args *a) {
   (void)stream;
   problem p = PROBLEM(a);
-  int64_t end = 0, line = a->K * a->D;  // key rows that belong to no sequence
-  for (int64_t b = 0; b < a->B; b++) {
-    zero_rows(a->dk, end, a->cu_k[b], a->dk_stride, line);
-    zero_rows(a->dv, end, a->cu_k[b], a->dv_stride, line);
-    end = a->cu_k[b] + keys_of(&p, b);
-  }
-  zero_rows(a->dk, end, a->nk, a->dk_stride, line);
-  zero_rows(a->dv, end, a->nk, a->dv_stride, line);
-
   int team = cft_cpu_team(a->nq * a->longest_k * a->H * a->D);
   int whole = team == 1 || share_whole(&p, team);
   backward_scratch none;
@@ -749,6 +540,14 @@ cft_status CPU(attention_bwd)(cft_device *d, cft_stream *stream, const cft_atten
          bytes = 2 * list + each * (size_t)team;
   char *memory;
   CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
+  int64_t end = 0, line = a->K * a->D;  // key rows that belong to no sequence
+  for (int64_t b = 0; b < a->B; b++) {
+    zero_rows(a->dk, end, a->cu_k[b], a->dk_stride, line);
+    zero_rows(a->dv, end, a->cu_k[b], a->dv_stride, line);
+    end = a->cu_k[b] + keys_of(&p, b);
+  }
+  zero_rows(a->dk, end, a->nk, a->dk_stride, line);
+  zero_rows(a->dv, end, a->nk, a->dv_stride, line);
   int32_t *first_q = (int32_t *)memory, *first_k = (int32_t *)(memory + list);
   int64_t q_blocks = count_blocks(first_q, &p, queries_of, p.block);
   int64_t k_blocks = count_blocks(first_k, &p, keys_of, KEYS);

@@ -56,7 +56,15 @@ int cft_cpu_has(const char *name);
 void cft_cpu_describe(void);
 
 extern const cft_kernels cft_cpu_kernels;
+
+// Our kernels of one dtype, as the chosen instruction set has them; NULL for a dtype without any.
+const cft_kernels *cft_cpu_kernels_of(cft_dtype dtype);
+
+// What the table's matmul is: checks, then our kernel or oneDNN's.
 cft_status cft_cpu_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a);
+cft_status cft_onednn_matmul(cft_device *d, const cft_matmul_args *a, int packed);
+cft_status cft_onednn_open(void);
+void cft_onednn_forget(cft_device *d);  // give back what it keeps
 
 // ---- 16-bit floats -------------------------------------------------------------------------
 

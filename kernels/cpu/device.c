@@ -132,7 +132,7 @@ void cft_cpu_describe(void) {
   const char *isa = cft_cpu_isa();
   int n = cft_cpu_threads(), avx512 = strcmp(isa, "base") != 0 && strcmp(isa, "avx2") != 0;
   int bf16_dots = avx512 && cft_cpu_has("avx512bf16"), amx = avx512 && cft_cpu_has("amx");
-  cpu.fast_bf16 = bf16_dots || amx;
+  cpu.fast_bf16 = strcmp(isa, "avx512bf16") == 0 || strcmp(isa, "amx") == 0;
   snprintf(description, sizeof description, "%d thread%s, %s%s%s", n, n == 1 ? "" : "s",
            avx512                     ? "AVX-512"
            : strcmp(isa, "avx2") == 0 ? "AVX2"

@@ -101,7 +101,7 @@ cft_status cft_cpu_set_isa(const char *name) {
 
 // ---- dispatch ------------------------------------------------------------------------------
 
-static const cft_kernels *kernels_of(cft_dtype dtype) {
+const cft_kernels *cft_cpu_kernels_of(cft_dtype dtype) {
   switch (dtype) {
     case CFT_F32: return chosen->f32;
     case CFT_BF16: return chosen->bf16;
@@ -112,7 +112,7 @@ static const cft_kernels *kernels_of(cft_dtype dtype) {
 
 #define BY_DTYPE(name, args, field)                                           \
   static cft_status name(cft_device *d, cft_stream *s, const args *a) {       \
-    const cft_kernels *k = kernels_of(a->field);                              \
+    const cft_kernels *k = cft_cpu_kernels_of(a->field);                              \
     if (k == NULL || k->name == NULL)                                         \
       return cft_fail(CFT_E_UNSUPPORTED, "no cpu kernel for " #name " in %s", \
                       cft_dtype_name(a->field));                              \

@@ -12,6 +12,7 @@ const cft_kernels CPU(kernels) = {
 };
 #else
 const cft_kernels CPU(kernels) = {
+    .matmul = CPU(matmul),
     .embedding_fwd = CPU(embedding_fwd),
     .embedding_bwd = CPU(embedding_bwd),
     .rmsnorm_fwd = CPU(rmsnorm_fwd),

@@ -52,60 +52,97 @@ typedef struct matmul_case {
 } matmul_case;
 
 static const matmul_case matmul_cases[] = {
-    {1, 1, 1, 0},    {1, 7, 5, 0},     {3, 1, 9, 2},      {5, 64, 1, 0},    {17, 19, 23, 3},
-    {64, 64, 64, 0}, {33, 127, 65, 1}, {130, 60, 128, 0}, {2, 300, 576, 8}, {257, 96, 31, 5},
+    {1, 1, 1, 0},
+    {1, 7, 5, 0},
+    {3, 1, 9, 2},
+    {5, 64, 1, 0},
+    {17, 19, 23, 3},
+    {64, 64, 64, 0},
+    {33, 127, 65, 1},
+    {130, 60, 128, 0},
+    {2, 300, 576, 8},
+    {257, 96, 31, 5},
+    {40, 900, 530, 2},    // several blocks of columns, several
+                          // slices of k where a is transposed
+    {70, 400, 4200, 0},   // and where it is not
+    {5, 33, 1024, 1024},  // rows that lie a multiple of 4096 bytes apart
 };
+enum { MATMUL_CASES = sizeof matmul_cases / sizeof *matmul_cases };
 
-static void check_matmul(const matmul_case *t, cft_dtype dtype, cft_dtype c_dtype, int flags) {
+typedef struct matmul {
+  cft_matmul_args args;
+  void *a, *b, *c, *bias;
+  double *before;  // c, as it was
+} matmul;
+
+static matmul matmul_new(const matmul_case *t, cft_dtype dtype, cft_dtype c_dtype, int flags) {
   int trans_a = flags & 1, trans_b = flags >> 1 & 1, beta = flags >> 2 & 1, bias = flags >> 3 & 1;
-  int64_t m = t->m, n = t->n, k = t->k;
-  int64_t a_rows = trans_a ? k : m, b_rows = trans_b ? n : k;
-  int64_t a_stride = (trans_a ? m : k) + t->pad, b_stride = (trans_b ? k : n) + t->pad,
-          c_stride = n + t->pad;
-  void *a = array(a_rows * a_stride, dtype, true), *b = array(b_rows * b_stride, dtype, true);
-  void *c = array(m * c_stride, c_dtype, beta), *bias_row = array(n, dtype, true);
-  double *before = malloc((size_t)(m * c_stride) * sizeof *before);
-  for (int64_t i = 0; i < m * c_stride; i++) before[i] = get(c, c_dtype, i);
+  int64_t a_stride = (trans_a ? t->m : t->k) + t->pad, b_stride = (trans_b ? t->k : t->n) + t->pad,
+          c_stride = t->n + t->pad, size = t->m * c_stride;
+  matmul x = {.a = array((trans_a ? t->k : t->m) * a_stride, dtype, true),
+              .b = array((trans_b ? t->n : t->k) * b_stride, dtype, true),
+              .c = array(size, c_dtype, beta),
+              .bias = array(t->n, dtype, true),
+              .before = malloc((size_t)size * sizeof *x.before)};
+  for (int64_t i = 0; i < size; i++) x.before[i] = get(x.c, c_dtype, i);
+  static uint64_t weights;
+  x.args = (cft_matmul_args){.c = x.c,
+                             .a = x.a,
+                             .b = x.b,
+                             .bias = bias ? x.bias : NULL,
+                             .m = t->m,
+                             .n = t->n,
+                             .k = t->k,
+                             .c_stride = c_stride,
+                             .a_stride = a_stride,
+                             .b_stride = b_stride,
+                             .trans_a = trans_a,
+                             .trans_b = trans_b,
+                             .beta = beta,
+                             .dtype = dtype,
+                             .c_dtype = c_dtype,
+                             .b_id = ++weights,
+                             .b_version = 1};
+  return x;
+}
+
+static void matmul_free(matmul *x) {
+  free(x->a), free(x->b), free(x->c), free(x->bias), free(x->before);
+}
+
+static cft_status matmul_run(const matmul *x) {
   cft_device *cpu = cft_cpu_device();
-  cft_matmul_args args = {.c = c,
-                          .a = a,
-                          .b = b,
-                          .bias = bias ? bias_row : NULL,
-                          .m = m,
-                          .n = n,
-                          .k = k,
-                          .c_stride = c_stride,
-                          .a_stride = a_stride,
-                          .b_stride = b_stride,
-                          .trans_a = trans_a,
-                          .trans_b = trans_b,
-                          .beta = beta,
-                          .dtype = dtype,
-                          .c_dtype = c_dtype};
-  EXPECT_OK(cpu->kernels->matmul(cpu, NULL, &args));
-  for (int64_t i = 0; i < m; i++) {
-    for (int64_t j = 0; j < c_stride; j++) {
-      double got = get(c, c_dtype, i * c_stride + j), want = before[i * c_stride + j], size = 0;
-      if (j >= n) {
-        if (got != want) TEST_FAIL("wrote past row %d: %g", (int)i, got);
-        continue;
-      }
-      want = beta ? want : 0;
-      if (bias) want += get(bias_row, dtype, j);
-      for (int64_t p = 0; p < k; p++) {
-        double product = get(a, dtype, trans_a ? p * a_stride + i : i * a_stride + p) *
-                         get(b, dtype, trans_b ? j * b_stride + p : p * b_stride + j);
-        want += product, size += fabs(product);
-      }
-      cft_dtype sum = dtype == CFT_F64 ? CFT_F64 : CFT_F32;
-      double bound = 4 * epsilon(sum) * (size + fabs(want) + 2) + 2 * epsilon(c_dtype) * fabs(want);
-      if (!(fabs(got - want) <= bound))
-        TEST_FAIL("(%d, %d, %d) %s into %s, flags %d: c[%d, %d] is %.9g, expected %.9g to %g",
-                  (int)m, (int)n, (int)k, cft_dtype_name(dtype), cft_dtype_name(c_dtype), flags,
-                  (int)i, (int)j, got, want, bound);
+  return cpu->kernels->matmul(cpu, NULL, &x->args);
+}
+
+// Every entry, or some of a large product.
+static void compare_matmul(const matmul *x, const char *by) {
+  const cft_matmul_args *a = &x->args;
+  int64_t entries = a->m * a->c_stride, step = (a->m * a->n * a->k / 500000) | 1;
+  for (int64_t at = 0; at < entries; at += step) {
+    int64_t i = at / a->c_stride, j = at % a->c_stride;
+    double got = get(x->c, a->c_dtype, at), want = x->before[at], size = 0;
+    if (j >= a->n) {
+      if (got != want) TEST_FAIL("%s wrote past row %d: %g", by, (int)i, got);
+      continue;
     }
+    want = a->beta ? want : 0;
+    if (a->bias) want += get(a->bias, a->dtype, j);
+    for (int64_t p = 0; p < a->k; p++) {
+      double product = get(a->a, a->dtype, a->trans_a ? p * a->a_stride + i : i * a->a_stride + p) *
+                       get(a->b, a->dtype, a->trans_b ? j * a->b_stride + p : p * a->b_stride + j);
+      want += product, size += fabs(product);
+    }
+    cft_dtype sum = a->dtype == CFT_F64 ? CFT_F64 : CFT_F32;
+    double bound =
+        4 * epsilon(sum) * (size + fabs(want) + 2) + 2 * epsilon(a->c_dtype) * fabs(want);
+    if (!(fabs(got - want) <= bound))
+      TEST_FAIL(
+          "%s, (%d, %d, %d) of %s into %s, transposed %d %d, beta %d, bias %d: c[%d, %d] is "
+          "%.9g, expected %.9g to %g",
+          by, (int)a->m, (int)a->n, (int)a->k, cft_dtype_name(a->dtype), cft_dtype_name(a->c_dtype),
+          a->trans_a, a->trans_b, a->beta, a->bias != NULL, (int)i, (int)j, got, want, bound);
   }
-  free(a), free(b), free(c), free(bias_row), free(before);
 }
 
 static const struct {
@@ -113,13 +150,104 @@ static const struct {
 } matmul_types[] = {
     {CFT_F32, CFT_F32}, {CFT_BF16, CFT_BF16}, {CFT_BF16, CFT_F32}, {CFT_F64, CFT_F64}};
 
-TEST(matmul_against_double) {
-  for (size_t i = 0; i < sizeof matmul_cases / sizeof *matmul_cases; i++)
-    for (int type = 0; type < 4; type++)
+static void check_matmuls(const char *by, int types) {
+  for (int i = 0; i < MATMUL_CASES; i++)
+    for (int type = 0; type < types; type++)
       for (int flags = 0; flags < 16; flags++) {
-        check_matmul(&matmul_cases[i], matmul_types[type].dtype, matmul_types[type].c_dtype, flags);
+        if (i == 11 && flags % 5 != 0) continue;  // large: each flag both ways is enough
+        matmul x = matmul_new(&matmul_cases[i], matmul_types[type].dtype,
+                              matmul_types[type].c_dtype, flags);
+        cft_status st = matmul_run(&x);
+        if (st == CFT_OK) compare_matmul(&x, by);
+        matmul_free(&x);
+        if (st == CFT_E_UNSUPPORTED && strncmp(by, "onednn", 6) == 0) continue;  // no AVX-512
+        EXPECT_OK(st);
         if (TEST_FAILED()) return;
       }
+}
+
+TEST(matmul_against_double) {
+  for (int isa = 0; isa < ISAS; isa++) {
+    if (cft_cpu_set_isa(isas[isa]) != CFT_OK) continue;  // this processor lacks it
+    check_matmuls(isas[isa], isa == 0 ? 4 : 3);
+    if (TEST_FAILED()) return;
+  }
+}
+
+TEST(matmul_by_onednn) {
+  if (cft_cpu_set_matmul("onednn") != CFT_OK) SKIP(cft_last_error());
+  check_matmuls("onednn", 3);
+  if (TEST_FAILED()) return;
+  EXPECT_OK(cft_cpu_set_matmul("onednn-packed"));
+  check_matmuls("onednn-packed", 3);
+  if (TEST_FAILED()) return;
+  // A weight that changes in place: another edition must not meet the old one's packed copy.
+  matmul x = matmul_new(&(matmul_case){8, 40, 24, 0}, CFT_F32, CFT_F32, 2);
+  EXPECT_OK(matmul_run(&x));
+  for (int i = 0; i < 40 * 24; i++) ((float *)x.b)[i] += 1;
+  x.args.b_version++;
+  EXPECT_OK(matmul_run(&x));
+  compare_matmul(&x, "onednn-packed, the second time");
+  matmul_free(&x);
+  EXPECT_OK(cft_cpu_set_matmul("own"));
+  cft_memory_use use;
+  cft_device *cpu = cft_cpu_device();
+  cpu->memory(cpu, &use, 0);
+  EXPECT_INT(use.total, 0);
+  EXPECT_FAILS(cft_cpu_set_matmul("mkl"), CFT_E_ARG, "'mkl'");
+}
+
+// A row's bits depend on the row alone: neither on the rows around it nor on the threads.
+TEST(matmul_rows_keep_their_bits) {
+  int threads = cft_cpu_threads();
+  int64_t worth = cft_cpu_worth_waking;
+  cft_cpu_worth_waking = 1;
+  for (int isa = 0; isa < ISAS; isa++) {
+    if (cft_cpu_set_isa(isas[isa]) != CFT_OK) continue;
+    for (int type = 0; type < 3; type++)
+      for (int flags = 0; flags < 4; flags++) {
+        cft_dtype c_dtype = matmul_types[type].c_dtype;
+        matmul x =
+            matmul_new(&(matmul_case){301, 500, 300, 1}, matmul_types[type].dtype, c_dtype, flags);
+        size_t row = (size_t)x.args.c_stride * cft_dtype_bytes(c_dtype);
+        void *once = malloc(301 * row);
+        EXPECT_OK(cft_cpu_set_threads(1));
+        EXPECT_OK(matmul_run(&x));
+        memcpy(once, x.c, 301 * row);
+        EXPECT_OK(cft_cpu_set_threads(3));
+        EXPECT_OK(matmul_run(&x));
+        EXPECT(memcmp(once, x.c, 301 * row) == 0);
+        x.args.m = 45;
+        x.args.c = (char *)x.c + 7 * row;  // rows 7 to 51, alone
+        x.args.a = (char *)x.a + (size_t)(7 * (flags & 1 ? 1 : x.args.a_stride)) *
+                                     cft_dtype_bytes(matmul_types[type].dtype);
+        EXPECT_OK(matmul_run(&x));
+        EXPECT(memcmp(once, x.c, 301 * row) == 0);
+        free(once);
+        matmul_free(&x);
+      }
+  }
+  cft_cpu_worth_waking = worth;
+  EXPECT_OK(cft_cpu_set_threads(threads));
+}
+
+// A NaN in a row of a reaches that row of c, and what pads the blocks reaches none.
+TEST(matmul_passes_nan_on) {
+  for (int isa = 0; isa < ISAS; isa++) {
+    if (cft_cpu_set_isa(isas[isa]) != CFT_OK) continue;
+    for (int flags = 0; flags < 4; flags++) {
+      matmul x = matmul_new(&(matmul_case){37, 53, 41, 0}, CFT_F32, CFT_F32, flags);
+      ((float *)x.a)[flags & 1 ? 40 * 37 + 36 : 36 * 41 + 40] = NAN;  // the last of the last row
+      ((float *)x.b)[flags & 2 ? 52 * 41 + 40 : 40 * 53 + 52] = INFINITY;
+      EXPECT_OK(matmul_run(&x));
+      for (int i = 0; i < 37; i++)
+        for (int j = 0; j < 53; j++) {
+          float c = ((float *)x.c)[i * 53 + j];
+          EXPECT(i == 36 ? isnan(c) : j == 52 ? !isfinite(c) : isfinite(c));
+        }
+      matmul_free(&x);
+    }
+  }
 }
 
 TEST(matmul_of_nothing) {
@@ -476,6 +604,27 @@ TEST(attention_with_large_scores) {
   EXPECT(want.lse[0] < -20000);
   answer_free(&want);
   attention_free(&x);
+}
+
+// Scratch is all that these kernels allocate: without it they fail, and leave nothing behind.
+TEST(heavy_kernels_without_memory) {
+  cft_device *cpu = cft_cpu_device();
+  attention x;
+  attention_new(&x, &attention_cases[2], CFT_F32);
+  matmul y = matmul_new(&matmul_cases[4], CFT_F32, CFT_F32, 0);
+  cft_cpu_fail_alloc(1);
+  EXPECT_FAILS(attention_forward(&x), CFT_E_OOM, "memory");
+  cft_cpu_fail_alloc(1);
+  EXPECT_FAILS(attention_backward(&x), CFT_E_OOM, "memory");
+  cft_cpu_fail_alloc(1);
+  EXPECT_FAILS(matmul_run(&y), CFT_E_OOM, "memory");
+  cft_memory_use use;
+  cpu->memory(cpu, &use, 0);
+  EXPECT_INT(use.total, 0);
+  EXPECT_CLOSE(((float *)x.o)[0], 12345, 0);
+  EXPECT_CLOSE(((float *)y.c)[0], 12345, 0);
+  attention_free(&x);
+  matmul_free(&y);
 }
 
 // ---- cross-entropy -----------------------------------------------------------------------------

@@ -1,0 +1,286 @@
+// product.h - one small product, c (+)= a b, that matmul and attention are made of, and the layouts
+// that feed it. b and c lie along vectors; a is broadcast number by number.
+//
+// A processor with dot products of bf16 gets its operands in pairs, and one with tiles (AMX) takes
+// the same pairs sixteen rows at a time; elsewhere bf16 is widened when it is packed. Each element
+// of c is summed in order of k, whatever the blocks around it.
+#ifndef CFT_PRODUCT_H
+#define CFT_PRODUCT_H
+
+#include "cpu.h"
+
+#if defined(CFT_CPU_BF16) && defined(__AVX512BF16__)
+#define PAIRS 1  // operands stay bf16
+#include <immintrin.h>
+#else
+#define PAIRS 0
+#endif
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+// An operand is made of units as wide as a sum: one number, or a pair of bf16 that are neighbours
+// along the dimension that is summed over.
+#if PAIRS
+typedef bf16 num;
+typedef int32_t unit;
+#define NUM(x) (x)  // from storage
+#else
+typedef acc num;
+typedef acc unit;
+#define NUM(x) LOAD(x)
+#endif
+typedef acc vec __attribute__((vector_size(VECTOR_BYTES), may_alias));
+typedef unit uvec __attribute__((vector_size(VECTOR_BYTES), may_alias));
+typedef unit loose __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(2)));
+
+enum {
+  LANES = VECTOR_BYTES / sizeof(acc),
+  PAIR = sizeof(unit) / sizeof(num),
+  MR = VECTOR_BYTES == 64 ? 8 : 4,  // rows and vectors of c that stay in registers:
+  NR = VECTOR_BYTES == 16 ? 2 : 3,  // 24 of 32, 12 or 8 of 16
+  TILE = 32,                        // what tiles take: 32 rows, 32 columns, 32 numbers of k
+};
+
+static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Scratch: `n` numbers of the size of a sum, on a cache line's boundary.
+static inline void *take(char **at, int64_t n) {
+  void *y = *at;
+  *at += round_up(n * (int64_t)sizeof(acc), 64);
+  return y;
+}
+
+// ---- c (m, n) = [c +] a (m, k) b (k, n) --------------------------------------------------------
+
+// Entry (i, p) of a is at[i * row + p * col]; p counts units, as k does below.
+typedef struct operand {
+  const unit *at;
+  int64_t row, col;
+} operand;
+
+static inline vec multiply_add(vec sum, unit a, uvec b) {
+#if PAIRS
+  return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
+#else
+  return sum + a * b;
+#endif
+}
+
+static inline __attribute__((always_inline)) void registers(acc *c, int64_t c_stride, const unit *a,
+                                                            int64_t row, int64_t col, const unit *b,
+                                                            int64_t b_stride, int64_t k, int add,
+                                                            const int vectors) {
+  vec sum[MR][NR];
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++)
+      sum[i][j] = add ? *(const vec *)(c + i * c_stride + j * LANES) : (vec){0};
+  for (int64_t p = 0; p < k; p++) {
+    uvec of_b[NR];
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) of_b[j] = *(const uvec *)(b + p * b_stride + j * LANES);
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; i++) {
+      unit x = a[i * row + p * col];
+#pragma GCC unroll 8
+      for (int j = 0; j < vectors; j++) sum[i][j] = multiply_add(sum[i][j], x, of_b[j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < MR; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) *(vec *)(c + i * c_stride + j * LANES) = sum[i][j];
+}
+
+static inline void product_by_vectors(acc *c, int64_t c_stride, operand a, const unit *b,
+                                      int64_t b_stride, int64_t m, int64_t n, int64_t k, int add) {
+#define ALL_ROWS(vectors)                                                                       \
+  for (int64_t i = 0; i < m; i += MR)                                                           \
+  registers(c + i * c_stride + j, c_stride, a.at + i * a.row, a.row, a.col, b + j, b_stride, k, \
+            add, vectors)
+  for (int64_t j = 0, left; (left = (n - j) / LANES) > 0;) {
+    if (NR == 3 && left != 4 && left >= 3) {
+      ALL_ROWS(NR);
+      j += 3 * LANES;
+    } else if (left >= 2) {
+      ALL_ROWS(2);
+      j += 2 * LANES;
+    } else {
+      ALL_ROWS(1);
+      j += LANES;
+    }
+  }
+#undef ALL_ROWS
+}
+
+#if PAIRS
+
+// AMX: eight registers of 16 rows by 64 bytes.
+#define AMX __attribute__((target("amx-tile,amx-bf16")))
+
+// Static: the compiler is told of the first bytes only that loading it reads.
+static const struct {
+  uint8_t palette, start, reserved[14];
+  uint16_t bytes[16];
+  uint8_t rows[16];
+} tile_shapes = {.palette = 1,
+                 .bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                 .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
+AMX static inline void tiles_begin(int tiles) {
+  if (tiles) _tile_loadconfig(&tile_shapes);
+}
+
+AMX static inline void tiles_end(int tiles) {
+  if (tiles) _tile_release();
+}
+
+// a.col is 1.
+AMX static inline void product_by_tiles(acc *c, int64_t c_stride, operand a, const unit *b,
+                                        int64_t b_stride, int64_t m, int64_t n, int64_t k,
+                                        int add) {
+  size_t cs = (size_t)c_stride * sizeof *c, as = (size_t)a.row * sizeof *b,
+         bs = (size_t)b_stride * sizeof *b;
+  for (int64_t j = 0; j < n; j += TILE)
+    for (int64_t i = 0; i < m; i += TILE) {
+      acc *c0 = c + i * c_stride + j, *c1 = c0 + 16 * c_stride;
+      const unit *a0 = a.at + i * a.row, *a1 = a0 + 16 * a.row, *b0 = b + j;
+      if (add) {
+        _tile_loadd(0, c0, cs);
+        _tile_loadd(1, c0 + 16, cs);
+        _tile_loadd(2, c1, cs);
+        _tile_loadd(3, c1 + 16, cs);
+      } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+      }
+      for (int64_t p = 0; p < k; p += TILE / PAIR) {
+        _tile_loadd(4, a0 + p, as);
+        _tile_loadd(6, b0 + p * b_stride, bs);
+        _tile_loadd(7, b0 + p * b_stride + 16, bs);
+        _tile_loadd(5, a1 + p, as);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+      _tile_stored(0, c0, cs);
+      _tile_stored(1, c0 + 16, cs);
+      _tile_stored(2, c1, cs);
+      _tile_stored(3, c1 + 16, cs);
+    }
+}
+
+#else
+static inline void tiles_begin(int tiles) { (void)tiles; }
+static inline void tiles_end(int tiles) { (void)tiles; }
+#define product_by_tiles product_by_vectors
+#endif
+
+// m a multiple of MR, n of LANES; with tiles both of TILE, and k of TILE / PAIR. b and c aligned,
+// as are their rows.
+static inline void product(int tiles, acc *c, int64_t c_stride, operand a, const unit *b,
+                           int64_t b_stride, int64_t m, int64_t n, int64_t k, int add) {
+  if (tiles)
+    product_by_tiles(c, c_stride, a, b, b_stride, m, n, k, add);
+  else
+    product_by_vectors(c, c_stride, a, b, b_stride, m, n, k, add);
+}
+
+// Whether this process may use tiles: the instruction set "amx" says so.
+static inline int have_tiles(void) { return PAIRS && strcmp(cft_cpu_isa(), "amx") == 0; }
+
+// ---- layouts -----------------------------------------------------------------------------------
+
+// The lower and the upper halves of two vectors, interleaved.
+#define INTERLEAVE_2(x, y, h) __builtin_shufflevector(x, y, h, 2 + h)
+#define INTERLEAVE_4(x, y, h) __builtin_shufflevector(x, y, 2 * h, 4 + 2 * h, 1 + 2 * h, 5 + 2 * h)
+#define INTERLEAVE_8(x, y, h)                                                                  \
+  __builtin_shufflevector(x, y, 4 * h, 8 + 4 * h, 1 + 4 * h, 9 + 4 * h, 2 + 4 * h, 10 + 4 * h, \
+                          3 + 4 * h, 11 + 4 * h)
+#define INTERLEAVE_16(x, y, h)                                                                   \
+  __builtin_shufflevector(x, y, 8 * h, 16 + 8 * h, 1 + 8 * h, 17 + 8 * h, 2 + 8 * h, 18 + 8 * h, \
+                          3 + 8 * h, 19 + 8 * h, 4 + 8 * h, 20 + 8 * h, 5 + 8 * h, 21 + 8 * h,   \
+                          6 + 8 * h, 22 + 8 * h, 7 + 8 * h, 23 + 8 * h)
+#if VECTOR_BYTES == 64
+#define INTERLEAVE INTERLEAVE_16
+#elif VECTOR_BYTES == 32
+#define INTERLEAVE INTERLEAVE_8
+#elif defined(CFT_CPU_F64)
+#define INTERLEAVE INTERLEAVE_2
+#else
+#define INTERLEAVE INTERLEAVE_4
+#endif
+
+// y (cols, rows) = x (rows, cols)^T in units; both multiples of LANES. x_stride counts numbers.
+// log2(LANES) rounds of interleaving row i with row i + LANES/2 turn a square over.
+static inline void transpose(unit *y, int64_t y_stride, const num *x, int64_t x_stride,
+                             int64_t rows, int64_t cols) {
+  for (int64_t i = 0; i < rows; i += LANES)
+    for (int64_t j = 0; j < cols; j += LANES) {
+      uvec from[LANES], to[LANES];
+#pragma GCC unroll 16
+      for (int l = 0; l < LANES; l++) from[l] = *(const loose *)(x + (i + l) * x_stride + j * PAIR);
+#pragma GCC unroll 4
+      for (int round = 1; round < LANES; round *= 2) {
+#pragma GCC unroll 16
+        for (int l = 0; l < LANES / 2; l++) {
+          to[2 * l] = INTERLEAVE(from[l], from[l + LANES / 2], 0);
+          to[2 * l + 1] = INTERLEAVE(from[l], from[l + LANES / 2], 1);
+        }
+#pragma GCC unroll 16
+        for (int l = 0; l < LANES; l++) from[l] = to[l];
+      }
+#pragma GCC unroll 16
+      for (int l = 0; l < LANES; l++) *(uvec *)(y + (j + l) * y_stride + i) = from[l];
+    }
+}
+
+// Rows of n numbers from storage into rows of `width`; the rest is zero, as are rows m to m_padded.
+static inline void pack(num *y, int64_t width, const real *x, int64_t stride, int64_t m,
+                        int64_t m_padded, int64_t n) {
+  for (int64_t i = 0; i < m; i++) {
+    SIMD
+    for (int64_t j = 0; j < n; j++) y[i * width + j] = NUM(x[i * stride + j]);
+    for (int64_t j = n; j < width; j++) y[i * width + j] = 0;
+  }
+  memset(y + m * width, 0, (size_t)((m_padded - m) * width) * sizeof *y);
+}
+
+// The same, k rows of n, with rows 2p and 2p + 1 in pairs where numbers go in pairs: `width` units
+// a row. k_padded counts numbers.
+static inline void pack_in_pairs(unit *y, int64_t width, const real *x, int64_t stride, int64_t k,
+                                 int64_t k_padded, int64_t n) {
+#if PAIRS
+  for (int64_t p = 0; p < k; p += 2) {
+    const real *even = x + p * stride, *odd = even + (p + 1 < k ? stride : 0);
+    uint32_t keep = p + 1 < k ? 0xffff0000u : 0;
+    unit *row = y + p / 2 * width;
+    SIMD
+    for (int64_t j = 0; j < n; j++) row[j] = (unit)(even[j] | ((uint32_t)odd[j] << 16 & keep));
+    for (int64_t j = n; j < width; j++) row[j] = 0;
+  }
+  int64_t done = (k + 1) / 2;
+  memset(y + done * width, 0, (size_t)((k_padded / 2 - done) * width) * sizeof *y);
+#else
+  pack(y, width, x, stride, k, k_padded, n);
+#endif
+}
+
+#if PAIRS
+// 32 sums, aligned, as bf16.
+static inline __m512i narrow(const acc *x) {
+  return (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(x + LANES), _mm512_load_ps(x));
+}
+#endif
+
+#endif
