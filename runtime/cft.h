@@ -13,6 +13,7 @@
 #include "cft_tokenizer.h"
 #include "cft_batch.h"
 #include "cft_checkpoint.h"
+#include "cft_net.h"
 
 // The declarations of this file as text, for ffi.cdef. Static.
 CFT_API const char *cft_cdef(void);

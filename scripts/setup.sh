@@ -13,6 +13,7 @@ packages=(
   libmsgpack-dev       # the state of runs
   libzstd-dev zlib1g-dev libsnappy-dev libxxhash-dev  # compressed data, checksums
   libedit-dev          # the prompt
+  libcurl4-openssl-dev libssl-dev  # cftrun fetch, and its checksums
 )
 
 say() { echo "${0##*/}: $*" >&2; }
