@@ -14,6 +14,7 @@
 
 local blame = require "cft.blame"
 local check = require "cft.check"
+local trim = require "cft.trim"
 
 local M = {}
 local Template = {}
@@ -157,30 +158,11 @@ function M.new(spec, opts)
   return t
 end
 
--- What Python's str.strip, and so Jinja's trim, takes away: Unicode's white space, in UTF-8.
-local spaces = { ["\194\133"] = true, ["\194\160"] = true, ["\225\154\128"] = true,
-  ["\226\128\168"] = true, ["\226\128\169"] = true, ["\226\128\175"] = true,
-  ["\226\129\159"] = true, ["\227\128\128"] = true }
-for last = 0x80, 0x8a do spaces["\226\128" .. string.char(last)] = true end
-for c in ("\t\n\v\f\r \28\29\30\31"):gmatch "." do spaces[c] = true end
-
-local function trim(text)
-  local first, last = 1, #text
-  local function shrink()
-    for bytes = 1, math.min(3, last - first + 1) do
-      if spaces[text:sub(first, first + bytes - 1)] then first = first + bytes return true end
-      if spaces[text:sub(last - bytes + 1, last)] then last = last - bytes return true end
-    end
-  end
-  while shrink() do end
-  return text:sub(first, last)
-end
-
 -- The parts of a message's content, as texts.
 local function parts_of(t, role, content, turn)
   local parts = content
   if type(content) == "string" then
-    if t.trim then content = trim(content) end
+    if t.trim then content = trim.both(content) end
     if t.specials == "llamafactory" and role == "user" then
       content = content:gsub("{{idx}}", tostring(turn), 1)
     end
