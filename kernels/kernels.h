@@ -56,7 +56,7 @@ typedef struct cft_embedding_bwd_args {
 } cft_embedding_bwd_args;
 
 // gather: y[i] = x[index[i]].  scatter: y[index[i]] = x[i], or += if add; rows of index are
-// distinct, rows of y that no index names stay as they are.
+// distinct, rows of y that no index names stay as they are. index NULL: row i is row i.
 typedef struct cft_rows_args {
   void *y;
   const void *x;
@@ -165,6 +165,18 @@ typedef struct cft_attention_bwd_args {
   int deterministic;
   cft_dtype dtype;
 } cft_attention_bwd_args;
+
+// Two results of the same queries over two sets of keys, each with its lse, become the one over both:
+//   lse' = log(exp(lse) + exp(lse2)),  o' = exp(lse - lse') o + exp(lse2 - lse') o2
+// o and lse are read and written. What saw no key (lse -inf) leaves the other as it is.
+typedef struct cft_attention_merge_args {
+  void *o;    // (n, H, D)
+  void *lse;  // (n, H): f32, f64 for f64
+  const void *o2, *lse2;
+  int64_t n, H, D;
+  int64_t o_stride, o2_stride;
+  cft_dtype dtype;
+} cft_attention_merge_args;
 
 // ---- loss ----------------------------------------------------------------------------------
 
@@ -356,6 +368,7 @@ typedef struct cft_adamw_args {
   XX(swiglu_bwd, cft_swiglu_bwd_args)                 \
   XX(attention_fwd, cft_attention_args)               \
   XX(attention_bwd, cft_attention_bwd_args)           \
+  XX(attention_merge, cft_attention_merge_args)       \
   XX(cross_entropy, cft_cross_entropy_args)           \
   XX(softmax_fwd, cft_softmax_args)                   \
   XX(softmax_bwd, cft_softmax_bwd_args)               \

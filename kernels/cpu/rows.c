@@ -3,13 +3,15 @@
 
 // ---- gather, scatter -----------------------------------------------------------------------
 
+static int64_t named_row(const cft_rows_args *a, int64_t i) { return a->index ? a->index[i] : i; }
+
 cft_status CPU(gather_rows)(cft_device *d, cft_stream *s, const cft_rows_args *a) {
   (void)d, (void)s;
   int64_t size = (int64_t)cft_dtype_bytes(a->dtype);
   PARALLEL(a->n * a->d)
   for (int64_t i = 0; i < a->n; i++)
     memcpy((char *)a->y + i * a->y_stride * size,
-           (const char *)a->x + a->index[i] * a->x_stride * size, (size_t)(a->d * size));
+           (const char *)a->x + named_row(a, i) * a->x_stride * size, (size_t)(a->d * size));
   return CFT_OK;
 }
 
@@ -19,19 +21,20 @@ cft_status CPU(scatter_rows)(cft_device *d, cft_stream *s, const cft_rows_args *
   if (!a->add) {
     PARALLEL(a->n * a->d)
     for (int64_t i = 0; i < a->n; i++)
-      memcpy((char *)a->y + a->index[i] * a->y_stride * size,
+      memcpy((char *)a->y + named_row(a, i) * a->y_stride * size,
              (const char *)a->x + i * a->x_stride * size, (size_t)(a->d * size));
     return CFT_OK;
   }
-#define CASE(dtype, type, load, store)                                               \
-  case dtype: {                                                                      \
-    PARALLEL(a->n * a->d)                                                            \
-    for (int64_t i = 0; i < a->n; i++) {                                             \
-      type *y = (type *)a->y + a->index[i] * a->y_stride;                            \
-      const type *x = (const type *)a->x + i * a->x_stride;                          \
-      SIMD for (int64_t j = 0; j < a->d; j++) y[j] = store(load(y[j]) + load(x[j])); \
-    }                                                                                \
-    return CFT_OK;                                                                   \
+#define CASE(dtype, type, load, store)                                          \
+  case dtype: {                                                                 \
+    PARALLEL(a->n * a->d)                                                       \
+    for (int64_t i = 0; i < a->n; i++) {                                        \
+      type *y = (type *)a->y + named_row(a, i) * a->y_stride;                   \
+      const type *x = (const type *)a->x + i * a->x_stride;                     \
+      SIMD                                                                      \
+      for (int64_t j = 0; j < a->d; j++) y[j] = store(load(y[j]) + load(x[j])); \
+    }                                                                           \
+    return CFT_OK;                                                              \
   }
   switch (a->dtype) {
     CASE(CFT_F32, float, , )

@@ -135,6 +135,7 @@ BY_DTYPE(swiglu_fwd, cft_swiglu_args, dtype)
 BY_DTYPE(swiglu_bwd, cft_swiglu_bwd_args, dtype)
 BY_DTYPE(attention_fwd, cft_attention_args, dtype)
 BY_DTYPE(attention_bwd, cft_attention_bwd_args, dtype)
+BY_DTYPE(attention_merge, cft_attention_merge_args, dtype)
 BY_DTYPE(cross_entropy, cft_cross_entropy_args, dtype)
 BY_DTYPE(softmax_fwd, cft_softmax_args, dtype)
 BY_DTYPE(softmax_bwd, cft_softmax_bwd_args, dtype)
@@ -163,6 +164,7 @@ const cft_kernels cft_cpu_kernels = {
     .swiglu_bwd = swiglu_bwd,
     .attention_fwd = attention_fwd,
     .attention_bwd = attention_bwd,
+    .attention_merge = attention_merge,
     .cross_entropy = cross_entropy,
     .softmax_fwd = softmax_fwd,
     .softmax_bwd = softmax_bwd,

@@ -22,6 +22,7 @@ const cft_kernels CPU(kernels) = {
     .swiglu_bwd = CPU(swiglu_bwd),
     .attention_fwd = CPU(attention_fwd),
     .attention_bwd = CPU(attention_bwd),
+    .attention_merge = CPU(attention_merge),
     .cross_entropy = CPU(cross_entropy),
     .softmax_fwd = CPU(softmax_fwd),
     .softmax_bwd = CPU(softmax_bwd),

@@ -2,14 +2,16 @@
 // bytes a thread where addresses, width and strides allow. Any n and d.
 #include "cuda.cuh"
 
-// to[i] = from[index[i]], or to[index[i]] = from[i], moving elements as they are.
+// to[i] = from[index[i]], or to[index[i]] = from[i], moving elements as they are; without an index
+// row by row.
 template <class T, int N, bool gather>
 static __global__ void __launch_bounds__(256)
     move_rows_kernel(T *y, const T *x, const int32_t *index, int64_t d, unsigned stretches,
                      int64_t y_stride, int64_t x_stride) {
   const row_place at = place_in_rows<N>(stretches);
   if (at.column >= d) return;
-  const int64_t there = index[at.row], to = gather ? at.row : there, from = gather ? there : at.row;
+  const int64_t there = index ? index[at.row] : at.row;
+  const int64_t to = gather ? at.row : there, from = gather ? there : at.row;
   store<N>(y + to * y_stride + at.column, load<N>(x + from * x_stride + at.column));
 }
 
@@ -19,7 +21,7 @@ static __global__ void __launch_bounds__(256)
                     int64_t y_stride, int64_t x_stride) {
   const row_place at = place_in_rows<N>(stretches);
   if (at.column >= d) return;
-  T *to = y + index[at.row] * y_stride + at.column;
+  T *to = y + (index ? index[at.row] : at.row) * y_stride + at.column;
   const pack<float, N> v = load_floats<N>(x + at.row * x_stride + at.column);
   pack<float, N> sum = load_floats<N>(to);
 #pragma unroll

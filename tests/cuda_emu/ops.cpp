@@ -121,11 +121,14 @@ static void embedding(int64_t n, int64_t d, int64_t rows, cft_dtype t, cft_dtype
   });
 }
 
-static void move_rows(bool gather, bool add, int64_t n, int64_t d, int64_t gap, cft_dtype t) {
-  kernel_case c(text("%s %ld rows of %ld%s %s%s", gather ? "gather" : "scatter", (long)n, (long)d,
-                     gap ? " strided" : "", name(t), add ? " add" : ""));
+static void move_rows(bool gather, bool add, int64_t n, int64_t d, int64_t gap, cft_dtype t,
+                      bool in_order = false) {
+  kernel_case c(text("%s %ld rows of %ld%s %s%s%s", gather ? "gather" : "scatter", (long)n, (long)d,
+                     gap ? " strided" : "", name(t), add ? " add" : "",
+                     in_order ? " in order" : ""));
   const int64_t rows = n + 5, stride = d + gap, many = gather ? rows : n, to = gather ? n : rows;
-  const int x = c.in(values(many * stride, 1, 100), t), i = c.ints(distinct(n, rows)),
+  const int x = c.in(values(many * stride, 1, 100), t),
+            i = in_order ? -1 : c.ints(distinct(n, rows)),
             y = c.inout(values(to * stride, 2, 100), t, add ? rounding(t, 1e-6) : exact());
   c.check([&](device dev, const pointers &p) {
     const cft_rows_args a = {p(y), p(x), (int32_t *)p(i), n, d, stride, stride, add, t};
@@ -149,6 +152,9 @@ static void test_rows(bool quick) {
     move_rows(false, false, 13, 64, 3, t);
     move_rows(false, true, 13, 64, 0, t);
     move_rows(false, true, 9, 5, 2, t);
+    move_rows(false, true, 9, 5, 2, t, true);
+    move_rows(false, true, 7, 64, 8, t, true);
+    move_rows(true, false, 7, 64, 8, t, true);
   }
   move_rows(true, false, 6, 3, 1, CFT_I32);
   move_rows(true, false, 6, 3, 1, CFT_I64);
@@ -472,6 +478,38 @@ static void test_attention(bool quick) {
   attention(whole, 2, 1, 16, CFT_BF16, ours, ", ours");
   attention(whole, 2, 1, 16, CFT_F32, nullptr, "");
   ours->close(ours);
+}
+
+// The sums are those of rows that saw no key on one side, on the other, on both, and of a side that
+// weighs nothing beside the other.
+static void attention_merge(int64_t n, int64_t H, int64_t D, int64_t gap, cft_dtype t) {
+  kernel_case c(text("attention_merge %ld rows, %ld heads of %ld%s, %s", (long)n, (long)H, (long)D,
+                     gap ? " strided" : "", name(t)));
+  const int64_t stride = H * D + gap;
+  doubles first = values(n * H, 3, 4), second = values(n * H, 4, 4);
+  doubles mine = values(n * stride, 1);
+  for (int64_t i = 0; i < n * H; i++) {
+    if (i % 5 == 1) first[(size_t)i] = -INFINITY;
+    if (i % 7 == 2) second[(size_t)i] = -INFINITY;
+    if (i % 11 == 3) first[(size_t)i] = -300;
+  }
+  const int o2 = c.in(values(n * H * D, 2), t), lse2 = c.in(second, CFT_F32),
+            o = c.inout(mine, t, rounding(t, 1e-5)), lse = c.inout(first, CFT_F32, {1e-5, 1e-5});
+  c.check([&](device dev, const pointers &p) {
+    const cft_attention_merge_args a = {p(o), p(lse), p(o2), p(lse2), n, H, D, stride, H * D, t};
+    return dev->kernels->attention_merge(dev, nullptr, &a);
+  });
+}
+
+static void test_attention_merge() {
+  for (cft_dtype t : FLOATS) {
+    attention_merge(1, 1, 1, 0, t);
+    attention_merge(9, 3, 5, 0, t);
+    attention_merge(13, 2, 64, 8, t);
+    attention_merge(5, 4, 128, 0, t);
+    attention_merge(7, 1, 264, 3, t);  // more than a warp takes at once, no wide access
+    attention_merge(0, 2, 8, 0, t);
+  }
 }
 
 // ---- loss ----------------------------------------------------------------------------------
@@ -963,6 +1001,7 @@ int main(int argc, char **argv) {
   test_rmsnorm(quick);
   test_activations(quick);
   test_attention(quick);
+  test_attention_merge();
   test_loss(quick);
   test_elementwise(quick);
   test_reduce(quick);
