@@ -58,7 +58,7 @@ cft.recipe.run(cfg, {
   name = "gsm8k",
   load = load,
   missing = {
-    model = "1 GB; hf download Qwen/Qwen2.5-0.5B",
+    model = "1 GB; cftrun fetch Qwen/Qwen2.5-0.5B",
     data = "2.6 MB; grade_school_math/data/example_model_solutions.jsonl of openai/grade-school-math",
   },
 })

@@ -21,7 +21,7 @@ cft.recipe.run(cfg, {
   name = "one_problem",
   template = { system = cfg.system },
   missing = {
-    model = "3.1 GB; hf download Qwen/Qwen2.5-Math-1.5B",
+    model = "3.1 GB; cftrun fetch Qwen/Qwen2.5-Math-1.5B",
     data = "2.6 MB; DSR-CFT-p0.jsonl of the One-Shot CFT repository",
   },
 })

@@ -28,7 +28,7 @@ cft.recipe.run(cfg, {
   name = "webinstruct",
   template = { specials = "llamafactory" },  -- strings of special tokens in data, as the authors' trainer took them
   missing = {
-    model = "15.2 GB; hf download Qwen/Qwen2.5-Math-7B",
-    data = "93 MB; hf download TIGER-Lab/WebInstruct-CFT --repo-type dataset --include 'WebInstruct-CFT-50K/*'",
+    model = "15.2 GB; cftrun fetch Qwen/Qwen2.5-Math-7B",
+    data = "93 MB; cftrun fetch TIGER-Lab/WebInstruct-CFT --type dataset --include 'WebInstruct-CFT-50K/'",
   },
 })

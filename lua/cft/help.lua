@@ -52,7 +52,7 @@ cftrun: Critique Fine-Tuning from a recipe in Lua
     { "1", "the run failed: an error in a script, bad data" },
     { "2", "unknown option or key, no such recipe" },
     { "3", "a device, a driver or a library is missing" },
-    { "4", "a model or data are not on this machine; the message says how to get them" },
+    { "4", "a model or data are not on this machine, or cannot be fetched" },
     { "5", "the loss is NaN or infinite; the last good state is kept" },
     { "130", "Ctrl-C" },
   }

@@ -1,5 +1,6 @@
 --- Where models and data sets are on this machine: folders, files, or the local cache of the Hub.
--- Nothing is downloaded.
+-- Nothing is downloaded; where something is missing, the message names the command that would get it
+-- (`cft.fetch`).
 -- @module cft.hub
 -- @usage local path, why = cft.hub.find "Qwen/Qwen2.5-0.5B"
 -- print(path or why)
@@ -19,15 +20,38 @@ local function expand(path)
   return home and path:gsub("^~%f[/%z]", (home:gsub("%%", "%%%%"))) or path
 end
 
---- The folder of the Hub's cache, as Hugging Face's libraries find it: HF_HUB_CACHE,
--- HUGGINGFACE_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub.
+--- The folder of Hugging Face's libraries: HF_HOME, XDG_CACHE_HOME/huggingface, ~/.cache/huggingface.
+-- @treturn string
+function M.home() return expand(set "HF_HOME" or (set "XDG_CACHE_HOME" or "~/.cache") .. "/huggingface") end
+
+--- The folder of the Hub's cache, as these libraries find it: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, or
+-- `hub` in their own.
 -- @treturn string
 function M.cache()
   local given = set "HF_HUB_CACHE" or set "HUGGINGFACE_HUB_CACHE"
-  if given then return expand(given) end
-  local home = set "HF_HOME" or (set "XDG_CACHE_HOME" or "~/.cache") .. "/huggingface"
-  return expand(home) .. "/hub"
+  return given and expand(given) or M.home() .. "/hub"
 end
+
+--- What keeps a name from being that of a repository, by the Hub's rules.
+-- @string name
+-- @treturn ?string nil if it is one
+function M.problem(name)
+  local kind, rest = name:match "^(datasets?)/([^/]+/[^/]+)$"
+  if kind then return ("'%s' is no repository; say --type dataset %s"):format(name, rest) end
+  local parts = { name:match "^([%w%._%-]+)/([%w%._%-]+)$" }
+  if #parts == 0 then parts = { name:match "^[%w%._%-]+$" } end
+  local fits = #parts > 0 and #name <= 96
+    and not name:find "%-%-" and not name:find "%.%." and not name:find "%.git$"
+  for _, part in ipairs(parts) do fits = fits and not part:find "^[%.%-]" and not part:find "[%.%-]$" end
+  if fits then return nil end
+  return ("'%s' is no name of a repository, as in Org/Name"):format(name:gsub("%c", "?"):sub(1, 200))
+end
+
+--- Where the cache keeps a repository, if it has it.
+-- @string kind "model" or "dataset"
+-- @string name
+-- @treturn string
+function M.folder(kind, name) return ("%s/%ss--%s"):format(M.cache(), kind, (name:gsub("/", "--"))) end
 
 local function first_line(path)
   local file = io.open(path, "r")
@@ -36,12 +60,27 @@ local function first_line(path)
   return line and line:match "^%s*(%S+)"
 end
 
--- The snapshot of a revision: a branch or tag by its ref, a commit by itself.
-local function snapshot(repo, revision)
-  local commit = first_line(repo .. "/refs/" .. revision) or revision
-  local path = repo .. "/snapshots/" .. commit
+--- The snapshot of a revision: a branch or tag by its ref, a commit by itself.
+-- @string folder of the repository, in the cache
+-- @string revision
+-- @treturn ?string the path of a folder; nil where there is none
+-- @treturn string then: the path that is not there
+function M.snapshot(folder, revision)
+  if host.kind(folder) ~= "folder" then return nil, folder end
+  local commit = first_line(folder .. "/refs/" .. revision) or revision
+  local path = folder .. "/snapshots/" .. commit
   if not commit:find "/" and host.kind(path) == "folder" then return path end
   return nil, path
+end
+
+-- The command that gets a repository, for the end of a message.
+local function fetching(kind, name)
+  return ("cftrun fetch %s%s"):format(kind == "dataset" and "--type dataset " or "", name)
+end
+
+-- Org/Name, and not rather a file that is not there: data/train.jsonl.
+local function looks_like_a_repository(name)
+  return name:find "/" and not name:find "%.%a[%w]*$" and not M.problem(name)
 end
 
 -- What of a snapshot is the model: the folder, or the one GGUF file in it.
@@ -63,17 +102,18 @@ local function repo_in_cache(kind, name)
   local repo, revision = name:match "^([^@]+)@([%w%._%-/]+)$"
   repo, revision = repo or name, revision or "main"
   if not repo:find "^[%w%._%-]+/[%w%._%-]+$" and not repo:find "^[%w%._%-]+$" then return nil end
-  local folder = M.cache() .. "/" .. kind .. "--" .. repo:gsub("/", "--")
-  local path, missing = nil, folder
-  if host.kind(folder) == "folder" then path, missing = snapshot(folder, revision) end
+  local path, missing = M.snapshot(M.folder(kind, repo), revision)
   if path then return path end
-  return nil, ("the Hub cache has no %s"):format(missing)
+  local command = looks_like_a_repository(repo) and ("; to fetch it: %s"):format(fetching(kind, name)) or ""
+  return nil, ("the Hub cache has no %s%s"):format(missing, command)
 end
 
 local function in_cache(name)
-  local path, missing = repo_in_cache("models", name)
-  if path then return model_in(path) end
-  return nil, missing and "and " .. missing
+  local path, missing = repo_in_cache("model", name)
+  if not path then return nil, missing and "and " .. missing end
+  local found, why = model_in(path)
+  if found or why:find "GGUF" then return found, why end
+  return nil, ("%s; to fetch the rest: %s"):format(why, fetching("model", name))
 end
 
 --- Find a model.
@@ -265,7 +305,7 @@ function M.dataset(name, reads)
   local repo, config, split = name:match "^([^:]+):?([^:]*):?([^:]*)$"
   if not repo then return nil end
   config, split = config ~= "" and config or nil, split ~= "" and split or "train"
-  local folder, missing = repo_in_cache("datasets", repo)
+  local folder, missing = repo_in_cache("dataset", repo)
   if not folder then return nil, missing end
   local files = {}
   for _, file in ipairs(files_below(folder, "", {})) do
@@ -287,7 +327,10 @@ function M.dataset(name, reads)
   end
   if not found or #found == 0 then return nil, ("in %s %s"):format(folder, why) end
   local shard = missing_shard(found)
-  if shard then return nil, ("%s/%s is missing: its download was not finished"):format(folder, shard) end
+  if shard then
+    return nil, ("%s/%s is missing: its download was not finished; to fetch the rest: %s"):format(folder, shard,
+      fetching("dataset", repo))
+  end
   for k, file in ipairs(found) do found[k] = folder .. "/" .. file end
   return found
 end

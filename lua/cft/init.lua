@@ -26,7 +26,7 @@ local modules = {
   tensor = "cft.tensor", ops = "cft.ops", autograd = "cft.autograd", nn = "cft.nn",
   -- around it
   check = "cft.check", json = "cft.json", log = "cft.log", exit = "cft.exit", files = "cft.files",
-  glob = "cft.glob", hub = "cft.hub", demo = "cft.demo", recipe = "cft.recipe", critic = "cft.critic",
+  glob = "cft.glob", hub = "cft.hub", fetch = "cft.fetch", demo = "cft.demo", recipe = "cft.recipe", critic = "cft.critic",
 }
 
 -- The few names used all the time, without their module in front.

@@ -340,12 +340,13 @@ local function names_in_the_cache(folder)
   expect.same(find_with("XDG_CACHE_HOME", folder, "gpt2"),
               folder .. "/huggingface/hub/models--gpt2/snapshots/c0ffee/a.gguf")
   expect.same(found("Org/Name@" .. commit), at)
-  expect.match(found "Org/Name@v1", "the Hub cache has no .*/snapshots/gone$")
+  expect.match(found "Org/Name@v1", "the Hub cache has no .*/snapshots/gone; to fetch it: cftrun fetch Org/Name@v1$")
+  expect.match(found "data/train.jsonl", "the Hub cache has no [^;]*$")  -- rather a file than a repository
   expect.match(found "Org/Name@../../x", "the Hub cache has no ")
   expect.match(found "Org/Other",
-               "^there is no folder or file Org/Other, and the Hub cache has no .*/hub/models%-%-Org%-%-Other$")
+               "^there is no folder or file Org/Other, and the Hub cache has no .*/hub/models%-%-Org%-%-Other; to fetch it: cftrun fetch Org/Other$")
   os.remove(at .. "/config.json")
-  expect.match(found "Org/Name", "has no config.json: its download was not finished")
+  expect.match(found "Org/Name", "has no config.json: its download was not finished, .*; to fetch the rest: cftrun fetch Org/Name$")
   files.write(at .. "/a.gguf", "")
   files.write(at .. "/b.gguf", "")
   expect.match(found "Org/Name", "has 2 GGUF files; name one: a.gguf, b.gguf")
