@@ -137,7 +137,8 @@ TEST(batch_by_hand) {
   static const int32_t a[] = {10, 11, 12, 13, 14}, b[] = {20}, c[] = {30, 31};
   static const cft_batch_span of_a[] = {{2, 0, 1}, {2, 1, 4}, {1, 3, 5}}, of_b[] = {{1, 1, 4}},
                               of_c[] = {{2, 2, 4}};
-  cft_batch_sample samples[] = {{a, 5, of_a, 3, 1}, {b, 1, of_b, 1, 1}, {c, 2, of_c, 1, 0.25}};
+  cft_batch_sample samples[] = {
+      {a, 5, of_a, 3, 1, 0}, {b, 1, of_b, 1, 1, 0}, {c, 2, of_c, 1, 0.25, 0}};
   cft_batch *x = NULL;
   EXPECT_OK(new_batch(&x, samples, 3));
   EXPECT_INT(x->n, 8);
@@ -156,7 +157,65 @@ TEST(batch_by_hand) {
   INTS(x->rows, 4, 1, 2, 3, 6);
   INTS(x->row_positions, 4, 1, 2, 3, 0);
   INTS(x->cu_rows, 4, 0, 3, 3, 4);
+  EXPECT_INT(x->prefixes, 0);
+  EXPECT_INT(x->reach, 5);
+  EXPECT_INT(x->saved, 0);
+  INTS(x->cu_prefix, 1, 0);
+  INTS(x->cu_shared, 1, 0);
   free(x);
+}
+
+// Two prefixes, of 3 tokens behind which two samples stand, and of 2 that are other ones and have
+// one; then a sample alone.
+TEST(shared_prefixes_by_hand) {
+  static const int32_t a[] = {10, 11, 12, 13, 14}, b[] = {10, 11, 12, 15, 16, 17},
+                       c[] = {20, 21, 22, 23}, d[] = {10, 11, 12};
+  static const cft_batch_span of_a[] = {{4, 0, 1}, {1, 1, 4}}, of_b[] = {{4, 0, 1}, {2, 2, 5}},
+                              of_c[] = {{3, 0, 1}, {1, 1, 4}}, of_d[] = {{3, 1, 4}};
+  cft_batch_sample samples[] = {
+      {a, 5, of_a, 2, 1, 3}, {b, 6, of_b, 2, 1, 3}, {c, 4, of_c, 2, 1, 2}, {d, 3, of_d, 1, 1, 0}};
+  cft_batch *x = NULL;
+  EXPECT_OK(new_batch(&x, samples, 4));
+  EXPECT_INT(x->n, 3 + 2 + 2 + 3 + 2 + 3);
+  EXPECT_INT(x->sequences, 4);
+  EXPECT_INT(x->longest, 3);
+  EXPECT_INT(x->prefixes, 2);
+  EXPECT_INT(x->reach, 6);
+  EXPECT_INT(x->saved, 3);
+  INTS(x->ids, 15, 10, 11, 12, 20, 21, 13, 14, 15, 16, 17, 22, 23, 10, 11, 12);
+  INTS(x->targets, 15, 11, 12, -1, 21, -1, 14, -1, 16, 17, -1, 23, -1, 11, 12, -1);
+  INTS(x->positions, 15, 0, 1, 2, 0, 1, 3, 4, 3, 4, 5, 2, 3, 0, 1, 2);
+  INTS(x->cu_prefix, 3, 0, 3, 5);
+  INTS(x->cu_seqlens, 5, 5, 7, 10, 12, 15);
+  INTS(x->cu_shared, 3, 0, 2, 3);
+  static const float weights[] = {0, 0, 0, 0, 0, 1, 0, 2, 2, 0, 1, 0, 1, 1, 0};
+  static const uint8_t kinds[] = {1, 1, 0, 1, 0, 4, 0, 5, 5, 0, 4, 0, 4, 4, 0};
+  for (int i = 0; i < 15; ++i) EXPECT_CLOSE(x->weights[i], weights[i], 0);
+  for (int i = 0; i < 15; ++i) EXPECT_INT(x->kinds[i], kinds[i]);
+  EXPECT_CLOSE(x->weight, 8, 0);
+  EXPECT_INT(x->m, 6);
+  INTS(x->rows, 6, 5, 7, 8, 10, 12, 13);
+  INTS(x->row_positions, 6, 3, 3, 4, 2, 0, 1);
+  INTS(x->cu_rows, 5, 0, 1, 3, 4, 6);
+  free(x);
+}
+
+// Who names a prefix of the same length and other ids has one of their own.
+TEST(prefixes_are_compared) {
+  static const int32_t a[] = {1, 2, 3, 4}, b[] = {1, 2, 3, 5}, c[] = {1, 9, 3, 5};
+  static const cft_batch_span span[] = {{3, 0, 0}, {1, 1, 0}};
+  cft_batch_sample samples[] = {
+      {a, 4, span, 2, 1, 2}, {b, 4, span, 2, 1, 2}, {c, 4, span, 2, 1, 2}, {c, 4, span, 2, 1, 1}};
+  cft_batch *x = NULL;
+  EXPECT_OK(new_batch(&x, samples, 4));
+  EXPECT_INT(x->prefixes, 3);
+  INTS(x->cu_prefix, 4, 0, 2, 4, 5);
+  INTS(x->cu_shared, 4, 0, 2, 3, 4);
+  INTS(x->ids, 5, 1, 2, 1, 9, 1);
+  free(x);
+  EXPECT(cft_batch_hash(a, 3) == cft_batch_hash(b, 3));
+  EXPECT(cft_batch_hash(a, 4) != cft_batch_hash(b, 4));
+  EXPECT(cft_batch_hash(a, 2) != cft_batch_hash(c, 2));
 }
 
 TEST(batch_of_nothing) {
@@ -175,27 +234,37 @@ TEST(batch_refuses) {
     int64_t n, count;
     double scale;
     const char *says;
+    int64_t shared;
   } cases[] = {
-      {{{2, 1, 0}}, 3, 1, 1, "cover 2 of its 3 tokens"},
-      {{{4, 1, 0}}, 3, 1, 1, "has 4 tokens; 3 are left"},
-      {{{2, 1, 0}, {0, 1, 0}}, 3, 2, 1, "span 1 of sample 0 has 0 tokens"},
-      {{{3, -1, 0}}, 3, 1, 1, "a weight of sample 0 is -1"},
-      {{{3, NAN, 0}}, 3, 1, 1, "a weight of sample 0 is"},
-      {{{3, INFINITY, 0}}, 3, 1, 1, "a weight of sample 0 is inf"},
-      {{{3, 1, 0}}, 3, 1, NAN, "is scaled by"},
-      {{{3, 1, 0}}, 0, 0, 1, "sample 0 has no tokens"},
+      {{{2, 1, 0}}, 3, 1, 1, "cover 2 of its 3 tokens", 0},
+      {{{4, 1, 0}}, 3, 1, 1, "has 4 tokens; 3 are left", 0},
+      {{{2, 1, 0}, {0, 1, 0}}, 3, 2, 1, "span 1 of sample 0 has 0 tokens", 0},
+      {{{3, -1, 0}}, 3, 1, 1, "a weight of sample 0 is -1", 0},
+      {{{3, NAN, 0}}, 3, 1, 1, "a weight of sample 0 is", 0},
+      {{{3, INFINITY, 0}}, 3, 1, 1, "a weight of sample 0 is inf", 0},
+      {{{3, 1, 0}}, 3, 1, NAN, "is scaled by", 0},
+      {{{3, 1, 0}}, 0, 0, 1, "sample 0 has no tokens", 0},
+      {{{3, 0, 0}}, 3, 1, 1, "sample 0 shares 3 of its 3 tokens", 3},
+      {{{3, 0, 0}}, 3, 1, 1, "sample 0 shares -1 of", -1},
+      {{{3, 1, 0}}, 3, 1, 1, "sample 0 shares 1 tokens, but token 1 is learned", 1},
+      {{{2, 0, 0}, {1, 1, 0}}, 3, 2, 1, "shares 2 tokens, but token 2 is learned", 2},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
     cft_batch *x = NULL;
-    cft_batch_sample s = {ids, cases[i].n, cases[i].spans, cases[i].count, cases[i].scale};
+    cft_batch_sample s = {
+        ids, cases[i].n, cases[i].spans, cases[i].count, cases[i].scale, cases[i].shared};
     EXPECT_FAILS(new_batch(&x, &s, 1), CFT_E_ARG, cases[i].says);
     EXPECT(x == NULL);
   }
   cft_batch *x = NULL;
   static const cft_batch_span span = {INT32_MAX, 1, 0};
-  cft_batch_sample huge[] = {{ids, INT32_MAX, &span, 1, 1}, {ids, 1, &span, 1, 1}};
+  cft_batch_sample huge[] = {{ids, INT32_MAX, &span, 1, 1, 0}, {ids, 1, &span, 1, 1, 0}};
   huge[1].spans = &(cft_batch_span){1, 1, 0};
   EXPECT_FAILS(new_batch(&x, huge, 2), CFT_E_ARG, "sample 1 is past row");
+  static const cft_batch_span plain = {3, 0, 0};
+  cft_batch_sample late[] = {{ids, 3, &plain, 1, 1, 0}, {ids, 3, &plain, 1, 1, 1}};
+  EXPECT_FAILS(new_batch(&x, late, 2), CFT_E_ARG,
+               "sample 1 shares a prefix, but the one before it does not");
 }
 
 TEST_MAIN()
