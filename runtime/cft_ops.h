@@ -76,6 +76,17 @@ CFT_API cft_status cft_swiglu_bwd(cft_tensor **dgate_up, cft_tensor *dy, cft_ten
 
 // ---- attention -----------------------------------------------------------------------------
 
+// A prefix that several sequences share is there once: its rows are a sequence of their own, and the
+// sequences behind it hold what follows it. Prefixes are the first `keys` rows of k and v, one behind
+// the other; the queries behind them stand together from row first_q on. Group g of these, queries
+// [cu_q[g], cu_q[g+1]) counted from first_q, sees the keys [cu_k[g], cu_k[g+1]) whole besides those
+// of its own sequences.
+typedef struct cft_attention_prefix {
+  cft_tensor *cu_q, *cu_k;  // (G + 1) from 0, i32; both NULL: nothing is shared
+  int64_t first_q, queries, keys;
+  int64_t longest_q, longest_k;  // of a group, of a prefix
+} cft_attention_prefix;
+
 // Where the sequences of a packed batch lie. Sequence b owns query rows [cu_q[b], cu_q[b+1]) and key
 // rows from cu_k[b]: k_len[b] of them, or up to cu_k[b+1] where k_len is NULL. A query sees its
 // sequence's keys up to its own place: q_position[row] where given, else counted so that the last
@@ -87,9 +98,11 @@ typedef struct cft_attention_layout {
   int64_t longest_q, longest_k;
   int causal;
   int deterministic;  // backward: equal bits in repeats, where a device has a faster way without
+  cft_attention_prefix prefix;
 } cft_attention_layout;
 
-// Softmax attention without a matrix of scores in memory.
+// Softmax attention without a matrix of scores in memory. What stands behind a shared prefix takes
+// two calls of the kernel, over its own keys and over the prefix, merged by their lse.
 //   o (nq, H * D) new; lse (nq, H) new, f32 (f64 for f64): log of the softmax's denominator
 //   q (nq, H * D); k, v (nk, K * D): float; H a multiple of K; D = width of q over heads
 //   scale: usually 1 / sqrt(D)

@@ -15,6 +15,12 @@ local function layout(l, owner)
   if l.q_position then s.q_position = door.raw(l.q_position) end
   s.longest_q, s.longest_k = l.longest_q, l.longest_k
   s.causal, s.deterministic = 1, l.deterministic and 1 or 0
+  if l.prefix then
+    local p = s.prefix
+    p.cu_q, p.cu_k = door.raw(l.prefix.cu_q), door.raw(l.prefix.cu_k)
+    p.first_q, p.queries, p.keys = l.prefix.first_q, l.prefix.queries, l.prefix.keys
+    p.longest_q, p.longest_k = l.prefix.longest_q, l.prefix.longest_k
+  end
   owner[#owner + 1] = l
   return s
 end
@@ -40,14 +46,37 @@ local function head_rows(b, sequences, suffix)
   return count, rows, positions, cu
 end
 
+-- Where rows stand in their own sequences, a prefix before them not counted.
+local function own_places(b, rows, cu_rows, samples)
+  local places = ffi.new("int32_t[?]", math.max(cu_rows[samples], 1))
+  for s = 0, samples - 1 do
+    for i = cu_rows[s], cu_rows[s + 1] - 1 do places[i] = rows[i] - b.cu_seqlens[s] end
+  end
+  return places
+end
+
+-- Prefixes of a batch and the queries behind each; `cu` says where those of each sample begin. What
+-- is counted from the first of them is the same for all of a sample's rows and for those of the head.
+local function behind_prefixes(b, cu, i32)
+  local count = tonumber(b.prefixes)
+  local cu_q, longest_q, longest_k = ffi.new("int32_t[?]", count + 1), 0, 0
+  for g = 0, count do cu_q[g] = cu[b.cu_shared[g]] - cu[0] end
+  for g = 0, count - 1 do
+    longest_q = math.max(longest_q, cu_q[g + 1] - cu_q[g])
+    longest_k = math.max(longest_k, b.cu_prefix[g + 1] - b.cu_prefix[g])
+  end
+  return { cu_q = i32(cu_q, count + 1), cu_k = i32(b.cu_prefix, count + 1), first_q = cu[0],
+           queries = cu_q[count], keys = b.cu_prefix[count], longest_q = longest_q, longest_k = longest_k }
+end
+
 --- Put a batch of `cft.batch` on a device.
 -- @tab b host arrays: `ids`, `cu_seqlens`, `positions`, `targets`, `weights`, and for the rows that
--- carry loss `rows`, `cu_rows`, `row_positions` (see `cft.batch`)
+-- carry loss `rows`, `cu_rows`, `row_positions` (see `cft.batch`); where it has shared prefixes theirs
 -- @tab o `device`, `skip` (only rows with loss go through the last block and the head; default
 -- true), `suffix` (these, and what follows them in their sequence), `deterministic`
 -- @treturn table `n`, `ids`, `positions`, `rows` (nil where all reach the head), `targets` and `weights`
 -- of the rows that do, the two layouts; on the host `host_rows` and `cu_rows`, those rows and where
--- each sequence's begin
+-- each sample's begin
 function M.put(b, o)
   local owner = {}
   local function i32(buffer, count)
@@ -55,30 +84,39 @@ function M.put(b, o)
   end
   -- In C's batch these are 64-bit integers, which stay boxed in Lua.
   local n = tonumber(b.n)
-  local sequences, longest = tonumber(b.sequences), tonumber(b.longest)
-  local at = { n = n, sequences = sequences, longest = longest, owner = owner }
+  local samples, prefixes, longest = tonumber(b.sequences), tonumber(b.prefixes or 0), tonumber(b.longest)
+  local sequences = prefixes + samples  -- to attention, a prefix is one
+  local at = { n = n, sequences = samples, longest = longest, owner = owner,
+               position_end = b.reach and tonumber(b.reach) }
   at.ids, at.positions = i32(b.ids, n), i32(b.positions, n)
-  local cu = i32(b.cu_seqlens, sequences + 1)
+  local cu = i32(prefixes > 0 and b.cu_prefix or b.cu_seqlens, sequences + 1)
   local targets, weights, count = b.targets, b.weights, n
   local m, rows, row_positions, cu_rows
-  if o.skip ~= false then m, rows, row_positions, cu_rows = head_rows(b, sequences, o.suffix) end
+  if o.skip ~= false then m, rows, row_positions, cu_rows = head_rows(b, samples, o.suffix) end
   if m and m < n then
     count = m
-    at.rows, at.cu_rows = i32(rows, count), cu_rows
+    at.rows, at.cu_rows, at.host_rows = i32(rows, count), cu_rows, rows
     targets, weights = ffi.new("int32_t[?]", math.max(count, 1)), ffi.new("float[?]", math.max(count, 1))
     for i = 0, count - 1 do
       targets[i], weights[i] = b.targets[rows[i]], b.weights[rows[i]]
     end
     at.row_positions = i32(row_positions, count)
-    -- A suffix is what a layout without positions means.
-    at.row_layout = layout({ cu_q = i32(cu_rows, sequences + 1), cu_k = cu, longest_q = longest,
-                             longest_k = longest, q_position = not o.suffix and at.row_positions or nil,
+    -- A suffix is what a layout without positions means. Of a prefix no row asks.
+    local asking, places = cu_rows, not o.suffix and at.row_positions or nil
+    if prefixes > 0 then
+      asking = ffi.new("int32_t[?]", sequences + 1)
+      ffi.copy(asking + prefixes, cu_rows, (samples + 1) * ffi.sizeof "int32_t")
+      if not o.suffix then places = i32(own_places(b, rows, cu_rows, samples), count) end
+    end
+    at.row_layout = layout({ cu_q = i32(asking, sequences + 1), cu_k = cu, longest_q = longest,
+                             longest_k = longest, q_position = places,
+                             prefix = prefixes > 0 and behind_prefixes(b, cu_rows, i32) or nil,
                              deterministic = o.deterministic }, owner)
-    at.host_rows = rows
   end
   at.targets = i32(targets, count)
   at.weights = tensor.from_host(weights, { count }, "f32", { device = o.device })
   at.layout = layout({ cu_q = cu, cu_k = cu, longest_q = longest, longest_k = longest,
+                       prefix = prefixes > 0 and behind_prefixes(b, b.cu_seqlens, i32) or nil,
                        deterministic = o.deterministic }, owner)
   return at
 end
