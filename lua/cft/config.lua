@@ -95,6 +95,8 @@ M.further = {
   { "no_learned", M.key { "string", "error", one_of = policy, help = "samples without a learned token" } },
   { "all_learned", M.key { "string", "error", one_of = policy, help = "samples with nothing but learned tokens" } },
   { "double_bos", M.key { "string", "error", one_of = policy, help = "samples that begin with two begin-of-text tokens" } },
+  { "template_check", M.key { "string", "log", one_of = { "log", "strict", "off" },
+                              help = "what becomes of differences from the model's own chat template" } },
   { "add_tokens", M.key { "boolean", false, help = "add tokens of the template that the tokenizer lacks" } },
   { "cache", M.optional("string", "folder that keeps token ids between runs") },
   { "limit_bad", M.key { "integer", 0, min = 0, help = "unreadable records that are passed over" } },

@@ -128,6 +128,9 @@ function M.page(view)
   local out = { ("<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<title>%s: data</title>\n<style>%s</style>")
     :format(escape(view.name), STYLE) }
   out[#out + 1] = ("<h1>%s: data</h1>\n<p>%s</p>"):format(escape(view.name), escape(dataview.plan(view)))
+  if view.run.template_report then
+    out[#out + 1] = ("<pre class=odd>%s</pre>"):format(escape(view.run.template_report))
+  end
   for _, line in ipairs(view.refusals) do
     out[#out + 1] = ("<p class=refused>training would refuse: %s</p>"):format(escape(line))
   end

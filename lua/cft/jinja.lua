@@ -405,7 +405,7 @@ local function dict_of(args, named)
   return dict
 end
 
-local function globals(run, now)
+local function globals(run, now, clock)
   local vars = {
     range = function(args) return range(run, args) end,
     dict = dict_of,
@@ -417,11 +417,11 @@ local function globals(run, now)
     raise_exception = function(args)
       error({ line = run.line, message = text_of(args[1] or ""), raised = true }, 0)
     end,
-    strftime_now = function(args)
+    strftime_now = clock and function(args)
       local ok, text = pcall(os.date, "!" .. text_of(args[1] or ""), now)
       if not ok then fail("strftime_now: no format '%s'", text_of(args[1])) end
       return text
-    end,
+    end or nil,
   }
   for name, call in pairs(vars) do vars[name] = library.callable(call) end
   return vars
@@ -451,11 +451,13 @@ end
 
 --- Render it.
 -- @tab vars name → value: texts, numbers, booleans, json.null, lists, tables with names
--- @tab[opt] opts `now`: the time for `strftime_now`, in seconds since 1970; the clock's if absent
+-- @tab[opt] opts `now`: the time for `strftime_now`, in seconds since 1970, the clock's if absent; `clock = false`: there
+-- is no `strftime_now`, and templates take the date that they have for that
 -- @treturn ?string nil and what went wrong in which line, the template's own `raise_exception` included
 function Template:render(vars, opts)
   local run = setmetatable({ steps = 0, bytes = 0, depth = 0, out = {}, line = 1 }, Run)
-  local scope = { vars = globals(run, opts and opts.now or os.time()) }
+  opts = opts or {}
+  local scope = { vars = globals(run, opts.now or os.time(), opts.clock ~= false) }
   for name, value in pairs(vars) do scope.vars[name] = library.of(value) end
   library.spend = function(bytes) run:spend(bytes) end
   local ok, err = pcall(run.body, run, self.tree, inner(scope))

@@ -6,6 +6,7 @@
 
 local batch = require "cft.batch"
 local blame = require "cft.blame"
+local chat_template = require "cft.chat_template"
 local check = require "cft.check"
 local checkpoint = require "cft.checkpoint"
 local config = require "cft.config"
@@ -115,6 +116,19 @@ local function clean(source, run)
   return kept
 end
 
+-- What servers write with the model's own chat template should be what is trained on.
+local function check_template(run)
+  local policy = setting(run.cfg, "template_check")
+  if policy == "off" then return end
+  local found, why = chat_template.compare(run.chat, run.tokenizer)
+  local report = why and "template " .. run.chat.name .. " cannot be compared: " .. why
+    or found and #found > 0 and chat_template.report(run.chat, found)
+  if not report then return end
+  if policy == "strict" then exit.fail(exit.FAILED, '%s\n  template_check = "strict" allows none', report) end
+  run.log:say("%s", report)
+  run.template_report = report
+end
+
 local function new_model(cfg, run)
   if cfg.demo then
     return models.new(demo.shape(run.tokenizer:size(), cfg.seed, run.device))
@@ -158,6 +172,7 @@ function M.prepare(cfg, opts, quiet)
 
   run.tokenizer = cfg.demo and demo.tokenizer(cfg.seed) or tokenizers.load(run.path)
   run.chat = template.of(cfg.template or "chatml", next(o.template) and o.template or nil)
+  check_template(run)
   local train_source, heldout_source
   if cfg.demo then train_source, heldout_source = demo.sources(cfg) else train_source, heldout_source = sources(cfg, o) end
 
@@ -205,7 +220,7 @@ local function write_summary(run, summary)
   local m = run.model
   local all = { recipe = run.name, model = run.cfg.demo and "demo" or run.cfg.model, device = run.device,
                 dtype = m.dtype, parameters = m:count(), peak_bytes = tensor.memory(m.device).peak,
-                checkpoint = run.saved or json.null }
+                checkpoint = run.saved or json.null, template_check = run.template_report }
   for k, v in pairs(summary) do all[k] = v end
   if run.out then files.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
   return all

@@ -142,6 +142,23 @@ return {
     expect.match(run.out, "0 records taken, 6 added\n.*left out: .*%.tokens: its %d+ bytes are not those that were written\n")
   end },
 
+  { "a template that differs at serving time", function()
+    local chatml = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+      .. "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    process.write(model .. "/chat_template.jinja", chatml)
+    local differs = 'template chatml writes otherwise than the model\'s own chat template, which servers use, in 1 place:\n'
+      .. '  before the first question %(system text%): "<|im_start|>system\\nYou are [^\n]* in training, "<|im_start|>user\\n" by'
+    says(differs, recipe(records(), 'template = "chatml"'))
+    says({ run = differs .. '.*template_check = "strict" allows none', look = differs }, recipe(records(),
+      'template = "chatml", template_check = "strict"'), true)
+    says({ run = "6 samples", look = "nothing odd" }, recipe(records(), 'template = "chatml", template_check = "strict"', "template = { system = false }"))
+    says({ run = "6 samples", look = "nothing odd" }, recipe(records(), 'template = "chatml", template_check = "off"'))
+    process.write(model .. "/chat_template.jinja", "{% for m in messages %}\n{{ m.content")
+    says("template plain cannot be compared: the model's chat template, line 2: the text ends where '}}' was wanted",
+      recipe(records()))
+    os.remove(model .. "/chat_template.jinja")
+  end },
+
   { "a special token's string in the text", function()
     says("1 hold strings of special tokens[^\n]*: records 0",
       recipe(records(function(l) l[1].input = l[1].input .. "<|im_end|>" end)))

@@ -63,6 +63,8 @@ local function lenient(cfg)
     asked[name] = rawget(cfg, name) or config.default(name)
     if asked[name] == "error" then cfg[name] = "keep" end
   end
+  asked.template_check = rawget(cfg, "template_check") or config.default "template_check"
+  if asked.template_check == "strict" then cfg.template_check = "log" end
   cfg.limit_bad, cfg.quarantine, cfg.dry_run = 2 ^ 40, nil, true
   return asked
 end
@@ -70,6 +72,9 @@ end
 -- Why training would not begin, a line each.
 local function refusals(view, asked)
   local lines = {}
+  if view.run.template_report and asked.template_check == "strict" then
+    lines[1] = 'the model\'s chat template is another one, template_check = "strict"'
+  end
   for _, set in ipairs(view.sets) do
     if #set.report.bad > asked.limit_bad then
       lines[#lines + 1] = ("%s: %d bad records, limit_bad = %d"):format(set.name, #set.report.bad, asked.limit_bad)
