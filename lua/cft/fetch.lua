@@ -554,6 +554,7 @@ end
 -- Links from the snapshot to the blobs, and then the ref.
 local function publish(s, folder, files)
   local snapshot = folder .. "/snapshots/" .. s.commit
+  door.check(C.cft_folder_sync(folder .. "/blobs"))
   for _, file in ipairs(files) do
     local path = snapshot .. "/" .. file.path
     if host.kind(path) ~= "file" then

@@ -521,6 +521,11 @@ TEST(links_are_replaced_in_one_step) {
   EXPECT_INT(entries_in(folder), 2);
 }
 
+TEST(names_are_synced) {
+  EXPECT_OK(cft_folder_sync(scratch("sync")));
+  EXPECT_FAILS(cft_folder_sync("/no/such/folder"), CFT_E_IO, "open /no/such/folder: No such");
+}
+
 TEST(room_on_a_disk) {
   int64_t bytes = -1;
   EXPECT_OK(cft_folder_room(&bytes, "/"));

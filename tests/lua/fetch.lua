@@ -447,10 +447,13 @@ local function from_lua()
   expect.same(exit.code(err), exit.USAGE)
 end
 
-local function no_library()
-  -- What cannot be opened is said, and nothing else of cftrun needs it.
+local function opened_on_use()
   local r = process.cftrun { "-e", 'print(io.open("/proc/self/maps"):read "*a":find "libcurl", cft.hub.cache() ~= nil)' }
   expect.same({ r.code, r.out }, { 0, "nil\ttrue\n" })
+  local broken = process.folder()
+  process.write(broken .. "/libcurl.so.4", "")
+  refuses(run("library", { "Org/Name" }, { LD_LIBRARY_PATH = broken }), 3,
+          "fetching wants a library that is not here: [^\n]*libcurl%.so%.4[^\n]*")
 end
 
 return {
@@ -473,5 +476,5 @@ return {
   { "Ctrl-C", ctrl_c },
   { "usage", usage },
   { "from Lua", from_lua },
-  { "libcurl is opened on use", no_library },
+  { "libcurl is opened on use", opened_on_use },
 }
