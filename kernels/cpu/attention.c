@@ -283,7 +283,7 @@ static void forward(const cft_attention_args *a, const problem *p, const block *
   for (int64_t j0 = 0; j0 < x->most; j0 += KEYS) {
     int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
     operand k = key_rows(w.k, p, x, p->k, p->k_stride, j0, n, m);
-    product(p->tiles, w.s, R, k, w.qt, R, m, R, W / PAIR, 0);
+    product(p->tiles, w.s, R, k, w.qt, R, m, R, W / PAIR, 0, NULL);
     softmax_block(&w, R, j0, n, p->scale * (acc)LOG2E, j0 + n > x->least || R > x->rows);
     memset(w.s + n * R, 0, (size_t)((m - n) * R) * sizeof *w.s);
     if (j0 > 0)
@@ -292,7 +292,8 @@ static void forward(const cft_attention_args *a, const problem *p, const block *
         for (int64_t r = 0; r < R; r++) w.ot[j * R + r] *= w.keep[r];
       }
     operand vt = key_columns(w.v, w.vt, p, x, p->v, p->v_stride, j0, n, m);
-    product(p->tiles, w.ot, R, vt, sums_in_pairs(w.p_pairs, w.s, m, R), R, W, R, m / PAIR, j0 > 0);
+    product(p->tiles, w.ot, R, vt, sums_in_pairs(w.p_pairs, w.s, m, R), R, W, R, m / PAIR, j0 > 0,
+            NULL);
   }
   for (int64_t r = 0; r < x->rows; r++) {
     acc lse = w.sum[r] == 0 ? -(acc)INFINITY : w.top[r] * (acc)LN2 + LOG(w.sum[r]);
@@ -420,8 +421,8 @@ static void backward_block(const backward_scratch *w, const problem *p, const bl
   int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
   operand k = key_rows(w->k, p, x, p->k, p->k_stride, j0, n, m);
   operand v = key_rows(w->v, p, x, p->v, p->v_stride, j0, n, m);
-  product(p->tiles, w->s, R, k, w->qt, R, m, R, W / PAIR, 0);
-  product(p->tiles, w->dp, R, v, w->gt, R, m, R, W / PAIR, 0);
+  product(p->tiles, w->s, R, k, w->qt, R, m, R, W / PAIR, 0, NULL);
+  product(p->tiles, w->dp, R, v, w->gt, R, m, R, W / PAIR, 0, NULL);
   int masked = j0 + n > x->least || R > x->rows;
   acc scale = p->scale * (acc)LOG2E;
   const acc *lse = w->lse, *delta = w->delta, *seen = w->seen;
@@ -446,13 +447,13 @@ static void backward_block(const backward_scratch *w, const problem *p, const bl
   if (dk) {
     operand prob = {sums_in_rows(w->p_rows, w->s, m, R), R / PAIR, 1};
     operand ds = {sums_in_rows(w->ds_rows, w->dp, m, R), R / PAIR, 1};
-    product(p->tiles, dv, W, prob, w->g, W, m, W, R / PAIR, 1);
-    product(p->tiles, dk, W, ds, w->q, W, m, W, R / PAIR, 1);
+    product(p->tiles, dv, W, prob, w->g, W, m, W, R / PAIR, 1, NULL);
+    product(p->tiles, dk, W, ds, w->q, W, m, W, R / PAIR, 1, NULL);
   }
   if (dq) {
     operand kt = key_columns(w->k_pairs, w->kt, p, x, p->k, p->k_stride, j0, n, m);
     product(p->tiles, w->dqt, R, kt, sums_in_pairs(w->ds_pairs, w->dp, m, R), R, W, R, m / PAIR,
-            j0 > 0);
+            j0 > 0, NULL);
   }
 }
 

@@ -106,11 +106,18 @@ static void pack_b(unit *y, const gemm *g, const gemm_scratch *w, int64_t j0, in
   }
 }
 
+// A row of c. Whole lines of it go past the cache: to fetch what is overwritten would cost as much
+// again, and where it matters c is larger than the cache.
 static void store_row(real *y, const acc *x, int64_t n) {
   int64_t whole = 0;
 #if PAIRS
-  for (; whole + 2 * LANES <= n; whole += 2 * LANES)
-    _mm512_storeu_si512(y + whole, narrow(x + whole));
+  if ((uintptr_t)y % 64 == 0) {
+    for (; whole + 2 * LANES <= n; whole += 2 * LANES)
+      _mm512_stream_si512((__m512i *)(void *)(y + whole), narrow(x + whole));
+  } else {
+    for (; whole + 2 * LANES <= n; whole += 2 * LANES)
+      _mm512_storeu_si512(y + whole, narrow(x + whole));
+  }
 #endif
   SIMD
   for (int64_t j = whole; j < n; j++) y[j] = STORE(x[j]);
@@ -147,13 +154,16 @@ static void unpack_c(const gemm *g, acc *sum, int64_t stride, int64_t i0, int64_
   }
 }
 
-// Ask for part `part` of `parts` of a matrix while the arithmetic leaves the memory idle: its rows
-// lie pages apart, where the processor does not look ahead by itself.
-static void look_ahead(const real *x, int64_t stride, int64_t rows, int64_t cols, int64_t part,
-                       int64_t parts) {
-  for (int64_t r = rows * part / parts; r < rows * (part + 1) / parts; r++)
-    for (int64_t c = 0; c < cols; c += 64 / (int64_t)sizeof *x)
-      __builtin_prefetch(x + r * stride + c, 0, 2);
+// The rows of a after i0, `m` of them, to be asked for while `products` go on.
+static coming rows_coming(const gemm *g, int64_t i0, int64_t m, int64_t p0, int64_t k,
+                          int64_t products) {
+  const cft_matmul_args *a = g->a;
+  coming x = {.at = (const char *)a_at(g, i0, p0), .stride = a->a_stride * (int64_t)sizeof(real)};
+  x.rows = a->trans_a ? k : m;
+  x.bytes = (a->trans_a ? m : k) * (int64_t)sizeof(real);
+  x.each = (int)cpu_blocks(x.rows * cpu_blocks(x.bytes, 64), cpu_max(products, 1));
+  if (m <= 0) x.rows = 0;
+  return x;
 }
 
 static void gemm_block(const gemm *g, const gemm_scratch *w, int64_t i0, int64_t j0) {
@@ -170,11 +180,12 @@ static void gemm_block(const gemm *g, const gemm_scratch *w, int64_t i0, int64_t
       int64_t rows_padded = round_up(rows, g->tiles ? TILE : MR);
       acc *c = w->c + (g->slices > 1 ? i * width : 0);
       operand of_a = pack_a(g, w, i0 + i, rows, rows_padded, p0, k, k_padded);
-      for (int64_t q = 0; q < panels; q++) {
-        if (a->trans_a) look_ahead(a_at(g, i0 + i + g->step, p0), a->a_stride, k, next, q, panels);
+      coming then = rows_coming(g, i0 + i + g->step, next, p0, k,
+                                g->tiles ? panels * (rows_padded / TILE) * (k_padded / TILE)
+                                         : panels * (rows_padded / MR));
+      for (int64_t q = 0; q < panels; q++)
         product(g->tiles, c + q * g->panel, width, of_a, w->b + q * g->panel * units, g->panel,
-                rows_padded, g->panel, units, slice > 0);
-      }
+                rows_padded, g->panel, units, slice > 0, &then);
       if (slice == g->slices - 1) unpack_c(g, c, width, i0 + i, rows, j0, n);
     }
   }

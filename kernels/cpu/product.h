@@ -56,6 +56,25 @@ static inline void *take(char **at, int64_t n) {
   return y;
 }
 
+// ---- what comes next ---------------------------------------------------------------------------
+
+// Rows of memory that will be read soon. Products ask for them line by line, so that they come
+// while the arithmetic leaves the memory idle; many at once would keep its own operands waiting.
+typedef struct coming {
+  const char *at;         // the next line
+  int64_t stride, bytes;  // of a row, and how much of it is wanted
+  int64_t seen, rows;     // bytes of this row that were asked for; rows left
+  int each;               // lines to ask for at a time
+} coming;
+
+static inline void ask(coming *x) {
+  for (int i = 0; i < x->each && x->rows > 0; i++) {
+    __builtin_prefetch(x->at + x->seen, 0, 2);
+    if ((x->seen += 64) < x->bytes) continue;
+    x->seen = 0, x->rows--, x->at += x->stride;
+  }
+}
+
 // ---- c (m, n) = [c +] a (m, k) b (k, n) --------------------------------------------------------
 
 // Entry (i, p) of a is at[i * row + p * col]; p counts units, as k does below.
@@ -100,11 +119,14 @@ static inline __attribute__((always_inline)) void registers(acc *c, int64_t c_st
 }
 
 static inline void product_by_vectors(acc *c, int64_t c_stride, operand a, const unit *b,
-                                      int64_t b_stride, int64_t m, int64_t n, int64_t k, int add) {
-#define ALL_ROWS(vectors)                                                                       \
-  for (int64_t i = 0; i < m; i += MR)                                                           \
-  registers(c + i * c_stride + j, c_stride, a.at + i * a.row, a.row, a.col, b + j, b_stride, k, \
-            add, vectors)
+                                      int64_t b_stride, int64_t m, int64_t n, int64_t k, int add,
+                                      coming *next) {
+#define ALL_ROWS(vectors)                                                                         \
+  for (int64_t i = 0; i < m; i += MR) {                                                           \
+    if (next) ask(next);                                                                          \
+    registers(c + i * c_stride + j, c_stride, a.at + i * a.row, a.row, a.col, b + j, b_stride, k, \
+              add, vectors);                                                                      \
+  }
   for (int64_t j = 0, left; (left = (n - j) / LANES) > 0;) {
     if (NR == 3 && left != 4 && left >= 3) {
       ALL_ROWS(NR);
@@ -144,8 +166,8 @@ AMX static inline void tiles_end(int tiles) {
 
 // a.col is 1.
 AMX static inline void product_by_tiles(acc *c, int64_t c_stride, operand a, const unit *b,
-                                        int64_t b_stride, int64_t m, int64_t n, int64_t k,
-                                        int add) {
+                                        int64_t b_stride, int64_t m, int64_t n, int64_t k, int add,
+                                        coming *next) {
   size_t cs = (size_t)c_stride * sizeof *c, as = (size_t)a.row * sizeof *b,
          bs = (size_t)b_stride * sizeof *b;
   for (int64_t j = 0; j < n; j += TILE)
@@ -168,6 +190,7 @@ AMX static inline void product_by_tiles(acc *c, int64_t c_stride, operand a, con
         _tile_loadd(6, b0 + p * b_stride, bs);
         _tile_loadd(7, b0 + p * b_stride + 16, bs);
         _tile_loadd(5, a1 + p, as);
+        if (next) ask(next);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         _tile_dpbf16ps(2, 5, 6);
@@ -187,13 +210,14 @@ static inline void tiles_end(int tiles) { (void)tiles; }
 #endif
 
 // m a multiple of MR, n of LANES; with tiles both of TILE, and k of TILE / PAIR. b and c aligned,
-// as are their rows.
+// as are their rows. `next` may be NULL.
 static inline void product(int tiles, acc *c, int64_t c_stride, operand a, const unit *b,
-                           int64_t b_stride, int64_t m, int64_t n, int64_t k, int add) {
+                           int64_t b_stride, int64_t m, int64_t n, int64_t k, int add,
+                           coming *next) {
   if (tiles)
-    product_by_tiles(c, c_stride, a, b, b_stride, m, n, k, add);
+    product_by_tiles(c, c_stride, a, b, b_stride, m, n, k, add, next);
   else
-    product_by_vectors(c, c_stride, a, b, b_stride, m, n, k, add);
+    product_by_vectors(c, c_stride, a, b, b_stride, m, n, k, add, next);
 }
 
 // Whether this process may use tiles: the instruction set "amx" says so.
