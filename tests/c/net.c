@@ -13,6 +13,7 @@
 #include "http_server.h"
 #include "net/digest.h"
 #include "test.h"
+#include "tls_front.h"
 
 // ---- a server for all cases --------------------------------------------------------------------
 
@@ -229,6 +230,42 @@ TEST(nobody_answers) {
   cft_transfer_release(t);
   cft_net_release(net);
   close(fd);
+}
+
+// A download over https://HOST, whose server trusts nothing but itself.
+static outcome fetch_over_tls(const tls_front *front, const char *host, const char *path) {
+  char base[64];
+  snprintf(base, sizeof base, "https://%s:%d", host, tls_front_port(front));
+  outcome o = {.state = CFT_TRANSFER_FAILED};
+  cft_net *net = NULL;
+  cft_transfer *t = NULL;
+  if (cft_net_new(&net, base, "secret", 5) == CFT_OK &&
+      cft_net_get(&t, net, join(base, path), SIZE) == CFT_OK)
+    o = run(net, t);
+  cft_transfer_release(t);
+  cft_net_release(net);
+  return o;
+}
+
+TEST(certificates_are_looked_at) {
+  start();
+  const char *certificate = join(scratch("tls"), "certificate.pem");
+  const char *config = "tls/Org/Name/resolve/main/config.json";
+  tls_front *front = tls_front_start(http_server_port(server), certificate);
+  EXPECT(front);
+  outcome unknown = fetch_over_tls(front, "localhost", config);
+  setenv("SSL_CERT_FILE", certificate, 1);
+  outcome known = fetch_over_tls(front, "localhost", config);
+  outcome other = fetch_over_tls(front, "127.0.0.1", config);
+  outcome to_http =
+      fetch_over_tls(front, "localhost", "tls/Org/Name/resolve/main/model.safetensors");
+  unsetenv("SSL_CERT_FILE");
+  tls_front_stop(front);
+  EXPECT_ENDS(unknown, CFT_TRANSFER_WRONG, "certificate");
+  EXPECT_ENDS(known, CFT_TRANSFER_DONE, "");
+  EXPECT_INT(known.bytes, 3);
+  EXPECT_ENDS(other, CFT_TRANSFER_WRONG, "127.0.0.1");
+  EXPECT_ENDS(to_http, CFT_TRANSFER_WRONG, "is redirected from https to http://127.0.0.1:");
 }
 
 TEST(what_is_no_endpoint_or_token) {
