@@ -25,7 +25,8 @@
 //   stall=N:BYTES    nothing comes behind these, and the connection stays
 //   corrupt=N        the first byte of a file's body is another one
 //   status=N:CODE    a file is answered with this status;  api=N:CODE  so are the API's requests
-//   retry=SECONDS    with Retry-After;  error=NAME  with X-Error-Code
+//   retry=SECONDS    with Retry-After;  window=SECONDS  with RateLimit, as the Hub has it
+//   error=NAME       with this X-Error-Code
 //   norange          Range is ignored;  badrange  another one is sent
 //   nolength         no Content-Length;  longer  a byte too many
 //   linked           X-Linked-Etag is that of another file;  size  X-Linked-Size is too large
@@ -148,10 +149,12 @@ static bool answer(request *r, int status, const char *more, const char *body) {
 
 static bool refuse(request *r, int status, const char *code, const char *message) {
   char more[512];
-  const char *retry = asked(r, "retry"), *error = asked(r, "error");
+  const char *retry = asked(r, "retry"), *window = asked(r, "window"), *error = asked(r, "error");
   int n = snprintf(more, sizeof more, "X-Error-Code: %.*s\r\nX-Error-Message: %s\r\n",
                    error ? (int)strcspn(error, ";") : 64, error ? error : code, message);
-  if (retry) snprintf(more + n, sizeof more - (size_t)n, "Retry-After: %d\r\n", atoi(retry));
+  if (retry) n += snprintf(more + n, sizeof more - (size_t)n, "Retry-After: %d\r\n", atoi(retry));
+  if (window)
+    snprintf(more + n, sizeof more - (size_t)n, "RateLimit: \"api\";r=0;t=%d\r\n", atoi(window));
   return answer(r, status, more, "{\"error\":\"as asked\"}");
 }
 

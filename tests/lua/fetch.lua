@@ -278,7 +278,11 @@ local function gives_up()
   local began = host.now()
   expect.same(patient("busy;api=1:429;retry=1", "name = 'Org/Name', files = { 'empty' }").code, 0)
   expect.truthy(host.now() - began >= 1, "it waited")
-  refuses(patient("hour;api=1:429;retry=3600", "name = 'Org/Name'"), 4, "http://[^ ]*: status 429: as asked")
+  began = host.now()
+  expect.same(patient("window;api=1:429;window=1", "name = 'Org/Name', files = { 'empty' }").code, 0)
+  expect.truthy(host.now() - began >= 1, "it waited")
+  refuses(patient("hour;api=1:429;retry=3600", "name = 'Org/Name'"), 4,
+          "http://[^ ]*: status 429: as asked; it asks to wait for 1h00m")
   refuses(run("x", { "Org/Name" }, { HF_ENDPOINT = "http://127.0.0.1:1" }), 4, "http://127%.0%.0%.1:1/api/[^\n]*")
 end
 
@@ -441,6 +445,22 @@ local function usage()
   end
 end
 
+local function the_bar()
+  local r = process.cftrun { "-e", [[
+    local p = require "cft.fetch.progress" ()
+    p.terminal = true
+    p:draw { done = 25, total = 100, received = 0, files = 1, of = 3, note = "" }
+    p:draw { done = 26, total = 100, received = 1, files = 1, of = 3, note = "" }  -- too soon
+    p:say("a line of %d%%", 5)
+    p.drawn = 0
+    p:draw { done = 100, total = 100, received = 0, files = 3, of = 3, note = "  another process has x" }
+    p:wipe()
+  ]] }
+  local bar = "\r\27[K[%s%s] %3d%%  %d B of 100 B  0 B/s  %d/3 files"
+  expect.same(r.err, bar:format(("="):rep(7), (" "):rep(21), 25, 25, 1) .. "\r\27[Ka line of 5%\n"
+    .. bar:format(("="):rep(28), "", 100, 100, 3) .. "  another process has x\r\27[K")
+end
+
 local function from_lua()
   expect.raises("fetch%.repo: unknown option 'revison'; did you mean 'revision'%?", fetch.repo, { name = "x", revison = "y" })
   local err = expect.raises("'%.%./x' is no name of a repository", fetch.repo, { name = "../x" })
@@ -475,6 +495,7 @@ return {
   { "three at once", two_at_once },
   { "Ctrl-C", ctrl_c },
   { "usage", usage },
+  { "the bar", the_bar },
   { "from Lua", from_lua },
   { "libcurl is opened on use", opened_on_use },
 }

@@ -125,13 +125,21 @@ function Session:wait(due)
   if host.interrupts() > 0 then exit.fail(exit.INTERRUPTED, self.interrupted()) end
 end
 
+-- Seconds that an answer asks to wait: by Retry-After, or until the Hub counts requests anew
+-- (`RateLimit: "resolvers";r=0;t=55`).
+local function asked_to_wait(t, v)
+  local limit = v.http == 429 and C.cft_transfer_header(t, "RateLimit") or nil
+  local window = limit ~= nil and ffi.string(limit):match ";%s*t%s*=%s*(%d+)"
+  return math.max(tonumber(v.retry_after), tonumber(window or 0))
+end
+
 --- How a transfer fares.
 function Session:look(t)
   C.cft_transfer_look(t, self.view)
   local v = self.view
   local state = tonumber(v.state)
   if v.http ~= 0 then self.answered = true end
-  return { state = state, ended = state >= S.DONE, http = v.http, retry_after = tonumber(v.retry_after),
+  return { state = state, ended = state >= S.DONE, http = v.http, wait = asked_to_wait(t, v),
            bytes = tonumber(v.bytes), received = tonumber(v.received), message = ffi.string(v.message) }
 end
 
@@ -160,6 +168,7 @@ end
 --- The end of it: an error.
 function Session:fail(t, v, tries)
   local message = v.state == S.REFUSED and self:refused(t, v) or v.message
+  if v.wait > MOST_WAIT then message = ("%s; it asks to wait for %s"):format(message, log.duration(v.wait)) end
   if tries > 1 then message = ("%s (tried %d times)"):format(message, tries) end
   local wrong = v.state == S.WRONG or v.state == S.CORRUPT or v.state == S.FAILED
   exit.fail(wrong and exit.FAILED or exit.MISSING, "%s", message)
@@ -171,8 +180,8 @@ function Session:pause(v, tries, corrupt_before)
   local again = v.state == S.LOST or v.state == S.REFUSED and for_a_while[v.http]
     or v.state == S.UNREACHED and self.answered  -- at first: a wrong name, or no network at all
     or v.state == S.CORRUPT and not corrupt_before
-  if not again or v.retry_after > MOST_WAIT then return nil end
-  return math.max(v.retry_after, math.min(self.o.wait * 2 ^ (tries - 1), 30))
+  if not again or v.wait > MOST_WAIT then return nil end
+  return math.max(v.wait, math.min(self.o.wait * 2 ^ (tries - 1), 30))
 end
 
 function Session:say_again(what, v, pause)
