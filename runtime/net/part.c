@@ -89,6 +89,13 @@ static bool stands(const cft_part *p) {
   return cft_path_look(p->path, &bytes) == CFT_PATH_FILE && bytes == p->wanted;
 }
 
+// Hugging Face's libraries remove a lock's file when they give it back: a lock on it is then none.
+static bool is_at(int fd, const char *path) {
+  struct stat held, named;
+  return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino &&
+         held.st_dev == named.st_dev;
+}
+
 cft_status cft_part_lock(cft_part *p, bool *locked, bool *whole) {
   *locked = *whole = false;
   if (p->lock_fd < 0) p->lock_fd = open(p->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -99,6 +106,10 @@ cft_status cft_part_lock(cft_part *p, bool *locked, bool *whole) {
     // same places, and the checksum has the last word.
     bool none = errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK;
     if (!none) return cft_file_fail("lock", p->lock);
+  }
+  if (!is_at(p->lock_fd, p->lock)) {
+    cft_part_close(p);  // the next try opens the new one
+    return CFT_OK;
   }
   *locked = true;
   *whole = stands(p);  // another process may have brought it while this one waited

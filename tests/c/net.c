@@ -471,6 +471,30 @@ TEST(a_lock_is_waited_for) {
   close(other);
 }
 
+TEST(a_lock_whose_file_was_removed_is_none) {
+  folder = scratch("removed");
+  cft_download what = the_model("removed");
+  int other = open(what.lock, O_RDWR | O_CREAT, 0666);
+  EXPECT_INT(flock(other, LOCK_EX), 0);
+  cft_net *net = net_of("removed", NULL, 2);
+  cft_transfer *t;
+  cft_transfer_view v;
+  EXPECT_OK(cft_net_download(&t, net, &what));
+  EXPECT_OK(cft_net_wait(net, 1));  // it has opened the file that goes now
+  EXPECT_INT(unlink(what.lock), 0);
+  int third = open(what.lock, O_RDWR | O_CREAT, 0666);
+  EXPECT_INT(flock(third, LOCK_EX), 0);
+  close(other);
+  for (int i = 0; i < 5; ++i) EXPECT_OK(cft_net_wait(net, 20));
+  cft_transfer_look(t, &v);
+  EXPECT_INT(v.state, CFT_TRANSFER_LOCKED);
+  close(third);
+  EXPECT_ENDS(run(net, t), CFT_TRANSFER_DONE, "");
+  expect_whole();
+  cft_transfer_release(t);
+  cft_net_release(net);
+}
+
 TEST(many_at_once) {
   folder = scratch("many");
   cft_net *net = net_of("many", "secret", 2);
