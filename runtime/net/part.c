@@ -89,8 +89,8 @@ static bool stands(const cft_part *p) {
   return cft_path_look(p->path, &bytes) == CFT_PATH_FILE && bytes == p->wanted;
 }
 
-// Somebody may have removed a lock's file while it was waited for, as those do who tidy a cache: what
-// is locked then is nothing that others see.
+// Somebody may have removed a lock's file while it was waited for, as those do who tidy a cache:
+// what is locked then is nothing that others see.
 static bool is_at(int fd, const char *path) {
   struct stat held, named;
   return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino &&
