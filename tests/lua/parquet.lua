@@ -187,8 +187,8 @@ local cases = {
     expect.same(found "Org/Set@abc1:all:train", "everything.parquet")
     expect.match(found "Org/Set:large", "Org/Set:large: no such file, and in .* its configurations are: small, all$")
     expect.match(found "Org/Set:small:dev", "the splits of small are: train, test$")
-    expect.match(found "Org/Other:x", "and the Hub cache has no .*/datasets%-%-Org%-%-Other$")
-    expect.match(found "Org/Set@v2", "and the Hub cache has no .*/snapshots/v2$")
+    expect.match(found "Org/Other:x", "and the Hub cache has no .*/datasets%-%-Org%-%-Other; to fetch it: cftrun fetch %-%-type dataset Org/Other$")
+    expect.match(found "Org/Set@v2", "and the Hub cache has no .*/snapshots/v2; to fetch it: cftrun fetch %-%-type dataset Org/Set@v2$")
     expect.same(found "no/such/file.json", "no/such/file.json: no such file")
   end },
 
@@ -198,7 +198,7 @@ local cases = {
     expect.same(found "Org/Set:main", "main/train-00000-of-00001.parquet")
     expect.same(found "Org/Set:main:test", "main/test-00000-of-00001.parquet")
     expect.same(found "Org/Set:tiny", "tiny.json")
-    expect.match(found "Org/Set:socratic", "train%-00001%-of%-00002%.parquet is missing: its download was not finished$")
+    expect.match(found "Org/Set:socratic", "train%-00001%-of%-00002%.parquet is missing: its download was not finished; to fetch the rest: cftrun fetch %-%-type dataset Org/Set$")
     expect.match(found "Org/Set:nothing", "no file of it is called as 'nothing' %(train%) is: it has main/test")
     expect.same(found("Org/Set:main:train", [[
       local s = require("cft.data").open(%q, { schema = "none" }) print(s:size(), s:get(0).q, #s:get(0).n)]]), "3\tone\t2")
