@@ -323,6 +323,7 @@ end
 -- @tab view of `gather`
 function M.print(view)
   print(M.plan(view) .. "\n")
+  if view.run.samples.parts then print(view.run.samples:table() .. "\n") end
   if view.run.template_report then print(term.paint("yellow", view.run.template_report) .. "\n") end
   for _, set in ipairs(view.sets) do print_set(set) end
   for _, found in ipairs(view.contaminated) do print(found:describe()) end

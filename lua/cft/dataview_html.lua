@@ -128,6 +128,9 @@ function M.page(view)
   local out = { ("<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<title>%s: data</title>\n<style>%s</style>")
     :format(escape(view.name), STYLE) }
   out[#out + 1] = ("<h1>%s: data</h1>\n<p>%s</p>"):format(escape(view.name), escape(dataview.plan(view)))
+  if view.run.samples.parts then
+    out[#out + 1] = ("<h2>Mixture</h2>\n<pre>%s</pre>"):format(escape(view.run.samples:table()))
+  end
   if view.run.template_report then
     out[#out + 1] = ("<pre class=odd>%s</pre>"):format(escape(view.run.template_report))
   end

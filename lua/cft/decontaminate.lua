@@ -17,8 +17,9 @@ local data = require "cft.data"
 local files = require "cft.files"
 local json = require "cft.json"
 local template = require "cft.template"
+local words = require "cft.words"
 local ffi = door.ffi
-local bxor, lshift, rol, rshift, tobit = bit.bxor, bit.lshift, bit.rol, bit.rshift, bit.tobit
+local bxor, rol = bit.bxor, bit.rol
 
 local M = {}
 
@@ -27,64 +28,24 @@ M.words = 13
 
 -- ---- words -----------------------------------------------------------------------------------
 
--- Byte → what it is in a word: letters in lower case, digits, all beyond ASCII; 0 between words.
-local letter = ffi.new "uint8_t[256]"
-for b = 0, 255 do
-  local c = string.char(b)
-  if b >= 128 or c:find "%w" then letter[b] = c:lower():byte() end
-end
-
--- The words of the text in hand: where each begins and ends, and its hash.
-local room, starts, stops, hashes = 0, nil, nil, nil
-
--- Find the words of a text. A byte costs a few operations, since a training set has many.
-local function find_words(text)
-  local bytes, at, n = #text, 0, 0
-  if bytes / 2 + 1 > room then
-    room = bytes + 64
-    starts, stops, hashes = ffi.new("int32_t[?]", room), ffi.new("int32_t[?]", room), ffi.new("int32_t[?]", room)
-  end
-  local p = ffi.cast("const uint8_t *", text)  -- a 0 stands behind a Lua string, and is in no word
-  while at < bytes do
-    local c = letter[p[at]]
-    if c == 0 then
-      at = at + 1
-    else
-      local first, h = at, 0
-      repeat  -- Jenkins's one-at-a-time hash
-        h = tobit(h + c)
-        h = tobit(h + lshift(h, 10))
-        h = bxor(h, rshift(h, 6))
-        at = at + 1
-        c = letter[p[at]]
-      until c == 0
-      h = tobit(h + lshift(h, 3))
-      h = bxor(h, rshift(h, 11))
-      starts[n], stops[n], hashes[n] = first, at, tobit(h + lshift(h, 15))
-      n = n + 1
-    end
-  end
-  return n
-end
-
 -- The hash of 13 words, from that of the 13 which end a word earlier.
 local function roll(h, k)
-  h = bxor(rol(h, 1), hashes[k])
-  if k >= M.words then h = bxor(h, rol(hashes[k - M.words], M.words)) end
+  h = bxor(rol(h, 1), words.hashes[k])
+  if k >= M.words then h = bxor(h, rol(words.hashes[k - M.words], M.words)) end
   return h
 end
 
 -- Words `from` to `to` of the text in hand, in lower case, a space between them.
 local function plain(text, from, to)
-  local words = {}
-  for k = from, to do words[#words + 1] = text:sub(starts[k] + 1, stops[k]):lower() end
-  return table.concat(words, " ")
+  local list = {}
+  for k = from, to do list[#list + 1] = text:sub(words.starts[k] + 1, words.stops[k]):lower() end
+  return table.concat(list, " ")
 end
 
 --- A text without what does not count: words in lower case, one space between them.
 -- @string text
 -- @treturn string
-function M.normal(text) return plain(text, 0, find_words(text) - 1) end
+function M.normal(text) return plain(text, 0, words.find(text) - 1) end
 
 -- ---- questions and answers -------------------------------------------------------------------
 
@@ -214,7 +175,7 @@ function M.index(paths)
       end
       local number = #self.problems + 1
       self.problems[number] = { text = text, where = source:where(i), answers = answers_of(record, solution) }
-      local n, h = find_words(text), 0
+      local n, h = words.find(text), 0
       for k = 0, n - 1 do
         h = roll(h, k)
         if k >= M.words - 1 then add_gram(self, h, number, k - M.words + 1) end
@@ -242,7 +203,7 @@ end
 -- Pairs of one text by number of problem: how many runs of 13 words they share, and the words of the
 -- first passage, [from, to].
 local function look_for_grams(self, text, found)
-  local n, h = find_words(text), 0
+  local n, h = words.find(text), 0
   for k = 0, n - 1 do
     h = roll(h, k)
     local g = k >= M.words - 1 and self.heads[bit.band(h, self.mask)] or -1
@@ -260,7 +221,7 @@ local function look_for_grams(self, text, found)
   end
   for _, pair in pairs(found) do
     if pair.text == text and not pair.passage then
-      pair.passage = text:sub(starts[pair.from] + 1, stops[pair.to])
+      pair.passage = text:sub(words.starts[pair.from] + 1, words.stops[pair.to])
     end
   end
 end

@@ -10,6 +10,7 @@ local modules = {
   config = "cft.config",          -- a recipe's defaults, overridden from the command line
   data = "cft.data",              -- sources of records
   mix = "cft.mix",                -- how often which
+  dedup = "cft.dedup",            -- which say the same
   decontaminate = "cft.decontaminate",  -- which records ask what a benchmark asks
   template = "cft.template",      -- record -> segments
   jinja = "cft.jinja",            -- the chat templates of others, rendered

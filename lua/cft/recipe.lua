@@ -187,6 +187,8 @@ function M.prepare(cfg, opts, quiet)
   local packing = { batch = cfg.batch, tokens = cfg.tokens, seed = cfg.seed }
   for _, name in ipairs { "drop_last", "packing", "norm", "rows", "ranks" } do packing[name] = setting(cfg, name) end
   run.batches = batch.new(run.samples, packing)
+  local places = cfg.batch * (cfg.steps or math.floor(run.batches:updates() * cfg.epochs + 0.5))
+  if run.samples.fit then run.samples:fit(places) end  -- the weights of a mixture may follow the run
   if heldout_source then
     how.add_tokens = false
     run.heldout_samples = mask.samples(heldout_source, run.chat, run.tokenizer, how)

@@ -142,6 +142,15 @@ return {
     expect.match(run.out, "0 records taken, 6 added\n.*left out: .*%.tokens: its %d+ bytes are not those that were written\n")
   end },
 
+  { "duplicates, in a mixture; and its table", function()
+    local one, two = jsonl(records()), jsonl(records(function(l) l[2], l[3] = l[1], nil end))
+    says("records     places   share  epochs      tokens      learned   share  source\n"
+      .. "         6          6   75.0%%    1.00 +%d+ +%d+ +%d+%.%d%%  [^\n]*\n         2          2   25.0%%",
+      recipe(records(), "", ([[load = function()
+        return cft.mix.new { { cft.data.open %q, weight = 3 }, { cft.data.open %q, weight = 1 } }
+      end]]):format(one, two:gsub("train", "train"))), false)
+  end },
+
   { "a template that differs at serving time", function()
     local chatml = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
       .. "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
