@@ -30,6 +30,7 @@ local modules = {
   -- around it
   check = "cft.check", json = "cft.json", log = "cft.log", exit = "cft.exit", files = "cft.files",
   glob = "cft.glob", hub = "cft.hub", fetch = "cft.fetch", demo = "cft.demo", recipe = "cft.recipe", critic = "cft.critic",
+  critique = "cft.critique",
 }
 
 -- The few names used all the time, without their module in front.

@@ -266,7 +266,10 @@ local function verdict_of(record)
   local content = record.messages and record.messages[#record.messages].content
   if type(content) == "table" then
     local texts = {}
-    for i, part in ipairs(content) do texts[i] = part.text end
+    for i, part in ipairs(content) do
+      if part.verdict ~= nil then return part.verdict end  -- who made the parts knows it
+      texts[i] = part.text
+    end
     content = table.concat(texts)
   end
   return content and template.verdict(content)
