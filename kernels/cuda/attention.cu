@@ -54,14 +54,15 @@ cft_status attention_delta(const queue &q, float *to, const cft_attention_bwd_ar
   return BY_FLOAT(q, a->dtype, delta, to, a);
 }
 
-// A row of dk and dv: zero where it belongs to no sequence, else copied where there is a source.
+// A row of dk and dv: zero where it belongs to no sequence, or to one without queries, which cuDNN
+// may leave as it is; else copied where there is a source.
 template <class T, int N>
 static __global__ void __launch_bounds__(256)
     finish_keys_kernel(T *dk, T *dv, const T *dk_from, const T *dv_from, packed p, int64_t width,
                        unsigned stretches, int64_t dk_stride, int64_t dv_stride) {
   const row_place at = place_in_rows<N>(stretches);
   const int64_t b = sequence_of(p.cu_k, p.B, at.row);
-  const bool inside = b >= 0 && at.row - p.cu_k[b] < keys_of(p, b);
+  const bool inside = b >= 0 && at.row - p.cu_k[b] < keys_of(p, b) && p.cu_q[b] < p.cu_q[b + 1];
   if (at.column >= width || (inside && !dk_from)) return;
   pack<T, N> k, v;
 #pragma unroll

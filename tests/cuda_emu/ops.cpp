@@ -299,7 +299,7 @@ struct attention_layout {
   std::vector<int32_t> queries, keys;  // of each sequence
   std::vector<int32_t> k_len = {};     // empty: all of them
   std::vector<int32_t> position = {};  // empty: the last rows
-  int64_t extra = 0;  // key rows of no sequence, at the end
+  int64_t extra = 0;                   // key rows of no sequence, at the end
   bool causal = true;
   bool far = false;  // some queries look away from all keys: a log-sum-exp of about -100
 };
@@ -435,7 +435,7 @@ static void test_attention(bool quick) {
   attention({"one token", {1}, {1}}, 1, 1, 8, CFT_BF16, ours, ", ours");
   unsetenv("CFT_CUDNN");
   const attention_layout packed = {"packed", {1, 7, 0, 65, 40}, {1, 7, 0, 65, 40}};
-  const attention_layout last = {"last rows", {1, 3, 33}, {20, 3, 70}};
+  const attention_layout last = {"last rows", {1, 3, 0, 33}, {20, 3, 6, 70}};
   const attention_layout learned = {
       "learned rows", {2, 0, 35, 5}, {9, 4, 70, 5}, {}, {3,  7,  0,  1,  2,  3,  4,  5,  6,  7,  8,
                                                          9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19,

@@ -327,7 +327,8 @@ class run {
     return t.uid ? (int64_t)read(t).v[(size_t)b] : otherwise;
   }
 
-  // Rows beyond a length are not made: NaN, so that who relies on them is found out.
+  // Rows beyond a length are not made, nor sums over a length of 0: NaN, so that who relies on them is
+  // found out.
   void matmul(const operation &o) {
     if (o.b.uid == CUDNN_K) kv_heads_ = o.b.dims[1];
     const values a = read(o.x), b = read(o.b);
@@ -336,7 +337,7 @@ class run {
     for (int64_t n = 0; n < o.y.dims[0]; n++) {
       const int64_t m_end = length(o.m, n, M), n_end = length(o.n, n, N),
                     k_end = length(o.k, n, depth);
-      for (int64_t h = 0; h < H; h++) {
+      for (int64_t h = 0; h < H && k_end > 0; h++) {
         const int64_t ha = h * o.x.dims[1] / H, hb = h * o.b.dims[1] / H;
         for (int64_t i = 0; i < m_end; i++) {
           float *row = &y[(size_t)(((n * H + h) * M + i) * N)];
