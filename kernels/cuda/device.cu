@@ -50,7 +50,16 @@ cft_status no_kernel(const queue &q, cft_dtype dtype) {
 static const char *const class_names[CFT_MEM_CLASSES] = {
     "other", "parameters", "gradients", "optimizer", "activations", "workspace", "cache"};
 
-static double gib(int64_t bytes) { return (double)bytes / (double)(1 << 30); }
+// "15.23 GiB", "640.00 KiB"
+static std::string amount(int64_t bytes) {
+  static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double v = (double)bytes;
+  int unit = 0;
+  while (v >= 1024 && unit < 4) v /= 1024, unit++;
+  char text[32];
+  snprintf(text, sizeof text, "%.*f %s", unit ? 2 : 0, v, units[unit]);
+  return text;
+}
 
 static int64_t pool_bytes(cuda_device *d, cudaMemPoolAttr what) {
   uint64_t bytes = 0;
@@ -58,14 +67,13 @@ static int64_t pool_bytes(cuda_device *d, cudaMemPoolAttr what) {
   return (int64_t)bytes;
 }
 
-// "parameters 15.23, activations 12.21", in GiB
-static void census(char *text, size_t bytes, const cuda_device *d) {
-  size_t at = 0;
-  text[0] = 0;
+// "parameters 15.23 GiB, activations 12.21 GiB"
+static std::string census(const cuda_device *d) {
+  std::string text;
   for (int c = 0; c < CFT_MEM_CLASSES; c++)
-    if (d->bytes[c] > 0 && at < bytes)
-      at += (size_t)snprintf(text + at, bytes - at, "%s%s %.2f", at ? ", " : "", class_names[c],
-                             gib(d->bytes[c]));
+    if (d->bytes[c] > 0)
+      text += (text.empty() ? "" : ", ") + std::string(class_names[c]) + " " + amount(d->bytes[c]);
+  return text.empty() ? "nothing" : text;
 }
 
 static void trim(cft_device *device) {
@@ -88,12 +96,10 @@ static cft_status alloc(cft_device *device, void **p, size_t bytes, cft_memory_c
     e = cudaMallocAsync(p, asked, d->queue.cuda);
   }
   if (e == cudaErrorMemoryAllocation) {
-    char held[256];
     cudaGetLastError();
-    census(held, sizeof held, d);
-    return cft_fail(CFT_E_OOM, "%s: no room for %.3f GiB of %s; in use of %.2f GiB: %s", d->name,
-                    gib((int64_t)bytes), class_names[why], gib(d->limit),
-                    held[0] ? held : "nothing");
+    return cft_fail(CFT_E_OOM, "%s: no room for %s of %s; of its %s are in use: %s", d->name,
+                    amount((int64_t)bytes).c_str(), class_names[why], amount(d->limit).c_str(),
+                    census(d).c_str());
   }
   if (e != cudaSuccess) return failed(e, "alloc");
   d->bytes[why] += (int64_t)bytes;
@@ -243,9 +249,9 @@ static cft_status fill_in(cuda_device *d, int index) {
                     index, prop.name, d->arch, OLDEST);
   snprintf(d->gpu, sizeof d->gpu, "%s", prop.name);
   snprintf(d->name_text, sizeof d->name_text, "cuda:%d", index);
-  snprintf(d->description_text, sizeof d->description_text,
-           "%s, sm_%d, %.0f GiB, driver for CUDA %d.%d", prop.name, d->arch,
-           gib((int64_t)prop.totalGlobalMem), driver / 1000, driver % 1000 / 10);
+  snprintf(d->description_text, sizeof d->description_text, "%s, sm_%d, %s, driver for CUDA %d.%d",
+           prop.name, d->arch, amount((int64_t)prop.totalGlobalMem).c_str(), driver / 1000,
+           driver % 1000 / 10);
   d->multiprocessors = prop.multiProcessorCount;
   d->shared_most = prop.sharedMemPerBlockOptin;
   d->limit = (int64_t)prop.totalGlobalMem;
