@@ -119,11 +119,12 @@ constexpr int LANES = 8;  // threads that share a column
 template <class F, class Y, class T, int N>
 static __global__ void __launch_bounds__(32 * LANES)
     reduce_columns_kernel(Y *y, typename F::acc *parts, const T *x, int64_t mid, int64_t inner,
-                          int64_t length, int stretches, float alpha, bool add) {
+                          unsigned columns, int64_t length, int stretches, float alpha, bool add) {
   using acc = typename F::acc;
   __shared__ acc part[LANES][32 * N];
-  const int64_t outer = blockIdx.y / stretches, stretch = blockIdx.y % stretches;
-  const int64_t column = ((int64_t)blockIdx.x * 32 + threadIdx.x) * N;
+  const unsigned unit = blockIdx.x / columns;  // columns: blocks that share a row
+  const int64_t outer = unit / stretches, stretch = unit % stretches;
+  const int64_t first = (int64_t)(blockIdx.x % columns) * 32 * N, column = first + threadIdx.x * N;
   const int64_t from = stretch * length, to = min(from + length, mid);
   acc v[N];
 #pragma unroll
@@ -140,7 +141,7 @@ static __global__ void __launch_bounds__(32 * LANES)
   for (int k = 0; k < N; k++) part[threadIdx.y][threadIdx.x * N + k] = v[k];
   __syncthreads();
   for (int j = (int)(threadIdx.y * 32 + threadIdx.x); j < 32 * N; j += 32 * LANES) {
-    const int64_t c = (int64_t)blockIdx.x * 32 * N + j;
+    const int64_t c = first + j;
     if (c >= inner) continue;
     acc sum = part[0][j];
     for (int l = 1; l < LANES; l++) F::merge(sum, part[l][j]);
@@ -193,10 +194,10 @@ static cft_status reduce_to(const queue &q, Y *y, const T *x, int64_t outer, int
     CFT_TRY(run(q, kernel, blocks_for(outer * stretches, block.y), block, 0, y, parts.as<acc>(), x,
                 outer, mid, length, stretches, alpha, add));
   } else {
-    const dim3 grid(blocks, (unsigned)(outer * stretches));
+    const auto grid = (unsigned)(blocks * outer * stretches);
     auto *kernel = wide ? reduce_columns_kernel<F, Y, T, N> : reduce_columns_kernel<F, Y, T, 1>;
-    CFT_TRY(run(q, kernel, grid, dim3(32, LANES), 0, y, parts.as<acc>(), x, mid, inner, length,
-                stretches, alpha, add));
+    CFT_TRY(run(q, kernel, grid, dim3(32, LANES), 0, y, parts.as<acc>(), x, mid, inner, blocks,
+                length, stretches, alpha, add));
   }
   if (stretches == 1) return CFT_OK;
   return run(q, merge_stretches_kernel<F, Y>, blocks_for(outer * inner, 8), dim3(32, 8), 0, y,
