@@ -53,6 +53,11 @@ int main() {
           "has no no_such_function");
   if (system(("rm -r " + root).c_str())) return 1;
 
+  if (cuda_library(&library, "libcudnn.so.9") == CFT_OK) {
+    size_t (*version)() = nullptr;
+    expect(cuda_function(&version, library, "cudnnGetVersion") == CFT_OK && version() >= 90000,
+           "the real cuDNN, which needs no driver to say its version");
+  }
   if (cuda_driver_check(0) == CFT_OK)
     refuses(cuda_driver_check(99), "a GPU too many", "no such GPU");
   else
