@@ -75,7 +75,7 @@ skip() { echo "suite $1: skipped, $2" | tee -a "$out/correct.log"; }
 
 correct() {
   rm -f "$out/correct.log"
-  suite "every op against the CPU" 150 "$tools/cuda_ops" --module "$module"
+  suite "every op against the CPU" 120 "$tools/cuda_ops" --module "$module"
   local sanitizer candidate
   sanitizer=$(command -v compute-sanitizer)
   for candidate in /usr/local/cuda*/bin/compute-sanitizer; do
@@ -86,13 +86,13 @@ correct() {
       skip "compute-sanitizer $tool" "compute-sanitizer is not on this machine"
     else
       # The library's kernels are not ours to check, and its autotuning takes long under a tool.
-      CFT_CUDA_TUNE=0 suite "compute-sanitizer $tool" 70 "$sanitizer" --tool $tool \
+      CFT_CUDA_TUNE=0 suite "compute-sanitizer $tool" 60 "$sanitizer" --tool $tool \
         --error-exitcode 1 "$tools/cuda_ops" --module "$module" --repeats 1 quick
     fi
   done
-  suite "op cases of the runtime" 60 "$bin/cftrun" tests/run.lua tests/ops/
-  suite "small models against PyTorch's numbers, 20 updates" 60 "$bin/cftrun" tests/run.lua tests/train/golden.lua
-  CFT_CUDA_TUNE=0 suite "training steps against the CPU; bit-equal repeats" 60 "$bin/cftrun" tests/cuda_emu/training.lua
+  suite "op cases of the runtime" 50 "$bin/cftrun" tests/run.lua tests/ops/
+  suite "small models against PyTorch's numbers, 20 updates" 50 "$bin/cftrun" tests/run.lua tests/train/golden.lua
+  CFT_CUDA_TUNE=0 suite "training steps against the CPU; bit-equal repeats" 50 "$bin/cftrun" tests/cuda_emu/training.lua
   if [[ -x $tools/cuda_plans ]] && "$tools/cuda_plans" card >"$out/card.json" 2>&1; then
     echo "suite cuDNN's description of this card: kept in $out/card.json" | tee -a "$out/correct.log"
   else
@@ -109,15 +109,15 @@ bench() {
   [[ -n $dry ]] && small=(--small) && steps=(demo) && lengths=(64) && tokens=200
   CFT_CUDA_TUNE=0 timeout 60 "$tools/cuda_bench" "$module" "${small[@]}" --json "$out/first.json" matmul \
     >"$out/first.log" 2>&1 || failures=$((failures + 1))
-  timeout 150 "$tools/cuda_bench" "$module" "${small[@]}" --json "$out/bench.json" 2>&1 | tee "$out/bench.log"
+  timeout 120 "$tools/cuda_bench" "$module" "${small[@]}" --json "$out/bench.json" 2>&1 | tee "$out/bench.log"
   : >"$out/steps.log"
   for model in "${steps[@]}"; do
     for length in "${lengths[@]}"; do
-      timeout 60 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "$length" 1 ${dry:+seconds=0} \
+      timeout 40 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "$length" 1 ${dry:+seconds=0} \
         >>"$out/steps.log" 2>&1 || echo "$model at $length: failed" >>"$out/steps.log"
     done
     # A batch as critique fine-tuning has it.
-    timeout 60 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "${lengths[0]}" 0.4 ${dry:+seconds=0} \
+    timeout 40 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "${lengths[0]}" 0.4 ${dry:+seconds=0} \
       >>"$out/steps.log" 2>&1 || echo "$model, 40% learned: failed" >>"$out/steps.log"
   done
   grep -v '^json ' "$out/steps.log"
@@ -133,8 +133,8 @@ pytorch() {
   local model
   : >"$out/pytorch.log"
   for model in qwen2.5-0.5b qwen2.5-1.5b qwen2.5-7b; do
-    timeout 120 "$bin/cftrun" tests/gpu/handover.lua "$model" 4096 1024 "$out/handover" &&
-      timeout 120 python3 tests/oracle/bench_pytorch.py --model "$out/handover/config.json" \
+    timeout 20 "$bin/cftrun" tests/gpu/handover.lua "$model" 4096 1024 "$out/handover" &&
+      timeout 60 python3 tests/oracle/bench_pytorch.py --model "$out/handover/config.json" \
         --batch "$out/handover/batch.safetensors" --dtype bf16-weights --device cuda --mode eager \
         --batching padded --rows 4 --head all >"$out/pytorch.one" 2>>"$out/pytorch.log" &&
       python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); print("json", json.dumps(
