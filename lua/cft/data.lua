@@ -368,6 +368,7 @@ end
 -- @treturn Source
 function M.list(records, opts)
   check.value("data.list", "records", records, { "table" })
+  if #records == 0 then blame "data.list: no records" end
   local named = { name = "list" }
   for name, value in pairs(opts or {}) do named[name] = value end
   return M.generate(#records, function(i) return records[i + 1] end, named)

@@ -238,7 +238,7 @@ M.tests = 240
 --- Records to train on, as many as the run takes; and those whose loss is measured.
 function M.sources(cfg)
   local data = require "cft.data"
-  return data.generate(cfg.steps and cfg.steps * cfg.batch or 48000, M.training(cfg.seed), { name = "word problems" }),
+  return data.generate(cfg.steps and math.max(1, cfg.steps) * cfg.batch or 48000, M.training(cfg.seed), { name = "word problems" }),
          data.generate(M.tests, M.heldout(cfg.seed), { name = "word problems held out" })
 end
 

@@ -49,12 +49,12 @@ cftrun: Critique Fine-Tuning from a recipe in Lua
   heading "Exit codes"
   rows {
     { "0", "all is well" },
-    { "1", "the run failed: an error in a script, bad data" },
+    { "1", "the run failed: an error in a script, bad data, output that cannot be written" },
     { "2", "unknown option or key, no such recipe" },
     { "3", "a device, a driver or a library is missing" },
     { "4", "a model or data are not on this machine, or cannot be fetched" },
     { "5", "the loss is NaN or infinite; the last good state is kept" },
-    { "130", "Ctrl-C" },
+    { "130", "Ctrl-C; or SIGTERM, where a run could save" },
   }
   heading "Environment"
   rows {

@@ -1,4 +1,4 @@
-// interrupt.c - what Ctrl-C does: count, stop Lua code, end the program. See cft_host.h.
+// interrupt.c - what Ctrl-C and SIGTERM do: count, stop Lua code, end the program. See cft_host.h.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -59,6 +59,17 @@ static void on_sigint(int sig) {
   if (prompt && unanswered == 2) SAY("\n(busy outside of Lua; Ctrl-C once more ends cftrun)\n");
 }
 
+// What a batch system or `kill` sends. A run that looks after Ctrl-C finishes its step and saves,
+// as for that; where nobody looks there is nothing to save, and the program ends as others do.
+static void on_sigterm(int sig) {
+  if (!atomic_load(&looked_after) || atomic_load(&at_prompt)) {
+    signal(sig, SIG_DFL);
+    raise(sig);  // taken when this handler returns
+    return;
+  }
+  on_sigint(sig);
+}
+
 void host_interrupts_at_prompt(bool prompt) { atomic_store(&at_prompt, prompt); }
 
 void host_interrupts_install(lua_State *L) {
@@ -67,4 +78,6 @@ void host_interrupts_install(lua_State *L) {
   struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
+  action.sa_handler = on_sigterm;
+  sigaction(SIGTERM, &action, NULL);
 }

@@ -68,14 +68,44 @@ static int push_tree(lua_State *L) {
   return 1;
 }
 
+// The bytes of the character at `s`; 0 if a terminal should not see it as it is: controls, and what
+// is no UTF-8, such as the end of a text that jansson cut.
+static size_t printable(const unsigned char *s) {
+  if (s[0] < 0x80) return s[0] >= 0x20 && s[0] != 0x7f;
+  size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+  if (s[0] < 0xc2 || s[0] > 0xf4 || (s[0] == 0xc2 && s[1] < 0xa0)) return 0;
+  for (size_t i = 1; i < n; ++i)
+    if ((s[i] & 0xc0) != 0x80) return 0;
+  return n;
+}
+
+// Push jansson's reason. It quotes what the file has near the mistake, which may be anything.
+static void push_reason(lua_State *L, const char *text) {
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (const unsigned char *s = (const unsigned char *)text; *s;) {
+    size_t n = printable(s);
+    if (n > 0) {
+      luaL_addlstring(&b, (const char *)s, n);
+    } else {
+      char escaped[5];
+      luaL_addlstring(&b, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\x%02x", *s));
+    }
+    s += n > 0 ? n : 1;
+  }
+  luaL_pushresult(&b);
+}
+
 static int decode_bytes(lua_State *L, const char *text, size_t bytes) {
   json_error_t error;
   // Lua has doubles only, so an integer of any length is read as one, as in JavaScript.
   json_t *root =
       json_loadb(text, bytes, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &error);
   if (!root) {
+    push_reason(L, error.text);
     lua_pushnil(L);
-    lua_pushfstring(L, "not JSON at byte %d (line %d): %s", error.position, error.line, error.text);
+    lua_pushfstring(L, "not JSON at byte %d (line %d): %s", error.position, error.line,
+                    lua_tostring(L, -2));
     return 2;
   }
   lua_pushcfunction(L, push_tree);

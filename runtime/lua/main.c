@@ -40,5 +40,10 @@ int main(int argc, char **argv) {
     code = 1;
   }
   lua_close(L);  // finalizers give back what scripts held
+  // Lua's print does not look: a full disk would end in a half report and an exit code of 0.
+  if (fflush(stdout) != 0 || ferror(stdout)) {
+    fprintf(stderr, "cftrun: the output could not be written whole\n");
+    if (code == 0) code = 1;
+  }
   return code;
 }

@@ -271,6 +271,23 @@ TEST(whoever_polls_finishes_first) {
   EXPECT_INT(ends(c), 130);
 }
 
+TEST(sigterm_is_ctrl_c_to_whoever_polls) {
+  child *c =
+      start(script("local host = require 'cft.host'\n"
+                   "local ffi = require 'ffi' ffi.cdef 'int getpid(void);'\n"
+                   "print('going', host.interrupts(), ffi.C.getpid())\n"
+                   "while host.interrupts() == 0 do os.time() end\n"
+                   "print('finished the step')\n"
+                   "require('cft.exit').fail(130, 'saved')"));
+  EXPECT(shows(c, "going\t0\t"));
+  EXPECT(shows(c, "\n"));
+  pid_t pid = (pid_t)atoi(strstr(c->seen, "going\t0\t") + 8);
+  EXPECT(pid > 1 && kill(pid, SIGTERM) == 0);
+  EXPECT(shows(c, "finished the step"));
+  EXPECT(shows(c, "saved"));
+  EXPECT_INT(ends(c), 130);
+}
+
 TEST(the_second_ctrl_c_ends_at_once) {
   child *c =
       start(script("local host = require 'cft.host'\n"

@@ -105,6 +105,13 @@ return {
     ends(run { script [[require("cft.exit").leave()]] }, 0, "", "")
     ends(run { script [[error { "odd" }]] }, 1, "", "^cftrun: table: 0x%x+\n$")
   end },
+  { "output that cannot be written is no success", function()
+    if host.kind "/dev/full" == nil then skip "no /dev/full" end
+    local folder, exe = process.folder(), io.popen "readlink /proc/$PPID/exe":read "*l"
+    os.execute(("'%s' -e 'print(1)' >/dev/full 2>%s/err; echo $? >%s/code"):format(exe, folder, folder))
+    expect.same(io.open(folder .. "/code"):read "*a", "1\n")
+    expect.same(io.open(folder .. "/err"):read "*a", "cftrun: the output could not be written whole\n")
+  end },
   { "options in front of a script that never asks are not ignored", function()
     local path = script "print 'ran'"
     ends(run { "--demo", path }, 2, "ran\n", "s%.lua never called cft%.config, so %-%-demo did nothing\n$")

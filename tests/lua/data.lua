@@ -43,6 +43,8 @@ local broken_reasons = {
 }
 
 return {
+  { "a list of nothing", function() expect.raises("data.list: no records", data.list, {}) end },
+
   { "a file is the same in every form", function()
     local want = prompts(data.open(here .. "critiques.json"))
     expect.same(#want, 6)

@@ -105,6 +105,16 @@ return {
     expect.raises("json.encode: unknown option 'indnt'; did you mean 'indent'", json.encode, 1, { indnt = 2 })
   end },
 
+  { "what is near a mistake is shown without control characters", function()
+    expect.fails("near '\\x1b'", json.decode "{\"a\": \27[31mab")
+    for _, text in ipairs { "[\255\27", "\0\1\2", "{\"a\" \194\155x", "[tru\194", "[" .. ("三"):rep(200) } do
+      local value, why = json.decode(text)
+      expect.fails("^not JSON at byte", value, why)
+      expect.same(why:find "[%z\1-\31\127]", nil)
+      expect.same(why:find "\194\155", nil)
+    end
+  end },
+
   { "files: missing, a folder, broken", function()
     expect.fails("no/such/file: No such file", json.read "no/such/file")
     expect.fails("tests: Is a directory", json.read "tests")

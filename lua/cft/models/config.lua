@@ -79,7 +79,9 @@ end
 -- `head_dim`, `ffn`, `vocab`, `eps`, `theta`, `scaling`, `tied`, `context`, `qkv_bias`, `init`, and
 -- `raw`, from which what we write is made
 function M.read(raw)
-  local c = without_nulls(raw, require("cft.json").null)
+  local json = require "cft.json"
+  if type(raw) ~= "table" or json.is_array(raw) then return nil, "it is no object of names and values" end
+  local c = without_nulls(raw, json.null)
   local arch = c.model_type
   if arch ~= "llama" and arch ~= "qwen2" then
     return nil, ("model_type '%s' is not implemented; llama and qwen2 are"):format(tostring(arch))
