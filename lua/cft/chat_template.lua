@@ -24,12 +24,13 @@ local function conversation(system, ...)
   return messages
 end
 
--- What the run trains on, special tokens by their strings.
-local function ours(chat, tok, messages)
+-- What the run trains on, special tokens by their strings; of a prompt only what stands before its answer.
+local function ours(chat, tok, messages, prompt)
   local ok, segments = pcall(chat.segments, chat, { messages = messages, raw = { messages = messages } })
   if not ok then return nil, tostring(segments) end
   local texts = {}
   for i, s in ipairs(segments) do
+    if prompt and s.target then break end
     local own = s.own and tok[s.own]
     texts[i] = s.own and (own and tok:token(own) or "") or s.text
   end
@@ -128,13 +129,13 @@ end
 
 -- A prompt that waits for an answer is what stands before an answer in training.
 local function compare_prompt(found, chat, tok, template)
-  local mine = ours(chat, tok, conversation(nil, Q1, A1))
+  local mine = ours(chat, tok, conversation(nil, Q1, A1), true)
   local text, why = theirs(template, tok, conversation(nil, Q1), true)
   if not text then
     found[#found + 1] = { what = "a question without an answer", refused = why }
     return
   end
-  mine = mine and gaps(mine, { Q1, A1 })
+  mine = mine and gaps(mine, { Q1 })
   local model = gaps(text, { Q1 })
   if mine and model then note(found, "the prompt that waits for an answer", mine[2], model[2]) end
 end

@@ -361,7 +361,7 @@ function M.custom(make)
     answer_turn = {} }, Custom)
 end
 
-local presets = { "qwen", "chatml", "llama3", "deepseek", "plain" }
+local presets = { "qwen", "chatml", "llama3", "deepseek", "zephyr", "plain" }
 
 --- A template by name, by function, or as it is: what a recipe's `template` may be.
 -- @param value a preset's name, a function, or a template

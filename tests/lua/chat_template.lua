@@ -4,6 +4,7 @@ local expect = require "tests.expect"
 local fake = require "tests.fake_tokenizer"
 local vocabularies = require "tests.vocabularies"
 local chat_template = require "cft.chat_template"
+local json = require "cft.json"
 local template = require "cft.template"
 
 local tok = fake { "<eos>", "<bos>", "<|im_start|>", "<|im_end|>", eos = "<eos>", bos = "<bos>" }
@@ -48,6 +49,24 @@ return {
       { [[the prompt that waits for an answer: "<|im_end|>\n<|im_start|>assistant\n" in training, ]]
         .. [["<|im_end|>\n<|im_start|>assistant " by the model's template (only white space differs)]] })
     expect.match(lines(qwen, "{{ bos_token }}" .. CHATML)[1], 'before the first question.*"<bos><|im_start|>system')
+  end },
+
+  { "zephyr is the preset of templates in its style", function()
+    local golden = assert(json.read "tests/golden/jinja.json")
+    for _, style in ipairs(golden.styles) do
+      if style.name == "blocks on lines of their own" then
+        expect.same(lines(template.zephyr(), style.template), {})
+        return
+      end
+    end
+    error "no such style"
+  end },
+
+  { "an answer may begin with a space that its prompt ends before", function()
+    local text = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}User: {{ m.content }}\n\n{% elif m.role == 'assistant' %}"
+      .. "Assistant: {{ m.content }}{{ eos_token }}{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}"
+      .. "{% if add_generation_prompt %}Assistant:{% endif %}"
+    expect.same(lines(template.deepseek(), text), {})
   end },
 
   { "what the model's template refuses", function()
