@@ -109,6 +109,7 @@ CFT_KERNEL_MAP(XX)
 typedef float real;
 typedef float acc;
 #define CFT_REAL CFT_F32
+#define CFT_ACC CFT_F32
 #define LOAD(x) (x)
 #define STORE(x) (x)
 #endif
@@ -117,6 +118,7 @@ typedef float acc;
 typedef bf16 real;
 typedef float acc;
 #define CFT_REAL CFT_BF16
+#define CFT_ACC CFT_F32
 #define LOAD(x) bf16_f32(x)
 #define STORE(x) f32_bf16(x)
 #endif
@@ -125,6 +127,7 @@ typedef float acc;
 typedef double real;
 typedef double acc;
 #define CFT_REAL CFT_F64
+#define CFT_ACC CFT_F64
 #define LOAD(x) (x)
 #define STORE(x) (x)
 #define EXP(x) exp(x)

@@ -10,10 +10,11 @@
 #include "product.h"
 
 enum {
-  STEP = PAIRS ? 32 : 64,                     // rows of a at a time
+  STEP = 32,                                  // rows of a at a time
   B_BYTES = PAIRS ? 1024 << 10 : 1408 << 10,  // a block of b
   N_LEAST = 192,                              // its columns
-  K_MOST = PAIRS ? 4096 : 1024,               // a slice of k
+  K_MOST = PAIRS ? 4096 : 640,                // k that stays whole
+  K_SLICE = PAIRS ? 1536 : 640,               // a slice of a longer one
   // Where a must be turned over, packing it is dear: slices are short so that blocks are wide.
   STEP_TURNED = 128,
   K_TURNED = 256,
@@ -29,6 +30,7 @@ typedef struct gemm {
   int64_t m, n, k;  // of a block, and of a slice
   int64_t step;     // rows of a at a time
   int64_t slices;
+  int in_place;  // c is made of sums that a product may add to
 } gemm;
 
 typedef struct gemm_scratch {
@@ -183,10 +185,19 @@ static void gemm_block(const gemm *g, const gemm_scratch *w, int64_t i0, int64_t
       coming then = rows_coming(g, i0 + i + g->step, next, p0, k,
                                 g->tiles ? panels * (rows_padded / TILE) * (k_padded / TILE)
                                          : panels * (rows_padded / MR));
-      for (int64_t q = 0; q < panels; q++)
-        product(g->tiles, c + q * g->panel, width, of_a, w->b + q * g->panel * units, g->panel,
-                rows_padded, g->panel, units, slice > 0, &then);
-      if (slice == g->slices - 1) unpack_c(g, c, width, i0 + i, rows, j0, n);
+      // Columns that need no scratch: whole panels of whole rows.
+      int64_t whole = g->in_place && rows == rows_padded ? n / g->panel * g->panel : 0;
+      for (int64_t j = 0; j < n; j += g->panel) {
+        const unit *b = w->b + j * units;
+        if (j < whole)
+          product(g->tiles, (acc *)a->c + (i0 + i) * a->c_stride + j0 + j, a->c_stride, of_a, b,
+                  g->panel, rows_padded, g->panel, units, slice > 0 || a->beta, &then);
+        else
+          product(g->tiles, c + j, width, of_a, b, g->panel, rows_padded, g->panel, units,
+                  slice > 0, &then);
+      }
+      if (slice == g->slices - 1 && whole < n)
+        unpack_c(g, c + whole, width, i0 + i, rows, j0 + whole, n - whole);
     }
   }
 }
@@ -201,7 +212,11 @@ cft_status CPU(matmul)(cft_device *d, cft_stream *s, const cft_matmul_args *a) {
   gemm g = {.a = a, .tiles = have_tiles(), .step = a->trans_a ? STEP_TURNED : STEP};
   int team = cft_cpu_team(a->m * a->n * a->k / 8);
   g.panel = g.tiles ? TILE : NR * LANES;
-  g.k = part(a->k, a->trans_a ? K_TURNED : K_MOST, TILE), g.slices = cpu_blocks(a->k, g.k);
+  int64_t slice = a->k <= K_MOST ? K_MOST : K_SLICE;
+  g.k = part(a->k, a->trans_a ? K_TURNED : slice, TILE);
+  g.slices = cpu_blocks(a->k, g.k);
+  g.in_place = g.slices == 1 && a->c_dtype == CFT_ACC && !a->bias && a->c_stride % LANES == 0 &&
+               (uintptr_t)a->c % VECTOR_BYTES == 0;
   int64_t fits = cpu_max(N_LEAST, B_BYTES / (g.k * (int64_t)sizeof(num)));
   if (g.slices > 1) fits = cpu_min(fits, N_SLICED);
   // Equal shares for the threads. Each block of rows packs b anew, so there are few of them.
