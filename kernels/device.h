@@ -67,6 +67,10 @@ CFT_API cft_status cft_cpu_set_threads(int threads);
 // own order. E_ARG for another name, E_UNSUPPORTED where the library is missing.
 CFT_API cft_status cft_cpu_set_matmul(const char *name);
 
+// FLOP/s of all the CPU's threads at multiply-adds alone, in f32 or bf16, by the instruction set in use:
+// the best of a few short bursts. Takes about a tenth of a second.
+CFT_API double cft_cpu_burst(cft_dtype dtype);
+
 // For tests: the nth allocation from now fails, the next one for 1; 0 takes that back.
 CFT_API void cft_cpu_fail_alloc(int64_t nth);
 

@@ -1254,6 +1254,19 @@ TEST(memory_is_used_again) {
   cpu->trim(cpu);
 }
 
+// Each instruction set has its burst, and none leaves the processor's state changed.
+TEST(bursts) {
+  cpu = cft_cpu_device();
+  const char *sets[] = {"base", "avx2", "avx512", "avx512bf16", "amx"};
+  for (int i = 0; i < 5; i++) {
+    if (!cft_cpu_has(sets[i])) continue;
+    EXPECT_OK(cft_cpu_set_isa(sets[i]));
+    EXPECT(cft_cpu_burst(CFT_F32) > 1e7);
+    EXPECT(cft_cpu_burst(CFT_BF16) > 1e7);
+  }
+  EXPECT_OK(cft_cpu_set_isa(NULL));
+}
+
 TEST(copies) {
   cpu = cft_cpu_device();
   EXPECT(cpu->stream(cpu) == NULL);

@@ -1,7 +1,9 @@
 --- Times of a training step and of its parts, and what perfect matmuls alone would take.
 --
--- The floor counts each matmul's and attention's FLOPs (recomputation not) at the best rate measured
--- for that shape in the same run; all else is free there. So its share says what is left to gain.
+-- The floor counts each matmul's and attention's FLOPs (recomputation not) at the best rate that oneDNN
+-- reaches for that shape in the same run, its weights packed or not; all else is free there. So the step's
+-- share of it says what is left to gain. A floor whose rate is far from a burst of multiply-adds is no
+-- floor: docs/performance.md says how to read it.
 
 local host = require "cft.host"
 local inputs = require "cft.nn.inputs"
@@ -54,6 +56,22 @@ local function random(dims, o, class)
   return tensor.as_class(class or "activation", tensor.randn, dims, { dtype = o.dtype, device = o.device, seed = 1, counter = 1 }):keep()
 end
 
+-- Whose arithmetic a matmul is measured with, beside ours.
+local OTHERS = { "onednn", "onednn-packed" }
+
+-- Best seconds of `fn` with oneDNN's matmul; nil where the library is missing or refuses.
+local function by_onednn(fn, o)
+  local best
+  for _, name in ipairs(OTHERS) do
+    if o.device == "cpu" and pcall(door.check, C.cft_cpu_set_matmul(name)) then
+      local done, _, seconds = pcall(time, fn, o.seconds)
+      if done and (not best or seconds < best) then best = seconds end
+    end
+  end
+  door.check(C.cft_cpu_set_matmul "own")
+  return best
+end
+
 -- Forward, dx and dw of one linear layer: rows of the table.
 local function linear_rows(rows, name, n, width, out, count, o)
   local x, dy = random({ n, width }, o), random({ n, out }, o)
@@ -62,8 +80,10 @@ local function linear_rows(rows, name, n, width, out, count, o)
   local slot = door.ffi.new "cft_tensor *[1]"
   local flops = 2 * n * width * out
   local function row(what, fn)
-    local seconds, best = time(function() tensor.scope(fn) end, o.seconds)
-    rows[#rows + 1] = { name = name .. " " .. what, seconds = seconds, best = best, flops = flops, count = count }
+    local function scoped() tensor.scope(fn) end
+    local seconds, best = time(scoped, o.seconds)
+    rows[#rows + 1] = { name = name .. " " .. what, seconds = seconds, best = best, flops = flops, count = count, matmul = true,
+                        onednn = by_onednn(scoped, o) }
   end
   row("y", function() linear_fwd(x, w, nil) end)
   row("dx", function()
@@ -118,7 +138,7 @@ function M.ops(model, b, o)
   local c, rows = model.config, {}
   local n, learned = tonumber(b.n), tonumber(b.m)
   local q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
-  local oo = { dtype = model.dtype, device = model.device, seconds = o.seconds or 0.2 }
+  local oo = { dtype = model.dtype, device = tensor.device_name(model.device):match "%a+", seconds = o.seconds or 0.2 }
   local size = model.dtype == "bf16" and 2 or 4
   linear_rows(rows, "qkv", n, c.d, q + 2 * kv, c.layers, oo)
   linear_rows(rows, "o", n, q, c.d, c.layers, oo)
@@ -161,23 +181,46 @@ function M.step(model, b, o)
   end, o.seconds)
   local memory = tensor.memory(model.device)
   opt:release()
-  return { seconds = seconds, best = best, loss = loss, peak_bytes = memory.peak, cache_bytes = memory.cache }
+  return { seconds = seconds, best = best, loss = loss, peak_bytes = memory.peak,
+           held_bytes = memory.param + memory.grad + memory.optim }
 end
 
---- Seconds of a step in which only matmuls and attention took time, each at the best rate measured for
--- its shape (attention at the best rate of all).
+--- A step in which only matmuls and attention took time, each matmul at oneDNN's best rate for its shape
+-- and attention at the best of these rates. Where oneDNN is missing, ours stands in.
+-- @treturn table `seconds`; `flops` of the step; `rate`, FLOP/s on the whole; `by`, whose rates they are
 function M.floor(rows)
-  local seconds, rate = 0, 0
+  local seconds, flops, rate, by = 0, 0, 0, "oneDNN"
   for _, r in ipairs(rows) do
-    if r.flops and r.best then rate = math.max(rate, r.flops / r.best) end
-  end
-  for _, r in ipairs(rows) do
-    if r.flops then
-      local is_attention = r.name:match "^attention"
-      seconds = seconds + r.count * (is_attention and r.flops / rate or r.flops / math.max(r.flops / r.best, 1))
+    if r.matmul then
+      local best = r.onednn or r.best
+      if not r.onednn then by = "cft" end
+      seconds, flops = seconds + r.count * best, flops + r.count * r.flops
+      rate = math.max(rate, r.flops / best)
     end
   end
-  return seconds, rate
+  for _, r in ipairs(rows) do
+    if r.flops and not r.matmul then
+      seconds, flops = seconds + r.count * r.flops / rate, flops + r.count * r.flops
+    end
+  end
+  return { seconds = seconds, flops = flops, rate = flops / seconds, by = by }
+end
+
+--- FLOPs of a step's matmuls and attention: of all tokens, or with what is not learned skipped as the
+-- model does it (no head, no loss, and of the last block norm, k and v alone).
+function M.arithmetic(c, b, skip)
+  local n, m = tonumber(b.n), skip and tonumber(b.m) or tonumber(b.n)
+  local q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+  local function block(rows) return 2 * (rows * c.d * (2 * q + 3 * c.ffn) + n * c.d * 2 * kv) end
+  local attention = 3.5 / 3 * attention_flops(c, b)  -- forward and 2.5 times that backward
+  return 3 * ((c.layers - 1) * (block(n) + attention) + block(m) + attention * m / n + 2 * m * c.d * c.vocab)
+end
+
+--- What a step may hold: weights, gradients and optimizer state, and what the list of ops says each
+-- token and block keeps (docs/memory.md), a fifth added.
+function M.memory_bound(model, b, held)
+  local kept = require("cft.memory").a_token(model.config, model.dtype).kept
+  return held + 1.2 * kept * model.config.layers * tonumber(b.n), kept
 end
 
 --- A model of a shape or path in a dtype.

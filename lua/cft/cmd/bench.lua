@@ -6,6 +6,7 @@
 --
 -- Ratios of one run are what counts: machines differ, and so does one machine from hour to hour.
 
+local C = require("cft.ffi").C
 local check = require "cft.check"
 local exit = require "cft.exit"
 local files = require "cft.files"
@@ -41,6 +42,8 @@ local function parse(args)
         value = tonumber(value) or exit.fail(exit.USAGE, "bench: --%s wants a number, got '%s'", name, value)
       end
     end
+    local problem = check.problem(value, spec[name])
+    if problem then exit.fail(exit.USAGE, "bench: --%s %s", name, problem) end
     o[name] = value
     i = i + 1
   end
@@ -80,7 +83,7 @@ local function pytorch(model, sequences, weights, dtype, o)
   local script = os.getenv "CFT_BENCH_PYTORCH" or "tests/oracle/bench_pytorch.py"
   local command = ("%s %s --model %s/config.json --batch %s/batch.safetensors --dtype %s --threads %d --mode best "
     .. "--batching best --head %s"):format(python, script, folder, folder, dtype,
-    require("cft.ffi").C.cft_cpu_threads(), o.learned < 1 and "learned" or "all")
+    C.cft_cpu_threads(), o.learned < 1 and "learned" or "all")
   local pipe = assert(io.popen(command))
   local text = pipe:read "*a"
   pipe:close()
@@ -94,26 +97,57 @@ end
 
 -- ---- the command -----------------------------------------------------------------------------
 
+local function percent(part, whole) return ("%3.0f%%"):format(100 * part / whole) end
+
+-- The table of ops; seconds of all.
+local function print_ops(rows, burst, say)
+  say("  %-20s %9s %6s  %16s  %s", "op", "ms", "times", "rate", burst and "of the burst, of oneDNN's rate" or "")
+  local sum = 0
+  for _, r in ipairs(rows) do
+    sum = sum + r.seconds * r.count
+    local shares = {}
+    if r.flops and burst then shares[1] = percent(r.flops / r.seconds, burst) end
+    if r.onednn then shares[2] = percent(r.onednn, r.seconds) end
+    say("  %-20s %9.3f %6.1f  %16s  %s", r.name, r.seconds * 1e3, r.count, rate(r), table.concat(shares, "  "))
+  end
+  return sum
+end
+
+-- What skipping the tokens that are not learned brings, against what the arithmetic says.
+local function compare_learned(model, batch, whole, o, say)
+  local full = step.batch(model.config.vocab, o.tokens, o.length, 1)
+  local all = step.step(model, full, { seconds = o.seconds })
+  local wanted = step.arithmetic(model.config, full, true) / step.arithmetic(model.config, batch, true)
+  say("  every token learned: %.3f s; skipping the rest is %.2f times as fast, %.2f by the arithmetic",
+      all.seconds, all.seconds / whole.seconds, wanted)
+  return { seconds = all.seconds, ratio = all.seconds / whole.seconds, arithmetic = wanted }
+end
+
 local function one(dtype, o, say)
-  local model = assert(step.model(o.model, dtype, o.device))
+  local model, why = step.model(o.model, dtype, o.device)
+  if not model then exit.fail(exit.MISSING, "bench: %s", why) end
   local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, o.length, o.learned)
   say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
   local whole = step.step(model, batch, { seconds = o.seconds })
+  local burst = o.device == "cpu" and C.cft_cpu_burst(C["CFT_" .. dtype:upper()]) or nil
   local rows = step.ops(model, batch, { seconds = o.seconds / 10 })
-  local floor, best = step.floor(rows)
-  say("  %-20s %10s %6s  %16s  %s", "op", "ms", "times", "rate", "of the best rate")
-  local in_ops = 0
-  for _, r in ipairs(rows) do
-    in_ops = in_ops + r.seconds * r.count
-    say("  %-20s %10.3f %6.1f  %16s  %s", r.name, r.seconds * 1e3, r.count, rate(r),
-        r.flops and ("%3.0f%%"):format(100 * r.flops / r.seconds / best) or "")
+  local floor = step.floor(rows)
+  local in_ops = print_ops(rows, burst, say)
+  say("  a step: %.3f s, %.0f tok/s; the ops above alone %.3f s", whole.seconds, batch.n / whole.seconds, in_ops)
+  say("  floor: %.1f GFLOP of matmuls and attention at %.0f GFLOP/s by %s: %.3f s, %s of the step",
+      floor.flops / 1e9, floor.rate / 1e9, floor.by, floor.seconds, percent(floor.seconds, whole.seconds))
+  if burst then
+    say("  burst of multiply-adds: %.0f GFLOP/s; the floor's rate is %s of it%s", burst / 1e9, percent(floor.rate, burst),
+        floor.rate < 0.75 * burst and ", under 75%: that floor is too easy" or "")
   end
-  say("  a step: %.3f s, %.0f tok/s; ops alone %.3f s; matmuls and attention at their best %.3f s: %.0f%% of the step",
-      whole.seconds, batch.n / whole.seconds, in_ops, floor, 100 * floor / whole.seconds)
-  say("  peak memory %s, and %s of packed weights", log.bytes(whole.peak_bytes), log.bytes(whole.cache_bytes))
+  local bound, kept = step.memory_bound(model, batch, whole.held_bytes)
+  say("  peak memory %s, of which %s weights, gradients and optimizer state; %d bytes a token and block, "
+      .. "and a fifth, would be %s in all", log.bytes(whole.peak_bytes), log.bytes(whole.held_bytes), kept, log.bytes(bound))
   local result = { dtype = dtype, tokens = batch.n, learned = batch.m, seconds = whole.seconds,
-                   tokens_per_s = batch.n / whole.seconds, floor_seconds = floor, share_of_floor = floor / whole.seconds,
-                   peak_bytes = whole.peak_bytes, loss = whole.loss, ops = rows }
+                   tokens_per_s = batch.n / whole.seconds, floor = floor, share_of_floor = floor.seconds / whole.seconds,
+                   burst_flops = burst, peak_bytes = whole.peak_bytes, held_bytes = whole.held_bytes,
+                   bound_bytes = bound, loss = whole.loss, ops = rows }
+  if o.learned < 1 then result.all_learned = compare_learned(model, batch, whole, o, say) end
   model.config.raw = nil
   local config_model = { config = model.config }
   model:release()
@@ -121,8 +155,8 @@ local function one(dtype, o, say)
     local theirs = pytorch(config_model, sequences, weights, dtype, o)
     result.pytorch = theirs
     result.ratio = result.tokens_per_s / theirs.tokens_per_s
-    say("  PyTorch %s: %.0f tok/s, peak %s; cft is %.2f times as fast", tostring(theirs.mode or ""),
-        theirs.tokens_per_s, log.bytes(theirs.peak_bytes or 0), result.ratio)
+    say("  PyTorch %s, %s: %.0f tok/s, peak %s; cft is %.2f times as fast", tostring(theirs.mode),
+        tostring(theirs.batching), theirs.tokens_per_s, log.bytes(theirs.peak_rss_bytes or 0), result.ratio)
   end
   return result
 end
