@@ -86,6 +86,7 @@ end
 -- the order of sums.
 local fixed = { "batch", "tokens", "seed", "lr", "warmup", "schedule", "weight_decay", "clip",
                 "template", "max_tokens", "length", "drop_last", "packing", "norm", "rows", "ranks",
+                "share_prefix", "group_by",
                 "beta1", "beta2", "eps", "dtype", "skip" }
 
 local function settings_of(run)

@@ -3,6 +3,7 @@
 -- `gather` measures, `print` shows it in a terminal; `cft.dataview_html` makes a page of the same.
 -- @module cft.dataview
 
+local batch = require "cft.batch"
 local data = require "cft.data"
 local door = require "cft.ffi"
 local mask = require "cft.mask"
@@ -147,25 +148,10 @@ end
 
 -- ---- the whole run ---------------------------------------------------------------------------
 
--- How full the micro-batches of an epoch's first updates are.
-local function fill_of(batches, tokens)
-  local micros, held, updates = 0, 0, math.min(batches:updates(), 8)
-  for index = 0, updates - 1 do
-    local numbers, plan = batches:plan(0, index)
-    micros = micros + #plan
-    for _, k in ipairs(numbers) do
-      local samples, i = batches.samples, k
-      if samples.parts then samples, i = samples:locate(k) end
-      held = held + tonumber(samples.lengths[i])
-    end
-  end
-  return { updates = updates, micros = micros, share = micros > 0 and held / (micros * tokens) or 0 }
-end
-
 --- Measure the data of a run.
 -- @tab run of `cft.recipe.prepare`
 -- @tab opts `samples`: how many are shown of each source
--- @treturn table `sets` (training sources, then the held-out one), `fill`, `contaminated`, and an empty
+-- @treturn table `sets` (training sources, then the held-out one), `packs`, `contaminated`, and an empty
 -- list of `refusals` for who knows why training would not begin
 function M.gather(run, opts)
   local view = { name = run.name, run = run, sets = {}, contaminated = run.contaminated or {}, refusals = {} }
@@ -178,7 +164,7 @@ function M.gather(run, opts)
   if run.heldout_samples then
     view.sets[#view.sets + 1] = gather_set(run.heldout_samples, 0, prompts)
   end
-  view.fill = run.cfg.packing ~= false and fill_of(run.batches, run.cfg.tokens) or nil
+  view.packs = run.cfg.packing ~= false and run.batches:survey() or nil
   return view
 end
 
@@ -232,12 +218,11 @@ function M.counts(set)
     r.learned, percent(r.learned, r.tokens))
 end
 
---- The updates of a run in one line, and how full its packs are.
+--- The updates of a run in one line, how full its packs are, and what samples share.
 function M.plan(view)
-  local run, fill = view.run, view.fill
+  local run = view.run
   return ("%d updates of %d samples, %d an epoch%s"):format(run.steps, run.cfg.batch, run.batches:updates(),
-    fill and ("; packs of %d tokens are filled to %.1f%% (%d packs of the first %d updates)"):format(run.cfg.tokens,
-      100 * fill.share, fill.micros, fill.updates) or "")
+    view.packs and "; " .. batch.describe(view.packs) or "")
 end
 
 --- Rows of a histogram.

@@ -185,7 +185,9 @@ function M.prepare(cfg, opts, quiet)
   run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)
   run.log:say("%s", run.samples:describe())
   local packing = { batch = cfg.batch, tokens = cfg.tokens, seed = cfg.seed }
-  for _, name in ipairs { "drop_last", "packing", "norm", "rows", "ranks" } do packing[name] = setting(cfg, name) end
+  for _, name in ipairs { "drop_last", "packing", "norm", "rows", "ranks", "share_prefix", "group_by" } do
+    packing[name] = setting(cfg, name)
+  end
   run.batches = batch.new(run.samples, packing)
   local places = cfg.batch * (cfg.steps or math.floor(run.batches:updates() * cfg.epochs + 0.5))
   if run.samples.fit then run.samples:fit(places) end  -- the weights of a mixture may follow the run
@@ -204,6 +206,7 @@ function M.prepare(cfg, opts, quiet)
   end
   run.log:say("%d updates of %d samples (%d an epoch), %d of warm-up, learning rate %g", run.steps,
               cfg.batch, run.batches:updates(), schedule.warmup_steps(cfg.warmup, run.steps), cfg.lr)
+  if packing.packing then run.log:say("%s", batch.describe(run.batches:survey(1))) end
   return run
 end
 

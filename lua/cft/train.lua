@@ -35,6 +35,7 @@ function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
   self.done = 0                    -- updates made: with the seed, all there is of a position
   self.tokens, self.learned = 0, 0
+  self.shared = 0                  -- of these tokens, since the process began, not computed again
   self.model.options.ahead = true  -- losses here are walked back as they are
   return self
 end
@@ -150,18 +151,20 @@ function M.compare(first, last)
 end
 
 --- Make one update.
--- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens`, `learned_tokens`, `seconds`,
--- `tokens_per_s`, `ledger` (mean -log p and count of learned tokens by kind of segment and by verdict)
+-- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens` of the samples, of these
+-- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `ledger` (mean
+-- -log p and count of learned tokens by kind of segment and by verdict)
 function Trainer:step()
   local start = host.now()
   local per_epoch = self.batches:updates()
   local epoch, index = math.floor(self.done / per_epoch), self.done % per_epoch
   local micros, weight = self.batches:update(epoch, index)
   self.model:zero_grad()
-  local losses, nlls, laid, tokens, learned = {}, {}, {}, 0, 0
+  local losses, nlls, laid, tokens, shared, learned = {}, {}, {}, 0, 0, 0
   for i, micro in ipairs(micros) do
     losses[i], nlls[i], laid[i] = self:accumulate(micro)
-    tokens = tokens + tonumber(micro.batch.n)
+    local saved = tonumber(micro.batch.saved or 0)  -- a batch from Lua lists shares nothing
+    tokens, shared = tokens + tonumber(micro.batch.n) + saved, shared + saved
     learned = learned + tonumber(micro.batch.m)
   end
   -- While a device is busy with this update, the next one's samples are laid out.
@@ -186,10 +189,11 @@ function Trainer:step()
   if not finite(norm) then self:refuse(self.done + 1, "gradient's norm", norm, micros) end
   self.done = self.done + 1
   self.tokens, self.learned = self.tokens + tokens, self.learned + learned
+  self.shared = self.shared + shared
   local seconds = host.now() - start
   self.last = { step = self.done, epoch = self.done / per_epoch, loss = loss, lr = lr, grad_norm = norm,
-                tokens = tokens, learned_tokens = learned, ledger = close_ledger(ledger), seconds = seconds,
-                tokens_per_s = tokens / seconds }
+                tokens = tokens, shared_tokens = shared, learned_tokens = learned,
+                ledger = close_ledger(ledger), seconds = seconds, tokens_per_s = tokens / seconds }
   return self.last
 end
 
@@ -257,7 +261,7 @@ function Trainer:run()
   close_ledger(summary.ledger_first)
   close_ledger(summary.ledger_last)
   summary.steps, summary.seconds = self.done, host.now() - start
-  summary.tokens, summary.learned_tokens = self.tokens, self.learned
+  summary.tokens, summary.learned_tokens, summary.shared_tokens = self.tokens, self.learned, self.shared
   summary.tokens_per_s = (self.tokens - tokens_before) / math.max(summary.seconds, 1e-9)
   return summary
 end

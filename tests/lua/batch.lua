@@ -18,6 +18,26 @@ local function samples_of(n, opts, name)
   return mask.samples(source, template.plain(opts), tok)
 end
 
+-- `responses` texts of one length with so many critiques each, one of every text before the next.
+local CONTEXT = 9 + 48 + 2  -- query, response, separator
+local function critiques(responses, each, length, opts)
+  local source = data.generate(responses * each, function(i)
+    local response = ("%04d"):format(i % responses) .. ("r"):rep((length or 48) - 4)
+    return { messages = {
+      { role = "user", content = { { text = "12345678 ", kind = "query" }, { text = response, kind = "response" } } },
+      { role = "assistant", content = ("c%d"):format(i):rep(1 + i % 3) },
+    }, response = response }
+  end)
+  return mask.samples(source, template.plain(opts), tok)
+end
+
+-- Batches that share contexts, and that do not.
+local function pair(samples, o)
+  local plain = { share_prefix = false }
+  for k, v in pairs(o) do plain[k] = v end
+  return batch.new(samples, o), batch.new(samples, plain)
+end
+
 local function numbers_of(micros)
   local numbers = {}
   for _, micro in ipairs(micros) do
@@ -34,6 +54,11 @@ local function loss_of(micros)
     local b = micro.batch
     for s = 0, tonumber(b.sequences) - 1 do
       local state = 1
+      for g = 0, tonumber(b.prefixes) - 1 do
+        if b.cu_shared[g] <= s and s < b.cu_shared[g + 1] then
+          for i = b.cu_prefix[g], b.cu_prefix[g + 1] - 1 do state = (state * 31 + b.ids[i]) % 1009 end
+        end
+      end
       for i = b.cu_seqlens[s], b.cu_seqlens[s + 1] - 1 do
         state = (state * 31 + b.ids[i]) % 1009
         if b.targets[i] >= 0 then sum = sum + b.weights[i] * (state + b.targets[i]) / 1009 end
@@ -217,8 +242,121 @@ return {
     expect.same(numbers_of(micros), numbers_of((batches:update(0, 1))))
   end },
 
+  { "contexts that samples share are laid once", function()
+    local samples = critiques(6, 4)
+    local shared, alone = pair(samples, { batch = 24, tokens = 4096, shuffle = false })
+    local micros, weight = shared:update(0, 0)
+    local plain, plain_weight = alone:update(0, 0)
+    expect.same({ #micros, #plain, weight }, { 1, 1, plain_weight })
+    local b, whole = micros[1].batch, plain[1].batch
+    local context = CONTEXT - 1  -- its last token predicts the first that is learned
+    expect.same({ tonumber(b.prefixes), tonumber(b.sequences), tonumber(b.saved) }, { 6, 24, 6 * 3 * context })
+    expect.same(tonumber(b.n), tonumber(whole.n - b.saved))
+    expect.same({ tonumber(b.m), tonumber(b.reach), b.cu_prefix[6] }, { tonumber(whole.m), tonumber(whole.longest), 6 * context })
+    expect.same(tonumber(b.longest), math.max(context, tonumber(whole.longest) - context))
+    expect.close(loss_of(micros), loss_of(plain), 1e-6)
+    -- Every row is where it would be without, and carries what it would carry.
+    for s = 0, 23 do
+      local from, to, far = b.cu_seqlens[s], b.cu_seqlens[s + 1] - 1
+      for t = 0, 23 do if plain[1].samples[t + 1] == micros[1].samples[s + 1] then far = whole.cu_seqlens[t] end end
+      for row = from, to do
+        local there = far + context + row - from
+        expect.same({ b.ids[row], b.targets[row], b.positions[row], b.weights[row], b.kinds[row] },
+          { whole.ids[there], whole.targets[there], whole.positions[there], whole.weights[there], whole.kinds[there] })
+      end
+    end
+    expect.same(shared:survey(), { updates = 1, samples = 24, micros = 1, tokens = tonumber(whole.n), rows = tonumber(b.n),
+      room = 4096, fill = tonumber(b.n) / 4096 })
+    expect.match(batch.describe(shared:survey()), ("^packs of 4096 tokens are filled to %%d+.%%d%%%% %%(1 pack of the first update%%); "
+      .. "samples that begin alike share it: %d of %d tokens"):format(tonumber(b.saved), tonumber(whole.n)))
+    expect.match(batch.describe(alone:survey()), "update%)$")
+    expect.close(shared:fill(0, 0), tonumber(b.n) / 4096, 1e-12)
+  end },
+
+  { "packs hold what is computed, and one context may need several", function()
+    local samples = critiques(5, 9)
+    for _, tokens in ipairs { 70, 100, 333, 4096 } do
+      local shared, alone = pair(samples, { batch = 45, tokens = tokens, seed = 4 })
+      local micros, weight = shared:update(0, 0)
+      local plain, plain_weight = alone:update(0, 0)
+      expect.same(numbers_of(micros), numbers_of(plain))
+      expect.same(weight, plain_weight)
+      expect.close(loss_of(micros), loss_of(plain), 1e-6)
+      expect.truthy(#micros <= #plain)
+      local rows = 0
+      for _, micro in ipairs(micros) do
+        expect.truthy(tonumber(micro.batch.n) <= tokens)
+        rows = rows + tonumber(micro.batch.n)
+      end
+      local _, plan, planned = shared:plan(0, 0)
+      expect.same({ #plan, planned }, { #micros, rows })
+    end
+  end },
+
+  { "what is short, learned or another's is not shared", function()
+    local b = batch.new(critiques(3, 3, 4), { batch = 9, tokens = 4096 })  -- a context of 15 tokens
+    expect.same(tonumber(b:update(0, 0)[1].batch.prefixes), 0)
+    local whole = batch.new(critiques(3, 3, nil, { learn = { critique = 1, query = 1, response = 1 } }), { batch = 9, tokens = 4096 })
+    expect.same(tonumber(whole:update(0, 0)[1].batch.prefixes), 0)
+    local lone = batch.new(critiques(9, 1), { batch = 9, tokens = 4096 })
+    expect.same({ tonumber(lone:update(0, 0)[1].batch.prefixes), tonumber(lone:update(0, 0)[1].batch.saved) }, { 0, 0 })
+    local rows = batch.new(critiques(3, 3), { batch = 9, tokens = 4096, packing = false })
+    expect.same(tonumber(rows:update(0, 0)[1].batch.prefixes), 0)
+    -- A weight that a function makes 0 in some updates: there the context reaches further.
+    local by_step = critiques(2, 3, nil, { learn = { critique = function(_, step) return step % 2 end } })
+    local turns = batch.new(by_step, { batch = 6, tokens = 4096 })
+    local odd, even = turns:update(1, 0)[1].batch, turns:update(0, 0)[1].batch
+    expect.same({ tonumber(odd.prefixes), tonumber(odd.saved) }, { 2, 4 * (CONTEXT - 1) })
+    expect.same(tonumber(even.prefixes), 0)  -- then the critiques are context, and differ
+  end },
+
+  { "group_by: critiques of one response stand together", function()
+    local samples = critiques(8, 5)
+    local function order(o)
+      local all = {}
+      local batches = batch.new(samples, o)
+      for index = 0, batches:updates() - 1 do
+        for _, k in ipairs((batches:plan(o.epoch, index))) do all[#all + 1] = k end
+      end
+      return all, batches
+    end
+    local function setup(epoch, seed, by, size)
+      local all, batches = order(setmetatable({ batch = size or 7, tokens = 4096, seed = seed, group_by = by }, { __index = { epoch = epoch } }))
+      return all, batches
+    end
+    local first = setup(0, 1, "prefix")
+    local seen, last, turns = {}, nil, 0
+    for _, k in ipairs(first) do
+      expect.same(seen[k], nil)
+      seen[k] = true
+      local response = samples:record(k).raw.response
+      if response ~= last then turns = turns + 1 end
+      last = response
+    end
+    expect.same({ #first, turns }, { 40, 8 })  -- every sample once, every response in one run
+    local function text(list) return table.concat(list, " ") end
+    expect.same(first, (setup(0, 1, function(record) return record.raw.response end)))
+    expect.same(first, (setup(0, 1, "prefix", 3)))  -- however it is cut
+    expect.truthy(text(first) ~= text((setup(1, 1, "prefix"))))
+    expect.truthy(text(first) ~= text((setup(0, 2, "prefix"))))
+    -- A place is a function of (seed, epoch, index): what was asked before does not matter.
+    local b = batch.new(samples, { batch = 7, tokens = 4096, seed = 1, group_by = "prefix" })
+    local later = (b:plan(5, 3))
+    b:plan(0, 0)
+    expect.same((b:plan(5, 3)), later)
+    local alone = setup(0, 1, function() return nil end)
+    table.sort(alone)
+    for k = 0, 39 do expect.same(alone[k + 1], k) end
+    local still = batch.new(samples, { batch = 40, tokens = 4096, shuffle = false, group_by = "prefix" })
+    expect.same({ unpack((still:plan(0, 0)), 1, 6) }, { 0, 8, 16, 24, 32, 1 })
+  end },
+
   { "options", function()
     local samples = samples_of(5)
+    expect.raises("group_by is 'context'; \"prefix\" or a function", batch.new, samples, { batch = 1, tokens = 99, group_by = "context" })
+    expect.raises("group_by: gave table: .* for made: record 0; a string, a number or nil", batch.new, samples,
+      { batch = 1, tokens = 99, group_by = function() return {} end })
+    expect.raises("group_by wants one source", batch.new, mix.new { { samples } }, { batch = 1, tokens = 99, group_by = "prefix" })
     local source = data.list { { instruction = "q", output = "a" } }
     expect.raises("samples of cft.mask are wanted", batch.new, source, { batch = 1, tokens = 9 })
     expect.raises("samples of cft.mask are wanted", batch.new, mix.new { { source } }, { batch = 1, tokens = 9 })

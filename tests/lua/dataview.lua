@@ -78,7 +78,7 @@ return {
   { "packs and how full they are", function()
     local view = view_of { critique(0), critique(1), critique(2), critique(3) }
     local tokens = view.sets[1].report.tokens
-    expect.close(view.fill.share, tokens / (view.fill.micros * 400), 1e-12)
+    expect.close(view.packs.fill, tokens / (view.packs.micros * 400), 1e-12)
     expect.match(dataview.plan(view), "^2 updates of 2 samples, 2 an epoch; packs of 400 tokens are filled to %d+%.%d%% %(2 packs")
   end },
 
