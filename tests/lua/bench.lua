@@ -57,6 +57,7 @@ return {
     expect.match(run { "bench", "--nonsense" }.err, "^cftrun: bench: unknown argument '%-%-nonsense'")
     expect.same(run { "bench", "--dtype", "f16" }.code, 2)
     expect.same(run { "bench", "--tokens", "0" }.code, 2)
+    expect.match(run { "bench", "--lengths", "12,,4" }.err, "^cftrun: bench: %-%-lengths must be an integer, got ''")
     local r = run { "bench", "--model", "no-such-model", "--dtype", "f32" }
     expect.same(r.code, 4)
     expect.match(r.err, "^cftrun: bench: there is no folder or file no%-such%-model")

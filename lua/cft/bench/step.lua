@@ -30,7 +30,7 @@ local function time(fn, seconds)
   return times[math.ceil(#times / 2)], times[1]
 end
 
---- A batch of random ids: sequences of about `length`, `tokens` in all; the last `learned` share of
+--- A batch of random ids: sequences of `length`, or of these lengths in turn, `tokens` in all; the last `learned` share of
 -- each is learned.
 function M.batch(vocab, tokens, length, learned, lengths)
   local sequences, weights, left, i = {}, {}, tokens, 0

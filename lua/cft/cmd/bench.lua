@@ -1,7 +1,7 @@
 --- measure ops and the training step at a model's shapes
 --
---   cftrun bench [--model PATH|NAME] [--dtype f32,bf16] [--tokens 2048] [--length 512] [--learned 1]
---                [--against pytorch] [--device cpu] [--seconds 2] [--json]
+--   cftrun bench [--model PATH|NAME] [--dtype f32,bf16] [--tokens 2048] [--length 512 | --lengths 1099,517,...]
+--                [--learned 1] [--against pytorch] [--device cpu] [--seconds 2] [--json]
 --   cftrun bench tokenizer ...      see docs/tokenizer.md
 --
 -- Ratios of one run are what counts: machines differ, and so does one machine from hour to hour.
@@ -19,7 +19,7 @@ local M = {}
 
 local spec = {
   model = { "string", "smollm2-135m" }, dtype = { "string", "auto" }, tokens = { "integer", 2048, min = 1 },
-  length = { "integer", 512, min = 1 }, learned = { "number", 1, min = 0, max = 1 },
+  length = { "integer", 512, min = 1 }, lengths = { "string", "" }, learned = { "number", 1, min = 0, max = 1 },
   against = { "string", "", one_of = { "", "pytorch" } }, device = { "string", "cpu" },
   seconds = { "number", 2, min = 0 }, json = { "boolean", false },
 }
@@ -47,7 +47,17 @@ local function parse(args)
     o[name] = value
     i = i + 1
   end
-  return check.options("bench", o, spec)
+  o = check.options("bench", o, spec)
+  if o.lengths == "" then o.lengths = tostring(o.length) end
+  local lengths = {}
+  for word in (o.lengths .. ","):gmatch "(.-)," do
+    local n = tonumber(word)
+    local problem = check.problem(n or word, { "integer", min = 1 })
+    if problem then exit.fail(exit.USAGE, "bench: --lengths %s", problem) end
+    lengths[#lengths + 1] = n
+  end
+  o.lengths = lengths
+  return o
 end
 
 local function rate(r)
@@ -115,7 +125,7 @@ end
 
 -- What skipping the tokens that are not learned brings, against what the arithmetic says.
 local function compare_learned(model, batch, whole, o, say)
-  local full = step.batch(model.config.vocab, o.tokens, o.length, 1)
+  local full = step.batch(model.config.vocab, o.tokens, nil, 1, o.lengths)
   local all = step.step(model, full, { seconds = o.seconds })
   local wanted = step.arithmetic(model.config, full, true) / step.arithmetic(model.config, batch, true)
   say("  every token learned: %.3f s; skipping the rest is %.2f times as fast, %.2f by the arithmetic",
@@ -126,7 +136,7 @@ end
 local function one(dtype, o, say)
   local model, why = step.model(o.model, dtype, o.device)
   if not model then exit.fail(exit.MISSING, "bench: %s", why) end
-  local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, o.length, o.learned)
+  local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, nil, o.learned, o.lengths)
   say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
   local whole = step.step(model, batch, { seconds = o.seconds })
   local burst = o.device == "cpu" and C.cft_cpu_burst(C["CFT_" .. dtype:upper()]) or nil
