@@ -3,7 +3,8 @@
 -- Nearly means that of all runs of five words in either text, a share (`near`) is in both: Jaccard's measure. Which
 -- records may be that near is found by MinHash (Broder 1997) with one permutation and locality-sensitive bands; whether
 -- they are is then counted, so a record is never taken for a duplicate by chance. One that is may be missed: in bands of
--- four of 128 values, one pair in 10^7 at 0.8, one in eight at 0.5.
+-- four of 128 values, one pair in 10^7 at 0.8, one in eight at 0.5; and more of a set whose records are all alike, since
+-- a record is compared with a hundred others at most.
 -- @module cft.dedup
 -- @usage local seen = dedup.new { near = 0.8 }
 -- local clean = seen:keep(source)   -- the first of each stays
@@ -26,6 +27,7 @@ M.words = 5
 
 local VALUES, BANDS = 128, 32  -- of a signature; values in a band: 4
 local ROWS = VALUES / BANDS
+local LOOKS, COUNTS = 100, 5   -- at most, of signatures and of texts for one record: some sets are all alike
 local SLACK = 0.15             -- of what a signature says of a pair: three standard deviations at 0.5
 
 -- ---- shingles ----------------------------------------------------------------------------------
@@ -109,7 +111,7 @@ end
 -- @tab[opt] opts
 -- @number[opt] opts.near 0.5 to 1: records that share so much are duplicates; absent: only equal ones
 -- @func[opt] opts.by record → the text that is compared; all of its messages if absent
--- @treturn Seen `duplicates`: a list of `{ where, of, similarity }`
+-- @treturn Seen `duplicates`: a list of `{ record, where, of, similarity, equal }`; `equal`: word for word
 function M.new(opts)
   local o = check.options("dedup.new", opts, {
     near = { "number", optional = true, min = 0.5, max = 1 }, by = { "function", text_of },
@@ -137,13 +139,15 @@ end
 
 -- The kept record that a text is near to, and how near; else it is kept itself.
 local function nearest(self, text, entry)
-  local signature, looked = ffi.new("int32_t[?]", VALUES), {}
+  local signature, looked, looks, counts = ffi.new("int32_t[?]", VALUES), {}, 0, 0
   signature_of(text, signature)
   for b = 0, BANDS - 1 do
     for _, other in ipairs(self.chains[b * 2 ^ 32 + band_key(signature, b)] or {}) do
+      if looks == LOOKS or counts == COUNTS then break end
       if not looked[other] then
-        looked[other] = true
+        looked[other], looks = true, looks + 1
         if alike(signature, other.signature) >= self.near - SLACK then
+          counts = counts + 1
           local similarity = jaccard(text, self.by(other.source:get(other.record), other.record))
           if similarity >= self.near then return other, similarity end
         end
@@ -167,11 +171,12 @@ function Seen:keep(source)
     local text = self.by(record, i)
     local key, entry = digest(text), { source = source, record = i }
     local of, similarity = self.first[key], 1
+    local equal = of ~= nil
     if not of and self.near then of, similarity = nearest(self, text, entry) end
     self.records = self.records + 1
     if of then
       self.duplicates[#self.duplicates + 1] = { where = source:where(i), of = of.source:where(of.record),
-        similarity = similarity }
+        record = i, similarity = similarity, equal = equal }
     else
       self.first[key], numbers[#numbers + 1] = entry, i
     end
