@@ -326,7 +326,8 @@ typedef struct cft_sum_squares_args {
 } cft_sum_squares_args;
 
 // norm = sqrt(sum_squares[0]) * scale;  out[0] = scale * min(1, max_norm / (norm + 1e-6)), f32,
-// as torch.nn.utils.clip_grad_norm_; max_norm <= 0: out[0] = scale. out[1] = norm.
+// as torch.nn.utils.clip_grad_norm_; max_norm <= 0: out[0] = scale. out[1] = norm. Where that is NaN or
+// infinite out[0] is NaN, for which adamw leaves everything as it is.
 typedef struct cft_clip_args {
   float *out;  // (2) on the device
   const double *sum_squares;
@@ -344,7 +345,7 @@ typedef struct cft_adamw_args {
   void *p;
   void *master, *m, *v;
   const void *g;
-  const float *grad_scale;  // (1) on the device; NULL = 1
+  const float *grad_scale;  // (1) on the device; NULL = 1; where it is NaN, nothing is updated
   int64_t n;
   double lr, beta1, beta2, eps, decay;
   int64_t step;

@@ -16,7 +16,8 @@ typedef struct cft_adamw_options {
 //               p is updated itself, and if it is bf16, rounded up or down at random by distance.
 //   m, v (n)    moments: f32; f64 with f64; or bf16, rounded at random
 //   g (n)       gradient: p's dtype or f32; not changed
-//   scale       NULL, or f32 (>= 1) on the device: g is multiplied by its first element (the clip)
+//   scale       NULL, or f32 (>= 1) on the device: g is multiplied by its first element (the clip); where
+//               that is NaN nothing is updated, so a step need not wait for the norm to be read
 // Source: Loshchilov & Hutter 2019 (arXiv 1711.05101), in PyTorch's order of operations.
 CFT_API cft_status cft_adamw_step(cft_tensor *p, cft_tensor *master, cft_tensor *m, cft_tensor *v,
                                   cft_tensor *g, cft_tensor *scale, const cft_adamw_options *o);
@@ -26,7 +27,8 @@ CFT_API cft_status cft_sum_squares(cft_tensor *sum, cft_tensor *x, double alpha)
 
 // From the sum of squares of a gradient that is still to be multiplied by `scale`:
 //   norm = sqrt(sum) * scale;  out[0] = scale * min(1, max_norm / (norm + 1e-6));  out[1] = norm
-// out is f32 (2), sum f64 (1). max_norm <= 0: no clip. As torch.nn.utils.clip_grad_norm_.
+// out is f32 (2), sum f64 (1). max_norm <= 0: no clip. As torch.nn.utils.clip_grad_norm_, but where the
+// norm is NaN or infinite out[0] is NaN: cft_adamw_step leaves weights and moments alone.
 CFT_API cft_status cft_clip_scale(cft_tensor *out, cft_tensor *sum, double scale, double max_norm);
 
 #endif

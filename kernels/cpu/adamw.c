@@ -77,6 +77,7 @@ cft_status CPU(adamw)(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
   const acc root = (acc)(1 / sqrt(1 - pow(a->beta2, (double)a->step)));
   const acc scale = a->grad_scale == NULL ? 1 : (acc)a->grad_scale[0];
   const uint64_t step = (uint64_t)a->step;
+  if (isnan(scale)) return CFT_OK;  // the gradient is no number: weights and moments stay
 
   PARALLEL(a->n * 4)
   for (int64_t from = 0; from < a->n; from += BLOCK) {

@@ -69,6 +69,7 @@ static __global__ void __launch_bounds__(THREADS)
   const int64_t group = (int64_t)blockIdx.x * THREADS + threadIdx.x, i = group * 4;
   if (i >= n) return;
   const float scale = grad_scale ? grad_scale[0] : 1;
+  if (isnan(scale)) return;  // the gradient is no number: weights and moments stay
   random_words for_p = {}, for_state = {};
   if (std::is_same_v<P, bf16> && !master) for_p = philox(seed, (uint64_t)group, step);
   if (std::is_same_v<S, bf16>) for_state = philox(seed, (uint64_t)group, step | OF_STATE);
@@ -176,9 +177,9 @@ static __global__ void clip_kernel(float *out, const double *sum_squares, double
                                    double max_norm) {
   const double norm = sqrt(sum_squares[0]) * scale;
   double shrink = max_norm / (norm + 1e-6);
-  if (max_norm <= 0 || shrink > 1) shrink = 1;  // NaN goes on, to be seen
-  out[0] = (float)(scale * shrink);
+  if (max_norm <= 0 || shrink > 1) shrink = 1;
   out[1] = (float)norm;
+  out[0] = isfinite((float)norm) ? (float)(scale * shrink) : NAN;  // adamw sees that, and waits
 }
 
 cft_status cft_cuda_clip_scale(cft_device *d, cft_stream *s, const cft_clip_args *a) {

@@ -50,16 +50,18 @@ local function halves(g)
   return { { 0, g.decayed, true }, { g.decayed, n - g.decayed, false } }
 end
 
---- One update from the gradients that the model holds.
+--- Queue one update from the gradients that the model holds; nothing waits for the device. Where the
+-- gradient's norm or one of the losses is no finite number, the device itself leaves weights and moments
+-- as they are. Whether it did is told to `settle` when the norm, `scale[1]`, has been read.
 -- @number lr
 -- @number[opt=1] weight what the summed loss is divided by: the sum of weights of the whole update
--- @treturn number the gradient's norm before the clip; where that is NaN or infinite, nothing was updated
-function AdamW:step(lr, weight)
+-- @tab[opt] losses tensors that must be finite as well
+function AdamW:queue(lr, weight, losses)
   self.sum:zero_()
   for _, g in ipairs(self.model.groups) do sum_squares(self.sum, g.grad, 1) end
+  -- Times 0, what is finite adds nothing; infinity and NaN make the sum NaN.
+  for _, loss in ipairs(losses or {}) do sum_squares(self.sum, loss, 0) end
   clip_scale(self.scale, self.sum, 1 / (weight or 1), self.clip)
-  local norm = (self.scale:to_host())[1]
-  if norm ~= norm or norm == math.huge then return norm end
   self.count = self.count + 1
   options.lr, options.beta1, options.beta2, options.eps = lr, self.beta1, self.beta2, self.eps
   options.step = self.count
@@ -76,6 +78,22 @@ function AdamW:step(lr, weight)
       end
     end
   end
+end
+
+--- What a queued update came to. @number norm as it was read
+-- @treturn boolean whether it was made; one that was not does not count
+function AdamW:settle(norm)
+  local made = norm == norm and norm < math.huge
+  if not made then self.count = self.count - 1 end
+  return made
+end
+
+--- `queue`, and wait for what it comes to.
+-- @treturn number the gradient's norm before the clip; where that is NaN or infinite, nothing was updated
+function AdamW:step(lr, weight)
+  self:queue(lr, weight)
+  local norm = (self.scale:to_host())[1]
+  self:settle(norm)
   return norm
 end
 

@@ -325,6 +325,36 @@ function Tensor:to_host()
   return buffer, n
 end
 
+--- The contents of several tensors of one device, by a single wait for it.
+-- @tab list
+-- @treturn table an FFI array for each, of double where one of them is f64, else of float
+function M.read_all(list)
+  local dtype, counts, total = "f32", {}, 0
+  for i, t in ipairs(list) do
+    if t:dtype() == "f64" then dtype = "f64" end
+    counts[i] = t:count()
+    total = total + counts[i]
+  end
+  local flat = M.empty({ total }, { dtype = dtype, device = list[1]:device() })
+  local at = 0
+  for i, t in ipairs(list) do
+    local to, from = M.narrow(flat, 0, at, counts[i]), M.reshape(t, { counts[i] })
+    to:copy_(from)
+    to:release()
+    from:release()
+    at = at + counts[i]
+  end
+  local numbers, arrays = flat:to_host(), {}
+  flat:release()
+  at = 0
+  for i, n in ipairs(counts) do
+    arrays[i] = ffi.new(door.element[dtype] .. "[?]", math.max(n, 1))
+    ffi.copy(arrays[i], numbers + at, n * ffi.sizeof(door.element[dtype]))
+    at = at + n
+  end
+  return arrays
+end
+
 --- The contents as nested tables.
 function Tensor:to_table()
   local buffer = self:to_host()

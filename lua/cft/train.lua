@@ -150,6 +150,20 @@ function M.compare(first, last)
   return table.concat(names, ", ")
 end
 
+-- What an update came to, read when all of it is queued: the one wait for the device.
+function Trainer:read(losses, nlls, micros, laid)
+  local list = { self.optim.scale }
+  for i, loss in ipairs(losses) do list[2 * i], list[2 * i + 1] = loss, nlls[i] end
+  local read, sum, ledger = tensor.read_all(list), 0, {}
+  for i, micro in ipairs(micros) do
+    sum = sum + read[2 * i][0]
+    book(ledger, micro, read[2 * i + 1], laid[i])
+    losses[i]:release()
+    nlls[i]:release()
+  end
+  return sum, read[1][1], ledger
+end
+
 --- Make one update.
 -- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens` of the samples, of these
 -- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `ledger` (mean
@@ -167,26 +181,21 @@ function Trainer:step()
     tokens, shared = tokens + tonumber(micro.batch.n) + saved, shared + saved
     learned = learned + tonumber(micro.batch.m)
   end
+  local lr = self.lr(self.done)
+  if type(lr) ~= "number" or not finite(lr) or lr < 0 then
+    blame("the schedule made the learning rate of update %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
+  end
+  self.optim:queue(lr, weight, losses)  -- which the device leaves out where a number is not finite
   -- While a device is busy with this update, the next one's samples are laid out.
   local next_one = self.done + 1
   if next_one < self.steps then
     self.batches:prefetch(math.floor(next_one / per_epoch), next_one % per_epoch)
   end
-  local sum, ledger = 0, {}  -- read once, when everything is queued
-  for i, l in ipairs(losses) do
-    sum = sum + l:item()
-    book(ledger, micros[i], nlls[i]:to_host(), laid[i])
-    l:release()
-    nlls[i]:release()
-  end
-  local loss = sum / weight
+  local loss, norm, ledger = self:read(losses, nlls, micros, laid)
+  loss = loss / weight
+  local made = self.optim:settle(norm)
   if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros) end
-  local lr = self.lr(self.done)
-  if type(lr) ~= "number" or not finite(lr) or lr < 0 then
-    blame("the schedule made the learning rate of update %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
-  end
-  local norm = self.optim:step(lr, weight)
-  if not finite(norm) then self:refuse(self.done + 1, "gradient's norm", norm, micros) end
+  if not made then self:refuse(self.done + 1, "gradient's norm", norm, micros) end
   self.done = self.done + 1
   self.tokens, self.learned = self.tokens + tokens, self.learned + learned
   self.shared = self.shared + shared

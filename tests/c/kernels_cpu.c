@@ -434,7 +434,8 @@ EVERYWHERE(sum_squares_and_clip) {
       {16, 0.5, 3, 0.5, 2},
       {16, 0.5, 0, 0.5, 2},
       {0, 1, 1, 1, 0},
-      {INFINITY, 1, 1, 0, INFINITY},
+      {INFINITY, 1, 1, NAN, INFINITY},
+      {INFINITY, 1, 0, NAN, INFINITY},
       {NAN, 1, 1, NAN, NAN},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -819,6 +819,26 @@ static void adamw(int64_t n, cft_dtype t, cft_dtype gt, cft_dtype st, bool maste
   });
 }
 
+// A factor that is NaN, as clip_scale makes it of a gradient that is no number: nothing changes.
+static void adamw_of_no_number(cft_dtype t) {
+  constexpr int64_t n = 1003;
+  kernel_case c(text("adamw of a gradient that is no number, %s", name(t)));
+  doubles grad = values(n, 2);
+  grad[17] = NAN;
+  const int p0 = c.inout(values(n, 1), t, exact()), g = c.in(grad, CFT_F32),
+            m = c.inout(values(n, 3), t, exact()), v = c.inout(values(n, 4), t, exact()),
+            scale = c.in({NAN}, CFT_F32);
+  const auto call = [&](device dev, const pointers &p) {
+    const cft_adamw_args a = {p(p0), nullptr, p(m), p(v), p(g), (float *)p(scale),
+                              n,     1e-2,    0.9,  0.95, 1e-8, 0.1,
+                              7,     42,      t,    CFT_F32, t};
+    return dev->kernels->adamw(dev, nullptr, &a);
+  };
+  c.check(call);
+  if (wanted("adamw") && c.on_cpu(call, p0) != loaded(stored(values(n, 1), t), t))
+    report(false, "adamw of a gradient that is no number: the CPU changed weights");
+}
+
 // Each parameter takes the way that chance decides, and on the whole they go where they should.
 static void adamw_has_no_bias() {
   const std::string what = "adamw bf16 by chance: thirty small steps move as far as they should";
@@ -876,6 +896,8 @@ static void test_optimizer(bool quick) {
   adamw(1003, CFT_BF16, CFT_F32, CFT_BF16, true, true);
   adamw(67, CFT_BF16, CFT_F32, CFT_F32, false, true, 1);
   adamw(1, CFT_F32, CFT_BF16, CFT_F32, false, false);
+  adamw_of_no_number(CFT_F32);
+  adamw_of_no_number(CFT_BF16);
   adamw_has_no_bias();
   for (cft_dtype t : FLOATS) {
     sum_squares(1003, t, 1);
@@ -888,6 +910,8 @@ static void test_optimizer(bool quick) {
   clip(16, 0.5, 0);
   clip(0, 1, 1);
   clip(NAN, 1, 1);
+  clip(INFINITY, 1, 1);
+  clip(INFINITY, 1, 0);
 }
 
 // ---- the device itself ---------------------------------------------------------------------

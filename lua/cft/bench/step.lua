@@ -174,10 +174,10 @@ function M.step(model, b, o)
       tensor.as_class("activation", function()
         local l = model:loss(b)
         l:backward()
-        loss = l:item() / b.weight
+        opt:queue(1e-5, b.weight, { l })
+        loss = l:item() / b.weight  -- the one wait for the device
       end)
     end)
-    opt:step(1e-5, b.weight)
   end, o.seconds)
   local memory = tensor.memory(model.device)
   opt:release()
