@@ -87,7 +87,7 @@ end
 local fixed = { "batch", "tokens", "seed", "lr", "warmup", "schedule", "weight_decay", "clip",
                 "template", "max_tokens", "length", "drop_last", "packing", "norm", "rows", "ranks",
                 "share_prefix", "group_by",
-                "beta1", "beta2", "eps", "dtype", "skip" }
+                "beta1", "beta2", "eps", "dtype", "master", "moments", "gradients", "skip" }
 
 local function settings_of(run)
   local t = {}

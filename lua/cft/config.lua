@@ -114,6 +114,9 @@ M.further = {
   { "beta1", M.key { "number", 0.9, min = 0, max = 1, help = "AdamW: decay of the mean of gradients" } },
   { "beta2", M.key { "number", 0.999, min = 0, max = 1, help = "AdamW: decay of the mean of their squares" } },
   { "eps", M.key { "number", 1e-8, min = 0, help = "AdamW: added to the root of the latter" } },
+  { "master", M.key { "boolean", true, help = "f32 weights beside bf16 ones; false: bf16 alone, rounded by chance" } },
+  { "moments", M.key { "string", "f32", one_of = { "f32", "bf16" }, help = "AdamW's two means; bf16 are rounded by chance" } },
+  { "gradients", M.key { "string", "f32", one_of = { "f32", "bf16" }, help = "what gradients add up in; bf16 with bf16 weights" } },
   { "skip", M.key { "boolean", true, help = "compute no logits for tokens that are not learned" } },
   { "deterministic", M.key { "boolean", false, help = "bit-equal repeats on a GPU" } },
 }

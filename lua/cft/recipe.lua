@@ -80,7 +80,11 @@ local function open_device(cfg, log)
   local name = tensor.device_name(d)
   local why = cfg.device == "auto" and name == "cpu" and tensor.why_cpu()
   log:say("device %s: %s%s", name, tensor.device_description(d), why and why ~= "" and (" (" .. why .. ")") or "")
-  return name, cfg.dtype ~= "auto" and cfg.dtype or tensor.best_dtype(d)
+  local dtype = cfg.dtype ~= "auto" and cfg.dtype or tensor.best_dtype(d)
+  if setting(cfg, "gradients") == "bf16" and dtype ~= "bf16" then
+    exit.fail(exit.USAGE, "gradients=bf16 goes with bf16 weights, and this run's are %s; say dtype=bf16", dtype)
+  end
+  return name, dtype
 end
 
 local function sources(cfg, o)
@@ -131,7 +135,9 @@ end
 
 local function new_model(cfg, run)
   if cfg.demo then
-    return models.new(demo.shape(run.tokenizer:size(), cfg.seed, run.device))
+    local shape = demo.shape(run.tokenizer:size(), cfg.seed, run.device)
+    shape.dtype = run.dtype
+    return models.new(shape)
   end
   return models.load(run.path, { dtype = run.dtype, vocab = run.samples.report and #run.samples.report.added > 0 and
                                  run.tokenizer:size() or nil })
@@ -256,10 +262,11 @@ function M.run(cfg, opts)
     run.log:say("dry run: all is there; nothing was trained")
     return
   end
-  m.options.skip, m.options.deterministic = setting(cfg, "skip"), setting(cfg, "deterministic")
+  for _, name in ipairs { "skip", "deterministic", "gradients" } do m.options[name] = setting(cfg, name) end
   run.optim = optim.adamw(m, { beta1 = setting(cfg, "beta1"), beta2 = setting(cfg, "beta2"),
                                eps = setting(cfg, "eps"), weight_decay = cfg.weight_decay,
-                               clip = cfg.clip, seed = cfg.seed })
+                               clip = cfg.clip, seed = cfg.seed, master = setting(cfg, "master"),
+                               moments = setting(cfg, "moments") })
   plan_memory(run, m)
   run.trainer = train.new {
     model = m, batches = run.batches, optim = run.optim, lr = run.lr, steps = run.steps, log = run.log,

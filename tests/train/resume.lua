@@ -64,6 +64,38 @@ test("resumed equals uninterrupted, f32", function()
   end)
 end)
 
+test("resumed equals uninterrupted, all states in bf16", function()
+  with_folder(function(folder)
+    local how = { "dtype=bf16", "master=no", "moments=bf16", "gradients=bf16" }
+    local whole = run(folder, unpack(how))
+    local wanted = weights(folder .. "/step-000006")
+    local state = assert(files.read_state(folder .. "/step-000003/state.msgpack"))
+    for _, kinds in pairs(state.moments) do expect.same(kinds.master, nil, "a master") end
+    expect.raises("was made with moments = bf16, and this run has f32", run, folder, "dtype=bf16", "master=no",
+                  "gradients=bf16", "--resume")
+    files.remove(folder .. "/step-000006")
+    local again = run(folder, "--resume", unpack(how))
+    expect.same(again.loss_last, whole.loss_last, "last loss")
+    for i, v in ipairs(weights(folder .. "/step-000006")) do expect.same(v, wanted[i], "weight " .. i) end
+    local function size()
+      local file = assert(io.open(folder .. "/step-000006/state.msgpack", "rb"))
+      local bytes = file:seek "end"
+      file:close()
+      return bytes
+    end
+    local narrow = size()
+    files.remove(folder)
+    run(folder, "dtype=bf16", "gradients=bf16")
+    expect.truthy(narrow < 0.4 * size(), "m and v in bf16 are a third of m, v and master in f32")
+    local summed = weights(folder .. "/step-000006")
+    files.remove(folder)
+    run(folder, "dtype=bf16")
+    local differs = false
+    for i, v in ipairs(weights(folder .. "/step-000006")) do differs = differs or v ~= summed[i] end
+    expect.truthy(differs, "gradients that add up in f32 make other weights")
+  end)
+end)
+
 test("a damaged checkpoint is skipped, and said so", function()
   with_folder(function(folder)
     run(folder)

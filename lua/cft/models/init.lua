@@ -214,9 +214,11 @@ function Model:put(batch)
                                         deterministic = self.options.deterministic }))
 end
 
---- Zero the gradients, making their buffers the first time. They are f32 (f64 with f64).
+--- Zero the gradients, making their buffers the first time: f64 with f64, else f32 or what
+-- `options.gradients` says.
 function Model:zero_grad()
-  for _, g in ipairs(self.groups) do g:zero_grad(self.dtype == "f64" and "f64" or "f32") end
+  local dtype = self.dtype == "f64" and "f64" or self.options.gradients or "f32"
+  for _, g in ipairs(self.groups) do g:zero_grad(dtype) end
 end
 
 --- The weighted sum of -log p over a batch, and each head row's -log p.
