@@ -7,6 +7,7 @@
 #include "attention.cuh"
 
 constexpr int WARPS = 4;
+constexpr int BLOCKS = 8;  // a multiprocessor: said to ptxas, which else spills to fit more in
 
 template <class T>
 static __device__ __forceinline__ float dot(const float *a, const T *b, int D) {
@@ -30,7 +31,7 @@ struct strides {
 };
 
 template <class T>
-static __global__ void __launch_bounds__(WARPS * 32)
+static __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     plain_fwd_kernel(T *o, float *lse, const T *q, const T *k, const T *v, packed p, strides s,
                      float scale) {
   const int lane = threadIdx.x % 32, head = blockIdx.y, kv_head = head / (p.H / p.K), D = p.D;
@@ -71,7 +72,7 @@ static __global__ void __launch_bounds__(WARPS * 32)
 }
 
 template <class T>
-static __global__ void __launch_bounds__(WARPS * 32)
+static __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     plain_dq_kernel(T *dq, const T *q, const T *k, const T *v, const T *g, const float *lse,
                     const float *delta, packed p, strides s, float scale) {
   const int lane = threadIdx.x % 32, head = blockIdx.y, kv_head = head / (p.H / p.K), D = p.D;
@@ -108,7 +109,7 @@ static __global__ void __launch_bounds__(WARPS * 32)
 }
 
 template <class T>
-static __global__ void __launch_bounds__(WARPS * 32)
+static __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     plain_dkv_kernel(T *dk, T *dv, const T *q, const T *k, const T *v, const T *g, const float *lse,
                      const float *delta, packed p, strides s, float scale) {
   const int lane = threadIdx.x % 32, kv_head = blockIdx.y, group = p.H / p.K, D = p.D;
