@@ -143,13 +143,15 @@ cft_status scratch::take(const queue &q, size_t bytes) {
 // ---- copies --------------------------------------------------------------------------------
 
 // Uploads go through a ring of pinned slots: the host copies into one and goes on, the GPU reads it
-// when its stream gets there. An event says when a slot may be filled again.
+// when its stream gets there. An event says when a slot may be filled again. Small uploads share a
+// slot, so that those of many micro-batches fit and none of them waits for the GPU.
 struct cuda_staging {
   enum { SLOTS = 8 };
   static constexpr size_t BYTES = 1 << 20;
   char *pinned;
   cudaEvent_t read[SLOTS];
   int next;
+  size_t used;  // bytes of the slot `next`
 };
 
 static cft_status staging_new(cuda_staging **made) {
@@ -176,12 +178,16 @@ static cft_status upload(cft_device *device, cft_stream *stream, void *to, const
   cuda_staging *s = q.device->staging;
   for (size_t at = 0; at < bytes; at += cuda_staging::BYTES) {
     const size_t n = std::min(bytes - at, cuda_staging::BYTES);
-    char *slot = s->pinned + (size_t)s->next * cuda_staging::BYTES;
-    CFT_CUDA(cudaEventSynchronize(s->read[s->next]), q.op);  // the GPU has read what it held
+    if (s->used + n > cuda_staging::BYTES) {
+      s->next = (s->next + 1) % cuda_staging::SLOTS;
+      s->used = 0;
+      CFT_CUDA(cudaEventSynchronize(s->read[s->next]), q.op);  // the GPU has read what it held
+    }
+    char *slot = s->pinned + (size_t)s->next * cuda_staging::BYTES + s->used;
+    s->used += (n + 255) / 256 * 256;
     memcpy(slot, (const char *)host + at, n);
     CFT_TRY(q.check(cudaMemcpyAsync((char *)to + at, slot, n, cudaMemcpyHostToDevice, q.stream)));
     CFT_CUDA(cudaEventRecord(s->read[s->next], q.stream), q.op);
-    s->next = (s->next + 1) % cuda_staging::SLOTS;
   }
   return CFT_OK;
 }
