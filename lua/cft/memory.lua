@@ -33,9 +33,11 @@ function M.a_token(c, dtype)
   return { kept = kept, input = d * size, backward = backward }
 end
 
--- The head works on a chunk of rows: logits in f32, their gradient in the model's dtype.
-local function head_bytes(c, dtype, rows)
-  local chunk = math.min(rows, math.max(256, math.floor(2 ^ 27 / (4 * c.vocab) / 64) * 64))
+-- The head works on a chunk of rows: logits in f32, their gradient in the model's dtype. On a GPU chunks
+-- are larger (runtime/ops/cross_entropy.c).
+local function head_bytes(c, dtype, rows, device)
+  local logits = device.host_memory ~= 0 and 2 ^ 27 or 2 ^ 30
+  local chunk = math.min(rows, math.max(256, math.floor(logits / (4 * c.vocab) / 64) * 64))
   return chunk * c.vocab * (4 + (dtype == "bf16" and 2 or 0))
 end
 
@@ -49,7 +51,7 @@ function M.plan(model, tokens, budget, held)
   local function estimate(recompute)
     local blocks = (c.layers - recompute) * per.kept + recompute * per.input
     if recompute > 0 then blocks = blocks + per.kept end  -- the one that is being computed again
-    return held + tokens * (blocks + per.backward) + head_bytes(c, model.dtype, tokens)
+    return held + tokens * (blocks + per.backward) + head_bytes(c, model.dtype, tokens, model.device)
   end
   local k = 0
   while budget and k < c.layers - 1 and estimate(k) > budget do k = k + 1 end
