@@ -58,12 +58,23 @@ fi
 # ---- running and counting --------------------------------------------------------------------
 
 failures=0
+# within SECONDS COMMAND...: no longer than that, and no longer than is left of the stage's nine minutes.
+within() {
+  local limit=$1 left=$((begun + 520 - SECONDS))
+  shift
+  if ((left <= 0)); then
+    echo "check.sh: the stage's time is up before $*" >&2
+    return 124
+  fi
+  timeout "$((limit < left ? limit : left))" "$@"
+}
+
 # suite NAME SECONDS COMMAND...: its last line is its result; a bad end without one is one too.
 suite() {
   local name=$1 limit=$2 log status last
   shift 2
   log=$out/$(echo "$name" | tr -c 'a-zA-Z0-9\n' _).log
-  timeout "$limit" "$@" >"$log" 2>&1
+  within "$limit" "$@" >"$log" 2>&1
   status=$?
   grep -E '^FAIL|rror' "$log" | head -20 | sed "s/^/FAIL in $name: /" >>"$out/correct.log"
   last=$(grep -E '[0-9]+ passed, [0-9]+ failed' "$log" | tail -1)
@@ -74,6 +85,7 @@ suite() {
 skip() { echo "suite $1: skipped, $2" | tee -a "$out/correct.log"; }
 
 correct() {
+  begun=$SECONDS
   rm -f "$out/correct.log"
   suite "every op against the CPU" 120 "$tools/cuda_ops" --module "$module"
   local sanitizer candidate
@@ -105,19 +117,20 @@ correct() {
 join_json() { sed -n 's/^json //p' "$@" | paste -sd, | sed 's/^/[/; s/$/]/'; }
 
 bench() {
+  begun=$SECONDS
   local small=() steps=(qwen2.5-0.5b qwen2.5-1.5b qwen2.5-7b) lengths=(1024 2048 4096) tokens=4096
   [[ -n $dry ]] && small=(--small) && steps=(demo) && lengths=(64) && tokens=200
-  CFT_CUDA_TUNE=0 timeout 60 "$tools/cuda_bench" "$module" "${small[@]}" --json "$out/first.json" matmul \
+  CFT_CUDA_TUNE=0 within 60 "$tools/cuda_bench" "$module" "${small[@]}" --json "$out/first.json" matmul \
     >"$out/first.log" 2>&1 || failures=$((failures + 1))
-  timeout 120 "$tools/cuda_bench" "$module" "${small[@]}" --json "$out/bench.json" 2>&1 | tee "$out/bench.log"
+  within 120 "$tools/cuda_bench" "$module" "${small[@]}" --json "$out/bench.json" 2>&1 | tee "$out/bench.log"
   : >"$out/steps.log"
   for model in "${steps[@]}"; do
     for length in "${lengths[@]}"; do
-      timeout 40 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "$length" 1 ${dry:+seconds=0} \
+      within 40 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "$length" 1 ${dry:+seconds=0} \
         >>"$out/steps.log" 2>&1 || echo "$model at $length: failed" >>"$out/steps.log"
     done
     # A batch as critique fine-tuning has it.
-    timeout 40 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "${lengths[0]}" 0.4 ${dry:+seconds=0} \
+    within 40 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "${lengths[0]}" 0.4 ${dry:+seconds=0} \
       >>"$out/steps.log" 2>&1 || echo "$model, 40% learned: failed" >>"$out/steps.log"
   done
   grep -v '^json ' "$out/steps.log"
@@ -133,8 +146,8 @@ pytorch() {
   local model
   : >"$out/pytorch.log"
   for model in qwen2.5-0.5b qwen2.5-1.5b qwen2.5-7b; do
-    timeout 20 "$bin/cftrun" tests/gpu/handover.lua "$model" 4096 1024 "$out/handover" &&
-      timeout 60 python3 tests/oracle/bench_pytorch.py --model "$out/handover/config.json" \
+    within 20 "$bin/cftrun" tests/gpu/handover.lua "$model" 4096 1024 "$out/handover" &&
+      within 60 python3 tests/oracle/bench_pytorch.py --model "$out/handover/config.json" \
         --batch "$out/handover/batch.safetensors" --dtype bf16-weights --device cuda --mode eager \
         --batching padded --rows 4 --head all >"$out/pytorch.one" 2>>"$out/pytorch.log" &&
       python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); print("json", json.dumps(
