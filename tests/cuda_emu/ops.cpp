@@ -317,6 +317,9 @@ static void attention(const attention_layout &l, int64_t H, int64_t K, int64_t D
       "attention %s, %ld/%ld heads of %ld, %s%s%s%s", l.what.c_str(), (long)H, (long)K, (long)D,
       name(t), one_buffer ? ", one buffer" : "", deterministic ? ", deterministic" : "", by);
   if (!wanted(what)) return;
+  // Each device looks at it when attention is first asked for, by whatever case is the first wanted.
+  if (gpu) setenv("CFT_CUDNN", "0", 1);
+  else unsetenv("CFT_CUDNN");
   const auto at_q = running(l.queries), at_k = running(l.keys);
   const int64_t nq = at_q.back(), nk = at_k.back() + l.extra, B = (int64_t)l.queries.size();
   const int64_t q_width = H * D, k_width = K * D, qkv = one_buffer ? (H + 2 * K) * D : 0;
@@ -429,11 +432,9 @@ static void attention(const attention_layout &l, int64_t H, int64_t K, int64_t D
 }
 
 static void test_attention(bool quick) {
-  cft_device *ours = nullptr;   // a second device, for what cuDNN is asked for where it is there
-  setenv("CFT_CUDNN", "0", 1);  // looked at when attention is first asked for
+  cft_device *ours = nullptr;  // a second device, for what cuDNN is asked for where it is there
   if (open_cuda(&ours, 0) != CFT_OK) return report(false, "a second device", cft_last_error());
   attention({"one token", {1}, {1}}, 1, 1, 8, CFT_BF16, ours, ", ours");
-  unsetenv("CFT_CUDNN");
   const attention_layout packed = {"packed", {1, 7, 0, 65, 40}, {1, 7, 0, 65, 40}};
   const attention_layout last = {"last rows", {1, 3, 0, 33}, {20, 3, 6, 70}};
   const attention_layout learned = {
