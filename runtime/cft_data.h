@@ -55,6 +55,19 @@ typedef struct cft_record {
 // Parquet has and is not read, by its name; E_OOM. The caller owns *out.
 CFT_API cft_status cft_records_open(cft_records **out, const char *path, cft_records_format format);
 
+// The same, and what opening finds is kept in a folder for the next time, if the file is plain, has
+// at least `least_bytes` bytes and is JSONL or an array without a broken place. Then opening takes
+// a millisecond, and the index needs no memory but pages of that file. An index is taken if the
+// file still has the size, the times, the inode and (of 64 pieces) the bytes that it had.
+//   folder  of indices, made if need be; NULL: none is kept
+CFT_API cft_status cft_records_open_kept(cft_records **out, const char *path,
+                                         cft_records_format format, const char *folder,
+                                         int64_t least_bytes);
+
+// NULL; or which index was left out and why (damaged, or its file changed), or could not be kept.
+// Borrowed.
+CFT_API const char *cft_records_note(const cft_records *r);
+
 // The same for bytes in memory, which are borrowed until the release; `name` is for messages.
 CFT_API cft_status cft_records_of_bytes(cft_records **out, const char *name, const void *bytes,
                                         size_t n, cft_records_format format);
@@ -81,5 +94,16 @@ CFT_API cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line);
 // The XXH3-128 of n bytes: a name for a text where texts are many (equal prompts, cached ids). It
 // is no defence against somebody who wants two texts to collide.
 CFT_API void cft_bytes_hash(uint8_t hash[16], const void *bytes, size_t n);
+
+// ---- files of ours that are read in place ----------------------------------------------------
+
+typedef struct cft_map cft_map;
+
+// Map a file that nobody shortens: what is kept of a scan. Nothing is read before it is looked at.
+// E_IO, E_OOM. The caller owns *out; what was mapped ends with it.
+CFT_API cft_status cft_map_open(cft_map **out, const char *path);
+CFT_API const void *cft_map_data(const cft_map *m);
+CFT_API int64_t cft_map_bytes(const cft_map *m);
+CFT_API void cft_map_release(cft_map *m);  // NULL is accepted
 
 #endif

@@ -114,6 +114,7 @@ end
 -- The number of the sample at a place of an epoch.
 local function sample_at(self, epoch, place)
   if self.samples.parts then return self.samples:at(self.seed, epoch, place) end
+  if self.samples.stream then return self.samples:draw(self.seed, epoch, place, self.shuffle) end
   if self.groups then return grouped_at(self, epoch, place) end
   if not self.shuffle then return place end
   return tonumber(C.cft_order_at(self.seed, epoch, place, self.n))
@@ -399,6 +400,14 @@ local function check_lengths(self)
   local parts = self.samples.parts or { { source = self.samples } }
   for _, part in ipairs(parts) do
     local samples = part.source
+    if samples.stream then  -- each is looked at when its turn comes; longer ones are left out
+      local most = samples.o.max_tokens
+      if not most or most > self.tokens then
+        blame("batch.new: a pack holds tokens = %d; a stream wants max_tokens of as many or fewer, got %s", self.tokens,
+              tostring(most))
+      end
+      return
+    end
     for k = 0, samples:size() - 1 do
       if samples.lengths[k] > self.tokens then
         blame("batch.new: %s has %d tokens, but a pack holds tokens = %d; give mask.samples max_tokens = %d",
@@ -443,6 +452,9 @@ function M.new(samples, opts)
   end
   if o.group_by and samples.parts then
     blame "batch.new: group_by wants one source: a mixture deals its places out by their shares"
+  end
+  if o.group_by and samples.stream then
+    blame "batch.new: group_by goes through all samples first, which a stream does not"
   end
   local self = setmetatable(o, Batches)
   self.samples = samples

@@ -86,7 +86,7 @@ end
 -- the order of sums.
 local fixed = { "batch", "tokens", "seed", "lr", "warmup", "schedule", "weight_decay", "clip",
                 "template", "max_tokens", "length", "drop_last", "packing", "norm", "rows", "ranks",
-                "share_prefix", "group_by",
+                "share_prefix", "group_by", "stream",
                 "beta1", "beta2", "eps", "dtype", "master", "moments", "gradients", "skip" }
 
 local function settings_of(run)

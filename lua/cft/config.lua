@@ -99,6 +99,7 @@ M.further = {
                               help = "what becomes of differences from the model's own chat template" } },
   { "add_tokens", M.key { "boolean", false, help = "add tokens of the template that the tokenizer lacks" } },
   { "cache", M.optional("string", "folder that keeps token ids between runs") },
+  { "stream", M.key { "boolean", false, help = "train at once, each record checked when its turn comes" } },
   { "limit_bad", M.key { "integer", 0, min = 0, help = "unreadable records that are passed over" } },
   { "quarantine", M.optional("string", "file that collects them") },
   { "decontaminate", M.optional("string|table", "benchmarks whose questions are looked for in the training records") },

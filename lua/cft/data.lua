@@ -24,6 +24,20 @@ local M = {}
 local Source = {}
 Source.__index = Source
 
+--- From so many bytes on a file is large: where its records start is kept, see `open`.
+M.LARGE = 64 * 1024 * 1024
+
+--- The folder for what is kept of large files: `CFT_CACHE` (none where it is empty), else `cft` in
+-- `XDG_CACHE_HOME` or `~/.cache`.
+-- @treturn ?string
+function M.cache_folder()
+  local folder = os.getenv "CFT_CACHE"
+  if folder then return folder ~= "" and folder or nil end
+  local caches, home = os.getenv "XDG_CACHE_HOME", os.getenv "HOME"
+  if caches and caches ~= "" then return caches .. "/cft" end
+  return home and home ~= "" and home .. "/.cache/cft" or nil
+end
+
 -- ---- schemas ---------------------------------------------------------------------------------
 
 -- null is how JSON says that a field is not there.
@@ -191,7 +205,8 @@ end
 
 -- ---- sources ---------------------------------------------------------------------------------
 
--- What every source has: name, n, read(i) → record or nil, where(i) → text, bad, schema.
+-- What every source has: name, n, read(i) → record or nil, where(i) → text, bad, schema, bytes, and
+-- identify() → what names its records, or nil and why they have no name.
 local function new_source(fields) return setmetatable(fields, Source) end
 
 --- Is this a source?
@@ -200,6 +215,15 @@ function M.is(value) return getmetatable(value) == Source end
 --- How many records there are, bad ones included.
 -- @treturn int
 function Source:size() return self.n end
+
+--- How many bytes its records have in their files, about; 0 for records that are no files'.
+-- @treturn number
+function Source:bytes() return self.size_in_bytes or 0 end
+
+--- A name for its records, equal for equal ones: of files by their contents, of views by what they show.
+-- @treturn ?string nil where a function is in the way, which has no name; then
+-- @treturn ?string which
+function Source:identity() return self.identify() end
 
 --- One record.
 -- @int i from 0
@@ -258,9 +282,9 @@ local function file_of(files, i)
   return files[low], i - files[low].first
 end
 
-local function open_file(path, format)
+local function open_file(path, format, folder, large)
   local out = ffi.new "cft_records *[1]"
-  door.check(C.cft_records_open(out, path, format))
+  door.check(C.cft_records_open_kept(out, path, format, folder and folder .. "/index" or nil, large))
   return ffi.gc(out[0], C.cft_records_release)
 end
 
@@ -292,6 +316,8 @@ local open_options = {
   quarantine = { "string", optional = true },
   allow_empty = { "boolean", false },
   name = { "string", optional = true },
+  cache = { "string", optional = true },
+  large = { "integer", M.LARGE, min = 0 },
 }
 
 --- Open files of records.
@@ -309,18 +335,23 @@ local open_options = {
 -- a line
 -- @bool[opt=false] opts.allow_empty take empty questions and answers
 -- @string[opt] opts.name what the source is called in tables and messages
--- @treturn Source
+-- @int[opt=64 MiB] opts.large of plain files from so many bytes on an index is kept, so that they open at once
+-- @string[opt] opts.cache the folder for it; that of `cache_folder` if absent
+-- @treturn Source with `notes`, a list of what is to be said of indices
 -- @usage local source = data.open("problems/*.jsonl.gz", {
 --   fields = function(r) return { instruction = r.question, output = r.answer } end,
 --   limit_bad = 10, quarantine = "bad.jsonl",
 -- })
 function M.open(path, opts)
   local o = check.options("data.open", opts, open_options)
-  local files, n = {}, 0
+  local files, notes, n, bytes = {}, {}, 0, 0
+  local folder = o.cache or M.cache_folder()
   for _, name in ipairs(M.paths(path)) do
-    local handle = open_file(name, formats[o.format])
+    local handle = open_file(name, formats[o.format], folder, o.large)
     files[#files + 1] = { path = name, handle = handle, first = n }
-    n = n + tonumber(C.cft_records_count(handle))
+    n, bytes = n + tonumber(C.cft_records_count(handle)), bytes + tonumber(C.cft_records_bytes(handle))
+    local note = C.cft_records_note(handle)
+    if note ~= nil then notes[#notes + 1] = ffi.string(note) end
   end
   local name = o.name or (type(path) == "string" and path or ("%d files"):format(#files))
   if n == 0 then blame("%s: no records in it", name) end
@@ -337,8 +368,13 @@ function M.open(path, opts)
     bad:add(entry, ffi.string(one.text, one.bytes))
   end
 
-  return new_source {
-    name = name, n = n, files = files, bad_ones = bad, schema = o.schema,
+  local source
+  source = new_source {
+    name = name, n = n, files = files, bad_ones = bad, schema = o.schema, size_in_bytes = bytes, notes = notes,
+    identify = function()
+      if o.fields then return nil, "fields is a function, and a function has no name" end
+      return ("files %s %s %s"):format(source:hash(), o.schema, tostring(o.allow_empty))
+    end,
     read = function(i)
       local file, k = file_of(files, i)
       door.check(C.cft_records_get(file.handle, k, one))
@@ -360,6 +396,7 @@ function M.open(path, opts)
       return ("%s: record %d%s"):format(file.path, i, at_line)
     end,
   }
+  return source
 end
 
 --- Records that are in memory.
@@ -392,6 +429,7 @@ function M.generate(n, make, opts)
   local read_record, bad = reader_of(o), new_bad(o.name, o.limit_bad, o.quarantine)
   return new_source {
     name = o.name, n = n, bad_ones = bad, schema = o.schema,
+    identify = function() return nil, "its records are made by a function" end,
     read = function(i)
       local made = make(i)
       local record, reason = read_record(made)
@@ -406,10 +444,26 @@ end
 
 -- ---- views -----------------------------------------------------------------------------------
 
--- A view of another source: its record i is record index(i) there.
-local function view(parent, n, index, name)
+local hash = ffi.new "uint8_t[16]"
+local function digest(text)
+  C.cft_bytes_hash(hash, text, #text)
+  return ffi.string(hash, 16)
+end
+
+local function hex(bytes)
+  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+-- A view of another source: its record i is record index(i) there. `shows` says which, as a text.
+local function view(parent, n, index, name, shows)
   return new_source {
     name = name or parent.name, n = n, bad_ones = parent.bad_ones, schema = parent.schema,
+    size_in_bytes = parent:bytes() * n / math.max(parent.n, 1), notes = parent.notes,
+    identify = function()
+      local whole, why = parent:identity()
+      if not whole then return nil, why end
+      return whole .. "\n" .. shows()
+    end,
     read = function(i) return parent.read(index(i)) end,
     place = function(i) return parent.place(index(i)) end,
   }
@@ -429,7 +483,10 @@ function Source:select(numbers, name)
     end
     kept[k - 1] = i
   end
-  return view(self, n, function(i) return tonumber(kept[i]) end, name)
+  return view(self, n, function(i) return tonumber(kept[i]) end, name, function()
+    C.cft_bytes_hash(hash, kept, 8 * n)
+    return ("select %d %s"):format(n, hex(ffi.string(hash, 16)))
+  end)
 end
 
 --- `count` records from `first` on.
@@ -441,7 +498,8 @@ function Source:range(first, count)
   if first < 0 or count < 0 or first + count > self.n then
     blame("range: %d records from %d, of %d in %s", count, first, self.n, self.name)
   end
-  return view(self, count, function(i) return first + i end)
+  return view(self, count, function(i) return first + i end, nil,
+    function() return ("range %d %d"):format(first, count) end)
 end
 
 --- The records for which `keep(record, i)` is true. Reads all of them once.
@@ -462,6 +520,7 @@ function Source:map(make)
   local parent = self
   local read_record = reader_of { schema = self.schema, allow_empty = true }
   local mapped = view(self, self.n, function(i) return i end)
+  mapped.identify = function() return nil, "map is a function, and a function has no name" end
   mapped.read = function(i)
     local record, reason = parent.read(i)
     if record == nil then return nil, reason end
@@ -489,12 +548,6 @@ function M.prompt(record)
     texts[#texts + 1] = message.role .. "\0" .. content
   end
   return table.concat(texts, "\0")
-end
-
-local hash = ffi.new "uint8_t[16]"
-local function digest(text)
-  C.cft_bytes_hash(hash, text, #text)
-  return ffi.string(hash, 16)
 end
 
 --- Two sources of one: some records are held out, and nothing of them is left in the other.
@@ -562,8 +615,7 @@ function Source:hash()
     C.cft_records_hash(file.handle, hash)
     texts[k] = ffi.string(hash, 16)
   end
-  local text = #texts == 1 and texts[1] or digest(table.concat(texts))
-  return (text:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+  return hex(#texts == 1 and texts[1] or digest(table.concat(texts)))
 end
 
 -- ---- paths -----------------------------------------------------------------------------------

@@ -329,6 +329,27 @@ end
 
 -- ---- in a run --------------------------------------------------------------------------------
 
+--- Look at records one by one, as they come: for a stream.
+-- @tab opts `files`, `drop` and `say` of `apply`
+-- @treturn func of a record and where it is from: why it is to be left out, or nil. A pair is said once
+function M.watch(opts)
+  local o = check.options("decontaminate", opts, {
+    files = { "string|table" }, drop = { "boolean", false }, say = { "function" },
+  })
+  local index, told, rank = M.index(o.files), {}, 0
+  return function(record, where)
+    local list = index:look(record)
+    if #list == 0 then return nil end
+    for _, pair in ipairs(told[where] and {} or list) do
+      rank = rank + 1
+      o.say("decontamination: " .. M.describe { rank = rank, where = where, benchmark = pair.problem.where,
+        shared = pair.shared, equal = pair.equal, answer = pair.answer, passage = pair.passage })
+    end
+    told[where] = true
+    return o.drop and "asks what a benchmark asks" or nil
+  end
+end
+
 local function write_pairs(path, all)
   local lines = {}
   for _, found in ipairs(all) do

@@ -371,7 +371,7 @@ end
 
 -- ---- samples of a source ---------------------------------------------------------------------
 
-local Samples = {}
+local Samples = { of_mask = true }
 Samples.__index = Samples
 
 local NAMED = 10     -- record numbers that a line names
@@ -470,48 +470,75 @@ local function look(self, record)
   return sample, why, class
 end
 
+-- A report of nothing yet. Counts, lists of records, and counts by text: `cft.scan` adds them up.
+local function new_report()
+  return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {},
+    with_specials = new_list(), dropped = new_list(), cut = new_list(), no_end = new_list(),
+    no_prefix = new_list(), no_learned = new_list(), all_learned = new_list(), double_bos = new_list(),
+    unreadable = new_list() }
+end
+
+-- Look at a record and enter it in a report: its sample, if it is one to train on.
+local function book(self, report, i, record)
+  local tok, o = self.tok, self.o
+  report.records = report.records + 1
+  local sample, why, class = look(self, record)
+  if not sample then
+    list(report[class], i, why)
+    return nil
+  end
+  if sample.specials then list(report.with_specials, i) end
+  for text, count in pairs(sample.specials or {}) do
+    report.specials[text] = (report.specials[text] or 0) + count
+  end
+  if not sample.prefix then list(report.no_prefix, i) end
+  local rows, all = learned_of(sample)
+  self.dynamic = self.dynamic or sample.learn ~= nil
+  local double = tok.bos and sample.n > 1 and sample.ids[0] == tok.bos and sample.ids[1] == tok.bos
+  local refused = rows == 0 and "no_learned" or all and "all_learned" or double and "double_bos"
+  if refused then list(report[refused], i) end
+  if sample.cut > 0 then list(report.cut, i) end
+  if not sample.ends then list(report.no_end, i) end
+  if refused and o[refused] ~= "keep" then return nil end
+  report.tokens, report.learned = report.tokens + sample.n, report.learned + rows
+  report.longest = math.max(report.longest, sample.n)
+  report.tokens_cut = report.tokens_cut + sample.cut
+  return sample
+end
+
+-- The same samples, not gone through yet.
+local function afresh(self)
+  local report = new_report()
+  report.added, report.bad = self.report.added, self.source:bad()
+  return setmetatable({ source = self.source, name = self.name, chat = self.chat, tok = self.tok, o = self.o,
+    report = report, cache = {}, dynamic = false }, Samples)
+end
+
+-- What `cft.scan` and `cft.stream` do with records is done here.
+local hooks = { new_report = new_report, book = book, weight_of = M.weight_of, afresh = afresh }
+
 -- Go through the source once: which records become samples, how long they are, what is odd.
 local function scan(self)
-  local source, tok, o, report = self.source, self.tok, self.o, self.report
+  local source, o, report = self.source, self.o, self.report
   local room, n, cached = 1024, 0, 0
   self.numbers, self.lengths, self.weights =
     ffi.new("int64_t[?]", room), ffi.new("int64_t[?]", room), ffi.new("double[?]", room)
   for i, record in source:records() do
-    report.records = report.records + 1
-    local sample, why, class = look(self, record)
-    if not sample then
-      list(report[class], i, why)
-    else
-      if sample.specials then list(report.with_specials, i) end
-      for text, count in pairs(sample.specials or {}) do
-        report.specials[text] = (report.specials[text] or 0) + count
+    local sample = book(self, report, i, record)
+    if sample then
+      if n == room then
+        self.numbers = grow(self.numbers, "int64_t", n, room)
+        self.lengths = grow(self.lengths, "int64_t", n, room)
+        self.weights = grow(self.weights, "double", n, room)
+        room = 2 * room
       end
-      if not sample.prefix then list(report.no_prefix, i) end
-      local rows, all = learned_of(sample)
-      self.dynamic = self.dynamic or sample.learn ~= nil
-      local double = tok.bos and sample.n > 1 and sample.ids[0] == tok.bos and sample.ids[1] == tok.bos
-      local refused = rows == 0 and "no_learned" or all and "all_learned" or double and "double_bos"
-      if refused then list(report[refused], i) end
-      if sample.cut > 0 then list(report.cut, i) end
-      if not sample.ends then list(report.no_end, i) end
-      if not refused or o[refused] == "keep" then
-        if n == room then
-          self.numbers = grow(self.numbers, "int64_t", n, room)
-          self.lengths = grow(self.lengths, "int64_t", n, room)
-          self.weights = grow(self.weights, "double", n, room)
-          room = 2 * room
-        end
-        self.numbers[n], self.lengths[n] = i, sample.n
-        self.weights[n] = M.weight_of(sample.spans, sample.span_count)
-        report.tokens, report.learned = report.tokens + sample.n, report.learned + rows
-        report.longest = math.max(report.longest, sample.n)
-        report.tokens_cut = report.tokens_cut + sample.cut
-        local bytes = 4 * sample.n + 16 * sample.span_count + 300
-        if cached + bytes <= o.cache_bytes then
-          self.cache[n], cached = sample, cached + bytes
-        end
-        n = n + 1
+      self.numbers[n], self.lengths[n] = i, sample.n
+      self.weights[n] = M.weight_of(sample.spans, sample.span_count)
+      local bytes = 4 * sample.n + 16 * sample.span_count + 300
+      if cached + bytes <= o.cache_bytes then
+        self.cache[n], cached = sample, cached + bytes
       end
+      n = n + 1
     end
     if o.progress then o.progress(i + 1, source:size()) end
   end
@@ -550,14 +577,21 @@ local samples_options = {
   cache = { "string", optional = true },
   cache_bytes = { "integer", 64 * 1024 * 1024, min = 0 },
   progress = { "function", optional = true },
+  large = { "integer", data.LARGE, min = 0 },
+  stream = { "boolean", false },
+  say = { "function", optional = true },
+  also = { "function", optional = true },
 }
 for name, spec in pairs(encode_options) do samples_options[name] = spec end
 
-local function open_cache(o, chat, tok)
-  return require("cft.tokencache").open(o.cache, chat, tok, {
+local function open_cache(self)
+  local o = self.o
+  if not o.cache then return end
+  self.token_cache, self.no_cache = require("cft.tokencache").open(o.cache, self.chat, self.tok, {
     max_tokens = o.max_tokens, length = o.length, cut_side = o.cut_side, cut_kinds = o.cut_kinds,
   })
 end
+hooks.open_cache = open_cache
 
 --- The samples of a source: all of its records are encoded once, and what is odd is reported before
 -- anything is trained. Record numbers, lengths and weights stay in memory, and ids up to
@@ -578,7 +612,12 @@ end
 -- @bool[opt=false] opts.add_tokens add the template's tokens that the tokenizer lacks
 -- @string[opt] opts.cache folder that keeps ids between runs, see `cft.tokencache`
 -- @int[opt=64 MiB] opts.cache_bytes of ids that are kept in memory
--- @func[opt] opts.progress called with records done and all, once a record
+-- @func[opt] opts.progress called with records done and all, once a record or more
+-- @int[opt=64 MiB] opts.large sources of files from so many bytes on are scanned in all processors, and
+-- what is found is kept: see `cft.scan`
+-- @bool[opt=false] opts.stream do not scan: each record is checked before it is trained on, see `cft.stream`
+-- @func[opt] opts.say gets what is to be said meanwhile, a line each
+-- @func[opt] opts.also with `stream`: gets a record and where it is from; a text from it is why it is left out
 -- @treturn Samples
 function M.samples(source, chat, tok, opts)
   if source.parts then  -- a mixture
@@ -587,20 +626,23 @@ function M.samples(source, chat, tok, opts)
   local o = check.options("mask.samples", opts, samples_options)
   o.last_first = chat.turns == "last"
   local added = chat:prepare(tok, { add_tokens = o.add_tokens })
-  local report = { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0,
-    specials = {}, with_specials = new_list(), dropped = new_list(), cut = new_list(),
-    no_end = new_list(), no_prefix = new_list(), no_learned = new_list(), all_learned = new_list(),
-    double_bos = new_list(), unreadable = new_list(), added = added, bad = source:bad() }
+  local report = new_report()
+  report.added, report.bad = added, source:bad()
   local self = setmetatable({ source = source, name = source.name, chat = chat, tok = tok, o = o,
     report = report, cache = {}, dynamic = false }, Samples)
-  if o.cache then self.token_cache, self.no_cache = open_cache(o, chat, tok) end
-  scan(self)
+  if o.stream then return require("cft.stream").new(self, hooks, Samples) end
+  if source:bytes() >= o.large then
+    require("cft.scan").samples(self, hooks, { progress = o.progress })
+  else
+    open_cache(self)
+    scan(self)
+  end
   refuse(self)
   return self
 end
 
 --- Are these samples of a source?
-function M.is(value) return getmetatable(value) == Samples end
+function M.is(value) return type(value) == "table" and rawget(getmetatable(value) or {}, "of_mask") == true end
 
 -- A sample again, from the token cache or made anew.
 local function recall(self, record)
@@ -676,6 +718,7 @@ function Samples:describe()
   add("%s: %d samples of %d records; %d tokens, %d learned (%.1f%%), longest %d", self.name, r.samples,
     r.records, r.tokens, r.learned, r.tokens > 0 and 100 * r.learned / r.tokens or 0, r.longest)
   add("  %s", self.chat:describe(self.tok))
+  for _, line in ipairs(require("cft.scan").describe(self)) do add("  %s", line) end
   if self.token_cache then
     add("  %s", (self.token_cache:describe():gsub("\n", "\n  ")))
   elseif self.no_cache then

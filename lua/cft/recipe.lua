@@ -103,19 +103,40 @@ local function sources(cfg, o)
   if type(cfg.heldout) == "string" then
     return source, data.open(cfg.heldout, { fields = o.fields, name = "held out" })
   elseif cfg.heldout and cfg.heldout > 0 then
+    if setting(cfg, "stream") then
+      exit.fail(exit.USAGE, "stream: heldout = %s goes through all records first; give a file of held-out ones, or heldout = 0",
+                cfg.heldout)
+    end
     return source:split { heldout = cfg.heldout, seed = cfg.seed, by = o.heldout_by }
   end
   return source
 end
 
+-- How samples are made. Whoever streams does not go through the records first.
+local function sampling(run, source)
+  local cfg = run.cfg
+  local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens, stream = setting(cfg, "stream"),
+                say = function(text) run.log:say("%s", text) end }
+  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned", "double_bos", "cache" } do
+    how[name] = setting(cfg, name)
+  end
+  if how.stream and source.parts then exit.fail(exit.USAGE, "stream: a mixture is counted before it is mixed; give one source") end
+  return how
+end
+
 -- Training records that ask what a benchmark asks are reported, and dropped where that is wanted.
-local function clean(source, run)
+local function clean(source, run, how)
   local benchmarks = setting(run.cfg, "decontaminate")
   if not benchmarks then return source end
+  local function say(text) run.log:say("%s", text) end
+  if how.stream then
+    how.also = decontaminate.watch { files = benchmarks, drop = setting(run.cfg, "decontaminate_drop"), say = say }
+    return source
+  end
   local kept
   kept, run.contaminated = decontaminate.apply(source, {
     files = benchmarks, drop = setting(run.cfg, "decontaminate_drop"), out = run.out,
-    say = function(text) run.log:say("%s", text) end,
+    say = say,
   })
   return kept
 end
@@ -183,11 +204,8 @@ function M.prepare(cfg, opts, quiet)
   if cfg.demo then train_source, heldout_source = demo.sources(cfg) else train_source, heldout_source = sources(cfg, o) end
 
   run.data_hash = train_source.hash and train_source:hash() or nil
-  train_source = clean(train_source, run)
-  local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens }
-  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned", "double_bos", "cache" } do
-    how[name] = setting(cfg, name)
-  end
+  local how = sampling(run, train_source)
+  train_source = clean(train_source, run, how)
   run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)
   run.log:say("%s", run.samples:describe())
   local packing = { batch = cfg.batch, tokens = cfg.tokens, seed = cfg.seed }
@@ -198,7 +216,7 @@ function M.prepare(cfg, opts, quiet)
   local places = cfg.batch * (cfg.steps or math.floor(run.batches:updates() * cfg.epochs + 0.5))
   if run.samples.fit then run.samples:fit(places) end  -- the weights of a mixture may follow the run
   if heldout_source then
-    how.add_tokens = false
+    how.add_tokens, how.stream, how.also = false, false, nil
     run.heldout_samples = mask.samples(heldout_source, run.chat, run.tokenizer, how)
     run.log:say("%s", run.heldout_samples:describe())
     run.heldout = batch.new(run.heldout_samples, { batch = cfg.batch, tokens = cfg.tokens, shuffle = false })
@@ -282,6 +300,7 @@ function M.run(cfg, opts)
   end
   local finish = cfg.demo and demo.begin(run) or nil
   local made, summary = run.trainer.done, run.trainer:run()
+  if run.samples.stream then run.samples:close() end
   if run.trainer.done == made and not summary.interrupted then  -- what an earlier run wrote stays
     run.log:say("nothing to train: %d of %d updates are made", made, run.steps)
     run.log:close()

@@ -54,7 +54,7 @@ end
 local function program_hash()
   local parts = { host.version, host.kind "/proc/self/exe" and files.hash_file "/proc/self/exe" or "" }
   local edited = os.getenv "CFT_LUA_PATH"
-  for _, module in ipairs { "template", "mask", "tokenizer", "tokencache" } do
+  for _, module in ipairs { "data", "template", "mask", "scan", "tokenizer", "tokencache" } do
     local path = edited and ("%s/cft/%s.lua"):format(edited, module)
     if path and host.kind(path) then parts[#parts + 1] = files.hash_file(path) end
   end
@@ -137,6 +137,15 @@ end
 
 -- ---- a cache ---------------------------------------------------------------------------------
 
+--- A name for all that a sample depends on besides its record.
+-- @tparam Template chat @param tok @tab policy
+-- @treturn ?string nil and why where there can be none
+function M.name(chat, tok, policy)
+  local described = spelled(chat)
+  if not described then return nil, "the template has functions of the recipe, and a function has no name" end
+  return files.hash(table.concat({ program_hash(), described, tokenizer_hash(tok), spelled(policy) }, "\n"))
+end
+
 --- Open the cache for these settings.
 -- @string folder of all caches
 -- @tparam Template chat @param tok
@@ -144,9 +153,8 @@ end
 -- @treturn ?Cache `found` entries, and a list of `broken` blocks, which are left out; who uses it counts what
 -- it has `taken`. Or nil and why there can be none
 function M.open(folder, chat, tok, policy)
-  local described = spelled(chat)
-  if not described then return nil, "the template has functions of the recipe, and a function has no name" end
-  local name = files.hash(table.concat({ program_hash(), described, tokenizer_hash(tok), spelled(policy) }, "\n"))
+  local name, why = M.name(chat, tok, policy)
+  if not name then return nil, why end
   local self = setmetatable({ folder = folder .. "/" .. name, header = header_of(name), entries = {}, found = 0,
     taken = 0, added = 0, broken = {}, pending = {}, pending_bytes = 0 }, Cache)
   host.make_folders(self.folder)

@@ -4,7 +4,10 @@
 
 #include <stdbool.h>
 
+#include <sys/stat.h>
+
 #include "cft_data.h"
+#include "util/file.h"
 
 // ---- stream.c: a file's bytes in order, decompressed --------------------------------------------
 
@@ -26,7 +29,8 @@ bool cft_stream_compressed(const cft_stream *s);
 // been read from the stream yet.
 const void *cft_stream_peek(const cft_stream *s, size_t *n);
 
-// Take the file's descriptor away from the stream, for reading at any place; -1 for memory.
+// The file's descriptor; -1 for memory. The other takes it away, for reading at any place.
+int cft_stream_fd(const cft_stream *s);
 int cft_stream_take_fd(cft_stream *s);
 
 // ---- split.c: where records start
@@ -67,5 +71,31 @@ const char *cft_split_reason(const cft_split *s, int64_t i);
 // The length of record i in the n bytes from its start to its successor's, without what stands
 // between the two: white space, a comma, the closing bracket.
 size_t cft_split_trim(const cft_split *s, int64_t i, const char *text, size_t n);
+
+// ---- index.c: what split.c found, in a file ----------------------------------------------------
+
+typedef struct cft_index {
+  cft_split split;  // its arrays lie in the mapping
+  uint8_t hash[16];
+  cft_mapping map;  // empty: there is none
+} cft_index;
+
+// The name of the index of a file in a folder of indices. E_IO, E_OOM.
+cft_status cft_index_path(char **out, const char *folder, const char *path,
+                          cft_records_format format);
+
+// Map an index. out->map stays empty where there is none, or a damaged one: then *why says so.
+// E_IO.
+cft_status cft_index_map(cft_index *out, const char *path, const char **why);
+
+// The same, and only if `file`, which is open as fd, is still what was indexed; else *why says what
+// changed. E_IO, E_OOM.
+cft_status cft_index_load(cft_index *out, const char *path, const char *file, int fd,
+                          const struct stat *now, const char **why);
+
+// Write it; `before` is what fstat said before the file was read. E_IO, also where the file was
+// written to meanwhile; E_OOM.
+cft_status cft_index_save(const char *path, const char *file, int fd, const struct stat *before,
+                          const cft_split *s, const uint8_t hash[16]);
 
 #endif

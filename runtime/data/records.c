@@ -7,11 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL  // compiled in: the program needs no libxxhash where it runs
-#include <xxhash.h>
-
 #include "csv.h"
 #include "data_impl.h"
+#include "hash.h"
 #include "parquet.h"
 #include "util/file.h"
 
@@ -20,8 +18,10 @@ enum { CHUNK_BYTES = 1 << 18, LINE_CHUNK_BYTES = 1 << 14 };
 struct cft_records {
   char *path;
   cft_split split;
-  int64_t bytes;  // decompressed
-  XXH128_hash_t hash;
+  cft_mapping index;  // where split's arrays lie, if they are kept in a file
+  char *note;         // what is to be said of that file
+  int64_t bytes;      // decompressed
+  uint8_t hash[16];
   // Where the decompressed bytes are: a file (the data's own, or a nameless one), or memory.
   int fd;
   const char *memory;
@@ -158,7 +158,7 @@ static cft_status index_stream(cft_records *r, cft_stream *in, cft_records_forma
     r->bytes += (int64_t)n;
     CFT_GO(cft_split_feed(&r->split, chunk + skip, n - skip));
   }
-  r->hash = XXH3_128bits_digest(hash);
+  hash_write(r->hash, XXH3_128bits_digest(hash));
   st = cft_split_end(&r->split);
 out:
   XXH3_freeState(hash);
@@ -189,7 +189,7 @@ static cft_status open_parquet(cft_records *r, cft_stream *in, const void *bytes
     CFT_GO(cft_parquet_read(r->parquet, at, chunk, some));
     XXH3_128bits_update(hash, chunk, some);
   }
-  r->hash = XXH3_128bits_digest(hash);
+  hash_write(r->hash, XXH3_128bits_digest(hash));
 out:
   XXH3_freeState(hash);
   free(chunk);
@@ -202,10 +202,58 @@ static bool begins_parquet(const cft_stream *in) {
   return !cft_stream_compressed(in) && cft_parquet_begins(first, n);
 }
 
+// ---- an index that is kept ----------------------------------------------------------------------
+
+typedef struct keeping {
+  const char *folder;
+  int64_t least_bytes;
+} keeping;
+
+// What is wrong with an index is said, and costs time alone.
+static void take_note(cft_records *r, const char *index, const char *why) {
+  free(r->note);
+  r->note = cft_format("%s: left out: %s", index, why);
+}
+
+// Take the index of a plain file, if there is a good one.
+static void take_index(cft_records *r, const char *index, int fd, const struct stat *now) {
+  cft_index x;
+  const char *why;
+  if (cft_index_load(&x, index, r->path, fd, now, &why) != CFT_OK) why = cft_last_error();
+  if (why) take_note(r, index, why);
+  if (!x.map.data) return;
+  r->split = x.split;
+  r->index = x.map;
+  r->bytes = (int64_t)now->st_size;
+  memcpy(r->hash, x.hash, sizeof r->hash);
+}
+
+// Keep what was found, and go on with the file of it: its pages are the system's to drop.
+static void keep_index(cft_records *r, const char *index, const struct stat *before) {
+  const cft_split *s = &r->split;
+  bool kind = s->format == CFT_RECORDS_JSONL || s->format == CFT_RECORDS_JSON;
+  if (!kind || s->bad_count > 0) return;
+  cft_index x = {0};
+  const char *why = NULL;
+  if (cft_index_save(index, r->path, r->fd, before, s, r->hash) != CFT_OK ||
+      cft_index_map(&x, index, &why) != CFT_OK)
+    why = cft_last_error();
+  if (why) take_note(r, index, why);
+  if (!x.map.data) return;
+  cft_split_free(&r->split);
+  r->split = x.split;
+  r->index = x.map;
+}
+
 // Takes the stream.
 static cft_status open_stream(cft_records **out, cft_stream *in, const char *path,
-                              const char *bytes, size_t n, cft_records_format format) {
+                              const char *bytes, size_t n, cft_records_format format,
+                              const keeping *keep) {
   cft_status st;
+  struct stat before;
+  bool kept = keep && !cft_stream_compressed(in) && fstat(cft_stream_fd(in), &before) == 0 &&
+              before.st_size >= keep->least_bytes;
+  char *index = NULL;
   cft_records *r = calloc(1, sizeof *r);
   if (r) *r = (cft_records){.fd = -1, .path = strdup(path), .json.limit = CFT_RECORD_BYTES};
   if (!r || !r->path) {
@@ -213,7 +261,9 @@ static cft_status open_stream(cft_records **out, cft_stream *in, const char *pat
   } else if (format == CFT_RECORDS_PARQUET || (format == CFT_RECORDS_AUTO && begins_parquet(in))) {
     st = open_parquet(r, in, bytes, n);
   } else {
-    st = index_stream(r, in, format);
+    st = kept ? cft_index_path(&index, keep->folder, path, format) : CFT_OK;
+    if (index) take_index(r, index, cft_stream_fd(in), &before);
+    if (st == CFT_OK && !r->index.data) st = index_stream(r, in, format);
     if (!cft_stream_compressed(in)) {
       r->fd = cft_stream_take_fd(in);
       r->memory = bytes;
@@ -221,7 +271,9 @@ static cft_status open_stream(cft_records **out, cft_stream *in, const char *pat
       r->memory = r->owned;
     }
     if (st == CFT_OK && r->split.format == CFT_RECORDS_CSV) st = header_of_csv(r);
+    if (st == CFT_OK && index && !r->index.data) keep_index(r, index, &before);
   }
+  free(index);
   cft_stream_close(in);
   if (st != CFT_OK) {
     cft_records_release(r);
@@ -241,10 +293,16 @@ static cft_status check_format(cft_records_format format) {
 }
 
 cft_status cft_records_open(cft_records **out, const char *path, cft_records_format format) {
+  return cft_records_open_kept(out, path, format, NULL, 0);
+}
+
+cft_status cft_records_open_kept(cft_records **out, const char *path, cft_records_format format,
+                                 const char *folder, int64_t least_bytes) {
   CFT_TRY(check_format(format));
   cft_stream *in;
   CFT_TRY(cft_stream_open(&in, path));
-  return open_stream(out, in, path, NULL, 0, format);
+  keeping keep = {folder, least_bytes};
+  return open_stream(out, in, path, NULL, 0, format, folder ? &keep : NULL);
 }
 
 cft_status cft_records_of_bytes(cft_records **out, const char *name, const void *bytes, size_t n,
@@ -252,13 +310,15 @@ cft_status cft_records_of_bytes(cft_records **out, const char *name, const void 
   CFT_TRY(check_format(format));
   cft_stream *in;
   CFT_TRY(cft_stream_of_bytes(&in, name, bytes, n));
-  return open_stream(out, in, name, bytes, n, format);
+  return open_stream(out, in, name, bytes, n, format, NULL);
 }
 
 void cft_records_release(cft_records *r) {
   if (!r) return;
   if (r->fd >= 0) close(r->fd);
-  cft_split_free(&r->split);
+  if (!r->index.data) cft_split_free(&r->split);
+  cft_file_unmap(&r->index);
+  free(r->note);
   cft_parquet_release(r->parquet);
   cft_csv_release(r->csv);
   cft_text_free(&r->json);
@@ -275,16 +335,11 @@ int64_t cft_records_count(const cft_records *r) { return r->split.count - header
 int64_t cft_records_bytes(const cft_records *r) { return r->bytes; }
 cft_records_format cft_records_format_of(const cft_records *r) { return r->split.format; }
 
-static void write_hash(uint8_t out[16], XXH128_hash_t hash) {
-  XXH128_canonical_t canonical;  // big-endian, as xxh128sum prints it
-  XXH128_canonicalFromHash(&canonical, hash);
-  memcpy(out, canonical.digest, 16);
-}
-
-void cft_records_hash(const cft_records *r, uint8_t hash[16]) { write_hash(hash, r->hash); }
+void cft_records_hash(const cft_records *r, uint8_t hash[16]) { memcpy(hash, r->hash, 16); }
+const char *cft_records_note(const cft_records *r) { return r->note; }
 
 void cft_bytes_hash(uint8_t hash[16], const void *bytes, size_t n) {
-  write_hash(hash, XXH3_128bits(bytes, n));
+  hash_write(hash, XXH3_128bits(bytes, n));
 }
 
 // ---- reading -----------------------------------------------------------------------------------
@@ -387,4 +442,31 @@ cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line) {
   }
   *line = count;
   return CFT_OK;
+}
+
+// ---- files of ours -----------------------------------------------------------------------------
+
+struct cft_map {
+  cft_mapping mapping;
+};
+
+cft_status cft_map_open(cft_map **out, const char *path) {
+  cft_map *m = calloc(1, sizeof *m);
+  if (!m) return cft_fail(CFT_E_OOM, "%s: no memory to map it", path);
+  cft_status st = cft_file_map(&m->mapping, path);
+  if (st != CFT_OK) {
+    free(m);
+    return st;
+  }
+  *out = m;
+  return CFT_OK;
+}
+
+const void *cft_map_data(const cft_map *m) { return m->mapping.data; }
+int64_t cft_map_bytes(const cft_map *m) { return (int64_t)m->mapping.bytes; }
+
+void cft_map_release(cft_map *m) {
+  if (!m) return;
+  cft_file_unmap(&m->mapping);
+  free(m);
 }

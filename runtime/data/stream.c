@@ -135,6 +135,8 @@ const void *cft_stream_peek(const cft_stream *s, size_t *n) {
   return s->input + s->input_at;
 }
 
+int cft_stream_fd(const cft_stream *s) { return s->fd; }
+
 int cft_stream_take_fd(cft_stream *s) {
   int fd = s->fd;
   s->fd = -1;

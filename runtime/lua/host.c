@@ -102,6 +102,21 @@ static int host_now(lua_State *L) {
   return 1;
 }
 
+// host.sleep(seconds)
+static int host_sleep(lua_State *L) {
+  double seconds = luaL_checknumber(L, 1);
+  struct timespec t = {.tv_sec = (time_t)seconds};
+  t.tv_nsec = (long)(1e9 * (seconds - (double)t.tv_sec));
+  nanosleep(&t, NULL);  // Ctrl-C may end it early
+  return 0;
+}
+
+// host.pid() -> the number of this process
+static int host_pid(lua_State *L) {
+  lua_pushinteger(L, getpid());
+  return 1;
+}
+
 // host.kind(path) -> "file", "folder", "other", or nil if there is nothing
 static int host_kind(lua_State *L) {
   struct stat st;
@@ -151,7 +166,7 @@ static int host_make_folders(lua_State *L) {
 }
 
 // host.lock(path) -> a handle, or nil and why: "busy" where another process holds it. The lock is
-// held until the handle is collected or the process ends, however it ends.
+// held until handle:release(), until the handle is collected or the process ends, however it ends.
 static int host_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   int *fd = lua_newuserdata(L, sizeof *fd);
@@ -169,7 +184,9 @@ static int host_lock(lua_State *L) {
 }
 
 static int host_unlock(lua_State *L) {
-  close(*(int *)luaL_checkudata(L, 1, "cft.lock"));
+  int *fd = luaL_checkudata(L, 1, "cft.lock");
+  if (*fd >= 0) close(*fd);
+  *fd = -1;
   return 0;
 }
 
@@ -203,6 +220,8 @@ static int open_host(lua_State *L) {
       {"isatty", host_isatty},
       {"width", host_width},
       {"now", host_now},
+      {"sleep", host_sleep},
+      {"pid", host_pid},
       {"kind", host_kind},
       {"list", host_list},
       {"modules", host_modules},
@@ -216,6 +235,10 @@ static int open_host(lua_State *L) {
   luaL_newmetatable(L, "cft.lock");
   lua_pushcfunction(L, host_unlock);
   lua_setfield(L, -2, "__gc");
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, host_unlock);
+  lua_setfield(L, -2, "release");
+  lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
   lua_newtable(L);
   luaL_register(L, NULL, functions);
@@ -255,6 +278,7 @@ static int open_state(lua_State *L) {
   add_loader(L);
   preload(L, "cft.host", open_host);
   preload(L, "cft.json.core", luaopen_cft_json_core);
+  preload(L, "cft.worker", luaopen_cft_worker);
   if (luaL_loadbuffer(L, prepare, sizeof prepare - 1, "=prepare") != 0) return lua_error(L);
   lua_call(L, 0, 0);
   return 0;
