@@ -203,6 +203,7 @@ function M.prepare(cfg, opts, quiet)
   local train_source, heldout_source
   if cfg.demo then train_source, heldout_source = demo.sources(cfg) else train_source, heldout_source = sources(cfg, o) end
 
+  for _, note in ipairs(train_source.notes or {}) do run.log:say("%s", note) end
   run.data_hash = train_source.hash and train_source:hash() or nil
   local how = sampling(run, train_source)
   train_source = clean(train_source, run, how)
