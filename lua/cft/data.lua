@@ -15,6 +15,7 @@ local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
 local exit = require "cft.exit"
+local digest = require("cft.files").digest
 local glob = require "cft.glob"
 local hub = require "cft.hub"
 local json = require "cft.json"
@@ -445,11 +446,6 @@ end
 -- ---- views -----------------------------------------------------------------------------------
 
 local hash = ffi.new "uint8_t[16]"
-local function digest(text)
-  C.cft_bytes_hash(hash, text, #text)
-  return ffi.string(hash, 16)
-end
-
 local function hex(bytes)
   return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
@@ -484,8 +480,7 @@ function Source:select(numbers, name)
     kept[k - 1] = i
   end
   return view(self, n, function(i) return tonumber(kept[i]) end, name, function()
-    C.cft_bytes_hash(hash, kept, 8 * n)
-    return ("select %d %s"):format(n, hex(ffi.string(hash, 16)))
+    return ("select %d %s"):format(n, hex(digest(kept, 8 * n)))
   end)
 end
 

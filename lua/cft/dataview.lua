@@ -5,11 +5,10 @@
 
 local batch = require "cft.batch"
 local data = require "cft.data"
-local door = require "cft.ffi"
+local files = require "cft.files"
 local mask = require "cft.mask"
 local preview = require "cft.preview"
 local term = require "cft.term"
-local C, ffi = door.C, door.ffi
 
 local M = {}
 
@@ -48,12 +47,6 @@ local function quantile(sorted, share) return sorted[math.max(1, math.ceil(share
 
 -- ---- duplicates ------------------------------------------------------------------------------
 
-local hash = ffi.new "uint8_t[16]"
-local function digest(text)
-  C.cft_bytes_hash(hash, text, #text)
-  return ffi.string(hash, 16)
-end
-
 local function answer_of(record)
   local content = record.messages[#record.messages].content
   if type(content) == "string" then return content end
@@ -68,8 +61,8 @@ local function look_for_duplicates(source, elsewhere)
   local first = {}
   for i, record in source:records() do
     local prompt = data.prompt(record)
-    local asked = digest(prompt)
-    local whole = digest(prompt .. "\0" .. answer_of(record))
+    local asked = files.digest(prompt)
+    local whole = files.digest(prompt .. "\0" .. answer_of(record))
     if first[whole] then
       found.whole = found.whole + 1
       found.pairs[#found.pairs + 1] = { i, first[whole] }

@@ -13,9 +13,10 @@
 local bit = require "bit"
 local door = require "cft.ffi"
 local check = require "cft.check"
+local files = require "cft.files"
 local json = require "cft.json"
 local words = require "cft.words"
-local ffi, C = door.ffi, door.C
+local ffi = door.ffi
 local band, bxor, lshift, rol, rshift, tobit = bit.band, bit.bxor, bit.lshift, bit.rol, bit.rshift, bit.tobit
 
 local M = {}
@@ -119,12 +120,6 @@ function M.new(opts)
   return setmetatable({ near = o.near, by = o.by, duplicates = {}, records = 0, first = {}, kept = {}, chains = {} }, Seen)
 end
 
-local hash = ffi.new "uint8_t[16]"
-local function digest(text)
-  C.cft_bytes_hash(hash, text, #text)
-  return ffi.string(hash, 16)
-end
-
 local function band_key(signature, b)
   local h = b
   for v = b * ROWS, b * ROWS + ROWS - 1 do h = mixed(bxor(rol(h, 5), signature[v])) end
@@ -169,7 +164,7 @@ function Seen:keep(source)
   local numbers = {}
   for i, record in source:records() do
     local text = self.by(record, i)
-    local key, entry = digest(text), { source = source, record = i }
+    local key, entry = files.digest(text), { source = source, record = i }
     local of, similarity = self.first[key], 1
     local equal = of ~= nil
     if not of and self.near then of, similarity = nearest(self, text, entry) end

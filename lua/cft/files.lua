@@ -438,6 +438,17 @@ function M.hash(text)
   return ffi.string(hex)
 end
 
+local sixteen = ffi.new "uint8_t[16]"
+
+--- The same in 16 bytes, which are half as many to keep: of a text, or of bytes in memory.
+-- @param bytes a string or a pointer
+-- @int[opt] n how many; all of a string if absent
+-- @treturn string
+function M.digest(bytes, n)
+  C.cft_bytes_hash(sixteen, bytes, n or #bytes)
+  return ffi.string(sixteen, 16)
+end
+
 --- The XXH3-128 of a file.
 -- @string path
 -- @treturn ?string 32 digits; nil and a message where it cannot be read

@@ -139,7 +139,7 @@ local function open_journal(path, take)
     ffi.copy(frame, head, 16)
     local chunk, bytes = tonumber(frame[0]), tonumber(frame[1])
     local text = chunk == self.chunks and bytes < 2 ^ 31 and self.file:read(bytes)
-    if not text or #text < bytes or head:sub(17) ~= self.hash(text) or not read_chunk(text) then break end
+    if not text or #text < bytes or head:sub(17) ~= files.digest(text) or not read_chunk(text) then break end
     if take(chunk, text) then break end
     self.places[chunk], self.chunks, at = at + FRAME, chunk + 1, at + FRAME + bytes
   end
@@ -148,15 +148,9 @@ local function open_journal(path, take)
   return self
 end
 
-local digest = ffi.new "uint8_t[16]"
-function Journal.hash(text)
-  C.cft_bytes_hash(digest, text, #text)
-  return ffi.string(digest, 16)
-end
-
 function Journal:append(chunk, text)
   frame[0], frame[1] = chunk, #text
-  local ok, why = self.file:write(ffi.string(frame, 16), self.hash(text), text)
+  local ok, why = self.file:write(ffi.string(frame, 16), files.digest(text), text)
   if ok then ok, why = self.file:flush() end
   if not ok then blame("scan: %s: %s", self.path or "a temporary file", why) end
   self.places[chunk], self.chunks = self.at + FRAME, chunk + 1
@@ -197,7 +191,7 @@ local function write_result(path, name, self, bad, journal)
     local whole, at = table.concat(pieces), 1
     while at <= #whole and (last or #whole - at + 1 >= BLOCK) do
       local block = whole:sub(at, at + BLOCK - 1)
-      digests[#digests + 1] = Journal.hash(block)
+      digests[#digests + 1] = files.digest(block)
       assert(file:write(block))
       at = at + #block
     end
@@ -230,8 +224,7 @@ local function map_result(path, name)
   if bytes < start or ffi.string(text, #MAGIC) ~= MAGIC then return nil, path .. ": is no result of a scan" end
   local digests = {}
   for at = start, bytes - 1, BLOCK do
-    C.cft_bytes_hash(digest, text + at, math.min(BLOCK, bytes - at))
-    digests[#digests + 1] = ffi.string(digest, 16)
+    digests[#digests + 1] = files.digest(text + at, math.min(BLOCK, bytes - at))
   end
   if files.hash(table.concat(digests)) ~= ffi.string(text + #MAGIC, 32) then
     return nil, path .. ": its bytes are not those that were written"

@@ -11,7 +11,7 @@ local files = require "cft.files"
 local host = require "cft.host"
 local json = require "cft.json"
 local template = require "cft.template"
-local C, ffi = door.C, door.ffi
+local ffi = door.ffi
 
 local M = {}
 local Cache = {}
@@ -61,8 +61,6 @@ local function program_hash()
   return table.concat(parts, " ")
 end
 
-local hash = ffi.new "uint8_t[16]"
-
 -- What names a record: all that a template of texts looks at. nil where a weight is a function.
 local function key_of(record)
   local parts = {}
@@ -73,9 +71,7 @@ local function key_of(record)
     parts[#parts + 1] = ("%s %s %d\n"):format(type(message.content), message.role, #content)
     parts[#parts + 1] = content
   end
-  local text = table.concat(parts)
-  C.cft_bytes_hash(hash, text, #text)
-  return ffi.string(hash, 16)
+  return files.digest(table.concat(parts))
 end
 
 -- ---- blocks ----------------------------------------------------------------------------------
