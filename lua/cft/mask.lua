@@ -506,13 +506,16 @@ local function book(self, report, i, record)
   return sample
 end
 
--- The same samples, not gone through yet.
-local function afresh(self)
+-- Samples that nobody has gone through yet. @tab added tokens that the template added
+local function begin(source, chat, tok, o, added)
   local report = new_report()
-  report.added, report.bad = self.report.added, self.source:bad()
-  return setmetatable({ source = self.source, name = self.name, chat = self.chat, tok = self.tok, o = self.o,
-    report = report, cache = {}, dynamic = false }, Samples)
+  report.added, report.bad = added, source:bad()
+  return setmetatable({ source = source, name = source.name, chat = chat, tok = tok, o = o, report = report,
+    cache = {}, dynamic = false }, Samples)
 end
+
+-- The same samples once more.
+local function afresh(self) return begin(self.source, self.chat, self.tok, self.o, self.report.added) end
 
 -- What `cft.scan` and `cft.stream` do with records is done here.
 local hooks = { new_report = new_report, book = book, weight_of = M.weight_of, afresh = afresh }
@@ -626,10 +629,7 @@ function M.samples(source, chat, tok, opts)
   local o = check.options("mask.samples", opts, samples_options)
   o.last_first = chat.turns == "last"
   local added = chat:prepare(tok, { add_tokens = o.add_tokens })
-  local report = new_report()
-  report.added, report.bad = added, source:bad()
-  local self = setmetatable({ source = source, name = source.name, chat = chat, tok = tok, o = o,
-    report = report, cache = {}, dynamic = false }, Samples)
+  local self = begin(source, chat, tok, o, added)
   if o.stream then return require("cft.stream").new(self, hooks, Samples) end
   if source:bytes() >= o.large then
     require("cft.scan").samples(self, hooks, { progress = o.progress })
