@@ -99,9 +99,10 @@ local function sources(cfg, o)
     return source, heldout
   end
   local source = data.open(cfg.data, { fields = o.fields, limit_bad = setting(cfg, "limit_bad"),
-                                       quarantine = setting(cfg, "quarantine"), name = o.name })
+                                       quarantine = setting(cfg, "quarantine"), name = o.name,
+                                       cache = setting(cfg, "cache") })
   if type(cfg.heldout) == "string" then
-    return source, data.open(cfg.heldout, { fields = o.fields, name = "held out" })
+    return source, data.open(cfg.heldout, { fields = o.fields, name = "held out", cache = setting(cfg, "cache") })
   elseif cfg.heldout and cfg.heldout > 0 then
     if setting(cfg, "stream") then
       exit.fail(exit.USAGE, "stream: heldout = %s goes through all records first; give a file of held-out ones, or heldout = 0",
