@@ -35,7 +35,9 @@ struct cft_device {
 
   // Memory. At least 64-byte aligned (CPU) or 256 (CUDA); contents undefined; 0 bytes give a
   // pointer that may be freed. Freed memory may be reused by later work of the same stream at once.
+  // alloc_zeros gives zeros, perhaps without writing them; NULL: alloc and zero do as well.
   cft_status (*alloc)(cft_device *d, void **p, size_t bytes, cft_memory_class why);
+  cft_status (*alloc_zeros)(cft_device *d, void **p, size_t bytes, cft_memory_class why);
   void (*free)(cft_device *d, void *p, size_t bytes, cft_memory_class why);
   void (*memory)(cft_device *d, cft_memory_use *use, int reset_peak);
   void (*trim)(cft_device *d);  // give cached memory back

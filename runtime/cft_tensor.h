@@ -51,6 +51,10 @@ typedef struct cft_tensor {
 CFT_API cft_status cft_tensor_new(cft_tensor **t, cft_device *d, cft_dtype dtype, int ndim,
                                   const int64_t *dims);
 
+// The same, filled with zeros. On the CPU memory that is new from the system is not written for it.
+CFT_API cft_status cft_tensor_zeros(cft_tensor **t, cft_device *d, cft_dtype dtype, int ndim,
+                                    const int64_t *dims);
+
 // A tensor over host memory that somebody else owns (a mapped file); `released(owner)` is called
 // when its last view is gone (NULL: nobody is told). CPU device.
 CFT_API cft_status cft_tensor_wrap(cft_tensor **t, cft_dtype dtype, int ndim, const int64_t *dims,

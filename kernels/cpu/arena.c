@@ -4,7 +4,8 @@
 // of 4 KiB, 12 for huge ones, 30 for memory touched before. So freed blocks stay here. Regions are
 // mapped on 2 MiB boundaries; a block has a header of one cache line in front of it; free blocks
 // hang in bins by size (a segregated fit, after TLSF: Masmano et al. 2004) and are joined with
-// free neighbours at once.
+// free neighbours at once. A region knows up to where it was ever written: what lies beyond is zero
+// as it came, and whoever wants zeros need not touch it.
 #include "arena.h"
 
 #include <assert.h>
@@ -23,8 +24,9 @@ enum { LINE = 64 };
 #ifdef __SANITIZE_ADDRESS__
 // The sanitizer must see every block by itself, or it cannot tell a use after free.
 
-void *cft_arena_take(size_t bytes, size_t limit) {
+void *cft_arena_take(size_t bytes, size_t limit, size_t *used) {
   if (bytes > limit || bytes > PTRDIFF_MAX - LINE) return NULL;
+  *used = bytes;
   return aligned_alloc(LINE, bytes == 0 ? LINE : (bytes + LINE - 1) / LINE * LINE);
 }
 void cft_arena_give(void *p) { free(p); }
@@ -38,17 +40,19 @@ void cft_arena_trim(void) {}
 
 typedef enum { USED = 0x5573, FREE = 0x4672, END = 0x456e } state;
 
+typedef struct region {
+  struct region *next;
+  size_t bytes;
+  char *clean;  // from here on nothing was ever written but the end mark
+} region;
+
 typedef struct block {
   size_t bytes;                   // that follow this header; a multiple of LINE
+  region *region;
   struct block *before;           // neighbour below, NULL for a region's first
   struct block *next, *previous;  // in its bin, while free
   state state;
 } block;
-
-typedef struct region {
-  struct region *next;
-  size_t bytes;
-} region;
 
 static_assert(sizeof(block) <= LINE && sizeof(region) <= LINE, "headers take one line");
 
@@ -126,17 +130,17 @@ static block *grow(size_t bytes, size_t limit) {
   madvise(p + skip, want, MADV_HUGEPAGE);  // a wish: without huge pages it is only slower
 
   region *r = (region *)(p + skip);
-  *r = (region){.next = regions, .bytes = want};
+  *r = (region){.next = regions, .bytes = want, .clean = (char *)r + 2 * LINE};
   regions = r;
   reserved += want;
   block *b = first_block(r);
-  *b = (block){.bytes = want - 3 * LINE};
-  *after(b) = (block){.before = b, .state = END};
+  *b = (block){.bytes = want - 3 * LINE, .region = r};
+  *after(b) = (block){.before = b, .region = r, .state = END};
   bin_add(b);
   return b;
 }
 
-void *cft_arena_take(size_t bytes, size_t limit) {
+void *cft_arena_take(size_t bytes, size_t limit, size_t *used) {
   if (bytes > limit || bytes > PTRDIFF_MAX - 2 * PAGE) return NULL;
   bytes = bytes == 0 ? LINE : (bytes + LINE - 1) / LINE * LINE;
   block *b = find(bytes);
@@ -147,12 +151,17 @@ void *cft_arena_take(size_t bytes, size_t limit) {
     block *rest = (block *)((char *)b + LINE + bytes);
     rest->bytes = b->bytes - bytes - LINE;
     rest->before = b;
+    rest->region = b->region;
     b->bytes = bytes;
     after(rest)->before = rest;
     bin_add(rest);
   }
   b->state = USED;
-  return (char *)b + LINE;
+  char *p = (char *)b + LINE, *end = (char *)after(b) + LINE;  // the header there is written, too
+  region *r = b->region;
+  *used = r->clean <= p ? 0 : r->clean - p < (ptrdiff_t)bytes ? (size_t)(r->clean - p) : bytes;
+  if (end > r->clean) r->clean = end;
+  return p;
 }
 
 void cft_arena_give(void *p) {

@@ -25,20 +25,26 @@ static void count(cft_memory_class why, int64_t bytes) {
   if (use.total > use.peak) use.peak = use.total;
 }
 
-static cft_status cpu_alloc(cft_device *d, void **p, size_t bytes, cft_memory_class why) {
-  (void)d;
+// *used: how many of the bytes, from the first on, are not known to be zero.
+static cft_status take(void **p, size_t bytes, cft_memory_class why, size_t *used) {
   *p = NULL;
   pthread_mutex_lock(&lock);
   int64_t held = use.total + use.bytes[CFT_MEM_CACHE];
   int ordered = fail_in > 0 && --fail_in == 0;
   // Beyond the limit the system would give addresses now and kill the process at their first use.
-  if (!ordered) *p = cft_arena_take(bytes, (size_t)use.limit);
+  if (!ordered) *p = cft_arena_take(bytes, (size_t)use.limit, used);
   if (*p != NULL) count(why, (int64_t)bytes);
   pthread_mutex_unlock(&lock);
   if (*p == NULL)
     return cft_fail(CFT_E_OOM, "cpu: no memory for %zu bytes; %lld are in use of %lld", bytes,
                     (long long)held, (long long)use.limit);
   return CFT_OK;
+}
+
+static cft_status cpu_alloc(cft_device *d, void **p, size_t bytes, cft_memory_class why) {
+  (void)d;
+  size_t used;
+  return take(p, bytes, why, &used);
 }
 
 static void cpu_free(cft_device *d, void *p, size_t bytes, cft_memory_class why) {
@@ -112,6 +118,14 @@ static cft_status cpu_zero(cft_device *d, cft_stream *s, void *p, size_t bytes) 
   return CFT_OK;
 }
 
+// Moments and gradients are zeros until the first update: what the system has just given is left
+// alone until then, since its first touch is what takes time.
+static cft_status cpu_alloc_zeros(cft_device *d, void **p, size_t bytes, cft_memory_class why) {
+  size_t used;
+  CFT_TRY(take(p, bytes, why, &used));
+  return cpu_zero(d, NULL, *p, used);
+}
+
 // Kernels have run when their call returns: there is no queue and nothing to wait for.
 static cft_stream *cpu_stream(cft_device *d) {
   (void)d;
@@ -146,6 +160,7 @@ static cft_device cpu = {
     .host_memory = 1,
     .kernels = &cft_cpu_kernels,
     .alloc = cpu_alloc,
+    .alloc_zeros = cpu_alloc_zeros,
     .free = cpu_free,
     .memory = cpu_memory,
     .trim = cpu_trim,

@@ -180,10 +180,10 @@ local function options(where, opts, extra)
   return o
 end
 
-local function make(dims, o)
+local function make(dims, o, zeros)
   local n = put_dims(dims)
   local d = M.device(o.device or M.default_device())
-  door.try(C.cft_tensor_new, out, d, door.dtypes[o.dtype], n, dims_buffer)
+  door.try(zeros and C.cft_tensor_zeros or C.cft_tensor_new, out, d, door.dtypes[o.dtype], n, dims_buffer)
   local t = wrap(out[0])
   t.requires_grad = o.requires_grad or nil
   return t
@@ -199,11 +199,7 @@ function M.full(dims, value, opts)
   return t
 end
 
-function M.zeros(dims, opts)
-  local t = make(dims, options("tensor.zeros", opts))
-  door.check(C.cft_tensor_zero(t.c))
-  return t
-end
+function M.zeros(dims, opts) return make(dims, options("tensor.zeros", opts), true) end
 
 function M.ones(dims, opts) return M.full(dims, 1, opts) end
 

@@ -12,7 +12,15 @@ cft_memory_class cft_memory_class_set(cft_memory_class why) {
   return before;
 }
 
-cft_status cft_storage_new(cft_storage **s, cft_device *d, size_t bytes) {
+static cft_status alloc_zeros(cft_device *d, void **p, size_t bytes, cft_memory_class why) {
+  if (d->alloc_zeros) return d->alloc_zeros(d, p, bytes, why);
+  CFT_TRY(d->alloc(d, p, bytes, why));
+  cft_status st = d->zero(d, d->stream(d), *p, bytes);
+  if (st != CFT_OK) d->free(d, *p, bytes, why);
+  return st;
+}
+
+cft_status cft_storage_new(cft_storage **s, cft_device *d, size_t bytes, int zeros) {
   cft_storage *n = calloc(1, sizeof *n);
   if (!n) return cft_fail(CFT_E_OOM, "storage: no memory for its %zu-byte header", sizeof *n);
   n->device = d;
@@ -20,7 +28,7 @@ cft_status cft_storage_new(cft_storage **s, cft_device *d, size_t bytes) {
   n->why = class_now;
   n->id = atomic_fetch_add(&next_id, 1);
   atomic_init(&n->refs, 1);
-  cft_status st = d->alloc(d, &n->data, bytes, n->why);
+  cft_status st = (zeros ? alloc_zeros : d->alloc)(d, &n->data, bytes, n->why);
   if (st != CFT_OK) {
     free(n);
     return st;

@@ -70,18 +70,28 @@ cft_status cft_tensor_over(cft_tensor **t, cft_storage *s, void *data, cft_dtype
   return CFT_OK;
 }
 
-cft_status cft_tensor_new(cft_tensor **t, cft_device *d, cft_dtype dtype, int ndim,
-                          const int64_t *dims) {
+static cft_status tensor_new(cft_tensor **t, cft_device *d, cft_dtype dtype, int ndim,
+                             const int64_t *dims, int zeros) {
   int64_t count;
   CFT_TRY(measure(&count, dtype, ndim, dims));
   cft_storage *s = NULL;
   size_t bytes = (size_t)count * cft_dtype_bytes(dtype);
-  cft_status st = cft_storage_new(&s, d, bytes);
+  cft_status st = cft_storage_new(&s, d, bytes, zeros);
   if (st != CFT_OK)
     return cft_context(st, "a %s tensor of %s", cft_shape_of(ndim, dims), cft_dtype_name(dtype));
   st = cft_tensor_over(t, s, s->data, dtype, ndim, dims, NULL);
   cft_storage_release(s);  // the tensor holds it now
   return st;
+}
+
+cft_status cft_tensor_new(cft_tensor **t, cft_device *d, cft_dtype dtype, int ndim,
+                          const int64_t *dims) {
+  return tensor_new(t, d, dtype, ndim, dims, 0);
+}
+
+cft_status cft_tensor_zeros(cft_tensor **t, cft_device *d, cft_dtype dtype, int ndim,
+                            const int64_t *dims) {
+  return tensor_new(t, d, dtype, ndim, dims, 1);
 }
 
 cft_tensor *cft_tensor_retain(cft_tensor *t) {

@@ -19,7 +19,7 @@ struct cft_storage {
   int wrapped;
 };
 
-cft_status cft_storage_new(cft_storage **s, cft_device *d, size_t bytes);
+cft_status cft_storage_new(cft_storage **s, cft_device *d, size_t bytes, int zeros);
 void cft_storage_release(cft_storage *s);
 
 // A tensor of the given shape over s, which it retains.

@@ -1207,12 +1207,15 @@ static void *churning(void *arg) {
       slots[i].p = NULL;
     } else if (round < ROUNDS) {
       size_t n = slots[i].bytes = (size_t)(r >> 8) % ((size_t)1 << (r >> 32) % 21);
-      if (cpu->alloc(cpu, (void **)&slots[i].p, n, CFT_MEM_ACTIVATION) != CFT_OK) {
+      int zeros = r >> 40 & 1;
+      if ((zeros ? cpu->alloc_zeros : cpu->alloc)(cpu, (void **)&slots[i].p, n,
+                                                  CFT_MEM_ACTIVATION) != CFT_OK) {
         c->wrong++;
         continue;
       }
-      slots[i].mark = (uint8_t)r;
-      if (n) slots[i].p[0] = slots[i].p[n - 1] = (uint8_t)r;
+      for (size_t k = 0; zeros && k < n; k++) c->wrong += slots[i].p[k] != 0;
+      slots[i].mark = (uint8_t)(r | 1);
+      memset(slots[i].p, slots[i].mark, n);
     }
   }
   return NULL;
