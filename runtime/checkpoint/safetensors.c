@@ -53,7 +53,7 @@ static cft_status json_failure(const char *path, const char *unit, int at,
                                const json_error_t *error) {
   if (json_error_code(error) == json_error_out_of_memory || *error->text == '\0')
     return cft_fail(CFT_E_OOM, "open %s: out of memory", path);
-  return cft_fail(CFT_E_FORMAT, "%s, %s %d: %s", path, unit, at, error->text);
+  return cft_fail(CFT_E_FORMAT, "%s, %s %d: %s", path, unit, at, QUOTED(error->text));
 }
 
 struct part {  // one file

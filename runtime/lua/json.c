@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "host.h"
+#include "util/utf8.h"
 
 enum {
   MAX_DEPTH = 512,  // of what is written; jansson's own limit for what is read is 2048
@@ -68,28 +69,18 @@ static int push_tree(lua_State *L) {
   return 1;
 }
 
-// The bytes of the character at `s`; 0 if a terminal should not see it as it is: controls, and what
-// is no UTF-8, such as the end of a text that jansson cut.
-static size_t printable(const unsigned char *s) {
-  if (s[0] < 0x80) return s[0] >= 0x20 && s[0] != 0x7f;
-  size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-  if (s[0] < 0xc2 || s[0] > 0xf4 || (s[0] == 0xc2 && s[1] < 0xa0)) return 0;
-  for (size_t i = 1; i < n; ++i)
-    if ((s[i] & 0xc0) != 0x80) return 0;
-  return n;
-}
-
 // Push jansson's reason. It quotes what the file has near the mistake, which may be anything.
 static void push_reason(lua_State *L, const char *text) {
   luaL_Buffer b;
   luaL_buffinit(L, &b);
-  for (const unsigned char *s = (const unsigned char *)text; *s;) {
-    size_t n = printable(s);
+  for (const char *s = text; *s;) {
+    size_t n = cft_utf8_printable(s, strlen(s));
     if (n > 0) {
-      luaL_addlstring(&b, (const char *)s, n);
+      luaL_addlstring(&b, s, n);
     } else {
       char escaped[5];
-      luaL_addlstring(&b, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\x%02x", *s));
+      luaL_addlstring(&b, escaped,
+                      (size_t)snprintf(escaped, sizeof escaped, "\\x%02x", (unsigned char)*s));
     }
     s += n > 0 ? n : 1;
   }

@@ -61,15 +61,27 @@ int cft_utf8_encode(uint8_t out[4], uint32_t cp) {
   return 4;
 }
 
+size_t cft_utf8_printable(const char *text, size_t n) {
+  const uint8_t *s = (const uint8_t *)text;
+  if (n == 0 || s[0] < 0x20 || s[0] == 0x7F) return 0;
+  if (s[0] < 0x80) return 1;
+  size_t length = (size_t)cft_utf8_length(s[0]);
+  if (length > n || cft_utf8_check(s, length) < length) return 0;
+  return s[0] == 0xC2 && s[1] < 0xA0 ? 0 : length;  // U+0080 to U+009F are controls as well
+}
+
 cft_quotation cft_quote(const char *text, size_t bytes) {
   cft_quotation q;
   enum { MOST = sizeof q.text - 6 };
-  bool cut = bytes > MOST;
-  size_t n = cut ? MOST : bytes;
-  while (cut && n > 0 && ((uint8_t)text[n] & 0xC0) == 0x80) n--;  // not within a character
-  char *to = q.text;
-  *to++ = '"';
-  for (size_t i = 0; i < n; i++) *to++ = (uint8_t)text[i] < 0x20 || text[i] == 0x7F ? '?' : text[i];
-  snprintf(to, 5, "%s\"", cut ? "..." : "");
+  size_t at = 0, out = 0;
+  q.text[out++] = '"';
+  while (at < bytes) {
+    size_t n = cft_utf8_printable(text + at, bytes - at);
+    if (at + (n ? n : 1) > MOST) break;
+    if (n) memcpy(q.text + out, text + at, n);
+    if (!n) q.text[out] = '?', n = 1;
+    at += n, out += n;
+  }
+  snprintf(q.text + out, 5, "%s\"", at < bytes ? "..." : "");
   return q;
 }

@@ -27,7 +27,11 @@ static inline uint32_t cft_utf8_decode(const uint8_t *s, int *length) {
          (b & 0x07) << 18 | (s[1] & 0x3Fu) << 12 | (s[2] & 0x3Fu) << 6 | (s[3] & 0x3Fu);
 }
 
-// A foreign string in a message: quoted, cut to a reasonable length, without control characters.
+// The bytes of the character at `text`, which has n of them; 0 if a terminal should not see it as it
+// is: controls, and what is no UTF-8.
+size_t cft_utf8_printable(const char *text, size_t n);
+
+// A foreign string in a message: quoted, cut to a reasonable length, what is not printable as '?'.
 typedef struct cft_quotation {
   char text[80];
 } cft_quotation;

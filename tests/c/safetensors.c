@@ -216,6 +216,7 @@ TEST(headers_that_lie) {
       {"[]", 0, "byte 8 is not '{'"},
       {"{", 0, "byte"},
       {"{} {}", 0, "end of file expected"},
+      {"{\033[2J", 0, "near '?'"},  // no file of others speaks to a terminal
       {"{" F("a", "2", "0", "8") "," F("a", "2", "0", "8") "}", 8, "duplicate"},
       {"{" F("a", "2", "0", "8") "}", 7, "is cut short: tensor \"a\" ends at byte 8"},
       {"{" F("a", "2", "0", "8") "}", 9, "the data is 9 bytes, its tensors 8"},
