@@ -5,6 +5,7 @@ local expect = require "tests.expect"
 local inputs_of = require "cft.nn.inputs"
 local op = require "tests.op"
 local ops = require "cft.ops"
+local reference = require "tests.attention_reference"
 local rope = require "cft.nn.rope"
 local tensor = require "cft.tensor"
 local ffi, C = door.ffi, door.C
@@ -70,68 +71,25 @@ local function rows_of(groups, alone)
   return row, at, sees
 end
 
-local function rotate(row, at, heads, d, offset)
-  local f = rope.frequencies(d, 100)
-  for h = 0, heads - 1 do
-    for j = 0, d / 2 - 1 do
-      local p, q = offset + h * d + j + 1, offset + h * d + j + d / 2 + 1
-      local c, s = math.cos(at * f[j]), math.sin(at * f[j])
-      row[p], row[q] = row[p] * c - row[q] * s, row[q] * c + row[p] * s
-    end
-  end
-end
-
-local function matrix(list, width)
-  local rows = {}
-  for i = 0, #list / width - 1 do
-    rows[i] = {}
-    for j = 1, width do rows[i][j] = list[i * width + j] end
-  end
-  return rows
-end
-
-local function reference(flat, _, case)
-  local H, K, D = case.heads, case.kv, case.D
+local function reference_of(flat, _, case)
   local n, at, sees = rows_of(case.groups, case.alone)
-  local asking = {}
-  local q, keys, from
+  local key_at, asks = {}, {}
+  for row = 0, n - 1 do key_at[row + 1] = at[row] end
+  local function ask(row) asks[#asks + 1] = { at = at[row], sees = sees[row] } end
   if case.form then
-    local b = batch_of(case.groups, case.alone, case.half)
-    local host = inputs_of.put(b, { suffix = case.form == "suffix" })
-    for i = 0, host.rows:count() - 1 do asking[i + 1] = host.host_rows[i] end
-    q, keys, from = matrix(flat[1], H * D), matrix(flat[2], 2 * K * D), 0
+    local host = inputs_of.put(batch_of(case.groups, case.alone, case.half), { suffix = case.form == "suffix" })
+    for i = 0, host.rows:count() - 1 do ask(tonumber(host.host_rows[i])) end
   else
-    for i = 0, n - 1 do asking[i + 1] = i end
-    q, keys, from = matrix(flat[1], (H + 2 * K) * D), matrix(flat[1], (H + 2 * K) * D), H * D
+    for row = 0, n - 1 do ask(row) end
   end
-  for i = 0, n - 1 do rotate(keys[i], at[i], K, D, from) end
-  local y = {}
-  for i, row in ipairs(asking) do
-    rotate(q[i - 1], at[row], H, D, 0)
-    for h = 0, H - 1 do
-      local g, s, top, sum = math.floor(h / (H / K)), {}, -math.huge, 0
-      for p, key in ipairs(sees[row]) do
-        s[p] = 0
-        for j = 1, D do s[p] = s[p] + q[i - 1][h * D + j] * keys[key][from + g * D + j] end
-        s[p] = s[p] / math.sqrt(D)
-        top = math.max(top, s[p])
-      end
-      for p = 1, #s do s[p] = math.exp(s[p] - top) sum = sum + s[p] end
-      for j = 1, D do
-        local o = 0
-        for p, key in ipairs(sees[row]) do o = o + s[p] / sum * keys[key][from + K * D + g * D + j] end
-        y[#y + 1] = o
-      end
-    end
-  end
-  return y
+  return reference.attend(flat, case, key_at, asks)
 end
 
 local function settings(case, like)
   local b = batch_of(case.groups, case.alone, case.half)
   local at = inputs_of.put(b, { device = like:device(), suffix = case.form == "suffix",
                                 skip = case.form ~= nil, deterministic = case.deterministic })
-  local cos, sin = rope.tables(256, rope.frequencies(case.D, 100), case.D, like:dtype() == "f64" and "f64" or "f32",
+  local cos, sin = rope.tables(256, rope.frequencies(case.D, reference.BASE), case.D, like:dtype() == "f64" and "f64" or "f32",
                                like:device())
   return { heads = case.heads, kv_heads = case.kv, scale = 1 / math.sqrt(case.D), cos = cos, sin = sin,
            layout = case.form and at.row_layout or at.layout, owner = at,
@@ -160,12 +118,12 @@ local function case(name, groups, alone, o)
   return row
 end
 
-local tests = op.run("attention", { "x" }, reference, {
+local tests = op.run("attention", { "x" }, reference_of, {
   case("a prefix of one, two behind it", { { 1, { 1, 2 } } }, {}),
   case("two prefixes and one alone", { { 5, { 3, 1, 2 } }, { 2, { 4, 3 } } }, { 6 }, { heads = 4, kv = 2 }),
   case("one behind a prefix", { { 4, { 3 } } }, { 2, 1 }, { D = 6, heads = 3 }),
 }, { call = call })
-local some = op.run("attention", { "q", "kv_rows" }, reference, {
+local some = op.run("attention", { "q", "kv_rows" }, reference_of, {
   case("a prefix, learned rows ask", { { 5, { 3, 4 } }, { 3, { 2, 1, 6 } } }, { 6, 2 }, { form = "rows", half = true }),
   case("a prefix, the learned suffix asks", { { 5, { 3, 4 } }, { 3, { 2, 6 } } }, { 6 }, { form = "suffix", half = true }),
   case("a prefix, nobody alone", { { 2, { 3, 5 } } }, {}, { form = "rows" }),
