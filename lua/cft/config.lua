@@ -119,6 +119,7 @@ M.further = {
   { "moments", M.key { "string", "f32", one_of = { "f32", "bf16" }, help = "AdamW's two means; bf16 are rounded by chance" } },
   { "gradients", M.key { "string", "f32", one_of = { "f32", "bf16" }, help = "what gradients add up in; bf16 with bf16 weights" } },
   { "skip", M.key { "boolean", true, help = "compute no logits for tokens that are not learned" } },
+  { "context_loss", M.key { "boolean", false, help = "of held-out samples, measure query and response as well" } },
   { "deterministic", M.key { "boolean", false, help = "bit-equal repeats on a GPU" } },
 }
 

@@ -291,6 +291,7 @@ function M.run(cfg, opts)
   run.trainer = train.new {
     model = m, batches = run.batches, optim = run.optim, lr = run.lr, steps = run.steps, log = run.log,
     heldout = run.heldout, eval_every = cfg.eval_every, save_every = cfg.save_every,
+    context = setting(cfg, "context_loss"),
     save = run.out and function(t)
       run.saved = checkpoint.save(run, t)
       t.saved_in = run.saved
@@ -319,6 +320,9 @@ function M.run(cfg, opts)
               logs.count(summary.tokens), logs.count(summary.tokens_per_s), logs.duration(summary.seconds))
   if next(summary.ledger_last) then
     run.log:say("  first and last tenth: %s", train.compare(summary.ledger_first, summary.ledger_last))
+  end
+  if summary.heldout_ledger_after then
+    run.log:say("  held out: %s", train.compare(summary.heldout_ledger_before, summary.heldout_ledger_after))
   end
   if run.saved then run.log:say("saved in %s", run.saved) end
   if finish then finish() end

@@ -24,12 +24,13 @@ local spec = {
   log = { "table" },
   heldout = { "table", optional = true },     -- batches that are only measured
   eval_every = { "integer", optional = true, min = 1 },
+  context = { "boolean", false },             -- of held-out samples, measure what is not learned as well
   save_every = { "integer", optional = true, min = 1 },
   save = { "function", optional = true },     -- called with the trainer
   after_step = { "function", optional = true }, -- called with the trainer and the step's numbers
 }
 
---- @tab opts `model`, `batches`, `optim`, `lr`, `steps`, `log`; as wanted `heldout`, `eval_every`,
+--- @tab opts `model`, `batches`, `optim`, `lr`, `steps`, `log`; as wanted `heldout`, `eval_every`, `context`,
 -- `save_every`, `save`, `after_step`
 function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
@@ -102,20 +103,22 @@ local function enter(ledger, name, value)
   e.sum, e.tokens = e.sum + value, e.tokens + 1
 end
 
-local function book(ledger, micro, values, at)
+-- `context`: all rows have reached the head, and kinds that are not learned are entered as well.
+local function book(ledger, micro, values, at, context)
   local b = micro.batch
   local cu = at.cu_rows or b.cu_seqlens
+  local function one(i, class)
+    local row = at.host_rows and at.host_rows[i] or i
+    local learned = b.weights[row] ~= 0
+    if learned or context and b.targets[row] >= 0 then enter(ledger, mask.kind_name(b.kinds[row]), values[i]) end
+    if learned and class then enter(ledger, class, values[i]) end
+  end
   for s = 0, tonumber(b.sequences) - 1 do
     local verdict = micro.verdicts and micro.verdicts[s + 1]
     local class = verdict == true and "right" or verdict == false and "wrong" or nil
-    for i = cu[s], cu[s + 1] - 1 do
-      local row = at.host_rows and at.host_rows[i] or i
-      if b.weights[row] ~= 0 then
-        enter(ledger, mask.kind_name(b.kinds[row]), values[i])
-        if class then enter(ledger, class, values[i]) end
-      end
-    end
+    for i = cu[s], cu[s + 1] - 1 do one(i, class) end
   end
+  for row = 0, context and b.cu_seqlens[0] - 1 or -1 do one(row) end  -- of shared prefixes, each once
 end
 
 local function close_ledger(ledger)
@@ -136,7 +139,7 @@ end
 -- @tab first name → { loss, tokens } @tab last the same, later
 -- @treturn string such as `critique 2.1043 -> 0.3120, verdict 0.7010 -> 0.0213, right ..., wrong ...`
 function M.compare(first, last)
-  local rank, names = { critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }, {}
+  local rank, names = { query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }, {}
   for name in pairs(last) do names[#names + 1] = name end
   table.sort(names, function(a, b)
     local x, y = rank[a] or 4, rank[b] or 4
@@ -208,19 +211,27 @@ end
 
 -- ---- measuring -------------------------------------------------------------------------------
 
---- The mean loss of held-out batches, each token by its weight.
+--- Measure held-out batches.
+-- @treturn number the mean loss, each token by its weight
+-- @treturn table the ledger, as a step has it; with `context` kinds that are not learned have their place
+-- in it, of text that is computed once for several samples each token once
 function Trainer:evaluate(batches)
-  local sum, weight = 0, 0
+  local sum, weight, ledger, skip = 0, 0, {}, self.model.options.skip
+  if self.context then self.model.options.skip = false end
   for i = 0, batches:updates() - 1 do
     local micros, w = batches:update(0, i)
     weight = weight + w
     for _, micro in ipairs(micros) do
-      sum = sum + autograd.no_grad(tensor.scope, function()
-        return self.model:loss(micro.batch):item()
+      autograd.no_grad(tensor.scope, function()
+        local loss, nll, at = self.model:loss(micro.batch)
+        local read = tensor.read_all { loss, nll }
+        sum = sum + read[1][0]
+        book(ledger, micro, read[2], at, self.context)
       end)
     end
   end
-  return sum / weight
+  self.model.options.skip = skip
+  return sum / weight, close_ledger(ledger)
 end
 
 -- ---- the loop --------------------------------------------------------------------------------
@@ -230,14 +241,16 @@ local function due(every, step) return every and step % every == 0 end
 --- Train until `steps` updates are made. Ctrl-C ends the step, saves and leaves with 130; a second
 -- one leaves at once.
 -- @treturn table the run's numbers, for summary.json; `ledger_first` and `ledger_last` are the ledgers of
--- the first and the last tenth of its updates
+-- the first and the last tenth of its updates, `heldout_ledger_before` and `heldout_ledger_after` those of
+-- what is held out
 function Trainer:run()
   local start, made_before, tokens_before = host.now(), self.done, self.tokens
   local summary = { ledger_first = {}, ledger_last = {} }
   local tenth = math.max(1, math.floor((self.steps - self.done) / 10))
   if self.heldout then
-    summary.heldout_loss_before = self:evaluate(self.heldout)
-    summary.heldout_loss_after = summary.heldout_loss_before
+    summary.heldout_loss_before, summary.heldout_ledger_before = self:evaluate(self.heldout)
+    summary.heldout_loss_after, summary.heldout_ledger_after =
+      summary.heldout_loss_before, summary.heldout_ledger_before
     self.log:say("held-out loss before: %.4f", summary.heldout_loss_before)
   end
   C.cft_interrupts_clear()
@@ -249,8 +262,8 @@ function Trainer:run()
     t.seconds_a_step = (host.now() - start) / (self.done - made_before)
     local last = self.done == self.steps
     if self.heldout and (last or due(self.eval_every, self.done)) then
-      t.heldout_loss = self:evaluate(self.heldout)
-      summary.heldout_loss_after = t.heldout_loss
+      t.heldout_loss, t.heldout_ledger = self:evaluate(self.heldout)
+      summary.heldout_loss_after, summary.heldout_ledger_after = t.heldout_loss, t.heldout_ledger
     end
     self.log:progress(t, self.steps)
     if self.after_step then self.after_step(self, t) end

@@ -22,7 +22,9 @@ local function run(opts)
                              init = 0.2, seed = 2 }
   model.options.skip = opts.skip ~= false
   local log, seen = { progress = function() end, close_line = function() end, say = function() end }, {}
+  local held = opts.heldout and batch.new(samples, { batch = 6, tokens = opts.heldout, shuffle = false })
   local trainer = train.new {
+    heldout = held, context = opts.context, eval_every = 2,
     model = model, optim = optim.adamw(model, { beta1 = 0.9, beta2 = 0.999 }), steps = opts.steps or STEPS, log = log,
     batches = batch.new(samples, { batch = 6, tokens = 200, packing = opts.packing ~= false, rows = 2 }),
     lr = function() return 1e-3 end,
@@ -102,6 +104,51 @@ table.insert(tests, { "a run compares its first and its last tenth", function()
   end
   expect.match(train.compare(summary.ledger_first, summary.ledger_last), "^critique %d.%d+ %-> %d.%d+, verdict %d.%d+ %-> "
     .. "%d.%d+, end %d.%d+ %-> %d.%d+, right %d.%d+ %-> %d.%d+, wrong %d.%d+ %-> %d.%d+$")
+end })
+
+table.insert(tests, { "what is held out has a ledger, and with it that of its context", function()
+  local plain, summary = run { steps = 2, heldout = 2000 }
+  local _, all = run { steps = 2, heldout = 2000, context = true }
+  local sum, tokens = total(summary.heldout_ledger_after, KINDS)
+  expect.close(sum / tokens, summary.heldout_loss_after, 1e-5)
+  expect.close(plain[2].heldout_ledger, summary.heldout_ledger_after, 0)
+  expect.same(plain[1].heldout_ledger, nil)
+  expect.close(all.heldout_loss_after, summary.heldout_loss_after, 1e-6)
+  for name, e in pairs(summary.heldout_ledger_before) do
+    expect.same(all.heldout_ledger_before[name].tokens, e.tokens, name)
+    expect.close(all.heldout_ledger_before[name].loss, e.loss, 1e-5, name)
+  end
+  expect.same({ summary.heldout_ledger_after.query, summary.heldout_ledger_after.response }, {})
+  local query = all.heldout_ledger_after.query
+  expect.truthy(query.tokens > 24, "tokens of queries")
+  expect.truthy(query.loss > 0 and all.heldout_ledger_after.response.loss > 0)
+end })
+
+table.insert(tests, { "of a shared prefix, each token is in the ledger once", function()
+  local make = demo.training(1)
+  local function twins(i)  -- two critiques of each solution
+    local r = make(math.floor(i / 2))
+    if i % 2 == 1 then r.output = "Look again. " .. r.output end
+    return r
+  end
+  local function measured(share)
+    local tok = demo.tokenizer(1)
+    local samples = mask.samples(data.generate(8, twins), template.chatml(), tok)
+    local model = models.new { arch = "qwen2", d = 16, layers = 2, heads = 2, ffn = 24, vocab = tok:size(), tied = true,
+                               init = 0.2, seed = 2 }
+    local batches = batch.new(samples, { batch = 8, tokens = 4000, shuffle = false, share_prefix = share })
+    local loss, ledger = train.Trainer.evaluate({ model = model, context = true }, batches)
+    model:release()
+    return loss, ledger
+  end
+  local loss, apart = measured(false)
+  local same, shared = measured(true)
+  expect.close(same, loss, 1e-5)
+  for _, name in ipairs(KINDS) do expect.close(shared[name].loss, apart[name].loss, 1e-5, name) end
+  for _, name in ipairs { "query", "response" } do
+    expect.truthy(apart[name].tokens > shared[name].tokens, name)
+    expect.close(shared[name].loss, apart[name].loss, 1e-5, name)
+  end
 end })
 
 return tests
