@@ -49,6 +49,10 @@ struct cft_device {
   cft_status (*copy)(cft_device *d, cft_stream *s, void *to, const void *from, size_t bytes);
   cft_status (*zero)(cft_device *d, cft_stream *s, void *p, size_t bytes);
 
+  // Whether a kernel that has several ways is timed when it first meets a shape, and what was faster
+  // kept between runs, or whatever a library suggests is taken unasked. NULL: nothing is ever timed.
+  void (*set_autotune)(cft_device *d, int on);
+
   // The default stream orders everything that names no other; sync waits for all of it and
   // answers with the first failure that happened meanwhile.
   cft_stream *(*stream)(cft_device *d);

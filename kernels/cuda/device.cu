@@ -224,6 +224,17 @@ static cft_status sync(cft_device *d) {
   return CFT_OK;
 }
 
+// What was chosen so far goes, and with it the library's handle: the next matmul makes it anew.
+static void set_autotune(cft_device *device, int on) {
+  cuda_device *d = of(device);
+  if (d->tunes == (on != 0)) return;
+  d->tunes = on != 0;
+  cudaSetDevice(d->index);
+  cudaStreamSynchronize(d->queue.cuda);
+  cuda_matmul_close(d->matmul);
+  d->matmul = nullptr;
+}
+
 // ---- opening and closing -------------------------------------------------------------------
 
 static void close(cft_device *device) {
@@ -263,6 +274,8 @@ static cft_status fill_in(cuda_device *d, int index) {
   d->limit = (int64_t)prop.totalGlobalMem;
   const char *sync_always = getenv("CFT_SYNC");
   d->waits = sync_always && atoi(sync_always) > 0;
+  const char *tune = getenv("CFT_CUDA_TUNE");
+  d->tunes = !(tune && *tune == '0');
 
   CFT_CUDA(cudaStreamCreateWithFlags(&d->queue.cuda, cudaStreamNonBlocking), "open");
   CFT_CUDA(cudaDeviceGetDefaultMemPool(&d->pool, index), "open");
@@ -289,6 +302,7 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   d->download = download;
   d->copy = copy;
   d->zero = zero;
+  d->set_autotune = set_autotune;
   d->stream = default_stream;
   d->sync = sync;
   d->close = close;

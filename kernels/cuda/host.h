@@ -28,6 +28,7 @@ struct cuda_device : cft_device {
   int multiprocessors;
   size_t shared_most;  // bytes of shared memory that a block may have
   bool waits;          // CFT_SYNC=1: after each launch, so that the guilty op is the one named
+  bool tunes;          // algorithms of matmuls are timed, and what was chosen is kept
   cft_stream queue;    // the stream that orders everything
   cudaMemPool_t pool;  // the driver's caching pool
   int64_t bytes[CFT_MEM_CLASSES], total, peak, limit;

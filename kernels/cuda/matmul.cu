@@ -6,8 +6,8 @@
 // An algorithm is chosen once for shapes of about the same size: the heuristic's candidates run on
 // the operands of the call that is the first of its kind, with warm clocks, and the fastest is kept
 // in a file for the next run. Matmuls are five sixths of a step: nothing else is worth as much.
-// Only algorithms that give equal bits in repeats take part. CFT_CUDA_TUNE=0 takes the heuristic's
-// first.
+// Only algorithms that give equal bits in repeats take part. Without autotune the heuristic's first
+// is taken, and no file is looked at.
 #include <cublasLt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +54,6 @@ struct prepared {
 struct cuda_matmul {
   lt_calls lt;
   cublasLtHandle_t handle;
-  bool tunes;
   std::string file;  // of choices; empty: none is kept
   std::map<matmul_key, cublasLtMatmulAlgo_t> chosen;
   std::map<matmul_key, prepared> ready;
@@ -151,11 +150,9 @@ static cft_status open_lt(const queue &q, cuda_matmul **opened) {
   LT_CALLS(XX)
 #undef XX
   LT_TRY(q, h, h->lt.cublasLtCreate(&h->handle), "cublasLtCreate");
-  const char *tune = getenv("CFT_CUDA_TUNE");
-  h->tunes = !(tune && *tune == '0');
   char name[400], path[1024];
   snprintf(name, sizeof name, "matmul-%zu-%s.txt", h->lt.cublasLtGetVersion(), q.device->gpu);
-  if (h->tunes && cache_path(path, sizeof path, name)) {
+  if (q.device->tunes && cache_path(path, sizeof path, name)) {
     h->file = path;
     read_choices(h);
   }
@@ -354,7 +351,7 @@ static cft_status choose(const queue &q, cuda_matmul *h, const cft_matmul_args *
   size_t best = 0;
   double us = 0, us_first = 0;
   // Where an algorithm is known, but not for this very shape, the heuristic's word is good enough.
-  if (h->tunes && known == h->chosen.end() && found.size() > 1 &&
+  if (q.device->tunes && known == h->chosen.end() && found.size() > 1 &&
       time_candidates(q, h, a, *p, found, &best, &us, &us_first)) {
     h->chosen[bucket] = found[best].algo;
     if (!h->file.empty())

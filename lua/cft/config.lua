@@ -121,6 +121,7 @@ M.further = {
   { "skip", M.key { "boolean", true, help = "compute no logits for tokens that are not learned" } },
   { "context_loss", M.key { "boolean", false, help = "of held-out samples, measure query and response as well" } },
   { "deterministic", M.key { "boolean", false, help = "bit-equal repeats on a GPU" } },
+  { "autotune", M.key { "boolean", true, help = "time a GPU's matmuls once and keep the fastest; not with deterministic" } },
 }
 
 --- The default of one of these keys, for a table of settings that does not come from here.

@@ -80,6 +80,8 @@ local function open_device(cfg, log)
   local name = tensor.device_name(d)
   local why = cfg.device == "auto" and name == "cpu" and tensor.why_cpu()
   log:say("device %s: %s%s", name, tensor.device_description(d), why and why ~= "" and (" (" .. why .. ")") or "")
+  -- What is fastest is for a clock to say, and two runs may hear of it differently.
+  tensor.set_autotune(d, setting(cfg, "autotune") and not setting(cfg, "deterministic"))
   local dtype = cfg.dtype ~= "auto" and cfg.dtype or tensor.best_dtype(d)
   if setting(cfg, "gradients") == "bf16" and dtype ~= "bf16" then
     exit.fail(exit.USAGE, "gradients=bf16 goes with bf16 weights, and this run's are %s; say dtype=bf16", dtype)

@@ -118,6 +118,10 @@ function M.why_cpu() return ffi.string(C.cft_device_why_cpu()) end
 --- The dtype a device trains fastest in: "bf16" or "f32".
 function M.best_dtype(d) return d.fast_bf16 ~= 0 and "bf16" or "f32" end
 
+--- Whether a GPU's matmuls are timed when they first meet a shape, and the fastest kept in a file (true),
+-- or the library's first suggestion is taken (false). Nothing to the CPU.
+function M.set_autotune(device, on) C.cft_device_set_autotune(M.device(device), on and 1 or 0) end
+
 function M.device_name(d) return ffi.string(C.cft_device_name(d)) end
 function M.device_description(d) return ffi.string(C.cft_device_description(d)) end
 

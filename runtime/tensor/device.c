@@ -103,6 +103,10 @@ cft_status cft_device_memory(cft_device *d, cft_memory_use *use, int reset_peak)
   return CFT_OK;
 }
 
+void cft_device_set_autotune(cft_device *d, int on) {
+  if (d->set_autotune) d->set_autotune(d, on);
+}
+
 cft_status cft_device_sync(cft_device *d) { return d->sync(d); }
 
 cft_status cft_device_trim(cft_device *d) {

@@ -5,7 +5,11 @@
 //
 // Linked with the emulated device it tests that one, in four thread orders; given a module it tests
 // what it opens: a real card, with repeats in place of orders.
+#include <dirent.h>
 #include <dlfcn.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "harness.h"
 
@@ -76,6 +80,81 @@ static void test_matmul(bool quick) {
   // Shapes that share an algorithm's bucket, and one that comes again.
   for (int64_t m : {130, 133, 139, 133})
     matmul({m, 96, 64, false, true, false, true}, CFT_BF16, CFT_BF16);
+}
+
+// All that is kept in a folder of chosen algorithms; a line for each.
+static std::string kept_in(const std::string &folder) {
+  std::string text;
+  DIR *files = opendir((folder + "/cuda").c_str());
+  if (!files) return text;
+  while (const dirent *file = readdir(files)) {
+    if (strncmp(file->d_name, "matmul-", 7)) continue;
+    FILE *f = fopen((folder + "/cuda/" + file->d_name).c_str(), "rb");
+    for (int c; f && (c = fgetc(f)) != EOF;) text += (char)c;
+    if (f) fclose(f);
+  }
+  closedir(files);
+  return text;
+}
+
+static void forget_kept(const std::string &folder) {
+  if (DIR *files = opendir((folder + "/cuda").c_str())) {
+    while (const dirent *file = readdir(files)) unlink((folder + "/cuda/" + file->d_name).c_str());
+    closedir(files);
+  }
+  rmdir((folder + "/cuda").c_str());
+  rmdir(folder.c_str());
+}
+
+// Matmuls of two kinds on a device of its own that has that folder; E_DEVICE where timing is told by
+// waits and was not as wanted.
+static cft_status two_kinds(int autotune, bool times) {
+  cft_device *d;
+  void *p[3] = {};
+  CFT_TRY(open_cuda(&d, 0));
+  d->set_autotune(d, autotune);
+  cft_status st = CFT_OK;
+  for (void *&m : p)
+    if (!st) st = d->alloc(d, &m, 64 * 64 * 2, CFT_MEM_OTHER);
+  for (void *m : p)
+    if (!st) st = d->zero(d, nullptr, m, 64 * 64 * 2);
+  const uint64_t waits = the_world.waits ? the_world.waits() : 0;
+  for (int trans_b = 0; trans_b < 2 && !st; trans_b++) {
+    cft_matmul_args a = {};
+    a.c = p[0], a.a = p[1], a.b = p[2], a.m = a.n = a.k = a.c_stride = a.a_stride = a.b_stride = 64;
+    a.trans_b = trans_b, a.dtype = a.c_dtype = CFT_BF16;
+    st = d->kernels->matmul(d, nullptr, &a);
+  }
+  if (!st && the_world.waits && (the_world.waits() > waits) != times)
+    st = cft_fail(CFT_E_DEVICE, times ? "nothing was timed" : "candidates were timed");
+  for (void *m : p) d->free(d, m, 64 * 64 * 2, CFT_MEM_OTHER);
+  if (!st) st = d->sync(d);
+  d->close(d);
+  return st;
+}
+
+// With autotune a file of choices is written, and taken by the next run; without, neither.
+static void test_autotune() {
+  if (!wanted("matmul autotune")) return;
+  char folder[] = "/tmp/cft-autotune-XXXXXX";
+  const char *cache = getenv("CFT_CACHE");
+  const std::string before = cache ? cache : "";
+  if (!mkdtemp(folder)) return report(false, "matmul autotune", "no temporary folder");
+  setenv("CFT_CACHE", folder, 1);
+  const auto check = [](cft_status st, bool as_wanted, const char *what) {
+    report(!st && as_wanted, what, st ? cft_last_error() : "");
+  };
+  cft_status st = two_kinds(0, false);
+  check(st, kept_in(folder).empty(), "matmul autotune: off, nothing is timed and nothing kept");
+  st = two_kinds(1, true);
+  const std::string kept = kept_in(folder);
+  check(st, std::count(kept.begin(), kept.end(), '\n') == 2, "matmul autotune: a choice for each kind is kept");
+  st = two_kinds(1, false);
+  check(st, kept_in(folder) == kept, "matmul autotune: the next run takes them and times nothing");
+  st = two_kinds(0, false);
+  check(st, kept_in(folder) == kept, "matmul autotune: off, the file stays as it is");
+  cache ? setenv("CFT_CACHE", before.c_str(), 1) : unsetenv("CFT_CACHE");
+  forget_kept(folder);
 }
 
 // ---- rows ----------------------------------------------------------------------------------
@@ -1022,6 +1101,7 @@ int main(int argc, char **argv) {
          the_world.set_order ? "; all that follows is emulated" : "");
   test_device();
   test_matmul(quick);
+  test_autotune();
   test_rows(quick);
   test_rmsnorm(quick);
   test_activations(quick);
