@@ -161,8 +161,9 @@ local function fit(lengths, room)
   return plan
 end
 
--- A context that is shorter is not worth a second pass of attention.
-local LEAST = 16
+-- A context that is shorter is not worth a second pass of attention: of pairs with 128 tokens of their own
+-- 38 shared tokens saved 11% of the tokens and 1% of the time (SmolLM2-135M, bf16, a CPU), 46 13% and 7%.
+local LEAST = 32
 
 -- What goes into packs whole: a sample, or several with the context that they share. One context's
 -- samples are more than one unit where they do not fit a pack.
