@@ -14,6 +14,7 @@
 local blame = require "cft.blame"
 local check = require "cft.check"
 local exit = require "cft.exit"
+local template = require "cft.template"
 
 local M = {}
 
@@ -63,8 +64,8 @@ M.common = {
   { "data", M.optional("string|table", "training records: a file, or several with commas") },
   { "out", M.optional("string", "folder for checkpoints, log.jsonl and summary.json") },
   { "template", M.key { "string|function|table", optional = true,
-                        fits = named("qwen", "chatml", "llama3", "deepseek", "zephyr", "plain"),
-                        help = "how a record becomes text: qwen, chatml, llama3, deepseek, zephyr, plain" } },
+                        fits = named(unpack(template.presets)),
+                        help = "how a record becomes text: " .. table.concat(template.presets, ", ") } },
   { "steps", M.key { "integer", optional = true, min = 0, help = "updates; wins over epochs" } },
   { "epochs", M.key { "number", 1, min = 0, help = "passes over the data" } },
   { "batch", M.key { "integer", 32, min = 1, help = "samples an update" } },

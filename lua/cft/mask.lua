@@ -284,7 +284,8 @@ local encode_options = {
 
 -- The sample of a record; or nil, the reason and its class.
 local function encode(record, chat, tok, o)
-  local segments = chat:segments(record)
+  local segments, unsaid = chat:segments(record)
+  if not segments then return nil, unsaid, "unreadable" end
   local pieces, n = pieces_of(segments, tok)
   if not pieces then return nil, n, "unreadable" end
   local whole, cut = n, 0
@@ -562,7 +563,7 @@ local function refuse(self)
   end
   if report.unreadable.n > 0 then
     local first = report.unreadable[1]
-    blame("%s: the text of %d records cannot be tokenised: record %d: %s", self.source.name,
+    blame("%s: %d records cannot become samples: record %d: %s", self.source.name,
       report.unreadable.n, first.record, first.reason)
   end
   if self.n == 0 then

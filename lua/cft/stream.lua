@@ -4,8 +4,10 @@
 -- The order is over all records, since where each begins is known when the source is open: the record at
 -- a place is a function of (seed, epoch, place). A record that cannot be trained on (bad, too long, with
 -- a mask of zeros or ones, ...) is said by name, and what takes its place is drawn by the same function
--- under a seed of its own; so a place stays a function of these three, and an update keeps its size. What
--- a recipe calls an error is one: nothing of the update was trained on.
+-- under a seed of its own; so a place stays a function of these three, and an update keeps its size. The
+-- substitute has a place of its own besides: for each record that is left out, another one comes twice in
+-- the epoch. To leave none out and take none twice needs the scan. What a recipe calls an error is one:
+-- nothing of the update was trained on.
 -- @module cft.stream
 
 local blame = require "cft.blame"
@@ -67,7 +69,7 @@ local function look(self, k)
       end
     end
     if report.unreadable.n > 0 then
-      blame("%s cannot be tokenised: %s", source:where(k), report.unreadable[1].reason)
+      blame("%s cannot become a sample: %s", source:where(k), report.unreadable[1].reason)
     end
     return nil, "has " .. report.dropped[1].reason
   end

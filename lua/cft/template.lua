@@ -25,6 +25,10 @@ Template.__index = Template
 --- In a turn: where the message's text goes.
 M.content = setmetatable({}, { __tostring = function() return "content" end })
 
+--- In a user's turn, before its content: where the system text goes, for families that have no turn of
+-- its own for it.
+M.system = setmetatable({ marker = "system" }, { __tostring = function() return "system" end })
+
 --- In a turn: a special token by its string.
 -- @string text such as `<|im_start|>`
 function M.special(text) return { special = text } end
@@ -123,19 +127,44 @@ function M.common(o)
   return common
 end
 
+local function has_system(turn)
+  for _, piece in ipairs(turn) do
+    if piece == M.system then return true end
+  end
+  return false
+end
+
+local rule = { "string", optional = true, one_of = { "both", "joined" } }
+local trims = { system = rule, user = rule, assistant = rule }
+
+-- What would be left out without a word, or written twice.
+local function check_spec(s)
+  if type(s.trim) == "table" then check.options("template.new: trim", s.trim, trims) end
+  for _, name in ipairs { "prefix", "system_turn", "answer_turn", "between" } do
+    if type(s[name]) == "table" and has_system(s[name]) then
+      blame("template.new: 'system' stands in %s; its place is in user_turn, before content", name)
+    end
+  end
+  if s.system_turn == true then blame "template.new: 'system_turn' must be a turn or false, got true" end
+end
+
 --- A template of turns. A turn is a list of texts, `special "..."`, `bos`, `eos` and `content`; what
 -- stands between two special tokens is tokenised together, but never across the edge of an answer: no
 -- token goes from the prompt into it, as none can when the model writes it.
 -- @tab spec
 -- @string spec.name
 -- @tab[opt] spec.prefix a turn without content, before everything
--- @tab[opt] spec.system_turn
+-- @param[opt] spec.system_turn a turn, which comes before all others; or which stands where `system` does in the
+-- user's turn; false if the family has no place for a system text: a record that has one is refused
+-- @string[opt="first"] spec.system_in with `system` in the user's turn: in the `first` one, or in the `last`.
+-- Then only the last answer of a conversation can be learned, since no other saw the system text
 -- @param[opt=false] spec.system the system text of records that have none; false: no system turn
 -- @bool[opt=false] spec.empty_system_is_default a record's empty system text counts as none
 -- @tab spec.user_turn with what opens the answer at its end
 -- @tab spec.answer_turn all of it is learned
 -- @tab[opt] spec.between a turn without content, before each further user turn
--- @bool[opt=false] spec.trim white space around every content goes
+-- @param[opt=false] spec.trim white space around contents goes: true, or `{ user = "both", assistant = "both" }`.
+-- "joined" takes a system text and the question behind it as one text, and leaves what is between them
 -- @tab[opt] opts what the user chose
 -- @param[opt=1] opts.learn the weight of learned text: a number, a function of record and step, or
 -- these by kind, `{ verdict = 3, query = 0.1, rest = 1 }`; `rest` is all other learned text
@@ -146,23 +175,33 @@ end
 -- @treturn Template
 function M.new(spec, opts)
   local s = check.options("template.new", spec, {
-    name = { "string" }, prefix = { "table", {} }, system_turn = { "table", { M.content } },
+    name = { "string" }, prefix = { "table", {} }, system_turn = { "table|boolean", { M.content } },
     system = { "string|boolean", false }, empty_system_is_default = { "boolean", false },
+    system_in = { "string", "first", one_of = { "first", "last" } },
     user_turn = { "table" }, answer_turn = { "table" }, between = { "table", {} },
-    trim = { "boolean", false },
+    trim = { "boolean|table", false },
   })
+  check_spec(s)
   local o = check.options("template." .. s.name, opts, M.options)
   local t = setmetatable(s, Template)
   t.by_kind, t.rest = weights_of(o.learn)
   t.turns, t.specials, t.parts = o.turns, o.specials, o.parts
+  t.system_inside = has_system(t.user_turn)
   return t
 end
 
+-- Content without the white space at its ends that the template takes away.
+local function trimmed(t, role, content, behind_system)
+  local rule = t.trim == true and "both" or t.trim and t.trim[role]
+  if rule == "joined" and behind_system then return trim.right(content) end
+  return rule and trim.both(content) or content
+end
+
 -- The parts of a message's content, as texts.
-local function parts_of(t, role, content, turn)
+local function parts_of(t, role, content, turn, behind_system)
   local parts = content
   if type(content) == "string" then
-    if t.trim then content = trim.both(content) end
+    content = trimmed(t, role, content, behind_system)
     if t.specials == "llamafactory" and role == "user" then
       content = content:gsub("{{idx}}", tostring(turn), 1)
     end
@@ -176,16 +215,37 @@ local function is_empty(content)
   return #content == 0
 end
 
+-- The system text of a record, false where there is none; nil and why where the template cannot say it.
+local function system_of(t, messages, turns)
+  local system = messages[1].role == "system" and messages[1].content or nil
+  if system ~= nil and is_empty(system) and t.empty_system_is_default then system = nil end
+  if system == nil then system = t.system end
+  if not system then return false end
+  if not t.system_turn then
+    return nil, ("template %s has no place for a system text, and the record has one"):format(t.name)
+  end
+  if t.system_inside and t.system_in == "last" and turns > 1 and t.turns ~= "last" then
+    return nil, ("template %s writes the system text into the last question alone, and the record has %d; "
+      .. "turns = \"last\" learns only the answer that saw it"):format(t.name, turns)
+  end
+  return system
+end
+
 --- The segments of a record: `{ text, kind, weight, special, own, content, turn, target, slot }`.
 -- `own` is `bos` or `eos` for the tokenizer's tokens, which have no text here; `content` marks text
 -- that comes from the record; neighbours of one `slot` are tokenised together; `target` marks the
 -- answer of `turn` (from 0) and its end.
 -- @tab record a conversation (`cft.data.conversation`)
--- @treturn table
+-- @treturn ?table
+-- @treturn ?string why the template cannot say the record
 function Template:segments(record)
   local segments, slot, turn = {}, 0, 0
   local parse = self.specials == "llamafactory" or nil
-  local last = math.floor(#record.messages / 2)
+  local messages = record.messages
+  local first, last = messages[1].role == "system" and 2 or 1, math.floor(#messages / 2)
+  local system, why = system_of(self, messages, last)
+  if system == nil then return nil, why end
+  local system_at = system and self.system_inside and (self.system_in == "last" and last - 1 or 0)
 
   local function weight_of(kind, target, asked)
     if target and self.turns == "last" and turn ~= last - 1 then return 0 end
@@ -202,10 +262,13 @@ function Template:segments(record)
 
   local function add_turn(pieces, role, content, target)
     slot = 2 * turn + (target and 1 or 0)
-    local structure = target and "critique" or "template"
+    local structure, behind_system = target and "critique" or "template", false
     for _, piece in ipairs(pieces) do
-      if piece == M.content then
-        for _, part in ipairs(parts_of(self, role, content, turn)) do
+      if piece == M.system then
+        behind_system = turn == system_at
+        if behind_system then add_turn(self.system_turn, "system", system, false) end
+      elseif piece == M.content then
+        for _, part in ipairs(parts_of(self, role, content, turn, behind_system)) do
           add(part, part.kind or role, target, { content = true })
         end
         if target then structure = "end" end
@@ -217,14 +280,8 @@ function Template:segments(record)
     end
   end
 
-  local messages = record.messages
-  local first = messages[1].role == "system" and 2 or 1
-  local system = first == 2 and messages[1].content or nil
-  if system ~= nil and is_empty(system) and self.empty_system_is_default then system = nil end
-  if system == nil then system = self.system end
-
   add_turn(self.prefix, "system", "", false)
-  if system then add_turn(self.system_turn, "system", system, false) end
+  if system and not self.system_inside then add_turn(self.system_turn, "system", system, false) end
   for i = first, #messages, 2 do
     if turn > 0 then add_turn(self.between, "user", "", false) end
     add_turn(self.user_turn, "user", messages[i].content, false)
@@ -239,7 +296,7 @@ end
 -- The special pieces of all turns, each once.
 local function specials_of(t)
   local list, seen = {}, {}
-  for _, turn in ipairs { t.prefix, t.system and t.system_turn or {}, t.user_turn, t.answer_turn, t.between } do
+  for _, turn in ipairs { t.prefix, t.system_turn or {}, t.user_turn, t.answer_turn, t.between } do
     for _, piece in ipairs(turn) do
       local name = type(piece) == "table" and (piece.special or piece.own)
       if name and not seen[name] then
@@ -361,7 +418,9 @@ function M.custom(make)
     answer_turn = {} }, Custom)
 end
 
-local presets = { "qwen", "chatml", "llama3", "deepseek", "zephyr", "plain" }
+--- The names of the presets, those of `lua/cft/templates/`.
+M.presets = { "qwen", "chatml", "llama3", "llama2", "mistral", "gemma3", "gemma2", "phi4", "phi3", "tulu",
+  "deepseek", "zephyr", "plain" }
 
 --- A template by name, by function, or as it is: what a recipe's `template` may be.
 -- @param value a preset's name, a function, or a template
@@ -371,14 +430,14 @@ function M.of(value, opts)
   if type(value) == "function" then return M.custom(value) end
   local kind = getmetatable(value)
   if kind == Template or kind == Custom then return value end
-  check.value("template", "template", value, { "string", one_of = presets })
+  check.value("template", "template", value, { "string", one_of = M.presets })
   return M[value](opts)
 end
 
 -- template.qwen and the others, loaded when first named.
 return setmetatable(M, {
   __index = function(t, name)
-    for _, preset in ipairs(presets) do
+    for _, preset in ipairs(M.presets) do
       if preset == name then
         local make = require("cft.templates." .. name)
         rawset(t, name, make)

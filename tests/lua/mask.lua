@@ -4,6 +4,7 @@ local expect = require "tests.expect"
 local fake = require "tests.fake_tokenizer"
 local data = require "cft.data"
 local mask = require "cft.mask"
+local process = require "tests.process"
 local template = require "cft.template"
 
 local tok = fake { "<eos>", "<bos>", "<|im_start|>", "<|im_end|>", eos = "<eos>", bos = "<bos>" }
@@ -234,8 +235,23 @@ return {
   end },
 
   { "text that cannot be tokenised", function()
-    expect.raises("cannot be tokenised: record 0: byte 1 is not UTF%-8", mask.samples, pairs_of { { "q\255", "a" } },
+    expect.raises("1 records cannot become samples: record 0: byte 1 is not UTF%-8", mask.samples, pairs_of { { "q\255", "a" } },
       template.plain(), tok)
+  end },
+
+  { "a record that the template cannot say", function()
+    local path = process.folder() .. "/records.jsonl"
+    local file = assert(io.open(path, "wb"))
+    file:write('{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n',
+      '{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n')
+    file:close()
+    local gemma = fake { "<eos>", "<bos>", eos = "<eos>", bos = "<bos>" }
+    expect.raises("records%.jsonl: 1 records cannot become samples: record 1: template gemma2 has no place for a system text, "
+      .. "and the record has one", mask.samples, data.open(path), template.gemma2(), gemma, { add_tokens = true })
+    expect.same(mask.samples(data.open(path), template.gemma3(), gemma):size(), 2)
+    local s = mask.samples(data.open(path), template.gemma2(), gemma, { stream = true, max_tokens = 100 })
+    expect.same(s:get(0).n, 19)
+    expect.raises("record 1.* cannot become a sample: template gemma2 has no place", s.get, s, 1)
   end },
 
   { "tokens that the tokenizer lacks", function()

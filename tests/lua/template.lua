@@ -143,6 +143,32 @@ local function llamafactory_records()
   expect.same({ #golden.records, fitted }, { 500, 1000 - golden.longer_than["2048"] - golden.longer_than["512"] })
 end
 
+-- Texts of context and answers in turn, as golden files have them: { text, 0 or 1 }.
+local function learned_texts(chat, record, names)
+  local texts = {}
+  for _, s in ipairs(chat:segments(record)) do
+    local text, learned = s.own and names[s.own] or s.text, s.weight ~= 0 and 1 or 0
+    local last = texts[#texts]
+    if last and last[2] == learned then last[1] = last[1] .. text
+    elseif text ~= "" then texts[#texts + 1] = { text, learned } end
+  end
+  return texts
+end
+
+-- A sample has the ids of these texts, and the weights.
+local function expect_segments(sample, segments, bytes, what)
+  local ids, runs = {}, json.array {}
+  for _, segment in ipairs(segments) do
+    local encoding, from = bytes:encode_spans(segment[1], true), #ids
+    for i = 0, encoding.n - 1 do ids[#ids + 1] = encoding.ids[i] end
+    if segment[2] == 1 then runs[#runs + 1] = { from, #ids } end
+  end
+  expect.same(sample.n, #ids, what)
+  expect_ids(sample, ids, what)
+  expect.same(learned_of(sample), runs, what)
+  expect.same(sample.ends, true, what)
+end
+
 -- What apply_chat_template rendered: the texts of context and answers in turn.
 local function chat_template_texts(preset)
   local golden = assert(json.read(("tests/golden/templates/%s.json"):format(preset)))
@@ -150,13 +176,7 @@ local function chat_template_texts(preset)
   if preset == "deepseek" then names.bos = "<｜begin▁of▁sentence｜>" end
   for _, case in ipairs(golden.cases) do
     local record = assert(data.conversation({ messages = case.messages }, true))
-    local texts = {}
-    for _, s in ipairs(template.of(preset):segments(record)) do
-      local text, learned = s.own and names[s.own] or s.text, s.weight ~= 0 and 1 or 0
-      local last = texts[#texts]
-      if last and last[2] == learned then last[1] = last[1] .. text else texts[#texts + 1] = { text, learned } end
-    end
-    expect.same(texts, case.segments, preset .. ": " .. case.name)
+    expect.same(learned_texts(template.of(preset), record, names), case.segments, preset .. ": " .. case.name)
   end
   return #golden.cases
 end
@@ -172,6 +192,39 @@ local function chat_template_ids(preset, real)
     expect.same(learned_of(sample), case.learned, what)
   end
   return #golden.cases
+end
+
+-- What the publishers' templates rendered for families whose tokenizers are not here: texts, and with a tokenizer of
+-- bytes ids and weights.
+local function family_cases()
+  local golden = assert(json.read "tests/golden/templates/families.json")
+  local names, compared, refused = { bos = golden.bos, eos = golden.eos }, 0, 0
+  for _, family in ipairs(golden.families) do
+    local bytes = fake { golden.bos, golden.eos, bos = golden.bos, eos = golden.eos }
+    template.of(family.preset, family.options):prepare(bytes, { add_tokens = true })
+    for _, case in ipairs(family.cases) do
+      local what = family.name .. ": " .. case.name
+      local options = { turns = case.turns }
+      for name, value in pairs(family.options) do options[name] = value end
+      local chat = template.of(family.preset, options)
+      local record = assert(data.conversation({ messages = golden.conversations[case.name] }, true))
+      if case.segments == json.null then
+        refused = refused + 1
+        expect.same({ chat:segments(record) }, { nil, ("template %s has no place for a system text, and the record has one")
+          :format(chat.name) }, what)
+      else
+        compared = compared + 1
+        expect.same(learned_texts(chat, record, names), case.segments, what)
+        expect_segments(assert(mask.encode(record, chat, bytes)), case.segments, bytes, what)
+      end
+      if case.turns == "last" then
+        local all = template.of(family.preset, family.options)
+        expect.match(select(2, mask.encode(record, all, bytes)), "writes the system text into the last question alone, "
+          .. "and the record has 2; turns = \"last\"")
+      end
+    end
+  end
+  expect.same({ compared, refused }, { 100, 4 })
 end
 
 return {
@@ -226,13 +279,71 @@ return {
     expect.match(text_of(chat, chat_of("q", " \n ")), "\n\n{<|eot_id|>}$")
   end },
 
-  { "deepseek, chatml, plain", function()
+  { "deepseek, chatml, plain, zephyr, tulu", function()
     local record = chat_of("q", "a", "r", "b")
     expect.same(text_of(template.deepseek(), record),
       "<bos>User: q\n\nAssistant:{ a<eos>}User: r\n\nAssistant:{ b<eos>}")
     expect.match(text_of(template.deepseek { space = false, system = "S" }, record), "^<bos>S\n\nUser: q\n\nAssistant:{a<eos>}")
     expect.match(text_of(template.chatml(), record), "named SmolLM, .*assistant\n{a<|im_end|>}\n<|im_start|>user\nr.*{b<|im_end|>}$")
     expect.same(text_of(template.plain { bos = true, separator = "\n" }, record), "<bos>q\n{a<eos>}\nr\n{b<eos>}")
+    expect.same(text_of(template.zephyr { system = "S" }, record), "<|system|>\nS<eos>\n<|user|>\nq<eos>\n<|assistant|>\n" ..
+      "{a<eos>}\n<|user|>\nr<eos>\n<|assistant|>\n{b<eos>}")
+    expect.same(text_of(template.tulu { bos = true }, record),
+      "<bos><|user|>\nq\n<|assistant|>\n{a<eos>}\n<|user|>\nr\n<|assistant|>\n{b<eos>}")
+  end },
+
+  { "a system text in a question", function()
+    local record = chat_of("q", "a", "r", "b")
+    table.insert(record.messages, 1, { role = "system", content = " S " })
+    expect.same(text_of(template.gemma3(), record), "<bos><start_of_turn>user\n S \n\nq<end_of_turn>\n<start_of_turn>model\n" ..
+      "{a<end_of_turn>}\n<start_of_turn>user\nr<end_of_turn>\n<start_of_turn>model\n{b<end_of_turn>}")
+    expect.match(text_of(template.llama2 { system = "T" }, chat_of("q", "a")), "^<bos>%[INST%] <<SYS>>\nT\n<</SYS>>\n\nq %[/INST%]{ a <eos>}$")
+    local kinds = {}
+    for _, s in ipairs(template.gemma3():segments(record)) do kinds[s.kind] = (kinds[s.kind] or "") .. (s.text or "") end
+    expect.same({ kinds.system, kinds.query, kinds.critique }, { " S ", "qr", "ab" })
+    expect.same({ template.gemma2():segments(record) },
+      { nil, "template gemma2 has no place for a system text, and the record has one" })
+    local function new(changes)
+      local spec = { name = "x", user_turn = { template.system, template.content }, answer_turn = { template.content } }
+      for name, value in pairs(changes) do spec[name] = value end
+      return template.new(spec)
+    end
+    expect.same(text_of(new {}, record), " S q{a}r{b}")
+    expect.same(text_of(new { system_turn = { "[", template.content, "]" }, trim = true }, record), "[S]q{a}r{b}")
+    expect.raises("'system' stands in answer_turn; its place is in user_turn", new, { answer_turn = { template.system } })
+    expect.raises("'system_turn' must be a turn or false, got true", new, { system_turn = true })
+    expect.raises("trim: 'user' must be one of 'both', 'joined', got 'left'", new, { trim = { user = "left" } })
+    expect.raises("trim: unknown option 'users'; did you mean 'user'", new, { trim = { users = "both" } })
+  end },
+
+  { "a tokenizer without a family's tokens", function()
+    local bytes = fake { "<eos>", "<bos>", "[INST]", "[/INST]", eos = "<eos>", bos = "<bos>" }
+    expect.same(template.mistral { version = "v3-tekken" }:missing(bytes), {})
+    expect.same(template.mistral():missing(bytes), { "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]" })
+    expect.same(template.phi3():missing(bytes), { "<|system|>", "<|end|>", "<|user|>", "<|assistant|>" })
+    expect.same(template.llama2():describe(bytes), "template llama2: answers end in <eos> (id 256), learned; nothing follows it")
+    expect.raises("'version' must be one of 'v3', .*got 'v2'", template.mistral, { version = "v2" })
+    expect.raises("unknown option 'system'", template.gemma2, { system = "S" })
+  end },
+
+  { "every preset is listed where a user looks", function()
+    local files = {}
+    for name in io.popen("ls lua/cft/templates"):lines() do files[#files + 1] = name:match "^(.*)%.lua$" end
+    local listed = { unpack(template.presets) }
+    table.sort(listed)
+    expect.same(listed, files)
+    local function text(path)
+      local file = assert(io.open(path, "rb"))
+      local all = file:read "*a"
+      file:close()
+      return all
+    end
+    local cli, page = text "docs/cli.md", text "docs/templates.md"
+    expect.truthy(cli:find("how a record becomes text: `" .. table.concat(template.presets, "`, `") .. "` |", 1, true), "docs/cli.md")
+    for _, name in ipairs(template.presets) do
+      expect.same(template.of(name).name, name)
+      expect.truthy(page:find("\n| `" .. name .. "` | ", 1, true), name .. " in docs/templates.md")
+    end
   end },
 
   { "weights by kind, by part, by function", function()
@@ -306,6 +417,8 @@ return {
   { "texts of apply_chat_template", function()
     for _, preset in ipairs { "chatml", "llama3", "deepseek" } do expect.same(chat_template_texts(preset), 11) end
   end },
+
+  { "texts of apply_chat_template, families", family_cases },
 
   { "ids of apply_chat_template: chatml with SmolLM2's tokenizer", function()
     expect.same(chat_template_ids("chatml", vocabularies.smollm2()), 11)

@@ -65,7 +65,7 @@ def split(tok, messages, end, **extra):
         start = len(render(i, True))
         rendered = render(i + 1, False)
         stop = rendered.rindex(end) + len(end)
-        if not whole.startswith(render(i, True)) or not whole.startswith(rendered):
+        if not whole.startswith(render(i, True)) or not whole.startswith(rendered[:stop]):
             raise SystemExit("a prefix of the conversation does not render to a prefix of its text")
         segments += [[whole[at:start], 0], [whole[start:stop], 1]]
         at = stop
