@@ -24,15 +24,18 @@ local function conversation(system, ...)
   return messages
 end
 
+-- One of the tokenizer's own tokens as text, empty if it names none.
+local function own(tok, name) return tok[name] and tok:token(tok[name]) or "" end
+
 -- What the run trains on, special tokens by their strings; of a prompt only what stands before its answer.
 local function ours(chat, tok, messages, prompt)
-  local ok, segments = pcall(chat.segments, chat, { messages = messages, raw = { messages = messages } })
+  local ok, segments, why = pcall(chat.segments, chat, { messages = messages, raw = { messages = messages } })
   if not ok then return nil, tostring(segments) end
+  if not segments then return nil, why end
   local texts = {}
   for i, s in ipairs(segments) do
     if prompt and s.target then break end
-    local own = s.own and tok[s.own]
-    texts[i] = s.own and (own and tok:token(own) or "") or s.text
+    texts[i] = s.own and own(tok, s.own) or s.text
   end
   return table.concat(texts)
 end
@@ -41,7 +44,7 @@ end
 -- is rendered so.
 local function theirs(template, tok, messages, prompt)
   local vars = { messages = messages, add_generation_prompt = prompt or false,
-                 bos_token = tok.bos and tok:token(tok.bos) or "", eos_token = tok.eos and tok:token(tok.eos) or "" }
+                 bos_token = own(tok, "bos"), eos_token = own(tok, "eos") }
   local text = template:render(vars, { clock = false })
   if text then return text end
   return template:render(vars)
@@ -75,13 +78,20 @@ local function beginning(text, from, to)
   return to .. text:sub(#from + 1)
 end
 
+-- Is an end the same as `tail`, but for what is never asked for, since nothing is generated behind an end token?
+-- That is white space, and an end-of-text token, which some write behind a whole conversation.
+local function same_end(text, tail, eos)
+  text = trim.right(text)
+  if text == tail then return true end
+  return tail ~= "" and eos ~= "" and text:sub(-#eos) == eos and trim.right(text:sub(1, -#eos - 1)) == tail
+end
+
 -- Two turns: every gap by its name.
-local function compare_turns(found, mine, model)
+local function compare_turns(found, mine, model, eos)
   note(found, "before the first question (system text)", mine[1], model[1])
   note(found, "before the first answer", mine[2], model[2])
-  -- White space behind a last end token is never asked for: nothing is generated there.
   local tail, their_tail = mine[5], model[5]
-  if trim.right(their_tail) == tail then their_tail = tail end
+  if same_end(their_tail, tail, eos) then their_tail = tail end
   note(found, "behind an answer (end token)", tail, their_tail)
   -- The same end token between turns is the same difference.
   local between = tail == their_tail and mine[3] or beginning(mine[3], tail, trim.right(their_tail))
@@ -89,20 +99,16 @@ local function compare_turns(found, mine, model)
   note(found, "before a later answer", mine[4], model[4])
 end
 
+-- In a prompt: some templates write the system text only where an answer is waited for.
 local function compare_system(found, chat, tok, template)
-  local messages = conversation(SYSTEM, Q1, A1)
-  local text, why = theirs(template, tok, messages)
-  local mine = ours(chat, tok, messages)
-  if not text then
-    found[#found + 1] = { what = "a system message", refused = why }
-    return
-  end
-  local model, absent = gaps(text, { SYSTEM, Q1, A1 })
-  if not model then  -- some put it behind the first question's header, or leave it out
-    found[#found + 1] = { what = "a system message", refused = ("%s is not where it was, or not there"):format(absent) }
-    return
-  end
-  mine = gaps(mine, { SYSTEM, Q1, A1 })
+  local text, why = theirs(template, tok, conversation(SYSTEM, Q1), true)
+  local mine, refusal = ours(chat, tok, conversation(SYSTEM, Q1, A1), true)
+  local function refused(reason) found[#found + 1] = { what = "a system message", refused = reason } end
+  if not text then return mine and refused(why) end  -- where both refuse it, they agree
+  if not mine then return refused(refusal .. "; the model's template takes it") end
+  local model, absent = gaps(text, { SYSTEM, Q1 })
+  if not model then return refused(("%s is not where it was, or not there"):format(absent)) end
+  mine = gaps(mine, { SYSTEM, Q1 })
   if not mine then return end
   note(found, "before a system message", mine[1], model[1])
   note(found, "behind a system message", mine[2], model[2])
@@ -163,7 +169,7 @@ function M.compare(chat, tok)
     found[1] = { what = "a conversation of two turns", refused = ("%s is not in it"):format(missing) }
     return found
   end
-  compare_turns(found, our_gaps, their_gaps)
+  compare_turns(found, our_gaps, their_gaps, own(tok, "eos"))
   compare_prompt(found, chat, tok, template)
   compare_system(found, chat, tok, template)
   compare_edges(found, chat, tok, template)

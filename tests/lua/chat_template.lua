@@ -62,6 +62,39 @@ return {
     error "no such style"
   end },
 
+  { "families: the presets are what their publishers' templates write", function()
+    local golden = assert(json.read "tests/golden/templates/families.json")
+    for _, family in ipairs(golden.families) do
+      local chat = template.of(family.preset, family.options)
+      expect.same({ family.name, lines(chat, family.template) }, { family.name, {} })
+      expect.truthy(#lines(template.deepseek(), family.template) > 0)
+    end
+  end },
+
+  { "a system text that one of them has no place for", function()
+    local templates = {}
+    for _, family in ipairs(assert(json.read "tests/golden/templates/families.json").families) do
+      templates[family.name] = family.template
+    end
+    expect.same(lines(template.gemma3(), templates.gemma2),
+      { "a system message: the model's chat template, line 1: it refuses: no system text" })
+    expect.same(lines(template.gemma2(), templates.gemma3), { "a system message: template gemma2 has no place for "
+      .. "a system text, and the record has one; the model's template takes it" })
+    expect.same(lines(template.mistral { version = "v3" }, templates["mistral-v7"]),
+      { [[before a system message: "<bos>[INST] " in training, "<bos>[SYSTEM_PROMPT] " by the model's template]],
+        [[behind a system message: "\n\n" in training, "[/SYSTEM_PROMPT][INST] " by the model's template]],
+        "white space around an answer: taken away in training, kept by the model's template" })
+  end },
+
+  { "an end-of-text token behind a whole conversation is never asked for", function()
+    expect.same(lines(qwen, CHATML .. "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"), {})
+    expect.match(lines(template.qwen(), CHATML .. "{{ eos_token }}")[1],
+      [[^behind an answer %(end token%): "<eos>" in training, "<|im_end|>\n<eos>" by the model's template]])
+    local endless = template.new { name = "endless", user_turn = { template.content }, answer_turn = { template.content } }
+    expect.match(lines(endless, "{% for m in messages %}{{ m.content }}{% endfor %}{{ eos_token }}")[1],
+      '^behind an answer %(end token%): "" in training, "<eos>" by')
+  end },
+
   { "an answer may begin with a space that its prompt ends before", function()
     local text = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}User: {{ m.content }}\n\n{% elif m.role == 'assistant' %}"
       .. "Assistant: {{ m.content }}{{ eos_token }}{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}"
