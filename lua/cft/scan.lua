@@ -83,7 +83,7 @@ end
 -- ---- a job: some records of a source -------------------------------------------------------------
 
 -- What a job sends: a line of JSON, then numbers, lengths and weights of its samples.
-local function scan_chunk(self, hooks, chunk)
+local function scan_chunk(self, hooks, chunk, last_of_process)
   local source, cache = self.source, self.token_cache
   local first = chunk * M.CHUNK
   local last = math.min(first + M.CHUNK, source:size())
@@ -102,11 +102,13 @@ local function scan_chunk(self, hooks, chunk)
       end
     end
   end
+  if cache and last_of_process then cache:flush() end  -- before it says what went wrong
   local n = #numbers
   report.samples = n
   local head = json.encode {
     n = n, report = encode_report(report), bad = json.array(bad), dynamic = self.dynamic,
     taken = cache and cache.taken - taken, added = cache and cache.added - added,
+    wrong = cache and cache.wrong,
   }
   local function bytes(ctype, list) return n > 0 and ffi.string(ffi.new(ctype .. "[?]", n, list), 8 * n) or "" end
   return table.concat { head, "\n", bytes("int64_t", numbers), bytes("int64_t", lengths), bytes("double", weights) }
@@ -181,9 +183,7 @@ end
 -- that nobody needs all of it in memory.
 local BLOCK = 1048576
 
-local function write_result(path, name, self, bad, journal)
-  local temporary = ("%s.%d"):format(path, host.pid())
-  local file = assert(io.open(temporary, "wb"))
+local function write_columns(file, name, self, bad, journal)
   local digests, pieces, bytes = {}, {}, 0
   local function put(text, last)
     pieces[#pieces + 1], bytes = text, bytes + #text
@@ -207,10 +207,21 @@ local function write_result(path, name, self, bad, journal)
     end
   end
   put("", true)
-  file:seek("set", #MAGIC)
+  assert(file:seek("set", #MAGIC))
   assert(file:write(files.hash(table.concat(digests))))
-  assert(file:close())
-  assert(os.rename(temporary, path))
+end
+
+-- Whoever writes has the lock of `path`, so the temporary file is his, and one that a dead process left is
+-- written over.
+local function write_result(path, ...)
+  local temporary = path .. ".new"
+  local file = assert(io.open(temporary, "wb"))
+  local ok, why = pcall(write_columns, file, ...)
+  local closed, problem = file:close()
+  if ok and closed then ok, why = os.rename(temporary, path) end
+  if ok and closed then return end
+  os.remove(temporary)
+  error(why or problem, 0)
 end
 
 -- Map a result. nil where there is none, with why where there is one that is not taken.
@@ -315,6 +326,7 @@ local function run(self, hooks, journal_path, o)
       self.token_cache.taken = o.before_taken + head.taken
       self.token_cache.added = o.before_added + head.added
       o.before_taken, o.before_added = self.token_cache.taken, self.token_cache.added
+      for where, what in pairs(head.wrong) do self.token_cache:leave_out(where, what) end
     end
     for _, i in ipairs(head.bad) do bad[#bad + 1] = i end
     meet(source, head.bad)
@@ -332,7 +344,7 @@ local function run(self, hooks, journal_path, o)
     count = chunks, first = first, processes = o.processes,
     work = function(chunk)
       if workers.inside then known.quarantine = nil end  -- the process that asked writes it, in order
-      return scan_chunk(self, hooks, chunk)
+      return scan_chunk(self, hooks, chunk, chunk + o.processes >= chunks)
     end,
     take = function(chunk, text)
       journal:append(chunk, text)
@@ -347,9 +359,6 @@ local function run(self, hooks, journal_path, o)
       end
       return ends
     end,
-    finish = function()
-      if self.token_cache then self.token_cache:flush() end
-    end,
   }
   self.scanned = { seconds = host.now() - start, processes = o.processes, bytes = source:bytes(),
     records = source:size() - math.min(first * M.CHUNK, source:size()), all = source:size() }
@@ -359,9 +368,13 @@ end
 -- Go through the records, and keep what comes of it at `path`, if there is one.
 local function make(self, hooks, path, o)
   hooks.open_cache(self)
+  if self.token_cache then self.token_cache:load() end  -- once, for all processes
   local bad, journal = run(self, hooks, path and path .. ".part" or nil, o)
   self.source:enforce()
-  local kept, problem = path and pcall(write_result, path, o.name, self, bad, journal)
+  local kept, problem
+  if path then kept, problem = pcall(write_result, path, o.name, self, bad, journal) end
+  -- From here on samples are asked for at random, and to make one is no slower than to read it from the disk.
+  if self.token_cache then self.token_cache:close() end
   local result = kept and map_result(path, o.name)
   if result then
     adopt(self, result)

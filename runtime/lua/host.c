@@ -165,13 +165,15 @@ static int host_make_folders(lua_State *L) {
   return 1;
 }
 
-// host.lock(path) -> a handle, or nil and why: "busy" where another process holds it. The lock is
-// held until handle:release(), until the handle is collected or the process ends, however it ends.
+// host.lock(path, shared) -> a handle, or nil and why: "busy" where another process holds it; those
+// who share it hold it together. It is held until handle:release(), until the handle is collected
+// or the process ends, however it ends.
 static int host_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
+  int kind = lua_toboolean(L, 2) ? LOCK_SH : LOCK_EX;
   int *fd = lua_newuserdata(L, sizeof *fd);
   *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (*fd >= 0 && flock(*fd, LOCK_EX | LOCK_NB) == 0) {
+  if (*fd >= 0 && flock(*fd, kind | LOCK_NB) == 0) {
     luaL_getmetatable(L, "cft.lock");
     lua_setmetatable(L, -2);
     return 1;

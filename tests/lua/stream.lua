@@ -74,6 +74,19 @@ return {
     expect.truthy(differ > N / 2)
     a:close() b:close()
   end },
+  { "who takes the place of what is left out comes once more in that epoch, all others once", function()
+    local s = stream(file(process.folder()), { no_learned = "drop" })
+    local times, repeated = {}, 0
+    local epoch = order(s, 0)
+    for place = 0, N - 1 do times[epoch[place]] = (times[epoch[place]] or 0) + 1 end
+    for k = 0, N - 1 do
+      local left_out = k == BROKEN or k == EMPTY or k == LONG
+      expect.same(times[k] == nil, left_out)
+      if not left_out then repeated = repeated + times[k] - 1 end
+    end
+    expect.same(repeated, 3)
+    s:close()
+  end },
   { "what cannot be trained on is named once, before it is trained on", function()
     local s, said = stream(file(process.folder()), { no_learned = "drop" })
     order(s, 0) order(s, 1)

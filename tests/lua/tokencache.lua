@@ -2,12 +2,16 @@
 
 local data = require "cft.data"
 local demo = require "cft.demo"
+local door = require "cft.ffi"
 local expect = require "tests.expect"
+local files = require "cft.files"
 local host = require "cft.host"
 local mask = require "cft.mask"
 local process = require "tests.process"
 local template = require "cft.template"
 local tokencache = require "cft.tokencache"
+local workers = require "cft.workers"
+local ffi = door.ffi
 
 local tok = demo.tokenizer(1)
 
@@ -46,7 +50,9 @@ end
 local function blocks(folder)
   local paths = {}
   for _, key in ipairs(host.list(folder)) do
-    for _, name in ipairs(host.list(folder .. "/" .. key)) do paths[#paths + 1] = folder .. "/" .. key .. "/" .. name end
+    for _, name in ipairs(host.list(folder .. "/" .. key)) do
+      if name:match "%.tokens$" then paths[#paths + 1] = folder .. "/" .. key .. "/" .. name end
+    end
   end
   return paths
 end
@@ -58,6 +64,65 @@ local function contents(path)
   local text = file:read "*a"
   file:close()
   return text
+end
+
+-- ---- blocks by hand --------------------------------------------------------------------------
+
+local HEADER, PLACE, FOOTER = 48, 32, 32
+local Place = ffi.typeof "struct { uint32_t key[4]; uint64_t at, bytes; }"
+local Footer = ffi.typeof "struct { uint64_t list, count; }"
+
+-- The bytes of a block with something changed: `place` of the list's first entry, `footer`, `entry` the first
+-- entry's bytes behind its hash. All hashes are right again afterwards.
+local function forged(text, change)
+  local bytes = ffi.new("uint8_t[?]", #text)
+  ffi.copy(bytes, text, #text)
+  local footer = ffi.cast(ffi.typeof("$ *", Footer), bytes + #text - FOOTER)
+  local list = tonumber(footer.list)
+  local place = ffi.cast(ffi.typeof("$ *", Place), bytes + list)
+  local at, length = tonumber(place.at), tonumber(place.bytes)
+  if change.entry then
+    change.entry(ffi.cast("uint32_t *", bytes + at + 8))
+    ffi.copy(bytes + at, files.digest(bytes + at + 8, length - 8), 8)
+  end
+  if change.place then change.place(place) end
+  if change.footer then change.footer(footer) end
+  ffi.copy(bytes + #text - 16, files.digest(bytes + list, #text - 16 - list), 16)
+  return ffi.string(bytes, #text)
+end
+
+-- A cache of entries that are made up; number k has as many ids as it says.
+local function made_up(folder) return assert(tokencache.open(folder, template.chatml(), tok, { max_tokens = 7 })) end
+local function key_of(k) return files.digest("record " .. k) end
+local function sample_of(k, n)
+  n = n or 1 + k % 5
+  local ids, spans = ffi.new("int32_t[?]", n), ffi.new "cft_batch_span[1]"
+  for i = 0, n - 1 do ids[i] = 1000 * k + i end
+  spans[0].count, spans[0].weight, spans[0].kind = n, 0.5, 2
+  return { n = n, ids = ids, spans = spans, span_count = 1, whole = n + k, cut = k, ends = k % 2 == 0, verdict = k % 3 == 0 }
+end
+
+-- Change a byte of entry k in a block.
+local function damage(path, k)
+  local text = contents(path)
+  local bytes = ffi.new("uint8_t[?]", #text)
+  ffi.copy(bytes, text, #text)
+  local footer = ffi.cast(ffi.typeof("$ *", Footer), bytes + #text - FOOTER)
+  local list = ffi.cast(ffi.typeof("$ *", Place), bytes + tonumber(footer.list))
+  for i = 0, tonumber(footer.count) - 1 do
+    local at = tonumber(list[i].at)
+    if ffi.string(list[i].key, 16) == key_of(k) then bytes[at + 20] = bytes[at + 20] + 1 end
+  end
+  process.write(path, ffi.string(bytes, #text))
+end
+
+local function has(cache, k)
+  local got, want = cache:get(key_of(k)), sample_of(k)
+  expect.truthy(got, "entry " .. k)
+  expect.same({ got.n, got.whole, got.cut, got.ends, got.verdict, got.span_count }, { want.n, want.whole, want.cut,
+    want.ends, want.verdict, 1 })
+  expect.same(ffi.string(got.ids, 4 * got.n), ffi.string(want.ids, 4 * got.n))
+  expect.same(ffi.string(got.spans, 16), ffi.string(want.spans, 16))
 end
 
 return {
@@ -111,13 +176,206 @@ return {
     expect.same(counts(samples(folder, list)), { 6, 0, 0 })  -- the good one has the same name
   end },
 
-  { "a changed byte is found", function()
-    local folder, list = process.folder(), records(6)
+  { "a changed byte is found, wherever it is", function()
+    local list = records(6)
+    local wanted = seen(samples(nil, list))
+    local folder = process.folder()
+    samples(folder, list)
+    local text, path = contents(blocks(folder)[1]), blocks(folder)[1]
+    local begin = #text - FOOTER - 6 * PLACE  -- of the list of entries
+    for at = 1, #text, 211 do
+      os.execute("rm " .. path:match "^(.*)/" .. "/*.tokens")
+      process.write(path, text:sub(1, at - 1) .. string.char((text:byte(at) + 1) % 256) .. text:sub(at + 1))
+      local s = samples(folder, list)
+      if at <= HEADER or at > begin then
+        expect.same(counts(s), { 0, 6, 1 })
+      else  -- an entry: the others are good
+        expect.same(counts(s), { 5, 1, 1 })
+        expect.match(s:describe(), "left out: .*%.tokens: the entry at byte %d+ is not what was written")
+      end
+      expect.same(seen(s), wanted)
+      local again = counts(samples(folder, list))
+      expect.same({ again[1], again[2] }, { 6, 0 })
+    end
+  end },
+
+  { "blocks that lie are left out by name", function()
+    local list = records(6)
+    local wanted = seen(samples(nil, list))
+    local folder = process.folder()
     samples(folder, list)
     local path = blocks(folder)[1]
     local text = contents(path)
-    process.write(path, text:sub(1, -9) .. "\1" .. text:sub(-7))
-    expect.same(counts(samples(folder, list)), { 0, 6, 1 })
+    local function refused(what, forgery, taken)
+      os.execute("rm " .. path:match "^(.*)/" .. "/*.tokens")
+      process.write(path, forgery)
+      local s = samples(folder, list)
+      expect.same(counts(s), { taken or 0, 6 - (taken or 0), 1 }, what)
+      expect.truthy(s:describe():find("left out: " .. path, 1, true), what)
+      expect.same(seen(s), wanted, what)
+    end
+    expect.same(forged(text, {}), text, "a forgery that changes nothing")
+    for _, n in ipairs { 0, 1, HEADER - 1, HEADER, HEADER + FOOTER - 1, HEADER + FOOTER, #text - 1, #text - FOOTER } do
+      refused("cut at " .. n, text:sub(1, n))
+    end
+    refused("one byte more", text .. "\0")
+    for what, change in pairs {
+      ["one entry more"] = function(f) f.count = f.count + 1 end,
+      ["one entry less"] = function(f) f.count = f.count - 1 end,
+      ["entries beyond counting"] = function(f) f.count = 2ULL ^ 62 end,
+      ["as many as make the product overflow"] = function(f) f.count = f.count + 2ULL ^ 59 end,
+      ["a list in the header"] = function(f) f.list = 0 end,
+      ["a list behind the end"] = function(f) f.list = f.list + 2ULL ^ 40 end,
+      ["a list before the beginning"] = function(f) f.list = -8LL end,
+    } do
+      local bytes = ffi.new("uint8_t[?]", #text)
+      ffi.copy(bytes, text, #text)
+      change(ffi.cast(ffi.typeof("$ *", Footer), bytes + #text - FOOTER))
+      refused(what, ffi.string(bytes, #text))
+    end
+    for what, change in pairs {
+      ["an entry in the header"] = function(p) p.at = 40 end,
+      ["an entry that is not aligned"] = function(p) p.at = p.at + 4 end,
+      ["an entry behind the end"] = function(p) p.at = #text end,
+      ["an entry far behind the end"] = function(p) p.at = 2ULL ^ 63 end,
+      ["an entry into the list"] = function(p) p.bytes = #text - p.at end,
+      ["an entry that wraps round"] = function(p) p.bytes = 0ULL - p.at end,
+      ["an entry without a head"] = function(p) p.bytes = 8 end,
+    } do
+      refused(what, forged(text, { place = change }))
+    end
+    for what, change in pairs {  -- a head: ids, spans, bytes of JSON, whole, cut, flags
+      ["ids that are not there"] = function(h) h[0] = 0xffffffff end,
+      ["spans that are not there"] = function(h) h[1] = 0x10000000 end,
+      ["spans that hold fewer tokens"] = function(h) h[6] = h[6] - 1 end,
+      ["JSON that is none"] = function(h) h[0], h[2] = h[0] - 1, h[2] + 4 end,
+      ["a text that is not there"] = function(h) h[2] = 0xfffffff0 end,
+      ["no sample and no reason"] = function(h) h[5] = 1 end,
+    } do
+      refused(what, forged(text, { entry = change }), 5)
+    end
+  end },
+
+  { "a key in several blocks, and a damaged one of them", function()
+    local folder = process.folder()
+    local one, other = made_up(folder), made_up(folder)
+    for k = 1, 3 do one:put(key_of(k), sample_of(k)) end
+    for k = 2, 5 do other:put(key_of(k), sample_of(k)) end
+    other:put(key_of(5), sample_of(5))
+    expect.same(other.added, 4)
+    one:flush() other:flush()
+    local both = made_up(folder):load()
+    expect.same(both.found, 7)
+    for k = 1, 5 do has(both, k) end
+    local first, second = unpack(blocks(folder))
+    damage(first, 2)
+    local damaged = made_up(folder)
+    for k = 1, 5 do has(damaged, k) end  -- taken from the other
+    expect.truthy(#damaged.broken <= 1)  -- if it was found first
+    damage(second, 2)
+    local gone = made_up(folder)
+    for _ = 1, 2 do expect.same({ gone:get(key_of(2)), #gone.broken }, { nil, 2 }) end
+    gone:put(key_of(2), sample_of(2))
+    has(gone, 2)
+    gone:flush()
+    has(made_up(folder), 2)
+  end },
+
+  { "processes that add at once", function()
+    local folder, list = process.folder(), {}
+    for p = 0, 2 do
+      list[p] = workers.start(function(send)
+        local cache = made_up(folder)
+        for k = 0, 59 do
+          if k % 20 >= 5 * p then cache:put(key_of(k), sample_of(k)) end  -- many are added by all
+          if k % 20 == p then cache:flush() end
+        end
+        for k = 0, 59 do
+          if k % 20 >= 5 * p then has(cache, k) end
+        end
+        cache:flush()
+        send "done"
+      end)
+    end
+    for p = 0, 2 do
+      local text, why = list[p]:read()
+      expect.same(text, "done", why)
+      list[p]:stop()
+    end
+    local cache = made_up(folder)
+    for k = 0, 59 do has(cache, k) end
+    expect.same({ cache:get(key_of(60)), #cache.broken }, { nil, 0 })
+  end },
+
+  { "blocks fill up, and an entry larger than a block is one", function()
+    local folder = process.folder()
+    local cache = made_up(folder)
+    local sizes = { 1, 500000, 900000, 3000000, 7, 2000000, 100000, 2097152 }  -- ids, 4 bytes each
+    for k, n in ipairs(sizes) do cache:put(key_of(k), sample_of(k, n)) end
+    for k, n in ipairs(sizes) do expect.same(cache:get(key_of(k)).n, n) end
+    cache:flush()
+    local again = made_up(folder):load()
+    expect.same({ again.found, #again.broken }, { #sizes, 0 })
+    for k, n in ipairs(sizes) do
+      expect.same(ffi.string(again:get(key_of(k)).ids, 4 * n), ffi.string(sample_of(k, n).ids, 4 * n))
+    end
+    for _, path in ipairs(blocks(folder)) do
+      expect.truthy(#contents(path) <= 8 * 1024 * 1024 or contents(path):sub(-FOOTER + 8, -FOOTER + 15):byte() == 1)
+    end
+  end },
+
+  { "entries cost memory by the byte, blocks hardly any", function()
+    local folder, N = process.folder(), 200000
+    local cache, sample = made_up(folder), sample_of(1)
+    for k = 1, N do
+      cache:put(key_of(k), sample)
+      if k % 5000 == 0 then cache:flush() end  -- as if short runs had been
+    end
+    local r = process.cftrun { "-e", ([[
+      local template, tokencache = require "cft.template", require "cft.tokencache"
+      local files, tok = require "cft.files", require("cft.demo").tokenizer(1)
+      local function anonymous()
+        collectgarbage() collectgarbage()
+        for line in io.lines "/proc/self/smaps_rollup" do
+          local kb = line:match "^Anonymous: +(%%d+)"
+          if kb then return 1024 * tonumber(kb) end
+        end
+      end
+      local cache = tokencache.open("%s", template.chatml(), tok, { max_tokens = 7 })
+      local before = anonymous()
+      cache:load()
+      local grown = anonymous() - before
+      for k = 1, %d do assert(cache:get(files.digest("record " .. k)).n == 2) end
+      print(cache.found, grown)
+    ]]):format(folder, N) }
+    expect.same(r.err, "")
+    local found, grown = r.out:match "(%d+)%s+(%d+)"
+    expect.same(tonumber(found), N)
+    expect.truthy(tonumber(grown) < 40 * N, grown .. " bytes")
+  end },
+
+  { "a folder that cannot be written costs time alone", function()
+    local folder, list = process.folder(), records(6)
+    process.write(folder .. "/tokens", "in the way")
+    local s = samples(folder .. "/tokens", list)
+    expect.same(seen(s), seen(samples(nil, list)))
+    expect.same(counts(s), { 0, 0, 1 })
+    expect.match(s:describe(), "left out: [^\n]*/tokens: [^\n]*; nothing more is added")
+  end },
+
+  { "what dead processes left is removed, what living ones write is not", function()
+    local folder = process.folder()
+    local cache = made_up(folder)
+    cache:put(key_of(1), sample_of(1))
+    cache:flush()
+    local litter = process.write(cache.folder .. "/.0123.tokens.cft-tmp-a1b2c3", "half of a block")
+    local writer = host.lock(cache.folder .. "/.lock", true)
+    made_up(folder):load()
+    expect.same(contents(litter), "half of a block")
+    writer:release()
+    made_up(folder):load()
+    expect.same(host.kind(litter), nil)
+    has(made_up(folder), 1)
   end },
 
   { "a block of other settings is said and left out", function()
@@ -140,7 +398,7 @@ return {
     expect.same(blocks(folder), {})
     cache:flush()
     local next_one = tokencache.open(folder, template.chatml(), tok, { max_tokens = 9 })
-    expect.same(next_one.found, 1)
+    expect.same(next_one:load().found, 1)
     expect.same(next_one:get(next_one:key(record)).n, sample.n)
     expect.same(next_one:get(next_one:key(data.conversation(list[2]))), nil)
   end },
