@@ -23,9 +23,10 @@ CFT_API cft_status cft_device_sync(cft_device *d);
 // Give cached, unused memory back to the system.
 CFT_API cft_status cft_device_trim(cft_device *d);
 
-// Whether a GPU's matmuls are timed when they first meet a shape, and what was faster is kept in a file
-// for later runs (1: how a device opens, unless CFT_CUDA_TUNE=0), or cuBLASLt's first suggestion is taken,
-// nothing timed, no file read or written (0). Waits for the device if that changes. Nothing to the CPU.
+// Whether a GPU's matmuls are timed when they first meet a shape, and what was faster is kept in a
+// file for later runs (1: how a device opens, unless CFT_CUDA_TUNE=0), or cuBLASLt's first suggestion
+// is taken, nothing timed, no file read or written (0). Waits for the device if that changes. The
+// CPU has nothing of the kind.
 CFT_API void cft_device_set_autotune(cft_device *d, int on);
 
 CFT_API const char *cft_device_name(const cft_device *d);

@@ -41,6 +41,10 @@ cft_status cft_cpu_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a
   if (own == NULL || (a->c_dtype != a->dtype && !mixed))
     return cft_fail(CFT_E_UNSUPPORTED, "no cpu kernel for matmul of %s into %s",
                     cft_dtype_name(a->dtype), cft_dtype_name(a->c_dtype));
+  if (a->a_sum)
+    CFT_TRY(own->reduce(d, s, &(cft_reduce_args){
+      .y = a->a_sum, .x = a->a, .outer = 1, .mid = a->k, .inner = a->m, .alpha = 1, .f = CFT_SUM,
+      .y_beta = a->a_sum_beta, .dtype = a->dtype, .y_dtype = a->c_dtype }));
   if (a->m == 0 || a->n == 0) return CFT_OK;
   if (a->k == 0) return no_k(a), CFT_OK;
   if (by_onednn && a->dtype != CFT_F64) return cft_onednn_matmul(d, a, packed);

@@ -43,12 +43,21 @@ struct lt_calls {
 enum { KEY_M, KEY_N, KEY_K, KEY_A, KEY_B, KEY_C, KEY_KIND, KEY_ALIGN, KEY_FIELDS };
 using matmul_key = std::array<int64_t, KEY_FIELDS>;
 
-// A call as Lt wants it described.
+// A call as it goes to Lt. The epilogue is DEFAULT; BIAS, which reads the vector; or BGRADB, which writes
+// there the sums of Lt's B, our a, in c's type.
+struct lt_call {
+  const cft_matmul_args *a;
+  cublasLtEpilogue_t epilogue;
+  const void *vector;
+};
+
+// The same as Lt wants it described.
 struct prepared {
   cublasLtMatmulDesc_t desc;
   cublasLtMatrixLayout_t a, b, c;
   cublasLtMatmulAlgo_t algo;
   size_t workspace;
+  bool apart;  // a's sums by a kernel of their own instead
 };
 
 struct cuda_matmul {
@@ -168,11 +177,13 @@ static int alignment(const void *p) {
   return bytes;
 }
 
-static matmul_key key_of(const cft_matmul_args *a, bool bias) {
-  const int64_t kind = a->trans_a | a->trans_b << 1 | (a->beta != 0) << 2 | bias << 3 |
-                       (int64_t)a->dtype << 4 | (int64_t)a->c_dtype << 8;
-  const int64_t align =
-      alignment(a->a) | (int64_t)alignment(a->b) << 16 | (int64_t)alignment(a->c) << 32;
+static matmul_key key_of(const lt_call &call) {
+  const cft_matmul_args *a = call.a;
+  const int64_t kind = a->trans_a | a->trans_b << 1 | (a->beta != 0) << 2 |
+                       (int64_t)a->dtype << 4 | (int64_t)a->c_dtype << 8 |
+                       (int64_t)call.epilogue << 12;
+  const int64_t align = alignment(a->a) | (int64_t)alignment(a->b) << 16 |
+                        (int64_t)alignment(a->c) << 32 | (int64_t)alignment(call.vector) << 48;
   return {a->m, a->n, a->k, a->a_stride, a->b_stride, a->c_stride, kind, align};
 }
 
@@ -194,8 +205,8 @@ static cudaDataType type_of(cft_dtype dtype) {
   return dtype == CFT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static cft_status describe(const queue &q, cuda_matmul *h, const cft_matmul_args *a, bool bias,
-                           prepared *p) {
+static cft_status describe(const queue &q, cuda_matmul *h, const lt_call &call, prepared *p) {
+  const cft_matmul_args *a = call.a;
   const cudaDataType ab = type_of(a->dtype), c = type_of(a->c_dtype);
   const cublasOperation_t op_a = a->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                           op_b = a->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -207,10 +218,9 @@ static cft_status describe(const queue &q, cuda_matmul *h, const cft_matmul_args
   LT_TRY(q, h, h->lt.cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "desc");
   LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_TRANSA, op_a), "transpose");
   LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_TRANSB, op_b), "transpose");
-  if (bias) {
-    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue), "epilogue");
-    LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_BIAS_POINTER, a->bias), "bias");
+  if (call.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
+    LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_EPILOGUE, call.epilogue), "epilogue");
+    LT_TRY(q, h, attribute(CUBLASLT_MATMUL_DESC_BIAS_POINTER, call.vector), "its vector");
   }
   LT_TRY(q, h,
          h->lt.cublasLtMatrixLayoutCreate(&p->a, ab, a->trans_b ? k : n, a->trans_b ? n : k,
@@ -230,6 +240,21 @@ static cublasStatus_t multiply(const queue &q, cuda_matmul *h, const prepared &p
   const float alpha = 1, beta = a->beta ? 1 : 0;
   return h->lt.cublasLtMatmul(h->handle, p.desc, &alpha, a->b, p.a, a->a, p.b, &beta, c, p.c, c,
                               p.c, &algo, workspace, bytes, q.stream);
+}
+
+// a_sum = [a_sum +] the sum over k of op(a), by a kernel that reads a once more.
+static cft_status sum_apart(const queue &q, const cft_matmul_args *a, void *sum, int beta) {
+  cft_stream stream{q.stream};
+  const cft_reduce_args r = {sum, a->a, 1, a->k, a->m, 1, CFT_SUM, beta, a->dtype, a->c_dtype};
+  return cft_cuda_reduce(q.device, &stream, &r);
+}
+
+// a_sum = [a_sum +] what the epilogue, which cannot add, left in a vector of its own.
+static cft_status take_sum(const queue &q, const cft_matmul_args *a, void *sum, const void *made,
+                           int beta) {
+  cft_stream stream{q.stream};
+  const cft_axpby_args r = {sum, made, a->m, 1, (double)beta, a->c_dtype, a->c_dtype};
+  return cft_cuda_axpby(q.device, &stream, &r);
 }
 
 // ---- choosing ------------------------------------------------------------------------------
@@ -290,49 +315,70 @@ constexpr double WARM_UP = 5000, ROUND = 1000;  // microseconds
 constexpr int ROUNDS = 3;
 
 // The fastest candidate, on the call's own operands, which are data as the training has them; what
-// it writes goes to a buffer of its own. Candidates take turns, so that a change of clocks hits
-// all.
+// it writes goes to buffers of its own. Candidates take turns, so that a change of clocks hits all.
+// `plain`: the call without its sums of a, which are then made apart; this is the last candidate,
+// and those with the epilogue have to add its vector to a_sum.
 static bool time_candidates(const queue &q, cuda_matmul *h, const cft_matmul_args *a,
-                            const prepared &p, const candidates &found, size_t *best, double *us,
-                            double *us_first) {
-  scratch c, workspace;
-  size_t room = 0;
+                            const prepared &p, const candidates &found, const prepared *plain,
+                            size_t *best, double *us, double *us_first) {
+  scratch c, workspace, sums;
+  size_t room = plain ? plain->workspace : 0;
   for (const auto &f : found) room = std::max(room, f.workspaceSize);
+  const size_t vector = plain ? (size_t)a->m * cft_dtype_bytes(a->c_dtype) : 0;
   const size_t bytes = ((size_t)((a->m - 1) * a->c_stride + a->n)) * cft_dtype_bytes(a->c_dtype);
-  if (c.take(q, bytes) != CFT_OK || workspace.take(q, room) != CFT_OK) return false;
+  if (c.take(q, bytes) != CFT_OK || workspace.take(q, room) != CFT_OK ||
+      sums.take(q, vector) != CFT_OK)
+    return false;
   cudaMemsetAsync(c.as<void>(), 0, bytes, q.stream);  // beta reads it
+  cudaMemsetAsync(sums.as<void>(), 0, vector, q.stream);
   stopwatch watch;
-  std::vector<double> least(found.size(), INFINITY);
+  const size_t ways = found.size() + (plain != nullptr);
+  std::vector<double> least(ways, INFINITY);
   const auto run_once = [&](size_t i) {
-    if (multiply(q, h, p, a, found[i].algo, c.as<void>(), workspace.as<void>(), room) !=
-        CUBLAS_STATUS_SUCCESS)
-      least[i] = -1;  // takes no part
+    const bool apart = i == found.size();
+    const prepared &way = apart ? *plain : p;
+    bool ran = multiply(q, h, way, a, apart ? way.algo : found[i].algo, c.as<void>(),
+                        workspace.as<void>(), room) == CUBLAS_STATUS_SUCCESS;
+    if (ran && apart) ran = sum_apart(q, a, sums.as<void>(), 1) == CFT_OK;
+    if (ran && plain && !apart)
+      ran = take_sum(q, a, sums.as<void>(), sums.as<void>(), 1) == CFT_OK;
+    if (!ran) least[i] = -1;  // takes no part
   };
   double once = 1;
   for (double spent = 0; spent < WARM_UP; spent += once)
     once = std::max(1.0, watch.microseconds(q.stream, [&] { run_once(0); }));
   const int repeats = (int)std::max(1.0, std::min(20.0, ROUND / once));
   for (int round = 0; round < ROUNDS; round++)
-    for (size_t i = 0; i < found.size(); i++) {
+    for (size_t i = 0; i < ways; i++) {
       if (least[i] < 0) continue;
       const double t = watch.microseconds(q.stream, [&] {
         for (int r = 0; r < repeats; r++) run_once(i);
       });
       if (least[i] >= 0) least[i] = std::min(least[i], t / repeats);
     }
-  *best = found.size();
-  for (size_t i = 0; i < found.size(); i++)
-    if (least[i] >= 0 && (*best == found.size() || least[i] < least[*best])) *best = i;
-  if (*best == found.size()) return false;
+  *best = ways;
+  for (size_t i = 0; i < ways; i++)
+    if (least[i] >= 0 && (*best == ways || least[i] < least[*best])) *best = i;
+  if (*best == ways) return false;
   *us = least[*best];
   *us_first = least[0];
   cudaGetLastError();
   return true;
 }
 
+static cft_status prepare(const queue &q, cuda_matmul *h, const lt_call &call, prepared **p);
+
+// What stands in the place of an algorithm where a's sums are faster apart.
+constexpr cublasLtMatmulAlgo_t APART = {};
+static bool is_apart(const cublasLtMatmulAlgo_t &algo) {
+  return memcmp(&algo, &APART, sizeof algo) == 0;
+}
+
 // The algorithm for calls like this one: chosen before, or now.
-static cft_status choose(const queue &q, cuda_matmul *h, const cft_matmul_args *a,
-                         const matmul_key &key, prepared *p) {
+static cft_status choose(const queue &q, cuda_matmul *h, const lt_call &call, const matmul_key &key,
+                         prepared *p) {
+  const cft_matmul_args *a = call.a;
+  const bool sums = call.epilogue == CUBLASLT_EPILOGUE_BGRADB;
   const matmul_key bucket = bucket_of(key);
   cublasLtMatmulHeuristicResult_t checked;
   const auto fits = [&](const cublasLtMatmulAlgo_t &algo) {
@@ -341,21 +387,30 @@ static cft_status choose(const queue &q, cuda_matmul *h, const cft_matmul_args *
            checked.workspaceSize <= WORKSPACE;
   };
   const auto known = h->chosen.find(bucket);
+  p->apart = known != h->chosen.end() && is_apart(known->second);
+  if (p->apart) return CFT_OK;
   if (known != h->chosen.end() && fits(known->second)) {
     p->algo = known->second;
     p->workspace = checked.workspaceSize;
     return CFT_OK;
   }
   candidates found;
-  CFT_TRY(ask(q, h, a, *p, &found));
+  const cft_status asked = ask(q, h, a, *p, &found);
+  p->apart = sums && asked != CFT_OK;  // a library that has no such epilogue here
+  if (p->apart) return CFT_OK;
+  CFT_TRY(asked);
+  prepared *plain = nullptr;
+  if (sums) CFT_TRY(prepare(q, h, {a, CUBLASLT_EPILOGUE_DEFAULT, nullptr}, &plain));
   size_t best = 0;
   double us = 0, us_first = 0;
   // Where an algorithm is known, but not for this very shape, the heuristic's word is good enough.
-  if (q.device->tunes && known == h->chosen.end() && found.size() > 1 &&
-      time_candidates(q, h, a, *p, found, &best, &us, &us_first)) {
-    h->chosen[bucket] = found[best].algo;
-    if (!h->file.empty())
-      cache_append(h->file.c_str(), line_of(bucket, found[best].algo, us, us_first));
+  if (q.device->tunes && known == h->chosen.end() && (sums || found.size() > 1) &&
+      time_candidates(q, h, a, *p, found, plain, &best, &us, &us_first)) {
+    p->apart = best == found.size();
+    const cublasLtMatmulAlgo_t algo = p->apart ? APART : found[best].algo;
+    h->chosen[bucket] = algo;
+    if (!h->file.empty()) cache_append(h->file.c_str(), line_of(bucket, algo, us, us_first));
+    if (p->apart) return CFT_OK;
   } else {
     best = 0;
     h->chosen.insert({bucket, found[0].algo});
@@ -365,9 +420,8 @@ static cft_status choose(const queue &q, cuda_matmul *h, const cft_matmul_args *
   return CFT_OK;
 }
 
-static cft_status prepare(const queue &q, cuda_matmul *h, const cft_matmul_args *a, bool bias,
-                          prepared **p) {
-  const matmul_key key = key_of(a, bias);
+static cft_status prepare(const queue &q, cuda_matmul *h, const lt_call &call, prepared **p) {
+  const matmul_key key = key_of(call);
   const auto found = h->ready.find(key);
   if (found != h->ready.end()) {
     *p = &found->second;
@@ -375,8 +429,8 @@ static cft_status prepare(const queue &q, cuda_matmul *h, const cft_matmul_args 
   }
   if (h->ready.size() >= MOST_READY) forget_ready(h);
   prepared made;
-  cft_status st = describe(q, h, a, bias, &made);
-  if (st == CFT_OK) st = choose(q, h, a, key, &made);
+  cft_status st = describe(q, h, call, &made);
+  if (st == CFT_OK) st = choose(q, h, call, key, &made);
   if (st != CFT_OK) {
     destroy(h, made);
     return st;
@@ -411,29 +465,55 @@ static cft_status add_bias(const queue &q, const cft_matmul_args *a, bool keeps_
              (const bf16 *)a->bias, a->n, g.stretches, a->c_stride, keeps_c);
 }
 
+static cft_status multiply_by(const queue &q, cuda_matmul *h, const lt_call &call,
+                              const prepared &p) {
+  if (call.epilogue != CUBLASLT_EPILOGUE_DEFAULT)
+    LT_TRY(q, h,
+           h->lt.cublasLtMatmulDescSetAttribute(p.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                &call.vector, sizeof call.vector),
+           "its vector");
+  scratch workspace;
+  if (p.workspace > 0) CFT_TRY(workspace.take(q, p.workspace));
+  LT_TRY(q, h, multiply(q, h, p, call.a, p.algo, call.a->c, workspace.as<void>(), p.workspace),
+         "cublasLt");
+  return q.check(cudaSuccess);  // waits where CFT_SYNC says so
+}
+
+// c and a's sums by one matmul; `done` is false where they are faster apart, or nobody may time it.
+static cft_status with_sums(const queue &q, cuda_matmul *h, const cft_matmul_args *a, bool *done) {
+  *done = false;
+  if (!q.device->tunes) return CFT_OK;
+  scratch sum;
+  CFT_TRY(sum.take(q, (size_t)a->m * cft_dtype_bytes(a->c_dtype)));
+  const lt_call call = {a, CUBLASLT_EPILOGUE_BGRADB, sum.as<void>()};
+  prepared *p;
+  CFT_TRY(prepare(q, h, call, &p));
+  if (p->apart) return CFT_OK;
+  *done = true;
+  CFT_TRY(multiply_by(q, h, call, *p));
+  return take_sum(q, a, a->a_sum, sum.as<void>(), a->a_sum_beta);
+}
+
 cft_status cft_cuda_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a) {
-  if (a->m == 0 || a->n == 0) return CFT_OK;
   const queue q(d, s, "matmul");
   const bool known = (a->dtype == CFT_F32 && a->c_dtype == CFT_F32) ||
                      (a->dtype == CFT_BF16 && (a->c_dtype == CFT_BF16 || a->c_dtype == CFT_F32));
   if (!known)
     return no_kernel(q, a->dtype == CFT_F32 || a->dtype == CFT_BF16 ? a->c_dtype : a->dtype);
+  const bool empty = a->m == 0 || a->n == 0 || a->k == 0;
+  cuda_matmul *h = nullptr;
+  bool done = false;
+  if (!empty) CFT_TRY(open_lt(q, &h));
+  if (a->a_sum && !empty) CFT_TRY(with_sums(q, h, a, &done));
+  if (a->a_sum && !done) CFT_TRY(sum_apart(q, a, a->a_sum, a->a_sum_beta));
+  if (done || a->m == 0 || a->n == 0) return CFT_OK;
   if (a->k == 0) return a->bias || !a->beta ? add_bias(q, a, a->beta != 0) : CFT_OK;
 
-  cuda_matmul *h;
-  CFT_TRY(open_lt(q, &h));
-  const bool epilogue = a->bias && a->c_dtype == a->dtype;  // its bias has the type of c
+  const bool biased = a->bias && a->c_dtype == a->dtype;  // Lt's bias has the type of c
+  const lt_call call = {a, biased ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT,
+                        biased ? a->bias : nullptr};
   prepared *p;
-  CFT_TRY(prepare(q, h, a, epilogue, &p));
-  if (epilogue)
-    LT_TRY(q, h,
-           h->lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                                                &a->bias, sizeof a->bias),
-           "bias");
-  scratch workspace;
-  if (p->workspace > 0) CFT_TRY(workspace.take(q, p->workspace));
-  LT_TRY(q, h, multiply(q, h, *p, a, p->algo, a->c, workspace.as<void>(), p->workspace),
-         "cublasLt");
-  CFT_TRY(q.check(cudaSuccess));  // waits where CFT_SYNC says so
-  return a->bias && !epilogue ? add_bias(q, a, true) : CFT_OK;
+  CFT_TRY(prepare(q, h, call, &p));
+  CFT_TRY(multiply_by(q, h, call, *p));
+  return a->bias && !biased ? add_bias(q, a, true) : CFT_OK;
 }

@@ -49,14 +49,16 @@ out:
   return st;
 }
 
-static cft_status bias_gradient(cft_tensor **db, int *made, cft_tensor *dy, cft_tensor *like_w) {
+static cft_status bias_gradient(cft_tensor **db, int *made, int *beta, cft_tensor *dy,
+                                cft_tensor *like_w) {
   cft_tensor shape = *dy;  // only its device and dims are looked at
   shape.ndim = 1;
-  memset(shape.dims, 0, sizeof shape.dims);
   for (int i = 0; i < CFT_MAX_DIMS; i++) shape.dims[i] = i ? 1 : like_w->dims[0];
-  int beta;
-  CFT_TRY(cft_gradient(db, made, &beta, "linear_bwd", "db", &shape, dy->dtype, 1));
-  CFT_TRY(cft_want_contiguous("linear_bwd", "dy", dy));
+  CFT_TRY(cft_gradient(db, made, beta, "linear_bwd", "db", &shape, dy->dtype, 1));
+  return cft_want_contiguous("linear_bwd", "dy", dy);
+}
+
+static cft_status sum_of_rows(cft_tensor **db, int beta, cft_tensor *dy) {
   return CFT_KERNEL(dy, reduce, (&(cft_reduce_args){
     .y = (*db)->data, .x = dy->data, .outer = 1, .mid = cft_rows(dy), .inner = cft_last_dim(dy),
     .alpha = 1, .f = CFT_SUM, .y_beta = beta, .dtype = dy->dtype, .y_dtype = (*db)->dtype }));
@@ -76,7 +78,8 @@ cft_status cft_linear_bwd(cft_tensor **dx, cft_tensor **dw, cft_tensor **db, cft
   CFT_TRY(cft_row_stride(&dy_stride, "linear_bwd", "dy", dy));
 
   cft_status st = CFT_OK;
-  int made_x = 0, made_w = 0, made_b = 0, beta;
+  int made_x = 0, made_w = 0, made_b = 0, beta, beta_b = 0, summed = 0;
+  if (db) CFT_GO(bias_gradient(db, &made_b, &beta_b, dy, w));
   if (dx) {
     CFT_GO(cft_gradient(dx, &made_x, &beta, "linear_bwd", "dx", x, x->dtype, 0));
     cft_matmul_args a = {.c = (*dx)->data, .a = dy->data, .b = w->data,
@@ -88,12 +91,17 @@ cft_status cft_linear_bwd(cft_tensor **dx, cft_tensor **dw, cft_tensor **db, cft
   }
   if (dw) {
     CFT_GO(cft_gradient(dw, &made_w, &beta, "linear_bwd", "dw", w, w->dtype, 1));
-    CFT_GO(CFT_KERNEL(x, matmul, (&(cft_matmul_args){
-      .c = (*dw)->data, .a = dy->data, .b = x->data, .m = out_width, .n = in, .k = n,
-      .c_stride = in, .a_stride = dy_stride, .b_stride = x_stride, .trans_a = 1, .beta = beta,
-      .dtype = x->dtype, .c_dtype = (*dw)->dtype })));
+    cft_matmul_args a = {.c = (*dw)->data, .a = dy->data, .b = x->data,
+                         .m = out_width, .n = in, .k = n, .trans_a = 1, .beta = beta,
+                         .c_stride = in, .a_stride = dy_stride, .b_stride = x_stride,
+                         .dtype = x->dtype, .c_dtype = (*dw)->dtype};
+    if (db && (*db)->dtype == a.c_dtype) {  // both from one pass over dy, where there is one
+      a.a_sum = (*db)->data, a.a_sum_beta = beta_b;
+      summed = 1;
+    }
+    CFT_GO(CFT_KERNEL(x, matmul, &a));
   }
-  if (db) CFT_GO(bias_gradient(db, &made_b, dy, w));
+  if (db && !summed) CFT_GO(sum_of_rows(db, beta_b, dy));
 out:
   if (st != CFT_OK) {
     cft_gradient_undo(dx, made_x);

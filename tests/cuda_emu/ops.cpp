@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "harness.h"
 
@@ -35,29 +36,69 @@ struct matmul_shape {
   int64_t m, n, k;
   bool trans_a, trans_b, beta, bias;
   int64_t gap = 0, offset = 0;  // elements after each row; before the first
+  int64_t bias_offset = 0;
 };
 
 static void matmul(const matmul_shape &s, cft_dtype t, cft_dtype ct) {
   kernel_case c(text("matmul %ld x %ld x %ld %c%c %s->%s%s%s%s%s", (long)s.m, (long)s.n, (long)s.k,
                      s.trans_a ? 't' : 'n', s.trans_b ? 't' : 'n', name(t), name(ct),
                      s.beta ? " beta" : "", s.bias ? " bias" : "", s.gap ? " strided" : "",
-                     s.offset ? " unaligned" : ""));
+                     s.offset || s.bias_offset ? " unaligned" : ""));
   const int64_t a_rows = s.trans_a ? s.k : s.m, a_cols = (s.trans_a ? s.m : s.k) + s.gap,
                 b_rows = s.trans_b ? s.n : s.k, b_cols = (s.trans_b ? s.k : s.n) + s.gap,
                 c_cols = s.n + s.gap;
   const tolerance tol = ct == CFT_BF16 ? tolerance{0x1p-7, 2e-3} : tolerance{1e-4, 1e-4};
   const int a = c.in(values(a_rows * a_cols, 1), t, s.offset),
             b = c.in(values(b_rows * b_cols, 2), t, s.offset),
-            bias = s.bias ? c.in(values(s.n, 3), t) : -1;
+            bias = s.bias ? c.in(values(s.n, 3), t, s.bias_offset) : -1;
   const bool all = !s.gap && !s.beta;
   const int to = all ? c.out(s.m * c_cols, ct, tol, s.offset)
                      : c.inout(values(s.m * c_cols, 4), ct, tol, s.offset);
   c.check([&](device d, const pointers &p) {
     const cft_matmul_args args = {p(to),  p(a),   p(b),   p(bias), s.m,       s.n,
                                   s.k,    c_cols, a_cols, b_cols,  s.trans_a, s.trans_b,
-                                  s.beta, t,      ct,     0,       0};
+                                  s.beta, t,      ct,     0,       0,
+                                  nullptr, 0};
     return d->kernels->matmul(d, nullptr, &args);
   });
+}
+
+// dW [+]= dy^T x and db [+]= the sum of dy's rows, as a linear layer's backward asks for both. By the
+// epilogue or apart, whatever is timed to be faster: check both ways.
+static void matmul_sums(int64_t out, int64_t in, int64_t n, cft_dtype t, cft_dtype ct, bool beta,
+                        bool sum_beta, bool autotune, int64_t offset = 0) {
+  kernel_case c(text("matmul sums %ld x %ld, n = %ld %s->%s%s%s%s%s", (long)out, (long)in, (long)n,
+                     name(t), name(ct), beta ? " beta" : "", sum_beta ? " sum beta" : "",
+                     autotune ? "" : " apart", offset ? " unaligned" : ""));
+  const double wide = std::sqrt((double)n + 1);  // sums of values about 1, that many
+  const tolerance tol = ct == CFT_BF16 ? tolerance{0x1p-7, 4e-3 * wide} : tolerance{1e-4, 1e-4};
+  const int dy = c.in(values(n * out, 1), t, offset), x = c.in(values(n * in, 2), t);
+  const int dw = beta ? c.inout(values(out * in, 3), ct, tol) : c.out(out * in, ct, tol),
+            db = sum_beta ? c.inout(values(out, 4), ct, tol, offset) : c.out(out, ct, tol, offset);
+  if (the_world.gpu->set_autotune) the_world.gpu->set_autotune(the_world.gpu, autotune);
+  c.check([&](device d, const pointers &p) {
+    cft_matmul_args a = {};
+    a.c = p(dw), a.a = p(dy), a.b = p(x), a.m = out, a.n = in, a.k = n, a.trans_a = 1;
+    a.c_stride = in, a.a_stride = out, a.b_stride = in, a.beta = beta, a.dtype = t, a.c_dtype = ct;
+    a.a_sum = p(db), a.a_sum_beta = sum_beta;
+    return d->kernels->matmul(d, nullptr, &a);
+  });
+}
+
+static void test_matmul_sums(bool quick) {
+  for (bool autotune : {false, true}) {
+    for (int i = 0; i < (quick ? 1 : 4); i++)
+      matmul_sums(35, 19, 67, CFT_BF16, CFT_F32, i & 1, !(i & 2), autotune);
+    matmul_sums(24, 33, 130, CFT_BF16, CFT_BF16, true, true, autotune);
+    matmul_sums(9, 5, 13, CFT_F32, CFT_F32, true, true, autotune);
+    if (quick) continue;
+    matmul_sums(35, 19, 67, CFT_BF16, CFT_F32, true, true, autotune, 1);
+    matmul_sums(7, 3, 0, CFT_BF16, CFT_F32, false, false, autotune);
+    matmul_sums(7, 3, 0, CFT_BF16, CFT_F32, true, true, autotune);
+    matmul_sums(7, 0, 11, CFT_BF16, CFT_F32, false, false, autotune);
+    for (int64_t n : {61, 64, 61})  // shapes of one bucket; one that comes again
+      matmul_sums(35, 19, n, CFT_BF16, CFT_F32, true, true, autotune);
+  }
 }
 
 static void test_matmul(bool quick) {
@@ -73,6 +114,7 @@ static void test_matmul(bool quick) {
   matmul({6, 10, 0, false, true, false, true}, CFT_BF16, CFT_F32);
   matmul({20, 12, 16, false, true, false, true}, CFT_F32, CFT_F32);
   matmul({20, 12, 16, false, true, false, false}, CFT_F32, CFT_F32);  // the same without a bias
+  matmul({20, 12, 16, false, true, false, true, 0, 0, 3}, CFT_F32, CFT_F32);  // less aligned
   matmul({6, 10, 0, false, true, true, false}, CFT_F32, CFT_F32);
   if (quick) return;
   matmul({0, 10, 4, false, true, false, false}, CFT_F32, CFT_F32);
@@ -148,7 +190,8 @@ static void test_autotune() {
   check(st, kept_in(folder).empty(), "matmul autotune: off, nothing is timed and nothing kept");
   st = two_kinds(1, true);
   const std::string kept = kept_in(folder);
-  check(st, std::count(kept.begin(), kept.end(), '\n') == 2, "matmul autotune: a choice for each kind is kept");
+  check(st, std::count(kept.begin(), kept.end(), '\n') == 2,
+        "matmul autotune: a choice for each kind is kept");
   st = two_kinds(1, false);
   check(st, kept_in(folder) == kept, "matmul autotune: the next run takes them and times nothing");
   st = two_kinds(0, false);
@@ -1101,6 +1144,7 @@ int main(int argc, char **argv) {
          the_world.set_order ? "; all that follows is emulated" : "");
   test_device();
   test_matmul(quick);
+  test_matmul_sums(quick);
   test_autotune();
   test_rows(quick);
   test_rmsnorm(quick);

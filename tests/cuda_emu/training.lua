@@ -31,6 +31,7 @@ local function train(device, o)
                              vocab = 211, tied = o.tied, theta = 1000, dtype = o.dtype, device = device, seed = 3 }
   if o.skip ~= nil then model.options.skip = o.skip end
   model.options.deterministic = o.deterministic or false
+  tensor.set_autotune(device, o.autotune or false)
   local opt = optim.adamw(model, {})
   local losses, most = {}, 0
   for i = 1, STEPS do
@@ -56,7 +57,7 @@ local function train(device, o)
       for _, loss in ipairs(read) do losses[i] = losses[i] + loss[0] / weight end
       assert(opt:settle(norm), "an update was not made")
     end)
-    if i > 2 then most = math.max(most, waits() - before) end  -- algorithms are timed in the first
+    if i > 2 then most = math.max(most, waits() - before) end  -- plans are compiled in the first
   end
   opt:release()
   return losses, most
@@ -75,12 +76,13 @@ for _, o in ipairs {
   { "Qwen2 in bf16, two micro-batches an update", arch = "qwen2", kv_heads = 2, parts = 2, dtype = "bf16", within = 2e-3 },
   { "Llama in bf16, every row computed", arch = "llama", kv_heads = 4, dtype = "bf16", skip = false, within = 2e-3 },
   { "Qwen2 in bf16, deterministic", arch = "qwen2", kv_heads = 1, dtype = "bf16", deterministic = true, within = 2e-3 },
+  { "Qwen2 in bf16, matmuls timed", arch = "qwen2", kv_heads = 2, tied = true, dtype = "bf16", autotune = true, within = 2e-3 },
 } do
   local cpu = train("cpu", o)
   local gpu, most = train("cuda", o)
   local off = worst(gpu, cpu)
   report(off <= o.within, ("%s: %d steps, losses %.4f to %.4f, off by %.1e"):format(o[1], STEPS, gpu[1], gpu[STEPS], off))
-  if counts then
+  if counts and not o.autotune then  -- with a shape that is new the clock is waited for
     report(most <= 1, ("%s: %d waits a step (for the losses and the gradient's norm)"):format(o[1], most))
   end
   if o.deterministic then

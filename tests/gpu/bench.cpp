@@ -147,23 +147,26 @@ static void bench_matmul() {
                     in = small ? 48 : w.in, out = small ? 80 : w.out;
       const double flops = 2.0 * (double)rows * (double)in * (double)out;
       const array x(rows * in, CFT_BF16), W(in * out, CFT_BF16, 0.02), y(rows * out, CFT_BF16),
-          bias(out, CFT_BF16), dw(in * out, CFT_F32);
+          bias(out, CFT_BF16), dw(in * out, CFT_F32), db(out, CFT_F32);
       const struct {
         const char *what;
         cft_matmul_args a;
       } ways[] = {
           {"y (TN, bias)",
            {y.at(), x.at(), W.at(), bias.at(), rows, out, in, out, in, in, 0, 1, 0, CFT_BF16,
-            CFT_BF16, 0, 0}},
+            CFT_BF16, 0, 0, nullptr, 0}},
           {"dx (NN)",
            {x.at(), y.at(), W.at(), nullptr, rows, in, out, in, out, in, 0, 0, 0, CFT_BF16,
-            CFT_BF16, 0, 0}},
+            CFT_BF16, 0, 0, nullptr, 0}},
           {"dw (NT, bf16)",
            {W.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 0, CFT_BF16,
-            CFT_BF16, 0, 0}},
+            CFT_BF16, 0, 0, nullptr, 0}},
           {"dw (NT, added to f32)",
            {dw.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 1, CFT_BF16,
-            CFT_F32, 0, 0}},
+            CFT_F32, 0, 0, nullptr, 0}},
+          {"dw and db (added to f32)",
+           {dw.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 1, CFT_BF16,
+            CFT_F32, 0, 0, db.at(), 1}},
       };
       for (const auto &way : ways) {
         const double s = seconds_of([&] { return d->kernels->matmul(d, nullptr, &way.a); });

@@ -104,7 +104,7 @@ correct() {
   done
   suite "op cases of the runtime" 50 "$bin/cftrun" tests/run.lua tests/ops/
   suite "small models against PyTorch's numbers, 20 updates" 50 "$bin/cftrun" tests/run.lua tests/train/golden.lua
-  CFT_CUDA_TUNE=0 suite "training steps against the CPU; bit-equal repeats" 50 "$bin/cftrun" tests/cuda_emu/training.lua
+  suite "training steps against the CPU; bit-equal repeats" 50 "$bin/cftrun" tests/cuda_emu/training.lua
   if [[ -x $tools/cuda_plans ]] && "$tools/cuda_plans" card >"$out/card.json" 2>&1; then
     echo "suite cuDNN's description of this card: kept in $out/card.json" | tee -a "$out/correct.log"
   else

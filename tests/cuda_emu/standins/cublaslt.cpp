@@ -16,7 +16,7 @@ namespace {
 struct matmul_desc {
   cublasOperation_t a = CUBLAS_OP_N, b = CUBLAS_OP_N;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-  const void *bias = nullptr;
+  void *vector = nullptr;  // BIAS reads it, BGRADA and BGRADB write it
 };
 
 struct matrix {
@@ -39,6 +39,13 @@ size_t width(cudaDataType type) { return type == CUDA_R_16BF ? 2 : 4; }
 float at(const void *p, cudaDataType type, uint64_t i) {
   return type == CUDA_R_16BF ? __bfloat162float(((const __nv_bfloat16 *)p)[i])
                              : ((const float *)p)[i];
+}
+
+void put(void *p, cudaDataType type, uint64_t i, float v) {
+  if (type == CUDA_R_16BF)
+    ((__nv_bfloat16 *)p)[i] = __float2bfloat16(v);
+  else
+    ((float *)p)[i] = v;
 }
 
 // The columns of a matrix are the pieces that lie together.
@@ -76,6 +83,22 @@ uint64_t rows_of(const matrix &x, cublasOperation_t op) {
 }
 uint64_t columns_of(const matrix &x, cublasOperation_t op) {
   return op == CUBLAS_OP_T ? x.rows : x.columns;
+}
+
+// The bias gradient is what real ones have it for; that it is declined for f32 operands is ours, so
+// that the way without it is walked too.
+bool has_epilogue(const matmul_desc &d, const matrix &a) {
+  if (d.epilogue == CUBLASLT_EPILOGUE_DEFAULT) return true;
+  if (!d.vector) return false;
+  if (d.epilogue == CUBLASLT_EPILOGUE_BIAS) return true;
+  return (d.epilogue == CUBLASLT_EPILOGUE_BGRADA || d.epilogue == CUBLASLT_EPILOGUE_BGRADB) &&
+         a.type == CUDA_R_16BF;
+}
+
+uint64_t lowest_bit(const void *p) {  // what an address is a multiple of, up to 256
+  uint64_t bytes = 256;
+  while ((uintptr_t)p % bytes) bytes /= 2;
+  return bytes;
 }
 
 bool fit(const matmul_desc &d, const matrix &a, const matrix &b, const matrix &c) {
@@ -130,7 +153,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
     case CUBLASLT_MATMUL_DESC_TRANSA: d->a = take<cublasOperation_t>(value, bytes); break;
     case CUBLASLT_MATMUL_DESC_TRANSB: d->b = take<cublasOperation_t>(value, bytes); break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE: d->epilogue = take<cublasLtEpilogue_t>(value, bytes); break;
-    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: d->bias = take<const void *>(value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: d->vector = take<void *>(value, bytes); break;
     default: return CUBLAS_STATUS_INVALID_VALUE;
   }
   return CUBLAS_STATUS_SUCCESS;
@@ -183,7 +206,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// The promised alignment goes into the algorithm, and is held to when it runs.
+// The promised alignment goes into the algorithm, and is held to when it runs. That of an epilogue's
+// vector is read off the pointer that the description has when the heuristic is asked.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
@@ -195,6 +219,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     cuda_emu::fail("cuBLASLt may answer with an algorithm that does not repeat its bits");
   if (!fit(*(matmul_desc *)desc, *(matrix *)a, *(matrix *)b, *(matrix *)c))
     return CUBLAS_STATUS_INVALID_VALUE;
+  if (!has_epilogue(*(matmul_desc *)desc, *(matrix *)a)) return CUBLAS_STATUS_NOT_SUPPORTED;
   for (int i = 0; i < ALGORITHMS && *count < most; i++) {
     if (i == WITH_WORKSPACE && p->workspace < WORKSPACE) continue;
     cublasLtMatmulHeuristicResult_t &f = found[(*count)++];
@@ -203,6 +228,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     f.algo.data[1] = (uint64_t)i;
     f.algo.data[2] = p->align[0] | (uint64_t)p->align[1] << 32;
     f.algo.data[3] = p->align[2] | (uint64_t)p->align[3] << 32;
+    f.algo.data[4] = lowest_bit(((matmul_desc *)desc)->vector);
     f.workspaceSize = i == WITH_WORKSPACE ? WORKSPACE : 0;
     f.state = CUBLAS_STATUS_SUCCESS;
   }
@@ -215,7 +241,8 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t de
                                        const cublasLtMatmulAlgo_t *algo,
                                        cublasLtMatmulHeuristicResult_t *result) {
   if (algo->data[0] != MAGIC || algo->data[1] >= NEVER ||
-      !fit(*(matmul_desc *)desc, *(matrix *)a, *(matrix *)b, *(matrix *)c))
+      !fit(*(matmul_desc *)desc, *(matrix *)a, *(matrix *)b, *(matrix *)c) ||
+      !has_epilogue(*(matmul_desc *)desc, *(matrix *)a))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   *result = {};
   result->algo = *algo;
@@ -234,12 +261,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
   const bool wants = algo->data[1] == WITH_WORKSPACE;
   const uint64_t algo_of_call = algo->data[1];
   const float factor = *(const float *)alpha, keep = *(const float *)beta;
-  if (algo->data[0] != MAGIC || algo->data[1] >= NEVER || !fit(m, A, B, C))
+  if (algo->data[0] != MAGIC || algo->data[1] >= NEVER || !fit(m, A, B, C) ||
+      !has_epilogue(m, A))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   if (wants && (!workspace || workspace_bytes < WORKSPACE)) return CUBLAS_STATUS_INVALID_VALUE;
   if (c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
   if ((uintptr_t)a % (uint32_t)algo->data[2] || (uintptr_t)b % (algo->data[2] >> 32) ||
-      (uintptr_t)d % (algo->data[3] >> 32))
+      (uintptr_t)d % (algo->data[3] >> 32) || (uintptr_t)m.vector % algo->data[4])
     cuda_emu::fail("matmul: an operand is less aligned than the algorithm was asked for");
   cuda_emu::enqueue(stream, "cublasLtMatmul (stand-in)", [=] {
     if (algo_of_call == SLOW) usleep(30);
@@ -247,8 +275,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     declare(b, B, false);
     if (keep != 0) declare(d, C, false);
     declare(d, C, true);
+    const bool bgrad_a = m.epilogue == CUBLASLT_EPILOGUE_BGRADA,
+               bgrad_b = m.epilogue == CUBLASLT_EPILOGUE_BGRADB;
     if (m.epilogue == CUBLASLT_EPILOGUE_BIAS)
-      cuda_emu::will_access(m.bias, C.rows * width(C.type), false);
+      cuda_emu::will_access(m.vector, C.rows * width(C.type), false);
+    if (bgrad_a || bgrad_b)
+      cuda_emu::will_access(m.vector, (bgrad_a ? C.rows : C.columns) * width(C.type), true);
     if (wants) {
       cuda_emu::will_access(workspace, WORKSPACE, true);
       memset(workspace, 0, WORKSPACE);
@@ -263,12 +295,19 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
         const uint64_t to = j * (uint64_t)C.ld + i;
         float v = factor * sum[i];
         if (keep != 0) v += keep * at(d, C.type, to);
-        if (m.epilogue == CUBLASLT_EPILOGUE_BIAS) v += at(m.bias, C.type, i);
-        if (C.type == CUDA_R_16BF)
-          ((__nv_bfloat16 *)d)[to] = __float2bfloat16(v);
-        else
-          ((float *)d)[to] = v;
+        if (m.epilogue == CUBLASLT_EPILOGUE_BIAS) v += at(m.vector, C.type, i);
+        put(d, C.type, to, v);
       }
+    }
+    for (uint64_t j = 0; bgrad_b && j < C.columns; j++) {  // op(B) is (k, columns)
+      float v = 0;
+      for (uint64_t l = 0; l < k; l++) v += fb[j * k + l];
+      put(m.vector, C.type, j, v);
+    }
+    for (uint64_t i = 0; bgrad_a && i < C.rows; i++) {  // op(A) is (rows, k)
+      float v = 0;
+      for (uint64_t l = 0; l < k; l++) v += fa[l * C.rows + i];
+      put(m.vector, C.type, i, v);
     }
   });
   return CUBLAS_STATUS_SUCCESS;
