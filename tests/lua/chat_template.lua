@@ -71,6 +71,12 @@ return {
     end
   end },
 
+  { "Qwen2.5-Math's own template is the preset qwen with its system text", function()
+    local text = vocabularies.read(vocabularies.shared .. "/tokenizer/qwen2.5/chat_template.jinja")
+    local system = "Please reason step by step, and put your final answer within \\boxed{}."
+    expect.same(lines(template.qwen { end_token = "im_end", system = system }, text), {})
+  end },
+
   { "a system text that one of them has no place for", function()
     local templates = {}
     for _, family in ipairs(assert(json.read "tests/golden/templates/families.json").families) do
