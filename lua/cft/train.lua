@@ -9,6 +9,7 @@ local check = require "cft.check"
 local door = require "cft.ffi"
 local exit = require "cft.exit"
 local host = require "cft.host"
+local inputs = require "cft.nn.inputs"
 local mask = require "cft.mask"
 local tensor = require "cft.tensor"
 local C = door.C
@@ -83,14 +84,25 @@ end
 -- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn Tensor its rows' -log p,
 -- both kept: they are read when the whole update is queued @treturn table the batch on the device
 function Trainer:accumulate(micro)
-  return tensor.scope(function()
+  local loss, nll, laid = tensor.scope(function()
     return tensor.as_class("activation", function()
-      local loss, nll, at = self.model:loss(micro.batch)
+      local loss, nll, at = self.model:loss(micro.placed or micro.batch)
       nll:keep()
       loss:backward()
       return loss:keep(), nll, at
     end)
   end)
+  if micro.placed then inputs.release(micro.placed) end
+  micro.placed = nil
+  return loss, nll, laid
+end
+
+-- The micro-batches of an update, the first of them on the device: the others follow while it is busy.
+function Trainer:lay_out(update)
+  local per_epoch = self.batches:updates()
+  local micros, weight = self.batches:update(math.floor(update / per_epoch), update % per_epoch)
+  tensor.as_class("activation", function() micros[1].placed = self.model:put_ahead(micros[1].batch) end)
+  return { update = update, micros = micros, weight = weight }
 end
 
 -- The ledger: mean -log p of learned tokens by kind of segment, and of samples by their verdict.
@@ -173,9 +185,10 @@ end
 -- -log p and count of learned tokens by kind of segment and by verdict)
 function Trainer:step()
   local start = host.now()
-  local per_epoch = self.batches:updates()
-  local epoch, index = math.floor(self.done / per_epoch), self.done % per_epoch
-  local micros, weight = self.batches:update(epoch, index)
+  local own = self.ahead
+  if not own or own.update ~= self.done then own = self:lay_out(self.done) end
+  self.ahead = nil
+  local micros, weight = own.micros, own.weight
   self.model:zero_grad()
   local losses, nlls, laid, tokens, shared, learned = {}, {}, {}, 0, 0, 0
   for i, micro in ipairs(micros) do
@@ -189,11 +202,9 @@ function Trainer:step()
     blame("the schedule made the learning rate of update %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
   end
   self.optim:queue(lr, weight, losses)  -- which the device leaves out where a number is not finite
-  -- While a device is busy with this update, the next one's samples are laid out.
-  local next_one = self.done + 1
-  if next_one < self.steps then
-    self.batches:prefetch(math.floor(next_one / per_epoch), next_one % per_epoch)
-  end
+  -- While a device is busy with this update, the next one's samples are laid out, and the first of them
+  -- queued for upload before this one is waited for.
+  if self.done + 1 < self.steps then self.ahead = self:lay_out(self.done + 1) end
   local loss, norm, ledger = self:read(losses, nlls, micros, laid)
   loss = loss / weight
   local made = self.optim:settle(norm)
@@ -203,7 +214,7 @@ function Trainer:step()
   self.tokens, self.learned = self.tokens + tokens, self.learned + learned
   self.shared = self.shared + shared
   local seconds = host.now() - start
-  self.last = { step = self.done, epoch = self.done / per_epoch, loss = loss, lr = lr, grad_norm = norm,
+  self.last = { step = self.done, epoch = self.done / self.batches:updates(), loss = loss, lr = lr, grad_norm = norm,
                 tokens = tokens, shared_tokens = shared, learned_tokens = learned,
                 ledger = close_ledger(ledger), seconds = seconds, tokens_per_s = tokens / seconds }
   return self.last

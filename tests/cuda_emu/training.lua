@@ -7,6 +7,7 @@ local models = require "cft.models"
 local optim = require "cft.optim"
 local step = require "cft.bench.step"
 local tensor = require "cft.tensor"
+local train = require "cft.train"
 
 local STEPS = 6
 local passed, failed = 0, 0
@@ -17,7 +18,7 @@ local function report(ok, what)
 end
 
 -- How often the host waited for the device so far; nil on a card, which does not count.
-ffi.cdef "uint64_t cuda_emu_waits(void);"
+ffi.cdef "uint64_t cuda_emu_waits(void); uint64_t cuda_emu_uploads(void);"
 local module = os.getenv "CFT_CUDA_MODULE"
 local counts, emulator = pcall(function()
   local m = ffi.load(module)
@@ -26,7 +27,7 @@ end)
 local function waits() return counts and tonumber(emulator.cuda_emu_waits()) or 0 end
 
 --- Losses of a few steps, and how often each waited.
-local function train(device, o)
+local function losses_of(device, o)
   local model = models.new { arch = o.arch, d = 64, layers = 2, heads = 4, kv_heads = o.kv_heads, ffn = 150,
                              vocab = 211, tied = o.tied, theta = 1000, dtype = o.dtype, device = device, seed = 3 }
   if o.skip ~= nil then model.options.skip = o.skip end
@@ -63,6 +64,37 @@ local function train(device, o)
   return losses, most
 end
 
+--- Losses of a trainer's updates on batches of one pack, and where in an update data was uploaded: before it
+-- was queued whole, and between then and the wait for it.
+local function trained(device, samples)
+  local model = models.new { arch = "qwen2", d = 64, layers = 2, heads = 4, kv_heads = 2, ffn = 150, vocab = 211,
+                             dtype = "f32", device = device, seed = 3 }
+  tensor.set_autotune(device, false)
+  local opt = optim.adamw(model, {})
+  local batches = { updates = function() return 3 end,
+                    update = function(_, _, index) return { { batch = samples[index + 1] } }, samples[index + 1].weight end }
+  local trainer = train.new { model = model, batches = batches, optim = opt, lr = function() return 2e-3 end,
+                              steps = STEPS, log = {} }
+  local seen, count = {}, function() return counts and tonumber(emulator.cuda_emu_uploads()) or 0 end
+  local now
+  function opt.queue(...)
+    getmetatable(opt).__index.queue(...)
+    now.queued, now.waits = count(), waits()
+  end
+  function trainer.read(...)
+    now.asked, now.waited_early = count(), waits() - now.waits
+    return train.Trainer.read(...)
+  end
+  local losses = {}
+  for i = 1, STEPS do
+    now = { begun = count() }
+    losses[i] = trainer:step().loss
+    seen[i] = { before = now.queued - now.begun, ahead = now.asked - now.queued, early = now.waited_early }
+  end
+  opt:release()
+  return losses, seen
+end
+
 local function worst(a, b)
   local w = 0
   for i = 1, STEPS do w = math.max(w, math.abs(a[i] - b[i]) / math.abs(b[i])) end
@@ -78,16 +110,36 @@ for _, o in ipairs {
   { "Qwen2 in bf16, deterministic", arch = "qwen2", kv_heads = 1, dtype = "bf16", deterministic = true, within = 2e-3 },
   { "Qwen2 in bf16, matmuls timed", arch = "qwen2", kv_heads = 2, tied = true, dtype = "bf16", autotune = true, within = 2e-3 },
 } do
-  local cpu = train("cpu", o)
-  local gpu, most = train("cuda", o)
+  local cpu = losses_of("cpu", o)
+  local gpu, most = losses_of("cuda", o)
   local off = worst(gpu, cpu)
   report(off <= o.within, ("%s: %d steps, losses %.4f to %.4f, off by %.1e"):format(o[1], STEPS, gpu[1], gpu[STEPS], off))
   if counts and not o.autotune then  -- with a shape that is new the clock is waited for
     report(most <= 1, ("%s: %d waits a step (for the losses and the gradient's norm)"):format(o[1], most))
   end
   if o.deterministic then
-    local again = train("cuda", o)
+    local again = losses_of("cuda", o)
     report(worst(again, gpu) == 0, o[1] .. ": the same to the bit again")
+  end
+end
+-- The next update's data is queued for upload before this update is waited for.
+do
+  local samples = {}
+  for i = 1, 3 do
+    samples[i] = step.batch(211, 90 + 70 * i, nil, 0.4, { 31, 7, 64, 1, 50 })
+    samples[i].kinds = ffi.new("uint8_t[?]", samples[i].n)
+  end
+  local cpu = trained("cpu", samples)
+  local gpu, seen = trained("cuda", samples)
+  report(worst(gpu, cpu) <= 1e-5, ("a trainer's updates: losses %.4f to %.4f, off by %.1e"):format(gpu[1], gpu[STEPS], worst(gpu, cpu)))
+  if counts then
+    local ok = seen[1].before > 0
+    for i = 1, STEPS do
+      if i > 1 then ok = ok and seen[i].before == 0 end
+      ok = ok and (seen[i].ahead > 0) == (i < STEPS) and seen[i].early == 0
+    end
+    report(ok, ("the next update's data: %d uploads behind an update, before the wait for it; none at its own start"):format(
+      seen[1].ahead))
   end
 end
 print(("%d passed, %d failed, 0 skipped"):format(passed, failed))

@@ -207,12 +207,17 @@ function Model:place(at)
   return at
 end
 
---- A host batch on this model's device. See `cft.nn.inputs`.
-function Model:put(batch)
-  return self:place(inputs.put(batch, { device = self.device, skip = self.options.skip,
-                                        suffix = self.options.suffix,
-                                        deterministic = self.options.deterministic }))
+-- `keep`: until `inputs.release`.
+local function upload(self, batch, keep)
+  return inputs.put(batch, { device = self.device, skip = self.options.skip, suffix = self.options.suffix,
+                             deterministic = self.options.deterministic, keep = keep })
 end
+
+--- A host batch on this model's device. See `cft.nn.inputs`.
+function Model:put(batch) return self:place(upload(self, batch)) end
+
+--- The same for a step that is still to come: it outlives scopes, until `cft.nn.inputs.release`.
+function Model:put_ahead(batch) return upload(self, batch, true) end
 
 --- Zero the gradients, making their buffers the first time: f64 with f64, else f32 or what
 -- `options.gradients` says.
@@ -222,11 +227,12 @@ function Model:zero_grad()
 end
 
 --- The weighted sum of -log p over a batch, and each head row's -log p.
--- @tab batch of `cft.batch`, or what `:put` made of one
+-- @tab batch of `cft.batch`, or what `:put` or `:put_ahead` made of one
 -- @treturn Tensor sum @treturn Tensor nll, one number a row that reached the head @treturn table the
 -- batch on the device
 function Model:loss(batch)
-  local at = type(batch) == "table" and batch.of_all and batch or self:put(batch)
+  local at = type(batch) == "table" and batch.layout and batch or upload(self, batch)
+  if not at.of_all then self:place(at) end  -- now, since the tables of cos and sin may have grown meanwhile
   if autograd.recording() and not self.groups[1].grad then self:zero_grad() end
   local h = self.arch.hidden(self.weights, self.config, at, self.options)
   local sum, nll = ops.linear_cross_entropy(h, self.weights.head, at.targets, at.weights,

@@ -73,20 +73,24 @@ end
 -- @tab b host arrays: `ids`, `cu_seqlens`, `positions`, `targets`, `weights`, and for the rows that
 -- carry loss `rows`, `cu_rows`, `row_positions` (see `cft.batch`); where it has shared prefixes theirs
 -- @tab o `device`, `skip` (only rows with loss go through the last block and the head; default
--- true), `suffix` (these, and what follows them in their sequence), `deterministic`
+-- true), `suffix` (these, and what follows them in their sequence), `deterministic`, `keep` (until
+-- `M.release`, whatever scope this is made in)
 -- @treturn table `n`, `ids`, `positions`, `rows` (nil where all reach the head), `targets` and `weights`
 -- of the rows that do, the two layouts; on the host `host_rows` and `cu_rows`, those rows and where
 -- each sample's begin
 function M.put(b, o)
-  local owner = {}
-  local function i32(buffer, count)
-    return tensor.from_host(buffer, { count }, "i32", { device = o.device })
+  local owner, made = {}, {}
+  local function array(buffer, count, dtype)
+    local t = tensor.from_host(buffer, { count }, dtype, { device = o.device })
+    made[#made + 1] = o.keep and t:keep() or t
+    return t
   end
+  local function i32(buffer, count) return array(buffer, count, "i32") end
   -- In C's batch these are 64-bit integers, which stay boxed in Lua.
   local n = tonumber(b.n)
   local samples, prefixes, longest = tonumber(b.sequences), tonumber(b.prefixes or 0), tonumber(b.longest)
   local sequences = prefixes + samples  -- to attention, a prefix is one
-  local at = { n = n, sequences = samples, longest = longest, owner = owner,
+  local at = { n = n, sequences = samples, longest = longest, owner = owner, made = made,
                position_end = b.reach and tonumber(b.reach) }
   at.ids, at.positions = i32(b.ids, n), i32(b.positions, n)
   local cu = i32(prefixes > 0 and b.cu_prefix or b.cu_seqlens, sequences + 1)
@@ -114,11 +118,16 @@ function M.put(b, o)
                              deterministic = o.deterministic }, owner)
   end
   at.targets = i32(targets, count)
-  at.weights = tensor.from_host(weights, { count }, "f32", { device = o.device })
+  at.weights = array(weights, count, "f32")
   at.layout = layout({ cu_q = cu, cu_k = cu, longest_q = longest, longest_k = longest,
                        prefix = prefixes > 0 and behind_prefixes(b, b.cu_seqlens, i32) or nil,
                        deterministic = o.deterministic }, owner)
   return at
+end
+
+--- Release what `put` made with `keep`.
+function M.release(at)
+  for _, t in ipairs(at.made) do t:release "with its batch" end
 end
 
 -- The rows of a batch that carry loss, sequence by sequence.

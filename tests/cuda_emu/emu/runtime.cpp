@@ -425,6 +425,7 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
     });
 
   if (to_device) {
+    count.uploads++;
     if (captured) return issue(stream, what, site, [=] { upload(to, from, bytes); });
     if (!is_pinned(from)) {  // pageable memory is staged before the call returns, so it may change
                              // afterwards
@@ -837,6 +838,7 @@ const char *cudaGetErrorString(cudaError_t e) { return cudaGetErrorName(e); }
 #define EXPORTED __attribute__((visibility("default")))
 EXPORTED void cuda_emu_set_order(unsigned seed) { set_order(seed); }
 EXPORTED uint64_t cuda_emu_waits(void) { return count.drains; }  // of the host, for the device
+EXPORTED uint64_t cuda_emu_uploads(void) { return count.uploads; }  // queued so far
 EXPORTED uint64_t cuda_emu_launches(void) { return count.launches; }
 
 }  // extern "C"
