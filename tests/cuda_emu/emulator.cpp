@@ -157,6 +157,25 @@ static void test_standin() {
   expect(x.get()[99] == 2 * before[99], "a stand-in for a library call, in stream order");
 }
 
+// What waits for another process holds its own stream, and no other.
+static void test_waiting() {
+  static bool came, ran;
+  cudaStream_t held, other;
+  must(cudaStreamCreateWithFlags(&held, cudaStreamNonBlocking));
+  must(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+  on_device<float> y(values(1001, 1)), x(values(1001, 2));
+  const auto before = y.get();
+  must(cuda_emu::enqueue(
+      held, "a wait (stand-in)", [] { ran = true; }, [] { return came; }));
+  must(launch(add_kernel, 4, 256, 0, other, y.p, x.p, 1001));
+  must(cudaStreamSynchronize(other));
+  const bool waits = cudaStreamQuery(held) == cudaErrorNotReady && !ran;
+  came = true;
+  must(cudaStreamSynchronize(held));
+  expect(waits && ran && y.get() != before,
+         "an operation that waits for another process holds its own stream alone");
+}
+
 // ---- memory and errors ---------------------------------------------------------------------
 
 static __global__ void uses_shared(float *out) {
@@ -374,6 +393,7 @@ int main() {
   test_last_block();
   test_host_function();
   test_standin();
+  test_waiting();
   test_pipeline();
   test_graph();
   test_pool();

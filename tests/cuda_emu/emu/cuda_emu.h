@@ -80,8 +80,11 @@ bool same_in_any_order(unsigned orders, F f) {
 // --- for stand-ins of libraries that work on streams (cuBLASLt, NCCL) ---
 
 // Queue `run` on a stream, as an operation of that name. It says itself which device memory it
-// reads and writes, before it does; then it may touch that.
-cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run);
+// reads and writes, before it does; then it may touch that. With `ready` the stream stops there
+// until that answers true: it waits for another process.
+cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run,
+                    std::function<bool()> ready = nullptr);
+bool is_device_pointer(const void *p);
 void will_access(const void *p, size_t bytes, bool write);
 
 // --- what the built-ins below stand on ---

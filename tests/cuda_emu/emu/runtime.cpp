@@ -32,6 +32,7 @@ struct CUgraph_st {
     const char *what;
     const void *site;
     std::function<void()> run;
+    std::function<bool()> ready;
   };
   std::vector<node> nodes;  // in the order of capture, which is one valid order
 };
@@ -268,11 +269,16 @@ static void carry_out(op &o) {
   running = before;
 }
 
+static bool may_run(const op &o) { return covered(o.after) && (!o.ready || o.ready()); }
+
 static void step() {  // one operation that may run now
   std::vector<CUstream_st *> can;
   for (auto &s : streams)
-    if (!s->queue.empty() && covered(s->queue.front().after)) can.push_back(s.get());
-  if (can.empty()) return;
+    if (!s->queue.empty() && may_run(s->queue.front())) can.push_back(s.get());
+  if (can.empty()) {  // all wait for another process
+    usleep(20);
+    return;
+  }
   std::sort(can.begin(), can.end(),
             [](auto *a, auto *b) { return a->queue.front().id < b->queue.front().id; });
   CUstream_st *s = can[choose((uint32_t)can.size())];
@@ -295,10 +301,10 @@ static void wait_for_all() {
 }
 
 static cudaError_t issue(cudaStream_t handle, const char *what, const void *site,
-                         std::function<void()> run) {
+                         std::function<void()> run, std::function<bool()> ready = nullptr) {
   CUstream_st *s = stream_of(handle);
   if (s->capture) {
-    s->capture->nodes.push_back({what, site, std::move(run)});
+    s->capture->nodes.push_back({what, site, std::move(run), std::move(ready)});
     return cudaSuccess;
   }
   op o;
@@ -320,6 +326,7 @@ static cudaError_t issue(cudaStream_t handle, const char *what, const void *site
   s->clock[s->index] = o.seq;
   history.push_back(o);
   o.run = std::move(run);
+  o.ready = std::move(ready);
   s->queue.push_back(std::move(o));
   static const bool blocking =
       getenv("CUDA_LAUNCH_BLOCKING") && atoi(getenv("CUDA_LAUNCH_BLOCKING"));
@@ -327,9 +334,15 @@ static cudaError_t issue(cudaStream_t handle, const char *what, const void *site
   return cudaSuccess;
 }
 
-cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run) {
+cudaError_t enqueue(cudaStream_t stream, const char *what, std::function<void()> run,
+                    std::function<bool()> ready) {
   API;
-  return issue(stream, what, CALLER, std::move(run));
+  return issue(stream, what, CALLER, std::move(run), std::move(ready));
+}
+
+bool is_device_pointer(const void *p) {
+  init();
+  return in_arena(p);
 }
 
 void will_access(const void *p, size_t bytes, bool write) {
@@ -753,7 +766,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
   API;
-  for (auto &node : exec->graph.nodes) issue(s, node.what, node.site, node.run);
+  for (auto &node : exec->graph.nodes) issue(s, node.what, node.site, node.run, node.ready);
   return cudaSuccess;
 }
 
