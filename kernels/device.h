@@ -25,6 +25,20 @@ typedef struct cft_memory_use {
 } cft_memory_use;
 
 typedef struct cft_device cft_device;
+
+// Names a communicator to the processes that open it; not a text.
+enum { CFT_COMM_ID_BYTES = 128 };
+typedef struct cft_comm_id {
+  char bytes[CFT_COMM_ID_BYTES];
+} cft_comm_id;
+
+// This process as one of several that sum and copy together, each with a device of its own. A
+// device puts what it needs behind it. Fields are for reading only.
+typedef struct cft_comm {
+  cft_device *device;
+  int rank, size;  // 0 to size - 1
+} cft_comm;
+
 struct cft_device {
   const char *name;         // "cpu", "cuda:0"
   const char *description;  // "2 threads, AVX-512 with bf16", "NVIDIA H100 80GB HBM3, driver 580.95"
@@ -58,7 +72,20 @@ struct cft_device {
   cft_stream *(*stream)(cft_device *d);
   cft_status (*sync)(cft_device *d);
 
-  void (*close)(cft_device *d);  // after the last storage is gone
+  // Collectives (runtime/cft_comm.h says what they do). NULL: this device has none. x is n elements
+  // of f32 or bf16 on the device; all_reduce and broadcast are ordered with the stream's kernels, as
+  // a copy is. That a rank is missing is found by a wait (sync, download, a close), and every wait
+  // fails from then on until the communicator is closed. comm_close waits for what was queued;
+  // `at_once` does not.
+  cft_status (*comm_new_id)(cft_device *d, cft_comm_id *id);
+  cft_status (*comm_open)(cft_device *d, cft_comm **c, const cft_comm_id *id, int rank, int size,
+                          double timeout_s);
+  cft_status (*all_reduce)(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype);
+  cft_status (*broadcast)(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype,
+                          int from);
+  cft_status (*comm_close)(cft_comm *c, int at_once);
+
+  void (*close)(cft_device *d);  // after the last storage and communicator are gone
 };
 
 // The CPU device: one for the process, never NULL. `threads` 0 = as OpenMP says.

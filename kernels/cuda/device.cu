@@ -78,8 +78,9 @@ static std::string census(const cuda_device *d) {
 
 static void trim(cft_device *device) {
   cuda_device *d = of(device);
-  cudaSetDevice(d->index);
-  cudaStreamSynchronize(d->queue.cuda);
+  const queue q(d, nullptr, "trim");
+  cuda_comms_wait(q);  // a failure stays, for the next sync to answer
+  cudaStreamSynchronize(q.stream);
   cudaMemPoolTrimTo(d->pool, 0);
   cudaGetLastError();
 }
@@ -181,6 +182,7 @@ static cft_status upload(cft_device *device, cft_stream *stream, void *to, const
     if (s->used + n > cuda_staging::BYTES) {
       s->next = (s->next + 1) % cuda_staging::SLOTS;
       s->used = 0;
+      CFT_TRY(cuda_comms_wait(q, s->read[s->next]));
       CFT_CUDA(cudaEventSynchronize(s->read[s->next]), q.op);  // the GPU has read what it held
     }
     char *slot = s->pinned + (size_t)s->next * cuda_staging::BYTES + s->used;
@@ -196,6 +198,7 @@ static cft_status download(cft_device *device, cft_stream *stream, void *host, c
                            size_t bytes) {
   const queue q(device, stream, "download");
   if (bytes == 0) return CFT_OK;
+  CFT_TRY(cuda_comms_wait(q));
   // Pageable memory: the driver stages it, and the call returns when the bytes are there.
   CFT_CUDA(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, q.stream), q.op);
   CFT_CUDA(cudaStreamSynchronize(q.stream), q.op);
@@ -219,6 +222,7 @@ static cft_stream *default_stream(cft_device *d) { return &of(d)->queue; }
 
 static cft_status sync(cft_device *d) {
   const queue q(d, nullptr, "sync");
+  CFT_TRY(cuda_comms_wait(q));
   CFT_CUDA(cudaStreamSynchronize(q.stream), q.op);
   CFT_CUDA(cudaGetLastError(), q.op);
   return CFT_OK;
@@ -305,6 +309,11 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   d->set_autotune = set_autotune;
   d->stream = default_stream;
   d->sync = sync;
+  d->comm_new_id = cuda_comm_new_id;
+  d->comm_open = cuda_comm_open;
+  d->all_reduce = cuda_all_reduce;
+  d->broadcast = cuda_broadcast;
+  d->comm_close = cuda_comm_close;
   d->close = close;
   const cft_status st = fill_in(d, index);
   if (st != CFT_OK) {

@@ -20,6 +20,7 @@ struct cft_stream {
 struct cuda_matmul;     // cuBLASLt: handle, workspace, the algorithms that were chosen (matmul.cu)
 struct cuda_attention;  // cuDNN: handle, plans (attention.cu)
 struct cuda_staging;    // pinned memory that uploads pass through (device.cu)
+struct cuda_comm;       // NCCL: one communicator of the device (nccl.cpp)
 
 struct cuda_device : cft_device {
   char name_text[32], description_text[320];
@@ -35,6 +36,7 @@ struct cuda_device : cft_device {
   cuda_staging *staging;
   cuda_matmul *matmul;
   cuda_attention *attention;
+  cuda_comm *comms;  // those that are open
 };
 
 // An op's way to the device.
@@ -90,6 +92,20 @@ cft_status sum_rows(const queue &q, void *y, cft_dtype y_dtype, const float *x, 
   cft_status cft_cuda_##name(cft_device *device, cft_stream *stream, const args *a);
 CFT_KERNEL_MAP(XX)
 #undef XX
+
+// Collectives (nccl.cpp); the device's table has them.
+cft_status cuda_comm_new_id(cft_device *d, cft_comm_id *id);
+cft_status cuda_comm_open(cft_device *d, cft_comm **c, const cft_comm_id *id, int rank, int size,
+                          double timeout_s);
+cft_status cuda_all_reduce(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype);
+cft_status cuda_broadcast(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype,
+                          int from);
+cft_status cuda_comm_close(cft_comm *c, int at_once);
+
+// To be called before the host waits for the queue's stream, or an event in it. Where the device
+// has communicators, what is waited for has happened when it returns: if one of them fails
+// meanwhile it is ended, lest its kernels wait for other ranks for ever, and that is the answer.
+cft_status cuda_comms_wait(const queue &q, cudaEvent_t event = nullptr);
 
 // What the device owns of other files, made on first use and released with it.
 void cuda_matmul_close(cuda_matmul *m);

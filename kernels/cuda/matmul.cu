@@ -331,6 +331,7 @@ static bool time_candidates(const queue &q, cuda_matmul *h, const cft_matmul_arg
     return false;
   cudaMemsetAsync(c.as<void>(), 0, bytes, q.stream);  // beta reads it
   cudaMemsetAsync(sums.as<void>(), 0, vector, q.stream);
+  if (cuda_comms_wait(q) != CFT_OK) return false;  // the next sync says why
   stopwatch watch;
   const size_t ways = found.size() + (plain != nullptr);
   std::vector<double> least(ways, INFINITY);

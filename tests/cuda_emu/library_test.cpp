@@ -58,6 +58,17 @@ int main() {
     expect(cuda_function(&version, library, "cudnnGetVersion") == CFT_OK && version() >= 90000,
            "the real cuDNN, which needs no driver to say its version");
   }
+  if (cuda_library(&library, "libnccl.so.2") == CFT_OK) {
+    int (*version)(int *) = nullptr, number = 0;
+    bool all = cuda_function(&version, library, "ncclGetVersion") == CFT_OK;
+    for (const char *name :
+         {"ncclGetUniqueId", "ncclCommInitRankConfig", "ncclAllReduce", "ncclBroadcast",
+          "ncclCommGetAsyncError", "ncclCommFinalize", "ncclCommDestroy", "ncclCommAbort",
+          "ncclGetErrorString", "ncclGetLastError"})
+      all = all && cuda_function(&function, library, name) == CFT_OK;
+    expect(all && version(&number) == 0 && number >= 21400,
+           "the real NCCL has what we call, and says its version without a driver");
+  }
   if (cuda_driver_check(0) == CFT_OK)
     refuses(cuda_driver_check(99), "a GPU too many", "no such GPU");
   else

@@ -22,6 +22,7 @@ struct standin_library {
 static const standin_library libraries[] = {
     {"cublasLt", standin_cublaslt},
     {"cudnn", standin_cudnn},
+    {"nccl", standin_nccl},
     {"nvrtc", standin_nothing},
 };
 

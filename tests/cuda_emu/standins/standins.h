@@ -7,7 +7,8 @@ struct standin_function {
 };
 
 // Ended by a name of NULL.
-extern const standin_function standin_cublaslt[], standin_cudnn[], standin_nothing[];
+extern const standin_function standin_cublaslt[], standin_cudnn[], standin_nccl[],
+    standin_nothing[];
 
 #define STANDIN(name) \
   { #name, (void *)&name }

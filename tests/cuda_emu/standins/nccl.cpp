@@ -1,0 +1,408 @@
+// nccl.cpp - the part of NCCL that kernels/cuda/nccl.cpp uses. Ranks are processes, each with an
+// emulated GPU of its own; they meet in a file that the id names, mapped by all of them.
+//
+// A collective is two operations of its stream. The first copies this rank's values and what it
+// wants done with them into its slot; the second stands in the stream until all ranks have, as the
+// kernel on a card would, and computes. Sums go by rank, 0 first, and a sum of bf16 is rounded
+// after each rank: an order that can be computed beside it; NCCL's own depends on the machine.
+//
+// As NCCL does it does not notice that a rank stands still. That one has died is noticed, as NCCL
+// notices a closed connection: each rank holds a robust mutex while it lives. Either way what waits
+// in a stream waits on until ncclCommAbort; but for a minute at most, so that no test hangs.
+#ifdef CFT_NCCL_H
+#include <nccl.h>
+#else
+#include "nccl_abi.h"
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "cuda_emu.h"
+#include "standins.h"
+
+namespace {
+
+// ---- what ranks share ----------------------------------------------------------------------
+
+constexpr int MOST_RANKS = 8;
+constexpr size_t MOST_BYTES = 64 << 20;  // of a collective; the file is sparse
+constexpr double MOST_SECONDS = 60;
+
+struct collective {
+  enum { ALL_REDUCE, BROADCAST } what;
+  uint64_t count;
+  ncclDataType_t type;
+  int root;
+};
+
+struct alignas(64) slot {
+  std::atomic<int> present, left;
+  std::atomic<uint64_t> posted, taken;  // how many collectives: own values in, result out
+  pthread_mutex_t alive;                // held by the rank's process
+  collective call;
+};
+
+struct meeting {
+  std::atomic<int> size;  // that the first to come has asked for
+  slot ranks[MOST_RANKS];
+};
+constexpr size_t VALUES_AT = 4096;
+static_assert(sizeof(meeting) <= VALUES_AT && std::atomic<uint64_t>::is_always_lock_free);
+constexpr size_t MEETING_BYTES = VALUES_AT + MOST_RANKS * MOST_BYTES;
+
+double now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+// ---- failures ------------------------------------------------------------------------------
+
+std::string last_error;
+
+__attribute__((format(printf, 2, 3))) ncclResult_t refuse(ncclResult_t r, const char *format, ...) {
+  char text[256];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  last_error = text;
+  return r;
+}
+
+size_t width(ncclDataType_t type) { return type == ncclBfloat16 ? 2 : 4; }
+
+std::string describe(const collective &c) {
+  return std::string(c.what == collective::ALL_REDUCE ? "the sum" : "a copy") + " of " +
+         std::to_string(c.count) + (c.type == ncclBfloat16 ? " bf16" : " f32") +
+         (c.what == collective::BROADCAST ? " from " + std::to_string(c.root) : "");
+}
+
+bool same(const collective &a, const collective &b) {
+  return a.what == b.what && a.count == b.count && a.type == b.type && a.root == b.root;
+}
+
+// ---- a communicator ------------------------------------------------------------------------
+
+struct communicator {
+  std::string path;
+  meeting *m = nullptr;
+  int rank = 0, size = 0;
+  bool met = false, aborted = false, finalized = false;
+  ncclResult_t error = ncclSuccess;
+  int late = 0;                 // times that it will still answer "in progress"
+  std::function<void()> after;  // what happens then
+  bool first = true;
+  double waiting_since = 0;  // 0: it does not
+
+  slot &mine() { return m->ranks[rank]; }
+  char *values(int r) { return (char *)m + VALUES_AT + (size_t)r * MOST_BYTES; }
+
+  void fail(ncclResult_t r, const std::string &why) {
+    if (error == ncclSuccess) error = refuse(r, "%s", why.c_str());
+  }
+
+  // Has rank r gone, and how? NULL: it has not.
+  const char *gone(int r) {
+    slot &s = m->ranks[r];
+    if (s.left) return "has left";
+    const int e = pthread_mutex_trylock(&s.alive);
+    if (e == EOWNERDEAD)
+      pthread_mutex_consistent(&s.alive);  // free from now on: the next sees it too
+    if (e == 0 || e == EOWNERDEAD) pthread_mutex_unlock(&s.alive);
+    return e == EBUSY ? nullptr : "has died";
+  }
+
+  bool all_present() {
+    for (int r = 0; r < size; r++)
+      if (m->ranks[r].present != 1) return false;
+    return true;
+  }
+
+  // Whether `count` of every rank is at `want`. Where a rank that is behind is no more, it never
+  // will be.
+  bool all_reached(std::atomic<uint64_t> slot::*count, uint64_t want) {
+    bool all = true;
+    for (int r = 0; r < size; r++)
+      if ((m->ranks[r].*count).load() < want) {
+        all = false;
+        const char *how = r == rank ? nullptr : gone(r);
+        if (how && (m->ranks[r].*count).load() < want)
+          fail(ncclRemoteError, "rank " + std::to_string(r) + " " + how);
+      }
+    if (all) {
+      waiting_since = 0;
+    } else if (waiting_since == 0) {
+      waiting_since = now();
+    } else if (now() - waiting_since > MOST_SECONDS) {
+      cuda_emu::fail(
+          "NCCL (stand-in): rank %d of %d waited a minute for other ranks, and nobody "
+          "ended that",
+          rank, size);
+    }
+    return all || aborted;
+  }
+
+  void post(const collective &c, const void *from) {
+    if (aborted) return;
+    mine().call = c;
+    if (c.what == collective::ALL_REDUCE || c.root == rank) {
+      cuda_emu::will_access(from, c.count * width(c.type), false);
+      memcpy(values(rank), from, c.count * width(c.type));
+    }
+    mine().posted++;
+  }
+
+  void take(const collective &c, void *to) {
+    if (aborted) return;
+    int other = -1;
+    for (int r = 0; r < size; r++)
+      if (!same(m->ranks[r].call, c)) other = r;
+    if (other >= 0) {  // a card would wait for ever, or write what belongs to nobody
+      fail(ncclInvalidUsage, "rank " + std::to_string(rank) + " wants " + describe(c) + ", rank " +
+                                 std::to_string(other) + " " + describe(m->ranks[other].call));
+    } else {
+      cuda_emu::will_access(to, c.count * width(c.type), true);
+      if (c.what == collective::BROADCAST)
+        memcpy(to, values(c.root), c.count * width(c.type));
+      else if (c.type == ncclBfloat16)
+        sum_bf16((__nv_bfloat16 *)to, c.count);
+      else
+        sum_f32((float *)to, c.count);
+    }
+    mine().taken++;
+  }
+
+  void sum_f32(float *to, uint64_t n) {
+    memcpy(to, values(0), n * 4);
+    for (int r = 1; r < size; r++) {
+      const float *x = (const float *)values(r);
+      for (uint64_t i = 0; i < n; i++) to[i] += x[i];
+    }
+  }
+
+  void sum_bf16(__nv_bfloat16 *to, uint64_t n) {
+    memcpy((void *)to, values(0), n * 2);
+    for (int r = 1; r < size; r++) {
+      const __nv_bfloat16 *x = (const __nv_bfloat16 *)values(r);
+      for (uint64_t i = 0; i < n; i++)
+        to[i] = __float2bfloat16(__bfloat162float(to[i]) + __bfloat162float(x[i]));
+    }
+  }
+
+  ~communicator() {
+    if (!m) return;
+    if (!met) unlink(path.c_str());  // the others will not meet here either
+    pthread_mutex_unlock(&mine().alive);
+    munmap(m, MEETING_BYTES);
+  }
+};
+
+// What a handle points to: operations in streams may outlive it.
+using shared = std::shared_ptr<communicator>;
+shared &of(ncclComm_t c) { return *(shared *)c; }
+
+// ---- meeting -------------------------------------------------------------------------------
+
+constexpr char MAGIC[] = "emulated NCCL ";
+
+bool path_of(const ncclUniqueId &id, std::string *path) {
+  if (memcmp(id.internal, MAGIC, sizeof MAGIC - 1) != 0) return false;
+  const char *folder = getenv("TMPDIR");
+  *path = std::string(folder && *folder ? folder : "/tmp") + "/cft-nccl-" +
+          std::string(id.internal + sizeof MAGIC - 1, 32);
+  return true;
+}
+
+ncclResult_t join(communicator &c) {
+  const int fd = open(c.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return refuse(ncclSystemError, "%s: %s", c.path.c_str(), strerror(errno));
+  void *at = MAP_FAILED;
+  if (ftruncate(fd, (off_t)MEETING_BYTES) == 0)
+    at = mmap(nullptr, MEETING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  close(fd);
+  if (at == MAP_FAILED) return refuse(ncclSystemError, "%s: %s", c.path.c_str(), strerror(errno));
+  meeting *m = (meeting *)at;
+  int before = 0, nobody = 0;
+  if (!m->size.compare_exchange_strong(before, c.size) && before != c.size) {
+    munmap(at, MEETING_BYTES);
+    return refuse(ncclInvalidUsage, "rank %d comes as one of %d, others as of %d", c.rank, c.size,
+                  before);
+  }
+  slot &mine = m->ranks[c.rank];
+  if (!mine.present.compare_exchange_strong(nobody, -1)) {
+    munmap(at, MEETING_BYTES);
+    return refuse(ncclInvalidUsage, "there is a rank %d already", c.rank);
+  }
+  pthread_mutexattr_t robust;
+  pthread_mutexattr_init(&robust);
+  pthread_mutexattr_setpshared(&robust, PTHREAD_PROCESS_SHARED);
+  pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+  pthread_mutex_init(&mine.alive, &robust);
+  pthread_mutexattr_destroy(&robust);
+  pthread_mutex_lock(&mine.alive);
+  mine.present = 1;
+  c.m = m;
+  return ncclSuccess;
+}
+
+ncclResult_t begin(ncclComm_t comm, const collective &call, const void *from, void *to,
+                   cudaStream_t stream) {
+  const shared c = of(comm);
+  const char *name = call.what == collective::ALL_REDUCE ? "ncclAllReduce" : "ncclBroadcast";
+  if (c->error != ncclSuccess) return c->error;
+  if (!c->met || c->late > 0) return refuse(ncclInvalidUsage, "%s while in progress", name);
+  if (!from || !to) return refuse(ncclInvalidArgument, "%s: a buffer is NULL", name);
+  if (!cuda_emu::is_device_pointer(from) || !cuda_emu::is_device_pointer(to))
+    return refuse(ncclInvalidArgument, "%s: a buffer is not device memory", name);
+  if (call.type != ncclFloat32 && call.type != ncclBfloat16)
+    return refuse(ncclInvalidArgument, "%s: type %d", name, (int)call.type);
+  if (call.root < 0 || call.root >= c->size)
+    return refuse(ncclInvalidArgument, "%s: root %d of %d ranks", name, call.root, c->size);
+  if (call.count * width(call.type) > MOST_BYTES)
+    return refuse(ncclInternalError, "%s: the stand-in takes %zu MiB", name, MOST_BYTES >> 20);
+  const auto enqueue = [=] {
+    cuda_emu::enqueue(
+        stream, "a collective's input (stand-in)", [=] { c->post(call, from); },
+        [=] { return c->all_reached(&slot::taken, c->mine().posted.load()); });
+    cuda_emu::enqueue(
+        stream, "a collective (stand-in)", [=] { c->take(call, to); },
+        [=] { return c->all_reached(&slot::posted, c->mine().taken.load() + 1); });
+  };
+  if (c->first) {  // channels are set up by the first: it is not in the stream when the call
+                   // returns
+    c->first = false;
+    c->late = 2;
+    c->after = enqueue;
+    return ncclInProgress;
+  }
+  enqueue();
+  return ncclSuccess;
+}
+
+}  // namespace
+
+extern "C" {
+
+ncclResult_t ncclGetVersion(int *version) {
+  const char *other = getenv("CUDA_EMU_NCCL_VERSION");
+  *version = other ? atoi(other) : 22809;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
+  unsigned char name[16];
+  if (getrandom(name, sizeof name, 0) != sizeof name) return refuse(ncclSystemError, "no id");
+  memset(id, 0, sizeof *id);
+  char *at = id->internal + snprintf(id->internal, sizeof MAGIC, "%s", MAGIC);
+  for (unsigned char byte : name) at += snprintf(at, 3, "%02x", byte);
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank,
+                                    ncclConfig_t *config) {
+  auto c = std::make_shared<communicator>();
+  if (config->magic != 0xcafebeef || config->blocking != 0)
+    cuda_emu::fail("ncclCommInitRankConfig: the stand-in is for communicators that do not block");
+  if (ranks < 1 || rank < 0 || rank >= ranks)
+    return refuse(ncclInvalidArgument, "rank %d of %d", rank, ranks);
+  if (ranks > MOST_RANKS) return refuse(ncclInternalError, "the stand-in has 8 ranks");
+  if (!path_of(id, &c->path)) return refuse(ncclInvalidArgument, "an id that nobody made");
+  c->rank = rank;
+  c->size = ranks;
+  const ncclResult_t r = join(*c);
+  if (r != ncclSuccess) return r;
+  *comm = (ncclComm_t) new shared(c);
+  return ncclInProgress;
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error) {
+  const shared c = of(comm);
+  if (!c->met && c->all_present()) {
+    c->met = true;
+    unlink(c->path.c_str());  // by whoever is first
+  }
+  for (int r = 0; !c->met && r < c->size; r++) {
+    const char *how = c->m->ranks[r].present == 1 && r != c->rank ? c->gone(r) : nullptr;
+    if (how) c->fail(ncclRemoteError, "rank " + std::to_string(r) + " " + how);
+  }
+  *error = c->error != ncclSuccess ? c->error : c->met ? ncclSuccess : ncclInProgress;
+  if (*error == ncclSuccess && c->late > 0) {
+    *error = --c->late > 0 ? ncclInProgress : ncclSuccess;
+    if (c->late == 0 && c->after) std::exchange(c->after, nullptr)();
+  }
+  return ncclSuccess;
+}
+
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type,
+                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
+  if (op != ncclSum) return refuse(ncclInvalidArgument, "ncclAllReduce: operation %d", (int)op);
+  return begin(comm, {collective::ALL_REDUCE, count, type, 0}, from, to, stream);
+}
+
+ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root,
+                           ncclComm_t comm, cudaStream_t stream) {
+  return begin(comm, {collective::BROADCAST, count, type, root}, from, to, stream);
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  const shared c = of(comm);
+  if (c->finalized) return refuse(ncclInvalidUsage, "ncclCommFinalize twice");
+  c->finalized = true;
+  c->late = 2;
+  return ncclInProgress;
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  const shared c = of(comm);
+  if (!c->finalized || c->late > 0)
+    cuda_emu::fail("ncclCommDestroy before ncclCommFinalize was through");
+  c->mine().left = 1;
+  delete (shared *)comm;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  const shared c = of(comm);
+  c->aborted = true;
+  c->mine().left = 1;
+  delete (shared *)comm;
+  return ncclSuccess;
+}
+
+const char *ncclGetErrorString(ncclResult_t r) {
+  switch (r) {
+    case ncclSuccess: return "no error";
+    case ncclSystemError: return "a system call failed";
+    case ncclInvalidArgument: return "invalid argument";
+    case ncclInvalidUsage: return "invalid usage";
+    case ncclRemoteError: return "a remote process has ended, or the network failed";
+    case ncclInProgress: return "in progress";
+    default: return "internal error";
+  }
+}
+
+const char *ncclGetLastError(ncclComm_t) { return last_error.c_str(); }
+
+}  // extern "C"
+
+const standin_function standin_nccl[] = {
+    STANDIN(ncclGetVersion),        STANDIN(ncclGetUniqueId),  STANDIN(ncclCommInitRankConfig),
+    STANDIN(ncclCommGetAsyncError), STANDIN(ncclAllReduce),    STANDIN(ncclBroadcast),
+    STANDIN(ncclCommFinalize),      STANDIN(ncclCommDestroy),  STANDIN(ncclCommAbort),
+    STANDIN(ncclGetErrorString),    STANDIN(ncclGetLastError), {nullptr, nullptr},
+};
