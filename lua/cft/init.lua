@@ -27,6 +27,7 @@ local modules = {
   generate = "cft.generate",      -- text from the model
   -- the engine
   tensor = "cft.tensor", ops = "cft.ops", autograd = "cft.autograd", nn = "cft.nn",
+  comm = "cft.comm",              -- sums over several processes
   -- around it
   check = "cft.check", json = "cft.json", log = "cft.log", exit = "cft.exit", files = "cft.files",
   glob = "cft.glob", hub = "cft.hub", fetch = "cft.fetch", demo = "cft.demo", recipe = "cft.recipe", critic = "cft.critic",

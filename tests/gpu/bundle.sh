@@ -34,7 +34,7 @@ ldd "${programs[@]}" | awk '$3 ~ /^\// { print $3 }' | sort -u |
 cp -r tests/{gpu,ops,train,oracle} "$to/tests"
 cp tests/*.lua "$to/tests"
 mkdir -p "$to/tests/cuda_emu" "$to/tests/golden"
-cp tests/cuda_emu/training.lua "$to/tests/cuda_emu"
+cp tests/cuda_emu/{training,collectives}.lua "$to/tests/cuda_emu"
 cp -r tests/golden/*-small* tests/golden/ops.* "$to/tests/golden"
 git rev-parse HEAD >"$to/COMMIT"
 

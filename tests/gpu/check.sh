@@ -105,6 +105,7 @@ correct() {
   suite "op cases of the runtime" 50 "$bin/cftrun" tests/run.lua tests/ops/
   suite "small models against PyTorch's numbers, 20 updates" 50 "$bin/cftrun" tests/run.lua tests/train/golden.lua
   suite "training steps against the CPU; bit-equal repeats" 50 "$bin/cftrun" tests/cuda_emu/training.lua
+  suite "collectives of one rank, by NCCL" 50 "$bin/cftrun" tests/cuda_emu/collectives.lua
   if [[ -x $tools/cuda_plans ]] && "$tools/cuda_plans" card >"$out/card.json" 2>&1; then
     echo "suite cuDNN's description of this card: kept in $out/card.json" | tee -a "$out/correct.log"
   else
