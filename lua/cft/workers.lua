@@ -6,6 +6,7 @@
 --                take = function(job, text) sum = sum + tonumber(text) end }
 
 local check = require "cft.check"
+local exit = require "cft.exit"
 local core = require "cft.worker"
 
 local M = {}
@@ -30,7 +31,20 @@ function M.start(work, low)
   return worker or error("no process beside this one: " .. why, 0)
 end
 
---- Do jobs in several processes.
+-- An error travels as a text: with the exit code in front.
+local function report(work)
+  local ok, err = pcall(work)
+  if not ok then error(("%d %s"):format(exit.code(err), tostring(err)), 0) end
+end
+
+local function raise(why)
+  local code, message = why:match "^(%d+) (.*)$"
+  if not code then error(why, 0) end  -- it was ended from outside
+  if tonumber(code) == exit.FAILED then error(message, 0) end
+  exit.fail(tonumber(code), "%s", message)
+end
+
+--- Do jobs in several processes. What one of them raises is raised here, when its job's turn comes.
 -- @tab o
 -- @int o.count jobs are numbered up to count - 1
 -- @int[opt=0] o.first the first of them
@@ -54,8 +68,10 @@ function M.each(o)
   local list = {}
   for k = 0, n - 1 do
     list[k] = M.start(function(send)
-      for job = o.first + k, o.count - 1, n do send(o.work(job)) end
-      if o.finish then o.finish() end
+      report(function()
+        for job = o.first + k, o.count - 1, n do send(o.work(job)) end
+        if o.finish then o.finish() end
+      end)
     end)
   end
   local function stop()
@@ -64,12 +80,12 @@ function M.each(o)
   local ok, err = pcall(function()
     for job = o.first, o.count - 1 do
       local text, why = list[(job - o.first) % n]:read()
-      if not text then error(why or "a worker ended early", 0) end
+      if not text then raise(why or "a worker ended early") end
       if o.take(job, text) then return end
     end
     for k = 0, n - 1 do  -- until all have finished
       local _, why = list[k]:read()
-      if why then error(why, 0) end
+      if why then raise(why) end
     end
   end)
   stop()
