@@ -5,8 +5,11 @@
 
 local batch = require "cft.batch"
 local data = require "cft.data"
+local digests = require "cft.digests"
 local files = require "cft.files"
 local mask = require "cft.mask"
+local numbers = require "cft.numbers"
+local passes = require "cft.passes"
 local preview = require "cft.preview"
 local term = require "cft.term"
 
@@ -55,26 +58,37 @@ local function answer_of(record)
   return table.concat(texts)
 end
 
--- Records that are there before: whole, or their prompt. `elsewhere`: prompts of the training set.
+local LISTED = 10000  -- records of a finding; the others are counted
+
+-- Records that are there before: whole, or their prompt. `elsewhere`: a list of the prompts of training sets.
 local function look_for_duplicates(source, elsewhere)
-  local found = { whole = 0, prompt = 0, leaked = 0, pairs = {}, leaks = {}, prompts = {} }
-  local first = {}
-  for i, record in source:records() do
-    local prompt = data.prompt(record)
-    local asked = files.digest(prompt)
-    local whole = files.digest(prompt .. "\0" .. answer_of(record))
-    if first[whole] then
+  local found = { whole = 0, prompt = 0, leaked = 0, pairs = {}, leaks = {}, prompts = digests.new() }
+  local wholes, first = digests.new(), numbers.new(source:size())
+  local function take(i, asked)
+    local whole, new = wholes:add(asked + 16)
+    local _, new_prompt = found.prompts:add(asked)
+    if new then
+      first:add(i)
+      if not new_prompt then found.prompt = found.prompt + 1 end
+    else
       found.whole = found.whole + 1
-      found.pairs[#found.pairs + 1] = { i, first[whole] }
-    elseif found.prompts[asked] then
-      found.prompt = found.prompt + 1
+      if found.whole <= LISTED then found.pairs[found.whole] = { i, first:at(whole) } end
     end
-    first[whole], found.prompts[asked] = first[whole] or i, found.prompts[asked] or i
-    if elsewhere and elsewhere[asked] then
-      found.leaked = found.leaked + 1
-      found.leaks[#found.leaks + 1] = i
+    for _, prompts in ipairs(elsewhere) do
+      if prompts:find(asked) then
+        found.leaked = found.leaked + 1
+        if found.leaked <= LISTED then found.leaks[found.leaked] = i end
+        break
+      end
     end
   end
+  passes.each(source, {
+    of = function(record)
+      local prompt = data.prompt(record)
+      return files.digest(prompt) .. files.digest(prompt .. "\0" .. answer_of(record))
+    end,
+    take = take,
+  })
   return found
 end
 
@@ -150,8 +164,8 @@ function M.gather(run, opts)
   local view = { name = run.name, run = run, sets = {}, contaminated = run.contaminated or {}, refusals = {} }
   local prompts = {}
   for _, samples in ipairs(run.samples.parts or { { source = run.samples } }) do
-    local set = gather_set(samples.source, opts.samples)
-    for key, i in pairs(set.duplicates.prompts) do prompts[key] = i end
+    local set = gather_set(samples.source, opts.samples, {})
+    prompts[#prompts + 1] = set.duplicates.prompts
     view.sets[#view.sets + 1] = set
   end
   if run.heldout_samples then
@@ -165,7 +179,7 @@ end
 
 local NAMED = 10
 
-local function numbers(list, count)
+local function named(list, count)
   local names = {}
   for k = 1, math.min(#list, NAMED) do
     names[k] = tostring(type(list[k]) == "table" and (list[k].record or list[k][1]) or list[k])
@@ -180,7 +194,7 @@ local function percent(part, whole) return whole > 0 and 100 * part / whole or 0
 function M.findings(set)
   local r, d, lines = set.report, set.duplicates, {}
   local function add(count, says, list)
-    local which = list and ": records " .. numbers(list, count) or ""
+    local which = list and ": records " .. named(list, count) or ""
     if count > 0 then lines[#lines + 1] = ("%d %s%s"):format(count, says, which) end
   end
   for _, broken in ipairs(set.samples.token_cache and set.samples.token_cache.broken or {}) do
@@ -216,6 +230,13 @@ function M.plan(view)
   local run = view.run
   return ("%d updates of %d samples, %d an epoch%s"):format(run.steps, run.cfg.batch, run.batches:updates(),
     view.packs and "; " .. batch.describe(view.packs) or "")
+end
+
+--- What is said where near duplicates were not looked for; nil where a mixture did, and its table says what it found.
+function M.unlooked(view)
+  local found = view.run.samples.found
+  if found and found.near then return nil end
+  return 'near duplicates were not looked for; a mixture with dedup = "near" leaves them out and counts them'
 end
 
 --- Rows of a histogram.
@@ -302,6 +323,7 @@ end
 function M.print(view)
   print(M.plan(view) .. "\n")
   if view.run.samples.parts then print(view.run.samples:table() .. "\n") end
+  if M.unlooked(view) then print(M.unlooked(view) .. "\n") end
   if view.run.template_report then print(term.paint("yellow", view.run.template_report) .. "\n") end
   for _, set in ipairs(view.sets) do print_set(set) end
   for _, found in ipairs(view.contaminated) do print(found:describe()) end

@@ -131,6 +131,7 @@ function M.page(view)
   if view.run.samples.parts then
     out[#out + 1] = ("<h2>Mixture</h2>\n<pre>%s</pre>"):format(escape(view.run.samples:table()))
   end
+  if dataview.unlooked(view) then out[#out + 1] = ("<p>%s</p>"):format(escape(dataview.unlooked(view))) end
   if view.run.template_report then
     out[#out + 1] = ("<pre class=odd>%s</pre>"):format(escape(view.run.template_report))
   end

@@ -16,6 +16,7 @@ local check = require "cft.check"
 local data = require "cft.data"
 local files = require "cft.files"
 local json = require "cft.json"
+local passes = require "cft.passes"
 local template = require "cft.template"
 local words = require "cft.words"
 local ffi = door.ffi
@@ -163,7 +164,7 @@ end
 
 --- Read benchmarks.
 -- @param paths what `data.open` takes; records have `problem` or `question`, or are conversations
--- @treturn Index `problems`: a list of `{ text, where, answers }`
+-- @treturn Index `problems`: a list of `{ number, text, where, answers }`
 function M.index(paths)
   local self = setmetatable({ problems = {}, whole = {}, grams = 0, capacity = 0 }, Index)
   for _, path in ipairs(data.paths(paths)) do
@@ -174,7 +175,7 @@ function M.index(paths)
         blame("decontaminate: %s: neither 'problem' nor 'question'", source:where(i))
       end
       local number = #self.problems + 1
-      self.problems[number] = { text = text, where = source:where(i), answers = answers_of(record, solution) }
+      self.problems[number] = { number = number, text = text, where = source:where(i), answers = answers_of(record, solution) }
       local n, h = words.find(text), 0
       for k = 0, n - 1 do
         h = roll(h, k)
@@ -258,47 +259,81 @@ end
 local Found = {}
 Found.__index = Found
 
+--- Pairs that are kept: those of the highest ranks. The others are counted, and their records too are in `records`.
+M.KEPT = 10000
+
 local function before(a, b)
   if a.equal ~= b.equal then return a.equal end
   if a.answer ~= b.answer then return a.answer end
   if a.shared ~= b.shared then return a.shared > b.shared end
   if a.record ~= b.record then return a.record < b.record end
-  return a.benchmark < b.benchmark
+  return a.problem < b.problem
+end
+
+local function keep_best(pairs)
+  table.sort(pairs, before)
+  for k = #pairs, M.KEPT + 1, -1 do pairs[k] = nil end
+end
+
+-- The pairs of a record as a text, from one process to another, and back. A passage holds what it likes.
+local function write_list(list)
+  local texts = {}
+  for k, pair in ipairs(list) do
+    texts[k] = ("%d %d %d %d %d\n%s"):format(pair.problem.number, pair.shared, pair.equal and 1 or 0,
+      pair.answer and 1 or 0, #pair.passage, pair.passage)
+  end
+  return table.concat(texts)
+end
+
+local function read_list(text)
+  local list, at = {}, 1
+  while at <= #text do
+    local _, stop, problem, shared, equal, answer, bytes = text:find("^(%d+) (%d+) ([01]) ([01]) (%d+)\n", at)
+    at = stop + 1 + tonumber(bytes)
+    list[#list + 1] = { problem = tonumber(problem), shared = tonumber(shared), equal = equal == "1",
+      answer = answer == "1", passage = text:sub(stop + 1, at - 1) }
+  end
+  return list
 end
 
 --- Look at every record of a source.
 -- @param source of `cft.data`
 -- @param benchmarks paths, or an Index
--- @treturn Found `pairs`: by rank, `{ rank, record, where, benchmark, shared, equal, answer, passage }`;
--- `records`: the numbers of the records that are in a pair, in order
-function M.search(source, benchmarks)
+-- @tab[opt] opts `processes`: as `cft.passes` chooses if absent; the result is the same for any number
+-- @treturn Found `count` pairs; `pairs`: the highest ranks, at most `KEPT`, each `{ rank, record, where, benchmark,
+-- shared, equal, answer, passage }`; `records`: the numbers of the records that are in a pair, in order
+function M.search(source, benchmarks, opts)
+  local o = check.options("decontaminate.search", opts, { processes = passes.option })
   local index = getmetatable(benchmarks) == Index and benchmarks or M.index(benchmarks)
   local self = setmetatable({ name = source.name, size = source:size(), problems = #index.problems, pairs = {},
-    records = {} }, Found)
-  for i, record in source:records() do
-    local list = index:look(record)
-    if #list > 0 then self.records[#self.records + 1] = i end
-    for _, pair in ipairs(list) do
-      self.pairs[#self.pairs + 1] = { record = i, where = source:where(i), benchmark = pair.problem.where,
-        shared = pair.shared, equal = pair.equal, answer = pair.answer, passage = pair.passage }
-    end
+    count = 0, records = {} }, Found)
+  passes.each(source, {
+    processes = o.processes,
+    of = function(record)
+      local list = index:look(record)
+      return #list > 0 and write_list(list) or nil
+    end,
+    take = function(i, at, bytes)
+      self.records[#self.records + 1] = i
+      for _, pair in ipairs(read_list(ffi.string(at, bytes))) do
+        pair.record = i
+        self.pairs[#self.pairs + 1], self.count = pair, self.count + 1
+      end
+      if #self.pairs > 2 * M.KEPT then keep_best(self.pairs) end
+    end,
+  })
+  keep_best(self.pairs)
+  for rank, pair in ipairs(self.pairs) do
+    pair.rank, pair.where, pair.benchmark = rank, source:where(pair.record), index.problems[pair.problem].where
+    pair.problem = nil
   end
-  table.sort(self.pairs, before)
-  for rank, pair in ipairs(self.pairs) do pair.rank = rank end
   return self
 end
 
 --- The source without the records that are in a pair.
 -- @param source the one that was searched
 -- @treturn Source
-function Found:drop(source)
-  local gone, kept = {}, {}
-  for _, i in ipairs(self.records) do gone[i] = true end
-  for i = 0, source:size() - 1 do
-    if not gone[i] then kept[#kept + 1] = i end
-  end
-  return source:select(kept)
-end
+function Found:drop(source) return source:without(self.records) end
 
 local function shortened(text)
   text = text:gsub("%s+", " ")
@@ -323,7 +358,10 @@ function Found:describe(most)
   local lines = { ("decontamination of %s: %d of %d records ask what one of %d benchmark problems asks"):format(
     self.name, #self.records, self.size, self.problems) }
   for k = 1, math.min(#self.pairs, most) do lines[#lines + 1] = M.describe(self.pairs[k]) end
-  if #self.pairs > most then lines[#lines + 1] = ("  and %d more pairs"):format(#self.pairs - most) end
+  if self.count > most then
+    lines[#lines + 1] = ("  and %d more pairs%s"):format(self.count - most,
+      self.count > #self.pairs and (", of which those beyond %d are only counted"):format(#self.pairs) or "")
+  end
   return table.concat(lines, "\n")
 end
 
@@ -364,17 +402,18 @@ end
 -- @param opts.files benchmarks, as `index` takes them
 -- @bool[opt=false] opts.drop leave the records out
 -- @func opts.say gets the report as a text
--- @string[opt] opts.out folder that receives all pairs, in decontamination.jsonl
+-- @string[opt] opts.out folder that receives the pairs that are kept, in decontamination.jsonl
+-- @int[opt] opts.processes as in `search`
 -- @treturn Source or mixture: what to train on
 -- @treturn table a list of Found, one a source
 function M.apply(source, opts)
   local o = check.options("decontaminate", opts, {
     files = { "string|table" }, drop = { "boolean", false }, say = { "function" },
-    out = { "string", optional = true },
+    out = { "string", optional = true }, processes = passes.option,
   })
   local index, all = M.index(o.files), {}
   local function one(part)
-    local found = M.search(part, index)
+    local found = M.search(part, index, { processes = o.processes })
     all[#all + 1] = found
     o.say(found:describe())
     if #found.records == 0 then return part end

@@ -149,6 +149,39 @@ function M.maker(f, outs, arguments, wrap)
   end
 end
 
+ffi.cdef [[
+void *calloc(size_t count, size_t bytes);
+void *realloc(void *old, size_t bytes);
+void free(void *p);
+]]
+
+local function array(ctype, n, p)
+  if p == nil then blame("no memory for %d numbers of type %s", n, ctype) end
+  return ffi.gc(ffi.cast(ctype .. " *", p), C.free)
+end
+
+--- An array of zeros, for what may be large. It is none of the collector's memory, of which there may be twice as
+-- much as is in use; pages that are never written cost nothing.
+-- @string ctype of an element
+-- @int n how many
+-- @return a pointer; what it points at ends with it
+function M.zeros(ctype, n) return array(ctype, n, C.calloc(math.max(n, 1), ffi.sizeof(ctype))) end
+
+--- The same array with another size, at another place perhaps; what is new in it may hold anything.
+-- @param old of `zeros`, not to be used again; nil makes one
+-- @string ctype @int n as in `zeros`
+function M.resized(old, ctype, n)
+  local p = C.realloc(old, math.max(n, 1) * ffi.sizeof(ctype))
+  if old ~= nil and p ~= nil then ffi.gc(old, nil) end
+  return array(ctype, n, p)
+end
+
+--- Give an array's memory back now.
+-- @param p of `zeros` or `resized`, not to be used again; or nil
+function M.freed(p)
+  if p ~= nil then C.free(ffi.gc(p, nil)) end
+end
+
 --- A handle whose reference the collector drops, unless `release` did before.
 function M.owned(c) return ffi.gc(c, C.cft_tensor_release) end
 

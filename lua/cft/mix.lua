@@ -20,6 +20,7 @@ local blame = require "cft.blame"
 local check = require "cft.check"
 local data = require "cft.data"
 local files = require "cft.files"
+local passes = require "cft.passes"
 local C = door.C
 
 local M = {}
@@ -122,6 +123,7 @@ local options = {
   dedup = { "string", "no", one_of = { "no", "exact", "near" } },
   near = { "number", 0.8, min = 0.5, max = 1 },
   over = { "integer", optional = true, min = 1 },
+  processes = passes.option,
 }
 
 -- Weights at a moment of the run, by temperature: its 1/T-th powers, so that 1 changes nothing and large ones level.
@@ -212,7 +214,7 @@ end
 -- Of the mixture: `size`, how many places there are, with weights (all records if absent); `temperature` T: weights
 -- become their 1/T-th powers, and are the sizes of the sources where there are none; `dedup`, `"exact"` or `"near"`:
 -- of records that say the same the first stays (`cft.dedup`; `near` is the share of words, 0.8); `over`: places that
--- a curriculum takes, those of the run if absent.
+-- a curriculum takes, those of the run if absent; `processes`: how many look for duplicates, one a processor if absent.
 -- @treturn Mix
 function M.new(parts)
   check.value("mix.new", "parts", parts, { "table" })
@@ -224,7 +226,7 @@ function M.new(parts)
   local o = check.options("mix.new", named, options)
   if #list == 0 then blame "mix.new: no parts" end
   if o.dedup ~= "no" then
-    o.found = require("cft.dedup").new { near = o.dedup == "near" and o.near or nil }
+    o.found = require("cft.dedup").new { near = o.dedup == "near" and o.near or nil, processes = o.processes }
     for k, part in ipairs(list) do
       if not data.is(part.source) then blame("mix.new, part %d: dedup is for sources of records", k) end
       part.source = o.found:keep(part.source)

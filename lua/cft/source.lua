@@ -6,8 +6,11 @@ local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
 local digest = require("cft.files").digest
+local digests = require "cft.digests"
 local json = require "cft.json"
-local ffi, C = door.ffi, door.C
+local numbers = require "cft.numbers"
+local passes = require "cft.passes"
+local C = door.C
 
 local M = {}
 local Source = {}
@@ -16,7 +19,7 @@ Source.__index = Source
 -- ---- bad records -----------------------------------------------------------------------------
 
 local LISTED = 5            -- bad records that a message names
-local PATIENCE = 100        -- bad ones beyond the limit after which nobody waits for the end
+local PATIENCE = 100        -- bad ones beyond the limit
 local RAW_BYTES = 1024 * 1024  -- of a bad record that are written to a quarantine file
 
 local Bad = {}
@@ -59,6 +62,9 @@ function Bad:add(entry, raw)
   self[#self + 1] = entry
   if self.quarantine then quarantine(self.quarantine, entry, raw) end
 end
+
+-- So many that nobody waits for the end.
+function Bad:hopeless() return #self > self.limit + PATIENCE end
 
 function Bad:enforce()
   if #self <= self.limit then return end
@@ -138,7 +144,7 @@ function Source:records()
   return function()
     while true do
       i = i + 1
-      if i >= self.n or #bad > bad.limit + PATIENCE then
+      if i >= self.n or bad:hopeless() then
         bad:enforce()
         return nil
       end
@@ -177,22 +183,35 @@ local function view(parent, n, index, name, shows)
 end
 
 --- The records of these numbers, in this order.
--- @tab numbers a list of integers from 0
+-- @param list integers from 0: a table, or a `cft.numbers` list, which is kept, not copied
 -- @string[opt] name
 -- @treturn Source
-function Source:select(numbers, name)
-  local n = #numbers
-  local kept = ffi.new("int64_t[?]", math.max(n, 1))
-  for k = 1, n do
-    local i = numbers[k]
-    if type(i) ~= "number" or i < 0 or i >= self.n or i % 1 ~= 0 then
-      blame("select: record %s of %d in %s", tostring(i), self.n, self.name)
+function Source:select(list, name)
+  if not numbers.is(list) then
+    local kept = numbers.new(self.n)
+    for k = 1, #list do
+      local i = list[k]
+      if type(i) ~= "number" or i < 0 or i >= self.n or i % 1 ~= 0 then
+        blame("select: record %s of %d in %s", tostring(i), self.n, self.name)
+      end
+      kept:add(i)
     end
-    kept[k - 1] = i
+    list = kept
   end
-  return view(self, n, function(i) return tonumber(kept[i]) end, name, function()
-    return ("select %d %s"):format(n, hex(digest(kept, 8 * n)))
+  return view(self, list.n, function(k) return list:at(k) end, name, function()
+    return ("select %d %s"):format(list.n, hex(digest(list.data, list.bytes * list.n)))
   end)
+end
+
+--- All records but these.
+-- @param gone their numbers, in order and each once: a table or a `cft.numbers` list
+-- @treturn Source
+function Source:without(gone)
+  local kept, k, n = numbers.new(self.n), 0, numbers.is(gone) and gone.n or #gone
+  for i = 0, self.n - 1 do
+    if k < n and (numbers.is(gone) and gone:at(k) or gone[k + 1]) == i then k = k + 1 else kept:add(i) end
+  end
+  return self:select(kept)
 end
 
 --- `count` records from `first` on.
@@ -209,14 +228,21 @@ function Source:range(first, count)
 end
 
 --- The records for which `keep(record, i)` is true. Reads all of them once.
+--
+-- One process does it, since `keep` may remember what it saw; with `processes = N` several do, in which it sees but some of
+-- the records, and what it changes is lost.
 -- @func keep
+-- @tab[opt] opts `processes`
 -- @treturn Source
-function Source:filter(keep)
-  local numbers = {}
-  for i, record in self:records() do
-    if keep(record, i) then numbers[#numbers + 1] = i end
-  end
-  return self:select(numbers)
+function Source:filter(keep, opts)
+  local o = check.options("filter", opts, { processes = { "integer", 1, min = 1 } })
+  local kept = numbers.new(self.n)
+  passes.each(self, {
+    processes = o.processes,
+    of = function(record, i) return keep(record, i) and "" or nil end,
+    take = function(i) kept:add(i) end,
+  })
+  return self:select(kept)
 end
 
 --- Another record for each one, made when it is asked for.
@@ -255,58 +281,66 @@ function M.prompt(record)
   return table.concat(texts, "\0")
 end
 
+-- Groups by the digests of keys: how many there are, and of each record that of its group plus 1, 0 for bad ones.
+local function group(self, o)
+  local groups, group_of, good = digests.new(), door.zeros("int32_t", self.n), 0
+  passes.each(self, {
+    processes = o.processes,
+    of = function(record, i)
+      local key = o.by(record, i)
+      if type(key) ~= "string" and type(key) ~= "number" then
+        blame("split: by gave a %s for %s; a string or number is wanted", type(key), self.place(i))
+      end
+      return digest(tostring(key))
+    end,
+    take = function(i, key) group_of[i], good = groups:add(key) + 1, good + 1 end,
+  })
+  groups:release()
+  return groups.n, group_of, good
+end
+
+-- Which groups are held out, as bytes, and how many records these are.
+local function draw(self, seed, wanted, groups, group_of)
+  local sizes, held, count = door.zeros("int32_t", groups), door.zeros("uint8_t", groups), 0
+  for i = 0, self.n - 1 do
+    local g = group_of[i] - 1
+    if g >= 0 then sizes[g] = sizes[g] + 1 end
+  end
+  for k = 0, groups - 1 do
+    if count == wanted then break end
+    local g = tonumber(C.cft_order_at(seed, 0, k, groups))
+    if count + sizes[g] <= wanted then held[g], count = 1, count + sizes[g] end
+  end
+  return held, count
+end
+
 --- Two sources of one: some records are held out, and nothing of them is left in the other.
 -- Records are grouped by a key, by default their prompt, and a group goes to one side whole. Groups
 -- are taken in an order drawn by `seed` as long as they fit.
 -- @tab opts
 -- @number opts.heldout how many records to hold out; below 1 a share of all
--- @func[opt] opts.by record → key (a string or number)
+-- @func[opt] opts.by record → key (a string or number); runs in other processes where there are many records
 -- @int[opt=0] opts.seed
+-- @int[opt] opts.processes as `cft.passes` chooses if absent; the result is the same for any number
 -- @treturn Source the rest
 -- @treturn Source what is held out: at most `heldout` records
 -- @usage local train, heldout = source:split { heldout = 60 }
 function Source:split(opts)
   local o = check.options("split", opts, {
     heldout = { "number", min = 0 }, by = { "function", M.prompt }, seed = { "integer", 0, min = 0 },
+    processes = passes.option,
   })
-  local groups, group_of, good = {}, {}, 0
-  for i, record in self:records() do
-    local key = o.by(record, i)
-    if type(key) ~= "string" and type(key) ~= "number" then
-      blame("split: by gave a %s for %s; a string or number is wanted", type(key), self.place(i))
-    end
-    key = digest(tostring(key))  -- prompts are long, and there may be many
-    local group = group_of[key]
-    if not group then
-      group = {}
-      group_of[key] = group
-      groups[#groups + 1] = group
-    end
-    group[#group + 1] = i
-    good = good + 1
-  end
+  local groups, group_of, good = group(self, o)
   local wanted = o.heldout < 1 and math.floor(o.heldout * good + 0.5) or math.floor(o.heldout)
-  local held, count = {}, 0
-  for k = 0, #groups - 1 do
-    local group = groups[tonumber(C.cft_order_at(o.seed, 0, k, #groups)) + 1]
-    if count + #group <= wanted then
-      for _, i in ipairs(group) do held[i] = true end
-      count = count + #group
-    end
+  local held, count = draw(self, o.seed, wanted, groups, group_of)
+  if count == good or (wanted > 0 and count == 0) then
+    blame("split: %d of %d records in %d groups cannot be held out of %s", wanted, good, groups, self.name)
   end
-  local train, heldout = {}, {}
-  for _, group in ipairs(groups) do
-    for _, i in ipairs(group) do
-      local side = held[i] and heldout or train
-      side[#side + 1] = i
-    end
+  local train, heldout = numbers.new(self.n), numbers.new(self.n)
+  for i = 0, self.n - 1 do
+    local g = group_of[i] - 1
+    if g >= 0 then (held[g] == 1 and heldout or train):add(i) end
   end
-  if #train == 0 or (wanted > 0 and #heldout == 0) then
-    blame("split: %d of %d records in %d groups cannot be held out of %s", wanted, good, #groups,
-      self.name)
-  end
-  table.sort(train)
-  table.sort(heldout)
   return self:select(train), self:select(heldout, self.name .. " (held out)")
 end
 

@@ -17,7 +17,7 @@ local function contents(path)
 end
 
 -- The view of a run over these records, some of them held out.
-local function view_of(records, heldout, samples)
+local function view_of(records, heldout, samples, made_of)
   local folder = process.folder()
   process.write(folder .. "/config.json", "{}")
   process.write(folder .. "/tokenizer.json", demo.tokenizer_json(1))
@@ -25,7 +25,7 @@ local function view_of(records, heldout, samples)
   local cfg = require("cft.config").read({ model = folder, data = folder, batch = 2, tokens = 400, device = "cpu" }, {})
   cfg.dry_run = true
   local run = recipe.prepare(cfg, {
-    name = "view", load = function() return data.list(records), heldout and data.list(heldout) end,
+    name = "view", load = function() return (made_of or data.list)(records), heldout and data.list(heldout) end,
   }, true)
   return dataview.gather(run, { samples = samples or 0 })
 end
@@ -75,6 +75,24 @@ return {
     expect.same(dataview.findings(view.sets[2]), { "1 ask what a training record asks: records 1" })
   end },
 
+  { "near duplicates: what a mixture found, or that nobody looked", function()
+    local function mixture(dedup)
+      return function(records)
+        return require("cft.mix").new { { data.list(records, { name = "a" }) }, { data.list { critique(7) } }, dedup = dedup }
+      end
+    end
+    local records = { critique(0), critique(1), critique(0, { output = critique(0).output .. " So it is." }) }
+    for _, dedup in ipairs { "no", "exact" } do
+      local view = view_of(records, nil, nil, mixture(dedup))
+      expect.match(dataview.unlooked(view), "^near duplicates were not looked for; a mixture with dedup = \"near\"")
+      expect.match(html.page(view), "<p>near duplicates were not looked for")
+    end
+    local view = view_of(records, nil, nil, mixture "near")
+    expect.same(dataview.unlooked(view), nil)
+    expect.match(view.run.samples:table(), "1 of 4 records are duplicates: 5 words in a row, 80%% of them shared\n  a: record 2 = a: record 0 %(%d+%%%)")
+    expect.truthy(not html.page(view):find "not looked for")
+  end },
+
   { "packs and how full they are", function()
     local view = view_of { critique(0), critique(1), critique(2), critique(3) }
     local tokens = view.sets[1].report.tokens
@@ -108,6 +126,7 @@ return {
                                "--samples=1", "--html", folder .. "/page.html" }
     expect.same({ r.code, r.err }, { 0, "" })
     expect.match(r.out, "^2 updates of 32 samples, 2 an epoch")
+    expect.match(r.out, "\n\nnear duplicates were not looked for; [^\n]*\n\n")
     expect.match(r.out, "word problems: 64 samples of 64 records; %d+ tokens, %d+ learned %(3%d%.%d%%%)")
     expect.match(r.out, "\n%-%-%- sample 0 .*⟦Critique:")
     expect.match(contents(folder .. "/page.html"), "word problems held out")
