@@ -27,8 +27,8 @@ M.SMALL = 8192   -- records for which no other process is worth its start
 -- @param source of `cft.data`
 -- @treturn int
 function M.processes(source)
-  if workers.inside or source:bytes() == 0 or source:size() < M.SMALL then return 1 end
-  return workers.cores()
+  local many = source.read and source:bytes() > 0 and source:size() >= M.SMALL  -- what has no `read` is no file's
+  return many and not workers.inside and workers.cores() or 1
 end
 
 --- The option by which a user says how many.
@@ -77,16 +77,17 @@ end
 -- @int[opt] o.processes those of `processes` if absent
 function M.each(source, o)
   o = check.options("passes.each", o, { of = { "function" }, take = { "function" }, processes = M.option })
-  local bad, n = source:bad(), source:size()
+  local n = source:size()
   local jobs = math.ceil(n / M.CHUNK)
-  local processes = workers.inside and 1 or math.min(jobs, o.processes or M.processes(source))
-  if processes == 1 then
+  local processes = math.min(jobs, o.processes or M.processes(source))
+  if processes <= 1 or workers.inside then
     for i, record in source:records() do
       local text = o.of(record, i)
       if text then o.take(i, ffi.cast("const uint8_t *", text), #text) end
     end
     return
   end
+  local bad = source:bad()
   local function last_of(job) return math.min((job + 1) * M.CHUNK, n) end
   workers.each {
     count = jobs, processes = processes,

@@ -160,8 +160,9 @@ return {
     local inside
     passes.each(source:range(0, 1), { processes = 2, of = function() return tostring(workers.inside) end,
                                       take = function(_, at, bytes) inside = require("ffi").string(at, bytes) end })
+    local mixture = passes.processes(mix.new { { source } })
     passes.SMALL = small
-    expect.same({ many, list, inside }, { workers.cores(), 1, "false" })
+    expect.same({ many, list, inside, mixture }, { workers.cores(), 1, "false", 1 })
   end },
 
   { "lists of what was found are bounded, counts are not", function()
