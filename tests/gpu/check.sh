@@ -44,13 +44,13 @@ done
 dry=
 [[ $module == *emu* ]] && dry=1 && report=$out/gpu-report.md
 
-gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
-driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
+gpu=$(timeout 20 nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
+driver=$(timeout 20 nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)
 commit=$(cat COMMIT 2>/dev/null || git rev-parse HEAD 2>/dev/null || echo unknown)
 printf '{"gpu": "%s", "driver": "%s", "date": "%s", "commit": "%s", "emulated": %s}\n' \
   "${gpu:-none}" "${driver:-none}" "$(date -u +%Y-%m-%d)" "$commit" "${dry:-0}" >"$out/info.json"
 if [[ -z $gpu && -z $dry ]]; then
-  "$tools/cuda_ops" --module "$module" none
+  timeout 30 "$tools/cuda_ops" --module "$module" none
   echo "check.sh: no GPU answers here" >&2
   exit 3
 fi
@@ -106,7 +106,7 @@ correct() {
   suite "small models against PyTorch's numbers, 20 updates" 50 "$bin/cftrun" tests/run.lua tests/train/golden.lua
   suite "training steps against the CPU; bit-equal repeats" 50 "$bin/cftrun" tests/cuda_emu/training.lua
   suite "collectives of one rank, by NCCL" 50 "$bin/cftrun" tests/cuda_emu/collectives.lua
-  if [[ -x $tools/cuda_plans ]] && "$tools/cuda_plans" card >"$out/card.json" 2>&1; then
+  if [[ -x $tools/cuda_plans ]] && within 30 "$tools/cuda_plans" card >"$out/card.json" 2>&1; then
     echo "suite cuDNN's description of this card: kept in $out/card.json" | tee -a "$out/correct.log"
   else
     skip "cuDNN's description of this card" "no cuDNN"
@@ -137,7 +137,7 @@ bench() {
   grep -v '^json ' "$out/steps.log"
   join_json "$out/steps.log" >"$out/steps.json"
   rm -f "$out/pytorch.json"
-  if python3 -c 'import torch, transformers, safetensors; assert torch.cuda.is_available()' 2>/dev/null; then
+  if within 60 python3 -c 'import torch, transformers, safetensors; assert torch.cuda.is_available()' 2>/dev/null; then
     pytorch
   fi
 }
@@ -151,7 +151,7 @@ pytorch() {
       within 60 python3 tests/oracle/bench_pytorch.py --model "$out/handover/config.json" \
         --batch "$out/handover/batch.safetensors" --dtype bf16-weights --device cuda --mode eager \
         --batching padded --rows 4 --head all >"$out/pytorch.one" 2>>"$out/pytorch.log" &&
-      python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); print("json", json.dumps(
+      within 10 python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); print("json", json.dumps(
         {"model": sys.argv[2], "tokens": 4096, "tokens_per_s": r["tokens_per_s"]}))' \
         "$out/pytorch.one" "$model" >>"$out/pytorch.log"
   done
@@ -160,5 +160,5 @@ pytorch() {
 
 [[ $stage != bench ]] && correct
 [[ $stage != correct ]] && bench
-"$bin/cftrun" tests/gpu/report.lua "$out" "$report" || failures=$((failures + 1))
+timeout 30 "$bin/cftrun" tests/gpu/report.lua "$out" "$report" || failures=$((failures + 1))
 [[ $failures == 0 ]]
