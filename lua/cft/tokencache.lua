@@ -22,6 +22,8 @@ local M = {}
 local Cache = {}
 Cache.__index = Cache
 
+M.BLOCKS = 32768  -- that are mapped: a process may have twice as many maps in all, and needs others
+
 local BLOCK_BYTES = 8 * 1024 * 1024
 local KINDS = 6      -- kinds of text up to this number mean the same in every process
 local PROBES = 1024  -- slots that are looked at for a key
@@ -253,15 +255,22 @@ end
 function Cache:load()
   if self.loaded then return self end
   self.loaded = true
-  local blocks, litter = {}, {}
+  local blocks, seen, litter = {}, 0, {}
   for _, name in ipairs(host.list(self.folder) or {}) do
     local path = self.folder .. "/" .. name
     if name:match "^%x+%.tokens$" then
-      local block, why = open_block(self.header, path)
-      if block then blocks[#blocks + 1] = block else self:leave_out(path, why) end
+      seen = seen + 1
+      local block, why
+      if #blocks < M.BLOCKS then block, why = open_block(self.header, path) end
+      if why then self:leave_out(path, why) end
+      blocks[#blocks + 1] = block
     elseif name:match "%.tokens%.cft%-tmp%-%w+$" then
       litter[#litter + 1] = name
     end
+  end
+  if seen > M.BLOCKS then
+    self:leave_out(self.folder .. "/*", ("%s: of %d blocks those after the first %d; without the folder fewer are made"):format(
+      self.folder, seen, M.BLOCKS))
   end
   if #litter > 0 then sweep(self.folder, litter) end
   add_blocks(self, blocks)
@@ -325,7 +334,7 @@ function Cache:flush()
   if failed then
     self.shut, self.added = true, self.added - self.count
     self:leave_out(self.folder, ("%s; nothing more is added"):format(ffi.string(C.cft_last_error())))
-  elseif self.loaded then
+  elseif self.loaded and #self.blocks < M.BLOCKS then
     local block, why = open_block(self.header, path)
     if block then add_blocks(self, { block }) else self:leave_out(path, why) end
   end

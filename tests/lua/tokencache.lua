@@ -324,6 +324,22 @@ return {
     end
   end },
 
+  { "what is found stays found while a cache grows, and equal blocks have equal names", function()
+    local folder, other = process.folder(), process.folder()
+    local cache = made_up(folder):load()
+    for k = 1, 2000 do
+      cache:put(key_of(k), sample_of(k))
+      if k % 500 == 0 then cache:flush() end
+    end
+    for k = 1, 2000 do has(cache, k) end
+    local alone = made_up(other)
+    for _, c in ipairs { cache, alone } do
+      c:put(key_of(2002), sample_of(2002))  -- where bytes of the block before it may lie
+      c:flush()
+    end
+    expect.truthy(host.kind(cache.folder .. "/" .. blocks(other)[1]:match "[^/]*$"), "the same name")
+  end },
+
   { "entries cost memory by the byte, blocks hardly any", function()
     local folder, N = process.folder(), 200000
     local cache, sample = made_up(folder), sample_of(1)
@@ -361,6 +377,22 @@ return {
     expect.same(seen(s), seen(samples(nil, list)))
     expect.same(counts(s), { 0, 0, 1 })
     expect.match(s:describe(), "left out: [^\n]*/tokens: [^\n]*; nothing more is added")
+  end },
+
+  { "more blocks than can be mapped", function()
+    local folder, limit = process.folder(), tokencache.BLOCKS
+    for k = 1, 5 do
+      local cache = made_up(folder)
+      cache:put(key_of(k), sample_of(k))
+      cache:flush()
+    end
+    tokencache.BLOCKS = 3
+    local cache = made_up(folder)
+    local ok, why = pcall(cache.load, cache)
+    tokencache.BLOCKS = limit
+    expect.truthy(ok, why)
+    expect.same({ cache.found, #cache.broken }, { 3, 1 })
+    expect.match(cache:describe(), "left out: [^\n]*: of 5 blocks those after the first 3")
   end },
 
   { "what dead processes left is removed, what living ones write is not", function()
