@@ -125,11 +125,15 @@ CFT_API cft_status cft_attention_bwd(cft_tensor *dq, cft_tensor *dk, cft_tensor 
 //   x (n, d), w (V, d) float; target (n) i32 within [0, V), or anything where weight is 0
 //   weight (n) f32
 //   dx, dw: gradients of scale * sum(weight[i] * nll[i]), from the same pass; both NULL: nll alone
-//   chunk: rows at a time; 0 = chosen here
+//   chunk: rows at a time; 0 = as cft_head_chunk says
 // E_ARG for a target outside [0, V) with a weight (CPU).
 CFT_API cft_status cft_linear_cross_entropy(cft_tensor **nll, cft_tensor **dx, cft_tensor **dw,
                                             cft_tensor *x, cft_tensor *w, cft_tensor *target,
                                             cft_tensor *weight, double scale, int64_t chunk);
+
+// How many of n rows (at least one, or none of none) that takes at a time on a device, for a vocabulary
+// of V: logits of 128 MiB in f32, 1 GiB on a GPU, in steps of 64 rows and not below 256.
+CFT_API int64_t cft_head_chunk(const cft_device *device, int64_t n, int64_t V);
 
 // The same loss from logits that exist: logits (n, V) float; dlogits is written, not added to.
 CFT_API cft_status cft_cross_entropy(cft_tensor **nll, cft_tensor **dlogits, cft_tensor *logits,

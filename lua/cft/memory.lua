@@ -2,6 +2,7 @@
 -- the way back so that it fits a budget. docs/memory.md derives the numbers.
 
 local blame = require "cft.blame"
+local door = require "cft.ffi"
 
 local M = {}
 
@@ -33,11 +34,9 @@ function M.a_token(c, dtype)
   return { kept = kept, input = d * size, backward = backward }
 end
 
--- The head works on a chunk of rows: logits in f32, their gradient in the model's dtype. On a GPU chunks
--- are larger (runtime/ops/cross_entropy.c).
+-- The head works on a chunk of rows: logits in f32, their gradient in the model's dtype.
 local function head_bytes(c, dtype, rows, device)
-  local logits = device.host_memory ~= 0 and 2 ^ 27 or 2 ^ 30
-  local chunk = math.min(rows, math.max(256, math.floor(logits / (4 * c.vocab) / 64) * 64))
+  local chunk = tonumber(door.C.cft_head_chunk(device, rows, c.vocab))
   return chunk * c.vocab * (4 + (dtype == "bf16" and 2 or 0))
 end
 

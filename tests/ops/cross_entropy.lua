@@ -1,3 +1,4 @@
+local door = require "cft.ffi"
 local expect = require "tests.expect"
 local op = require "tests.op"
 local ops = require "cft.ops"
@@ -69,5 +70,41 @@ tests[#tests + 1] = { "linear_cross_entropy: a NaN reaches the loss", function()
   local x = tensor.full({ 2, 3 }, 0 / 0)
   local sum = ops.linear_cross_entropy(x, tensor.ones { 4, 3 }, tensor.new({ 0, 1 }, { dtype = "i32" }), tensor.ones { 2 })
   expect.truthy(sum:item() ~= sum:item(), "the loss of NaN logits is NaN")
+end }
+
+-- Of a device the choice sees only whether its memory is the host's, so a GPU need not be there.
+tests[#tests + 1] = { "linear_cross_entropy: how many rows at a time", function()
+  local gpu = door.ffi.new "cft_device"
+  local cpu = tensor.device "cpu"
+  local function chunk(device, n, V) return tonumber(door.C.cft_head_chunk(device, n, V)) end
+  local V = 151936  -- of Qwen2.5-0.5B
+  expect.same(chunk(gpu, 5000, V), 1728)
+  expect.truthy(1728 * V * 4 <= 2 ^ 30 and 1792 * V * 4 > 2 ^ 30, "the most steps of 64 rows in 1 GiB")
+  expect.same(5000 - 2 * chunk(gpu, 5000, V), 1544)  -- rows of the last chunk
+  expect.same({ chunk(gpu, 1729, V), chunk(gpu, 1728, V), chunk(gpu, 1727, V), chunk(gpu, 1, V), chunk(gpu, 0, V) },
+              { 1728, 1728, 1727, 1, 0 })
+  expect.same(chunk(gpu, 5000, 152064), 1728)  -- of 7B
+  expect.same({ chunk(cpu, 5000, V), chunk(cpu, 100, V) }, { 256, 100 })  -- 128 MiB would be 192 rows
+  expect.same(chunk(cpu, 5000, 32000), 1024)
+  expect.same({ chunk(gpu, 9, 2 ^ 40), chunk(gpu, 900, 2 ^ 40) }, { 9, 256 })
+end }
+
+tests[#tests + 1] = { "linear_cross_entropy: chunks and a short last one give what one gives", function()
+  local n, V, d = 77, 151, 16
+  local targets, weights = {}, {}
+  for i = 1, n do targets[i], weights[i] = (i * 37) % V, i % 5 == 0 and 0 or i % 3 + 0.5 end
+  local t, wt = tensor.new(targets, { dtype = "i32" }), tensor.new(weights)
+  for dtype, within in pairs { f32 = 1e-5, bf16 = 2e-2 } do
+    local function all(chunk)
+      local x = tensor.randn({ n, d }, { seed = 1, counter = 1, dtype = dtype, requires_grad = true })
+      local w = tensor.randn({ V, d }, { seed = 1, counter = 2, dtype = dtype, requires_grad = true })
+      w.grad = tensor.zeros { V, d }  -- in f32, and added to by each chunk
+      local loss, nll = ops.linear_cross_entropy(x, w, t, wt, { ahead = true, chunk = chunk })
+      loss:backward()
+      return { op.numbers(nll), op.numbers(x.grad), op.numbers(w.grad) }
+    end
+    local want, got = all(n), all(32)  -- 32, 32, 13
+    for i, what in ipairs { "nll", "dx", "dw" } do op.agree(got[i], want[i], within, dtype .. ": " .. what) end
+  end
 end }
 return tests
