@@ -124,7 +124,9 @@ return {
       for _, name in ipairs(host.list(cache)) do before[name] = true end
       process.cftrun { recipe(list, ("cache = %q, max_tokens = %d"):format(cache, max_tokens)), "--preview", "1" }
       for _, name in ipairs(host.list(cache)) do
-        if not before[name] then return cache .. "/" .. name .. "/" .. host.list(cache .. "/" .. name)[1] end
+        for _, file in ipairs(before[name] and {} or host.list(cache .. "/" .. name)) do
+          if file:match "%.tokens$" then return cache .. "/" .. name .. "/" .. file end
+        end
       end
     end
     local good, stale = block(200), block(201)
