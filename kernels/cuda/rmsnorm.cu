@@ -117,7 +117,7 @@ static __global__ void __launch_bounds__(512)
                        const T *dsum, int64_t n, int64_t d, bool add) {
   constexpr int OWN = P > 0 ? P : 1;
   const int64_t step = (int64_t)blockDim.x * N, first = threadIdx.x * N;
-  pack<float, N> dw[OWN] = {}, scale[OWN] = {}, hat[OWN] = {}, g[OWN] = {};
+  pack<float, N> dw[OWN] = {}, scale[OWN] = {}, hat[OWN] = {}, g[OWN] = {}, more[OWN] = {};
   if (parts) parts += blockIdx.x * d;
   if constexpr (P > 0) {
 #pragma unroll
@@ -145,9 +145,8 @@ static __global__ void __launch_bounds__(512)
       }
     };
     const auto write = [&](int64_t j, const pack<float, N> &x, const pack<float, N> &v,
-                           float mean) {
-      pack<float, N> out, more = {}, old = {};
-      if (dsum) more = load_floats<N>(dsum + at + j);
+                           const pack<float, N> &more, float mean) {
+      pack<float, N> out, old = {};
       if (add) old = load_floats<N>(ds + at + j);
 #pragma unroll
       for (int k = 0; k < N; k++) out.v[k] = r * (v.v[k] - x.v[k] * mean) + more.v[k] + old.v[k];
@@ -156,11 +155,14 @@ static __global__ void __launch_bounds__(512)
     if constexpr (P > 0) {
 #pragma unroll
       for (int p = 0; p < P; p++)
-        if (first + p * step < d) look(first + p * step, hat[p], g[p], scale[p], dw[p]);
+        if (first + p * step < d) {
+          look(first + p * step, hat[p], g[p], scale[p], dw[p]);
+          if (dsum) more[p] = load_floats<N>(dsum + at + first + p * step);  // on its way meanwhile
+        }
       const float mean = block_sum(dot) / (float)d;
 #pragma unroll
       for (int p = 0; p < P; p++)
-        if (first + p * step < d) write(first + p * step, hat[p], g[p], mean);
+        if (first + p * step < d) write(first + p * step, hat[p], g[p], more[p], mean);
     } else {
       for (int64_t j = first; j < d; j += step) {
         pack<float, N> sum = {};
@@ -172,7 +174,8 @@ static __global__ void __launch_bounds__(512)
       for (int64_t j = first; j < d; j += step) {
         pack<float, N> unused = {};
         look(j, hat[0], g[0], load_floats<N>(w + j), unused);
-        write(j, hat[0], g[0], mean);
+        if (dsum) more[0] = load_floats<N>(dsum + at + j);
+        write(j, hat[0], g[0], more[0], mean);
       }
     }
   }
