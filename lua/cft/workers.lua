@@ -51,18 +51,16 @@ end
 -- @func o.work gets a job's number and returns a text; runs in another process unless `processes` is 1
 -- @func o.take gets the number and the text, in order, in this process; true from it ends everything
 -- @int[opt] o.processes one a processor if absent
--- @func[opt] o.finish called by each process at its end
 function M.each(o)
   o = check.options("workers.each", o, {
     count = { "integer", min = 0 }, first = { "integer", 0, min = 0 }, work = { "function" }, take = { "function" },
-    processes = { "integer", optional = true, min = 1 }, finish = { "function", optional = true },
+    processes = { "integer", optional = true, min = 1 },
   })
   local n = math.min(o.processes or M.cores(), o.count - o.first)
   if n <= 1 then
     for job = o.first, o.count - 1 do
       if o.take(job, o.work(job)) then break end
     end
-    if o.finish then o.finish() end
     return
   end
   local list = {}
@@ -70,7 +68,6 @@ function M.each(o)
     list[k] = M.start(function(send)
       report(function()
         for job = o.first + k, o.count - 1, n do send(o.work(job)) end
-        if o.finish then o.finish() end
       end)
     end)
   end
