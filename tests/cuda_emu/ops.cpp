@@ -178,7 +178,7 @@ static cft_status two_kinds(int autotune, bool times) {
 // With autotune a file of choices is written, and taken by the next run; without, neither.
 static void test_autotune() {
   if (!wanted("matmul autotune")) return;
-  char folder[] = "/tmp/cft-autotune-XXXXXX";
+  char folder[] = P_tmpdir "/cft-autotune-XXXXXX";
   const char *cache = getenv("CFT_CACHE");
   const std::string before = cache ? cache : "";
   if (!mkdtemp(folder)) return report(false, "matmul autotune", "no temporary folder");
