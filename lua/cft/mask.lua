@@ -90,7 +90,8 @@ local function add_run(pieces, run, tok)
   end
   if bytes == 0 then return end
   local text = table.concat(texts)
-  local encoding, why = tok:encode_spans(text, run[1].parse or false)
+  local last = pieces[#pieces]
+  local encoding, why = tok:encode_spans(text, run[1].parse or false, last and (last.text and "text" or "token"))
   if not encoding then return why end
   local n = tonumber(encoding.n)
   buffer:reserve(n)

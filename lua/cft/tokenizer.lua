@@ -146,13 +146,15 @@ end
 
 local encode_spec = {
   parse_special = { "boolean", false }, add_special = { "boolean", false }, spans = { "boolean", false },
+  inside = { "boolean", false }, continues = { "boolean", false },
 }
 
 local function flags_of(where, opts)
   if opts == nil then return 0 end
   local o = check.options(where, opts, encode_spec)
   return bor(o.parse_special and C.CFT_ENCODE_PARSE_SPECIAL or 0,
-             o.add_special and C.CFT_ENCODE_ADD_SPECIAL or 0, o.spans and C.CFT_ENCODE_SPANS or 0)
+             o.add_special and C.CFT_ENCODE_ADD_SPECIAL or 0, o.spans and C.CFT_ENCODE_SPANS or 0,
+             o.inside and C.CFT_ENCODE_INSIDE or 0, o.continues and C.CFT_ENCODE_CONTINUES or 0)
 end
 
 -- Invalid UTF-8 is what a correct program may meet in data: nil and a message. The rest raises.
@@ -175,6 +177,8 @@ end
 -- @bool[opt=false] opts.parse_special match strings of special tokens in the text
 -- @bool[opt=false] opts.add_special put around it what the tokenizer's post-processor puts
 -- @bool[opt=false] opts.spans return spans as well
+-- @bool[opt=false] opts.inside the text stands behind a special token of the same sequence
+-- @bool[opt=false] opts.continues the text goes on where other text of the same sequence ends
 -- @treturn table ids; nil and a message with the byte if the text is not valid UTF-8
 -- @treturn ?table with `spans`: for each id `{ first, last }`, bytes as `text:sub` counts them
 function Tokenizer:encode(text, opts)
@@ -204,15 +208,18 @@ function Tokenizer:encode_into(encoding, text, opts)
 end
 
 local spans_only = tonumber(C.CFT_ENCODE_SPANS)
-local spans_parsed = bor(spans_only, C.CFT_ENCODE_PARSE_SPECIAL)
+local parsed, inside, continues =
+  C.CFT_ENCODE_PARSE_SPECIAL, C.CFT_ENCODE_INSIDE, C.CFT_ENCODE_CONTINUES
 local shared = M.encoding()
 
 --- Ids and spans in C memory that the next call of this function overwrites.
 -- @string text
 -- @bool[opt=false] parse_special
+-- @string[opt] behind what the text stands behind in its sequence: a `"token"`, or `"text"` that it goes on from
 -- @return the encoding, see `tokenizer.encoding`; nil and a message if the text is not valid UTF-8
-function Tokenizer:encode_spans(text, parse_special)
-  return encode(self, shared, text, parse_special and spans_parsed or spans_only)
+function Tokenizer:encode_spans(text, parse_special, behind)
+  return encode(self, shared, text, bor(spans_only, parse_special and parsed or 0,
+                                        behind == "token" and inside or behind == "text" and continues or 0))
 end
 
 local batch_spec = { threads = { "integer", 0, min = 0, max = 256 } }
@@ -267,10 +274,13 @@ local room, room_bytes = ffi.new "char[4096]", 4096
 -- @tab ids
 -- @tab[opt] opts
 -- @bool[opt=false] opts.skip_special leave special tokens out
+-- @bool[opt=false] opts.inside other ids of the same text stand before: a space of its beginning stays
 -- @treturn string
 function Tokenizer:decode(ids, opts)
-  local o = opts and check.options("tokenizer:decode", opts, { skip_special = { "boolean", false } })
-  local flags = o and o.skip_special and tonumber(C.CFT_DECODE_SKIP_SPECIAL) or 0
+  local o = opts and check.options("tokenizer:decode", opts, { skip_special = { "boolean", false },
+                                                                    inside = { "boolean", false } })
+  local flags = o and bor(o.skip_special and C.CFT_DECODE_SKIP_SPECIAL or 0,
+                          o.inside and C.CFT_DECODE_INSIDE or 0) or 0
   local n = #ids
   local list = ffi.new("int32_t[?]", math.max(n, 1))
   for i = 1, n do list[i - 1] = ids[i] end

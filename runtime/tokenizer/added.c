@@ -53,7 +53,7 @@ static bool add_needle(matcher *m, const uint8_t *text, size_t bytes, int added,
 bool matchers_build(cft_tokenizer *tk) {
   matcher raw = {0}, normalized = {0}, special = {0};
   matcher *all[] = {&raw, &normalized, &special};
-  nfc_text nfc = {0};
+  edited_text texts[MAX_STEPS] = {0};
   bool ok = true;
   for (int i = 0; i < 3 && tk->added_count > 0; i++) {
     all[i]->needles = malloc((size_t)tk->added_count * sizeof(needle));
@@ -66,14 +66,11 @@ bool matchers_build(cft_tokenizer *tk) {
     size_t bytes = t->bytes;
     if (bytes == 0) continue;
     if (a->special) ok = add_needle(&special, text, bytes, i, true);
-    if (ok && a->normalized && tk->nfc) {
-      ok = nfc_normalize(&nfc, text, bytes);
-      text = nfc.data;
-      bytes = nfc.n;
-    }
+    if (ok && a->normalized) ok = normalize(tk, texts, false, &text, &bytes);
+    if (bytes == 0) continue;  // the normalizer left nothing of it
     ok = ok && add_needle(a->normalized ? &normalized : &raw, text, bytes, i, a->special);
   }
-  nfc_free(&nfc);
+  for (int i = 0; i < tk->steps_count; i++) edited_free(&texts[i]);
   if (!ok) {
     for (int i = 0; i < 3; i++) matcher_free(all[i]);
     return false;

@@ -3,9 +3,11 @@
 // Of all neighbours that have a merge, the pair of the lowest rank is replaced by its result, the
 // leftmost first, until none has one. Short words scan for it; long ones keep a heap, so that a
 // megabyte of one letter takes n log n.
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "tokenizer/tokenizer_impl.h"
+#include "util/utf8.h"
 
 // ---- the pairs that merge --------------------------------------------------------------------
 
@@ -29,13 +31,66 @@ static inline uint32_t rank_of(const bpe *b, int32_t left, int32_t right) {
   }
 }
 
-bool bpe_prepare(bpe *b, const vocab *v) {
+static int32_t model_token(const vocab *v, const void *text, size_t bytes) {
+  int32_t id = vocab_find(v, text, bytes);
+  return id != NONE && v->tokens[id].flags & TOKEN_MODEL ? id : NONE;
+}
+
+static bool is_mark(const char *text, size_t at, size_t bytes) {
+  return bytes - at >= SPACE_MARK_BYTES && !memcmp(text + at, SPACE_MARK, SPACE_MARK_BYTES);
+}
+
+// Where a text may be cut into words although no pre-tokenizer does: where no merge crosses. Only
+// if every character becomes a token, or an unk that is pending would see the cut.
+static void find_cuts(bpe *b, const vocab *v) {
+  b->cuts_at_mark = b->plain_fallback;
+  for (int c = 0; c < 128; c++) b->alone[c] = b->plain_fallback;
+  for (int64_t rank = 0; rank < b->merges_count && b->plain_fallback; rank++) {
+    const vocab_entry *t = &v->tokens[b->merges[rank].result];
+    const char *text = v->text + t->at;
+    for (uint32_t i = 0; i < t->bytes; i++) {
+      if ((uint8_t)text[i] < 128) b->alone[(uint8_t)text[i]] = false;
+      if (i > 0 && is_mark(text, i, t->bytes) &&
+          !(i >= SPACE_MARK_BYTES && is_mark(text, i - SPACE_MARK_BYTES, t->bytes)))
+        b->cuts_at_mark = false;
+    }
+  }
+}
+
+// Tokens that stand for characters: their lengths are those of their spellings, but for the tokens
+// of single bytes if nothing is merged to or from them.
+static void prepare_characters(bpe *b, vocab *v) {
+  bool complete = b->byte_fallback;
   for (int byte = 0; byte < 256; byte++) {
+    char text[8];
+    snprintf(text, sizeof text, "<0x%02X>", byte);
+    b->fallback[byte] = b->byte_fallback ? model_token(v, text, 6) : NONE;
+    complete &= b->fallback[byte] != NONE;
+    char letter = (char)byte;
+    b->byte_id[byte] = byte < 128 ? model_token(v, &letter, 1) : NONE;
+  }
+  b->plain_fallback = complete && !b->ignore_merges;
+  for (int64_t rank = 0; rank < b->merges_count; rank++) {
+    const merge *m = &b->merges[rank];
+    const int32_t ids[] = {m->left, m->right, m->result};
+    for (int i = 0; i < 3; i++) {
+      const vocab_entry *t = &v->tokens[ids[i]];
+      if (fallback_byte(v->text + t->at, t->bytes) != NONE) b->plain_fallback = false;
+    }
+  }
+  for (int64_t id = 0; id < v->n; id++) v->tokens[id].length = v->tokens[id].bytes;
+  for (int byte = 0; byte < 256 && b->plain_fallback; byte++)
+    v->tokens[b->fallback[byte]].length = 1;
+  find_cuts(b, v);
+}
+
+bool bpe_prepare(bpe *b, vocab *v) {
+  for (int byte = 0; byte < 256 && b->byte_level; byte++) {
     uint8_t spelling[4];
     int bytes = byte_spelling(spelling, (uint8_t)byte);
-    int32_t id = vocab_find(v, (char *)spelling, (size_t)bytes);
-    b->byte_id[byte] = id != NONE && v->tokens[id].flags & TOKEN_MODEL ? id : NONE;
+    b->byte_id[byte] = model_token(v, spelling, (size_t)bytes);
   }
+  if (!b->byte_level) prepare_characters(b, v);
 
   size_t count = 1024;
   while (count < 2 * (size_t)b->merges_count) count *= 2;
@@ -189,6 +244,11 @@ static cft_status grow_word(encoder *e, size_t bytes) {
 
 enum { SCAN_MAX = 48 };  // symbols up to which scanning beats the heap
 
+static size_t merge_symbols(encoder *e, size_t n) {
+  return n <= SCAN_MAX ? merge_scanning(&e->tk->bpe, e->symbols, e->ranks, e->ends, n)
+                       : merge_with_heap(e, &e->tk->bpe, n);
+}
+
 // Encode a word into e->symbols and e->ends; how many. *regular receives whether each symbol stands
 // for as many bytes as its token has, so that spans follow from the ids.
 static size_t encode_bytes(encoder *e, const uint8_t *word, size_t bytes, bool *regular) {
@@ -214,17 +274,67 @@ static size_t encode_bytes(encoder *e, const uint8_t *word, size_t bytes, bool *
     e->ranks[i] = *regular ? b->byte_rank[word[i] << 8 | word[i + 1]]
                            : rank_of(b, e->symbols[i], e->symbols[i + 1]);
   e->ranks[n - 1] = NO_RANK;
-  return n <= SCAN_MAX ? merge_scanning(b, e->symbols, e->ranks, e->ends, n)
-                       : merge_with_heap(e, b, n);
+  return merge_symbols(e, n);
+}
+
+// The tokens of a character's bytes, if all have one: their number.
+static int fallback_ids(const bpe *b, const uint8_t *character, int bytes, int32_t out[4]) {
+  for (int k = 0; k < bytes; k++) {
+    out[k] = b->fallback[character[k]];
+    if (out[k] == NONE) return 0;
+  }
+  return bytes;
+}
+
+// The same of a word of characters. As in Hugging Face tokenizers, an unk waits for the next that
+// it may be fused with, until a character has a token; tokens of bytes overtake it.
+static size_t encode_characters(encoder *e, const uint8_t *word, size_t bytes, bool *regular) {
+  const bpe *b = &e->tk->bpe;
+  size_t n = 0, waiting_end = 0;
+  bool waiting = false;
+  *regular = true;
+  for (size_t i = 0; i < bytes;) {
+    int length = cft_utf8_length(word[i]);
+    int32_t ids[4] = {length == 1 ? b->byte_id[word[i]]
+                                  : model_token(&e->tk->vocab, word + i, (size_t)length)};
+    bool known = ids[0] != NONE;
+    int count = known ? 1 : fallback_ids(b, word + i, length, ids);
+    if (!known && !b->plain_fallback) *regular = false;
+    bool unknown = count == 0 && b->unk != NONE;
+    if (waiting && (known || (unknown && !b->fuse_unk))) {
+      e->symbols[n] = b->unk;
+      e->ends[n++] = (uint32_t)waiting_end;
+      waiting = false;
+    }
+    for (int k = 0; k < count; k++) {
+      e->symbols[n] = ids[k];
+      e->ends[n++] = (uint32_t)(known ? i + (size_t)length : i + (size_t)k + 1);
+    }
+    i += (size_t)length;
+    if (unknown) {
+      waiting = true;
+      waiting_end = i;
+    }
+  }
+  if (waiting) {
+    e->symbols[n] = b->unk;
+    e->ends[n++] = (uint32_t)bytes;
+  }
+  if (n == 0) return 0;
+  for (size_t i = 1; i < n; i++)  // behind an unk that was overtaken
+    if (e->ends[i] < e->ends[i - 1]) e->ends[i] = e->ends[i - 1];
+  for (size_t i = 0; i + 1 < n; i++) e->ranks[i] = rank_of(b, e->symbols[i], e->symbols[i + 1]);
+  e->ranks[n - 1] = NO_RANK;
+  return merge_symbols(e, n);
 }
 
 // The token that the whole word is; NONE.
 static int32_t whole_token(encoder *e, const uint8_t *word, size_t bytes) {
+  if (!e->tk->bpe.byte_level) return model_token(&e->tk->vocab, word, bytes);
   uint8_t *spelling = (uint8_t *)e->heap;  // room for 24 bytes a byte
   size_t n = 0;
   for (size_t i = 0; i < bytes; i++) n += (size_t)byte_spelling(spelling + n, word[i]);
-  int32_t id = vocab_find(&e->tk->vocab, (char *)spelling, n);
-  return id != NONE && e->tk->vocab.tokens[id].flags & TOKEN_MODEL ? id : NONE;
+  return model_token(&e->tk->vocab, spelling, n);
 }
 
 // ---- words seen before -----------------------------------------------------------------------
@@ -280,7 +390,8 @@ static cft_status encode_rare(encoder *e, const uint8_t *text, size_t start, siz
     e->symbols[0] = whole;
     e->ends[0] = (uint32_t)bytes;
   } else {
-    n = encode_bytes(e, word, bytes, &regular);
+    n = e->tk->bpe.byte_level ? encode_bytes(e, word, bytes, &regular)
+                              : encode_characters(e, word, bytes, &regular);
   }
 
   if (!regular) {  // spans do not follow from the ids: not remembered
@@ -340,4 +451,34 @@ cft_status encode_word(encoder *e, const uint8_t *text, size_t start, size_t end
     out->n += w->n - 1;
   }
   return CFT_OK;
+}
+
+cft_status encode_words(encoder *e, const uint8_t *text, size_t start, size_t end) {
+  const bpe *b = &e->tk->bpe;
+  if (!b->plain_fallback) return encode_word(e, text, start, end);
+  size_t done = start;  // where the text begins that is in no word yet
+  bool in_marks = true;
+  for (size_t i = start; i < end;) {
+    uint8_t c = text[i];
+    if (c < 128) {
+      if (b->alone[c]) {
+        CFT_TRY(encode_word(e, text, done, i));
+        CFT_TRY(encode_word(e, text, i, i + 1));
+        done = i + 1;
+      }
+      in_marks = false;
+      i++;
+    } else if (c == 0xE2 && !memcmp(text + i, SPACE_MARK, SPACE_MARK_BYTES)) {
+      if (!in_marks && b->cuts_at_mark) {
+        CFT_TRY(encode_word(e, text, done, i));
+        done = i;
+      }
+      in_marks = true;
+      i += SPACE_MARK_BYTES;
+    } else {
+      in_marks = false;
+      i += (size_t)cft_utf8_length(c);
+    }
+  }
+  return encode_word(e, text, done, end);
 }

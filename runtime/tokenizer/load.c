@@ -97,11 +97,42 @@ static cft_status for_each(cft_tokenizer *tk, const json_t *component, const cha
   return CFT_OK;
 }
 
-static cft_status read_normalizer(cft_tokenizer *tk, const json_t *component, const char *type) {
-  (void)component;
-  if (strcmp(type, "NFC")) return unknown_component("normalizer", type);
-  tk->nfc = true;
+// A string field, copied; *bytes may be 0.
+static cft_status copy_string(uint8_t **out, size_t *bytes, const json_t *value, const char *what) {
+  if (!json_is_string(value)) return wrong_type(what, "a string", value);
+  *bytes = json_string_length(value);
+  *out = malloc(*bytes + 1);
+  if (!*out) return no_memory();
+  memcpy(*out, json_string_value(value), *bytes + 1);
   return CFT_OK;
+}
+
+// Replace, as a normalizer or a decoder: step is the caller's to free.
+static cft_status read_replace(normal_step *step, const json_t *component) {
+  const json_t *pattern = json_object_get(component, "pattern");
+  const json_t *text = json_object_get(pattern, "String");
+  step->kind = NORMAL_REPLACE;
+  if (json_object_get(pattern, "Regex"))
+    return cft_fail(CFT_E_UNSUPPORTED, "Replace: a Regex is not implemented, only a String is");
+  if (!json_is_string(text) || json_string_length(text) == 0)
+    return cft_fail(CFT_E_FORMAT, "Replace: pattern is no {\"String\": ...} with a text");
+  CFT_TRY(copy_string(&step->pattern, &step->pattern_bytes, text, "Replace: pattern"));
+  return copy_string(&step->content, &step->content_bytes, json_object_get(component, "content"),
+                     "Replace: content");
+}
+
+static cft_status read_normalizer(cft_tokenizer *tk, const json_t *component, const char *type) {
+  if (tk->steps_count == MAX_STEPS)
+    return cft_fail(CFT_E_UNSUPPORTED, "normalizer: more than %d steps", MAX_STEPS);
+  normal_step *step = &tk->steps[tk->steps_count++];
+  if (!strcmp(type, "Replace")) return read_replace(step, component);
+  if (!strcmp(type, "Prepend")) {
+    step->kind = NORMAL_PREPEND;
+    return copy_string(&step->content, &step->content_bytes, json_object_get(component, "prepend"),
+                       "Prepend: prepend");
+  }
+  step->kind = NORMAL_NFC;
+  return strcmp(type, "NFC") ? unknown_component("normalizer", type) : CFT_OK;
 }
 
 static cft_status add_stage(cft_tokenizer *tk, const char *pattern, size_t bytes, behavior how,
@@ -109,9 +140,62 @@ static cft_status add_stage(cft_tokenizer *tk, const char *pattern, size_t bytes
   if (tk->stages_count == MAX_STAGES)
     return cft_fail(CFT_E_UNSUPPORTED, "pre_tokenizer: more than %d steps", MAX_STAGES);
   split_stage made = {.behavior = how, .invert = invert};
-  if (pattern) CFT_TRY(regex_new(&made.pattern, pattern, bytes, REGEX_ANY));
+  CFT_TRY(regex_new(&made.pattern, pattern, bytes, REGEX_ANY));
   tk->stages[tk->stages_count++] = made;
   return CFT_OK;
+}
+
+// Spaces are written as `mark`, and one is put in front.
+static cft_status add_rewrite(cft_tokenizer *tk, const char *mark, size_t bytes, prepending scheme) {
+  if (tk->stages_count == MAX_STAGES || tk->rewrites_count == MAX_REWRITES)
+    return cft_fail(CFT_E_UNSUPPORTED, "pre_tokenizer: more than %d steps, or %d that write",
+                    MAX_STAGES, MAX_REWRITES);
+  split_stage *made = &tk->stages[tk->stages_count++];
+  *made =
+      (split_stage){.mark_bytes = (int)bytes, .scheme = scheme, .rewrite = tk->rewrites_count++};
+  memcpy(made->mark, mark, bytes);
+  return CFT_OK;
+}
+
+// A Metaspace, pre-tokenizer or decoder: its mark (borrowed) and its scheme.
+static cft_status read_metaspace(const json_t *component, const char **mark, size_t *bytes,
+                                 prepending *scheme) {
+  static const char *const names[] = {"always", "first", "never"};
+  const json_t *replacement = json_object_get(component, "replacement");
+  *mark = json_string_value(replacement);
+  *bytes = json_string_length(replacement);
+  if (!*mark || *bytes == 0 || *bytes != (size_t)cft_utf8_length((uint8_t) * *mark))
+    return cft_fail(CFT_E_FORMAT, "Metaspace: replacement is not one character");
+  const json_t *named = json_object_get(component, "prepend_scheme");
+  bool add;
+  CFT_TRY(read_bool(&add, component, "add_prefix_space", true));
+  *scheme = PREPEND_ALWAYS;
+  if (named) {
+    const char *name = json_string_value(named);
+    int which = 0;
+    while (which < 3 && (!name || strcmp(name, names[which]))) which++;
+    if (which == 3)
+      return cft_fail(CFT_E_FORMAT, "Metaspace: prepend_scheme %s is none of always, first, never",
+                      name ? cft_quote(name, strlen(name)).text : type_name(named));
+    *scheme = which == 0 ? PREPEND_ALWAYS : which == 1 ? PREPEND_FIRST : PREPEND_NEVER;
+  }
+  if (!add && *scheme != PREPEND_NEVER)
+    return cft_fail(CFT_E_FORMAT, "Metaspace: add_prefix_space does not match prepend_scheme");
+  return CFT_OK;
+}
+
+static cft_status split_at(cft_tokenizer *tk, const char *text, size_t bytes, behavior how,
+                           bool invert);
+
+static cft_status read_metaspace_stage(cft_tokenizer *tk, const json_t *component) {
+  const char *mark;
+  size_t bytes;
+  prepending scheme;
+  bool split;
+  CFT_TRY(read_metaspace(component, &mark, &bytes, &scheme));
+  CFT_TRY(read_bool(&split, component, "split", true));
+  CFT_TRY(add_rewrite(tk, mark, bytes, scheme));
+  return split ? split_at(tk, mark, bytes, BEHAVIOR_MERGED_WITH_NEXT, false) : CFT_OK;
 }
 
 static cft_status read_split(cft_tokenizer *tk, const json_t *component) {
@@ -138,38 +222,44 @@ static cft_status read_split(cft_tokenizer *tk, const json_t *component) {
   if (!json_is_string(text))
     return cft_fail(CFT_E_FORMAT,
                     "Split: pattern is neither {\"Regex\": ...} nor {\"String\": ...}");
+  return cft_context(
+      split_at(tk, json_string_value(text), json_string_length(text), (behavior)which, invert),
+      "Split");
+}
 
-  // A plain string is a pattern in which every ASCII character that may mean something is escaped.
-  const char *from = json_string_value(text);
-  size_t bytes = json_string_length(text), n = 0;
+// A plain string is a pattern in which every ASCII character that may mean something is escaped.
+static cft_status split_at(cft_tokenizer *tk, const char *from, size_t bytes, behavior how,
+                           bool invert) {
+  size_t n = 0;
   char *escaped = malloc(2 * bytes + 1);
   if (!escaped) return no_memory();
   for (size_t i = 0; i < bytes; i++) {
     if (strchr("\\^$.|?*+()[]{}", from[i]) && from[i]) escaped[n++] = '\\';
     escaped[n++] = from[i];
   }
-  cft_status st = add_stage(tk, escaped, n, (behavior)which, invert);
+  cft_status st = add_stage(tk, escaped, n, how, invert);
   free(escaped);
-  return cft_context(st, "Split");
+  return st;
 }
 
 static cft_status read_byte_level(cft_tokenizer *tk, const json_t *component) {
   bool prefix, use_regex;
   CFT_TRY(read_bool(&prefix, component, "add_prefix_space", true));
   CFT_TRY(read_bool(&use_regex, component, "use_regex", true));
-  if (prefix) CFT_TRY(add_stage(tk, NULL, 0, BEHAVIOR_ISOLATED, false));
+  if (prefix) CFT_TRY(add_rewrite(tk, " ", 1, PREPEND_ALWAYS));
   if (use_regex)
     CFT_TRY(add_stage(tk, gpt2_pattern, sizeof gpt2_pattern - 1, BEHAVIOR_ISOLATED, false));
-  tk->byte_level = true;
+  tk->bpe.byte_level = true;
   return CFT_OK;
 }
 
 static cft_status read_pre_tokenizer(cft_tokenizer *tk, const json_t *component, const char *type) {
-  if (tk->byte_level)
+  if (tk->bpe.byte_level)
     return cft_fail(CFT_E_UNSUPPORTED, "pre_tokenizer: %s behind ByteLevel is not implemented",
                     cft_quote(type, strlen(type)).text);
   if (!strcmp(type, "Split")) return read_split(tk, component);
   if (!strcmp(type, "ByteLevel")) return read_byte_level(tk, component);
+  if (!strcmp(type, "Metaspace")) return read_metaspace_stage(tk, component);
   if (!strcmp(type, "Digits")) {
     bool individual;
     CFT_TRY(read_bool(&individual, component, "individual_digits", false));
@@ -181,9 +271,61 @@ static cft_status read_pre_tokenizer(cft_tokenizer *tk, const json_t *component,
   return unknown_component("pre_tokenizer", type);
 }
 
+static cft_status read_count(int64_t *out, const json_t *object, const char *key) {
+  const json_t *value = json_object_get(object, key);
+  if (!json_is_integer(value) || json_integer_value(value) < 0)
+    return wrong_type(key, "a count", value);
+  *out = (int64_t)json_integer_value(value);
+  return CFT_OK;
+}
+
+static cft_status read_strip(decoding *d, const json_t *component) {
+  const json_t *content = json_object_get(component, "content");
+  if (!d->fused)
+    return cft_fail(CFT_E_UNSUPPORTED, "decoder: Strip is implemented behind Fuse only");
+  if (d->strip) return cft_fail(CFT_E_UNSUPPORTED, "decoder: a second Strip is not implemented");
+  if (json_string_length(content) != 1 || (uint8_t)*json_string_value(content) >= 128)
+    return cft_fail(CFT_E_UNSUPPORTED, "Strip: content is implemented as one ASCII character only");
+  d->strip = *json_string_value(content);
+  CFT_TRY(read_count(&d->strip_left, component, "start"));
+  return read_count(&d->strip_right, component, "stop");
+}
+
+// In the order in which SentencePiece's files have them: spaces, bytes, the whole.
+static cft_status read_spelled_decoder(decoding *d, const json_t *component, const char *type) {
+  bool late = d->byte_fallback || d->metaspace || d->fused;
+  if (!strcmp(type, "Replace") && !late) {
+    if (d->replace_count == MAX_STEPS)
+      return cft_fail(CFT_E_UNSUPPORTED, "decoder: more than %d steps", MAX_STEPS);
+    return read_replace(&d->replace[d->replace_count++], component);
+  }
+  if (!strcmp(type, "ByteFallback") && !late) {
+    d->byte_fallback = true;
+    return CFT_OK;
+  }
+  if (!strcmp(type, "Metaspace") && !late && d->replace_count == 0) {
+    const char *mark;
+    size_t bytes;
+    prepending scheme;
+    CFT_TRY(read_metaspace(component, &mark, &bytes, &scheme));
+    memcpy(d->mark, mark, bytes);
+    d->mark_bytes = (int)bytes;
+    d->metaspace = true;
+    d->strip_mark = scheme != PREPEND_NEVER;
+    return CFT_OK;
+  }
+  if (!strcmp(type, "Fuse")) {
+    d->fused = true;
+    return CFT_OK;
+  }
+  if (!strcmp(type, "Strip")) return read_strip(d, component);
+  if (!strcmp(type, "Replace") || !strcmp(type, "ByteFallback") || !strcmp(type, "Metaspace"))
+    return cft_fail(CFT_E_UNSUPPORTED, "decoder: %s behind another step is not implemented", type);
+  return unknown_component("decoder", type);
+}
+
 static cft_status read_decoder(cft_tokenizer *tk, const json_t *component, const char *type) {
-  (void)tk;
-  (void)component;
+  if (!tk->bpe.byte_level) return read_spelled_decoder(&tk->decoding, component, type);
   return strcmp(type, "ByteLevel") ? unknown_component("decoder", type) : CFT_OK;
 }
 
@@ -363,12 +505,13 @@ static cft_status read_model(cft_tokenizer *tk, const json_t *model) {
   if (type && !json_is_string(type)) return wrong_type("model: type", "a string", type);
   if (type && strcmp(json_string_value(type), "BPE"))
     return unknown_component("model", json_string_value(type));
-  static const char *const others[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix",
-                                       "byte_fallback"};
+  static const char *const others[] = {"dropout", "continuing_subword_prefix",
+                                       "end_of_word_suffix"};
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
     if (is_set(model, others[i]))
       return cft_fail(CFT_E_UNSUPPORTED, "model: %s is not implemented", others[i]);
   CFT_TRY(read_bool(&tk->bpe.fuse_unk, model, "fuse_unk", false));
+  CFT_TRY(read_bool(&tk->bpe.byte_fallback, model, "byte_fallback", false));
   CFT_TRY(read_bool(&tk->bpe.ignore_merges, model, "ignore_merges", false));
   CFT_TRY(read_vocab(tk, json_object_get(model, "vocab")));
   CFT_TRY(read_merges(tk, json_object_get(model, "merges")));
@@ -441,16 +584,20 @@ static cft_status read_components(cft_tokenizer *tk, const json_t *normalizer,
                                   const json_t *decoder) {
   CFT_TRY(for_each(tk, normalizer, "normalizer", "normalizers", read_normalizer));
   CFT_TRY(for_each(tk, pre_tokenizer, "pre_tokenizer", "pretokenizers", read_pre_tokenizer));
-  if (!tk->byte_level)
-    return cft_fail(CFT_E_UNSUPPORTED,
-                    "pre_tokenizer has no ByteLevel; only byte-level BPE is implemented");
   CFT_TRY(for_each(tk, decoder, "decoder", "decoders", read_decoder));
   CFT_TRY(for_each(tk, post_processor, "post_processor", "processors", read_post_processor));
   CFT_TRY(keep(&tk->normalizer, normalizer));
   CFT_TRY(keep(&tk->pre_tokenizer, pre_tokenizer));
   CFT_TRY(keep(&tk->post_processor, post_processor));
   CFT_TRY(keep(&tk->decoder, decoder));
-  return bpe_prepare(&tk->bpe, &tk->vocab) && matchers_build(tk) ? CFT_OK : no_memory();
+  if (!bpe_prepare(&tk->bpe, &tk->vocab) || !matchers_build(tk)) return no_memory();
+  for (int byte = 0; byte < 256 && tk->bpe.byte_level && tk->bpe.byte_fallback; byte++)
+    if (tk->bpe.byte_id[byte] == NONE)
+      return cft_fail(CFT_E_UNSUPPORTED,
+                      "model: byte_fallback under ByteLevel is not implemented, and byte %d has no "
+                      "token",
+                      byte);
+  return CFT_OK;
 }
 
 cft_status cft_tokenizer_parse(cft_tokenizer **out, const char *json, size_t bytes,

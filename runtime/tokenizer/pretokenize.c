@@ -1,7 +1,5 @@
 // pretokenize.c - text to words: each stage splits the pieces of the one before, and a word goes on
 // to its ids as soon as it is found. Nothing is stored but the stage's own position.
-#include <stdlib.h>
-
 #include "tokenizer/tokenizer_impl.h"
 
 // One stage at work: the pieces that a pattern makes, in order, and what its behavior does to them.
@@ -96,38 +94,57 @@ static cft_status split_words(encoder *e, const regex *pattern, const uint8_t *t
   return encode_word(e, text, start + done, end);
 }
 
-// Encode a piece with a space in front of it, and take the space out of the spans again.
-static cft_status with_space(encoder *e, int which, const uint8_t *text, size_t start, size_t end) {
-  size_t n = end - start + 1;
-  if (n > e->prefixed_capacity) {
-    uint8_t *grown = realloc(e->prefixed, n + n / 2);
-    if (!grown) return cft_fail(CFT_E_OOM, "encode: out of memory");
-    e->prefixed = grown;
-    e->prefixed_capacity = n + n / 2;
-  }
-  e->prefixed[0] = ' ';
-  memcpy(e->prefixed + 1, text + start, n - 1);
+static cft_status no_memory(void) { return cft_fail(CFT_E_OOM, "encode: out of memory"); }
+
+// Encode a piece with its spaces written as marks and maybe one in front of it, and move the spans
+// back to what that was written for.
+static cft_status rewrite(encoder *e, int which, const uint8_t *text, size_t start, size_t end) {
+  const split_stage *stage = &e->tk->stages[which];
+  edited_text *out = &e->rewritten[stage->rewrite];
+  size_t mark = (size_t)stage->mark_bytes, n = end - start;
+  bool begins = start == 0 && e->continues;
+  bool wanted =
+      stage->scheme == PREPEND_ALWAYS || (stage->scheme == PREPEND_FIRST && start == 0 && e->first);
+  bool there = text[start] == ' ' || (n >= mark && !memcmp(text + start, stage->mark, mark));
+  bool spaces = stage->mark[0] != ' ' && memchr(text + start, ' ', n);
+  if (!spaces && (!wanted || there || begins)) return pretokenize(e, which + 1, text, start, end);
+
+  normal_step step = {.pattern = (uint8_t *)" ",
+                      .pattern_bytes = 1,
+                      .content = (uint8_t *)stage->mark,
+                      .content_bytes = mark};
+  edited_begin(out);
+  if (wanted && !there && !begins && !edited_write(out, stage->mark, mark, 0, 0))
+    return no_memory();
+  if (!(spaces ? edited_replace(out, &step, text + start, n) : edited_keep(out, text + start, n)))
+    return no_memory();
 
   const uint8_t *readable_end = e->readable_end;
+  bool was_first = e->first, continued = e->continues;
   int64_t first = e->out->n;
-  e->readable_end = e->prefixed + n;
-  cft_status st = pretokenize(e, which + 1, e->prefixed, 0, n);
+  e->readable_end = out->data + out->n;
+  e->first &= start == 0;
+  e->continues &= start == 0;
+  cft_status st = pretokenize(e, which + 1, out->data, 0, out->n);
   e->readable_end = readable_end;
-  for (int64_t i = first; e->spans && i < e->out->n; i++) {
-    cft_span *span = &e->out->spans[i];
-    span->start += (int64_t)start - (span->start > 0);
-    span->end += (int64_t)start - 1;
+  e->first = was_first;
+  e->continues = continued;
+  if (!e->spans) return st;
+  edited_unmap(out, e->out->spans + first, e->out->n - first);
+  for (int64_t i = first; i < e->out->n; i++) {
+    e->out->spans[i].start += (int64_t)start;
+    e->out->spans[i].end += (int64_t)start;
   }
   return st;
 }
 
 cft_status pretokenize(encoder *e, int which, const uint8_t *text, size_t start, size_t end) {
   if (start == end) return CFT_OK;
-  if (which == e->tk->stages_count) return encode_word(e, text, start, end);
+  if (which == e->tk->stages_count)
+    return e->tk->bpe.byte_level ? encode_word(e, text, start, end)
+                                 : encode_words(e, text, start, end);
   const split_stage *stage = &e->tk->stages[which];
-  if (!stage->pattern)
-    return text[start] == ' ' ? pretokenize(e, which + 1, text, start, end)
-                              : with_space(e, which, text, start, end);
+  if (!stage->pattern) return rewrite(e, which, text, start, end);
   if (which + 1 == e->tk->stages_count && stage->behavior == BEHAVIOR_ISOLATED &&
       regex_table_of(stage->pattern))
     return split_words(e, stage->pattern, text, start, end);

@@ -114,7 +114,7 @@ static void put_model(sink *s, const cft_tokenizer *tk) {
   }
   put_text(s, ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null");
   put_flag(s, "fuse_unk", tk->bpe.fuse_unk);
-  put_flag(s, "byte_fallback", false);
+  put_flag(s, "byte_fallback", tk->bpe.byte_fallback);
   put_flag(s, "ignore_merges", tk->bpe.ignore_merges);
 
   uint32_t wanted = ids_follow(tk) ? TOKEN_MODEL : TOKEN_USED;  // else all stand in the vocabulary

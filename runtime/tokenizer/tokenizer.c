@@ -1,5 +1,4 @@
-// tokenizer.c - the pipeline from text to ids, the threads that share a tokenizer, and the way
-// back.
+// tokenizer.c - the pipeline from text to ids, and the threads that share a tokenizer.
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +26,8 @@ cft_tokenizer *cft_tokenizer_retain(cft_tokenizer *tk) {
 static void encoder_free(encoder *e) {
   if (!e) return;
   regex_scratch_free(e->scratch);
-  nfc_free(&e->nfc);
-  free(e->prefixed);
+  for (int i = 0; i < MAX_STEPS; i++) edited_free(&e->normal[i]);
+  for (int i = 0; i < MAX_REWRITES; i++) edited_free(&e->rewritten[i]);
   free(e->short_words);
   free(e->long_words);
   free(e->arena);
@@ -44,6 +43,8 @@ void cft_tokenizer_release(cft_tokenizer *tk) {
     tk->encoders = next;
   }
   for (int i = 0; i < tk->stages_count; i++) regex_free(tk->stages[i].pattern);
+  for (int i = 0; i < tk->steps_count; i++) normal_step_free(&tk->steps[i]);
+  for (int i = 0; i < tk->decoding.replace_count; i++) normal_step_free(&tk->decoding.replace[i]);
   matcher_free(&tk->raw);
   matcher_free(&tk->normalized);
   matcher_free(&tk->special);
@@ -174,48 +175,19 @@ static cft_status put_id(encoder *e, int32_t id, size_t start, size_t end) {
   return CFT_OK;
 }
 
-// Move spans from the normalised text to the piece it came from, which starts at `origin` of the
-// whole: a span that touches an edit takes all of it.
-static void unmap_spans(const nfc_text *nfc, cft_span *spans, int64_t n, size_t origin) {
-  size_t k = 0;       // the first edit that ends behind the last start
-  int64_t shift = 0;  // from the normalised text to the original, in front of that edit
-  for (int64_t i = 0; i < n; i++) {
-    size_t start = (size_t)spans[i].start, end = (size_t)spans[i].end;
-    while (k < nfc->edits_count && nfc->edits[k].to + nfc->edits[k].to_bytes <= start) {
-      shift = (int64_t)(nfc->edits[k].from + nfc->edits[k].from_bytes) -
-              (int64_t)(nfc->edits[k].to + nfc->edits[k].to_bytes);
-      k++;
-    }
-    int64_t from = (int64_t)start + shift;
-    if (k < nfc->edits_count && nfc->edits[k].to < start) from = (int64_t)nfc->edits[k].from;
-
-    int64_t to = (int64_t)end + shift;
-    for (size_t j = k; j < nfc->edits_count && nfc->edits[j].to < end; j++) {
-      const nfc_edit *edit = &nfc->edits[j];
-      int64_t behind = (int64_t)(edit->from + edit->from_bytes);
-      to = end <= edit->to + edit->to_bytes
-               ? behind
-               : behind + (int64_t)end - (int64_t)(edit->to + edit->to_bytes);
-    }
-    spans[i] = (cft_span){from + (int64_t)origin, to + (int64_t)origin};
-  }
-}
-
 // A piece between added tokens of the raw text: normalise it, find the added tokens that are
 // matched then, and encode what is between those.
 static cft_status encode_piece(encoder *e, const uint8_t *text, size_t start, size_t end,
-                               bool parse_special) {
+                               unsigned flags) {
   const cft_tokenizer *tk = e->tk;
   const uint8_t *piece = text + start, *readable_end = e->readable_end;
   size_t n = end - start;
+  bool parse_special = flags & CFT_ENCODE_PARSE_SPECIAL;
   int64_t first = e->out->n;
-  e->nfc.edits_count = 0;
-  if (tk->nfc && nfc_first_active(piece, n) < n) {
-    if (!nfc_normalize(&e->nfc, piece, n)) return no_memory();
-    piece = e->nfc.data;
-    n = e->nfc.n;
-    e->readable_end = piece + n;
-  }
+  e->first = start == 0 && !(flags & (CFT_ENCODE_INSIDE | CFT_ENCODE_CONTINUES));
+  e->continues = start == 0 && flags & CFT_ENCODE_CONTINUES;
+  if (!normalize(tk, e->normal, e->continues, &piece, &n)) return no_memory();
+  if (piece != text + start) e->readable_end = piece + n;
   cft_status st = CFT_OK;
   size_t done = 0, at = 0;
   added_match found;
@@ -227,7 +199,13 @@ static cft_status encode_piece(encoder *e, const uint8_t *text, size_t start, si
   }
   if (st == CFT_OK) st = pretokenize(e, 0, piece, done, n);
   e->readable_end = readable_end;
-  if (e->spans) unmap_spans(&e->nfc, e->out->spans + first, e->out->n - first, start);
+  if (!e->spans) return st;
+  for (int i = tk->steps_count; i-- > 0;)
+    edited_unmap(&e->normal[i], e->out->spans + first, e->out->n - first);
+  for (int64_t i = first; i < e->out->n; i++) {
+    e->out->spans[i].start += (int64_t)start;
+    e->out->spans[i].end += (int64_t)start;
+  }
   return st;
 }
 
@@ -239,11 +217,11 @@ static cft_status encode_text(encoder *e, const uint8_t *text, size_t n, unsigne
   size_t done = 0, at = 0;
   added_match found;
   while (added_next(tk, &tk->raw, parse_special, text, n, &at, done, &found)) {
-    if (found.start > done) CFT_TRY(encode_piece(e, text, done, found.start, parse_special));
+    if (found.start > done) CFT_TRY(encode_piece(e, text, done, found.start, flags));
     CFT_TRY(put_id(e, tk->added[found.added].id, found.start, found.end));
     done = found.end;
   }
-  if (n > done) CFT_TRY(encode_piece(e, text, done, n, parse_special));
+  if (n > done) CFT_TRY(encode_piece(e, text, done, n, flags));
   if (flags & CFT_ENCODE_ADD_SPECIAL)
     for (int i = 0; i < tk->suffix_count; i++) CFT_TRY(put_id(e, tk->suffix[i], n, n));
   return CFT_OK;
@@ -359,35 +337,5 @@ cft_status cft_tokenizer_find_special(const cft_tokenizer *tk, const char *text,
           (cft_token_match){(int64_t)found.start, (int64_t)found.end, tk->added[found.added].id};
     ++*count;
   }
-  return CFT_OK;
-}
-
-// ---- decoding ------------------------------------------------------------------------------
-
-cft_status cft_tokenizer_decode(char *out, size_t capacity, size_t *bytes, const cft_tokenizer *tk,
-                                const int32_t *ids, int64_t n, unsigned flags) {
-  size_t total = 0;
-  for (int64_t i = 0; i < n; i++) {
-    const vocab_entry *t = vocab_token(&tk->vocab, ids[i]);
-    if (!t)
-      return cft_fail(CFT_E_ARG, "decode: id %d at position %lld is not in the vocabulary", ids[i],
-                      (long long)i);
-    if (t->flags & TOKEN_SPECIAL && flags & CFT_DECODE_SKIP_SPECIAL) continue;
-    const char *text = tk->vocab.text + t->at;
-    if (t->flags & TOKEN_ADDED || !(t->flags & TOKEN_BYTE_LEVEL)) {
-      size_t room = capacity > total ? capacity - total : 0;
-      if (room) memcpy(out + total, text, t->bytes < room ? t->bytes : room);
-      total += t->bytes;
-      continue;
-    }
-    for (size_t k = 0; k < t->bytes;) {
-      int length;
-      int byte = byte_of_point(cft_utf8_decode((const uint8_t *)text + k, &length));
-      if (total < capacity) out[total] = (char)byte;
-      total++;
-      k += (size_t)length;
-    }
-  }
-  *bytes = total;
   return CFT_OK;
 }

@@ -6,9 +6,11 @@
 //   added.c        added tokens found in text
 //   unicode.c      sets of characters, NFC
 //   regex.c        a pattern -> a table, or PCRE2
+//   normalize.c    what is written before words are looked for, and the way back
 //   pretokenize.c  text -> words
 //   bpe.c          a word -> ids, by merges; remembered words
-//   tokenizer.c    the pipeline, threads, decoding
+//   tokenizer.c    the pipeline, threads
+//   decode.c       ids -> text
 #ifndef CFT_TOKENIZER_IMPL_H
 #define CFT_TOKENIZER_IMPL_H
 
@@ -69,6 +71,13 @@ size_t byte_level_decode(uint8_t *out, const char *text, size_t bytes);
 
 uint64_t hash_bytes(const void *data, size_t bytes);
 
+// SentencePiece's spelling of a space: U+2581.
+#define SPACE_MARK "\xE2\x96\x81"
+enum { SPACE_MARK_BYTES = 3 };
+
+// The byte that a token of the form <0x0A> stands for; NONE for other spellings.
+int fallback_byte(const char *text, size_t bytes);
+
 // ---- bpe.c ---------------------------------------------------------------------------------
 
 enum { NO_RANK = UINT32_MAX };
@@ -83,8 +92,10 @@ typedef struct pair {
 } pair;
 
 typedef struct bpe {
-  int32_t byte_id[256];  // the token of a single byte; NONE
-  merge *merges;         // by rank
+  bool byte_level;  // words are bytes; else characters, and bytes where a character has no token
+  int32_t byte_id[256];   // the token of a single byte, or of an ASCII character; NONE
+  int32_t fallback[256];  // the token <0x..> of a byte; NONE
+  merge *merges;          // by rank
   int64_t merges_count;
   pair *pairs;  // hash table over the merges
   size_t pairs_count;
@@ -94,10 +105,15 @@ typedef struct bpe {
   int32_t unk;          // what a byte without a token becomes; NONE: nothing
   bool fuse_unk;        // neighbouring unks become one
   bool ignore_merges;   // a word that is a token is that token, whatever the merges say
+  bool byte_fallback;   // a character without a token becomes its bytes' tokens
+  bool plain_fallback;  // those stand for a byte each: no merge has one of them
+  bool cuts_at_mark;  // no merge crosses from another character to a space mark: what lies on both
+                      // sides are two words
+  bool alone[128];    // ASCII characters that no merge has: words by themselves
 } bpe;
 
 // Build the tables from merges, unk and flags. False when memory ran out.
-bool bpe_prepare(bpe *b, const vocab *v);
+bool bpe_prepare(bpe *b, vocab *v);
 void bpe_free(bpe *b);
 
 // Words seen before, with their ids. Short words with few ids in a table of their own: one probe,
@@ -122,13 +138,14 @@ enum {
   WORD_ARENA = 1 << 20,
 };
 
+enum { MAX_STEPS = 16, MAX_REWRITES = 4 };
+
 // What one thread needs to encode: memory, never meaning. Kept by the tokenizer between calls.
 typedef struct encoder {
   struct encoder *next;
   regex_scratch *scratch;
-  nfc_text nfc;
-  uint8_t *prefixed;  // a piece with a space in front
-  size_t prefixed_capacity;
+  edited_text normal[MAX_STEPS];        // a piece after each step of the normalizer
+  edited_text rewritten[MAX_REWRITES];  // and after each pre-tokenizer that writes
 
   short_word *short_words;
   long_word *long_words;
@@ -147,13 +164,40 @@ typedef struct encoder {
   cft_encoding *out;
   const uint8_t *readable_end;  // of the text that words lie in
   bool spans;
+  bool first;      // the piece at hand is where the sequence begins
+  bool continues;  // or it goes on where other text ends
 } encoder;
 
 // Append the ids of the word text[start, end), and their spans if wanted. E_OOM.
 cft_status encode_word(encoder *e, const uint8_t *text, size_t start, size_t end);
 
+// The same, for a text of any length that no pre-tokenizer has split further.
+cft_status encode_words(encoder *e, const uint8_t *text, size_t start, size_t end);
+
 // Make room for `more` tokens.
 cft_status encoding_reserve(cft_encoding *out, size_t more, bool spans);
+
+// ---- normalize.c ---------------------------------------------------------------------------
+
+typedef struct normal_step {
+  enum { NORMAL_NFC, NORMAL_PREPEND, NORMAL_REPLACE } kind;
+  uint8_t *pattern, *content;  // content is put in front, or stands for each pattern (not empty)
+  size_t pattern_bytes, content_bytes;
+} normal_step;
+
+void normal_step_free(normal_step *step);
+
+// Replace; *out is begun. False when memory ran out.
+bool edited_replace(edited_text *out, const normal_step *step, const uint8_t *text, size_t n);
+
+// All steps: *text and *n become what they leave. texts[i] receives what step i wrote, no edits
+// where it changed nothing. A text that `continues` has nothing put in front. False when memory ran
+// out.
+bool normalize(const struct cft_tokenizer *tk, edited_text texts[MAX_STEPS], bool continues,
+               const uint8_t **text, size_t *n);
+
+// Move spans from the written text to the original.
+void edited_unmap(const edited_text *edited, cft_span *spans, int64_t n);
 
 // ---- pretokenize.c -------------------------------------------------------------------------
 
@@ -165,10 +209,16 @@ typedef enum behavior {
   BEHAVIOR_MERGED_WITH_NEXT,
 } behavior;
 
+typedef enum prepending { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER } prepending;
+
 typedef struct split_stage {
-  regex *pattern;  // NULL: put a space in front of a piece that has none
+  regex *pattern;  // NULL: spaces are written as `mark`, and one is put in front of a piece
   behavior behavior;
   bool invert;  // what the pattern does not match is the match
+  uint8_t mark[4];
+  int mark_bytes;
+  prepending scheme;  // before which pieces that have none in front
+  int rewrite;        // whose memory in the encoder
 } split_stage;
 
 enum { MAX_STAGES = 64 };
@@ -214,15 +264,33 @@ bool matcher_find(const matcher *m, const uint8_t *text, size_t n, size_t from, 
 bool added_next(const struct cft_tokenizer *tk, const matcher *m, bool parse_special,
                 const uint8_t *text, size_t n, size_t *at, size_t floor, added_match *out);
 
+// ---- decode.c ------------------------------------------------------------------------------
+
+// How tokens that are spelled as text, and not as bytes, are read.
+typedef struct decoding {
+  normal_step replace[MAX_STEPS];  // in each token
+  int replace_count;
+  bool byte_fallback;  // <0x0A> is a byte
+  bool fused;          // what follows looks at the whole text
+  bool metaspace;      // `mark` is a space; in the first token nothing, if `strip_mark`
+  bool strip_mark;
+  uint8_t mark[4];
+  int mark_bytes;
+  char strip;  // this character goes from the ends of the text, so many times
+  int64_t strip_left, strip_right;
+} decoding;
+
 // ---- tokenizer.c ---------------------------------------------------------------------------
 
 struct cft_tokenizer {
   atomic_int references;
   vocab vocab;
   bpe bpe;
-  bool nfc, byte_level;
-  split_stage stages[MAX_STAGES];
-  int stages_count;
+  normal_step steps[MAX_STEPS];  // the normalizer
+  int steps_count;
+  split_stage stages[MAX_STAGES];  // the pre-tokenizer
+  int stages_count, rewrites_count;
+  decoding decoding;
 
   added_token *added;  // in the order of ids
   int added_count, added_capacity;

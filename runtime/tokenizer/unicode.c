@@ -254,12 +254,31 @@ static bool reserve(void **data, size_t *capacity, size_t used, size_t more, siz
   return true;
 }
 
-static bool append(nfc_text *out, const uint8_t *bytes, size_t n) {
+// ---- text that was changed -------------------------------------------------------------------
+
+bool edited_keep(edited_text *out, const uint8_t *bytes, size_t n) {
   if (!reserve((void **)&out->data, &out->capacity, out->n, n, 1)) return false;
   if (n) memcpy(out->data + out->n, bytes, n);
   out->n += n;
   return true;
 }
+
+bool edited_write(edited_text *out, const uint8_t *bytes, size_t n, size_t from,
+                  size_t from_bytes) {
+  if (!reserve((void **)&out->edits, &out->edits_capacity, out->edits_count, 1, sizeof *out->edits))
+    return false;
+  out->edits[out->edits_count++] = (text_edit){from, from_bytes, out->n, n};
+  return edited_keep(out, bytes, n);
+}
+
+void edited_free(edited_text *out) {
+  free(out->data);
+  free(out->edits);
+  free(out->points);
+  *out = (edited_text){0};
+}
+
+// ---- composing -------------------------------------------------------------------------------
 
 // A point is class << 21 | code point.
 enum { POINT_BITS = 21, POINT_MASK = (1 << POINT_BITS) - 1 };
@@ -334,7 +353,7 @@ static size_t compose(uint32_t *points, size_t count) {
 }
 
 // Normalise the run [from, to): a starter and the active characters behind it.
-static bool normalize_run(nfc_text *out, const uint8_t *text, size_t from, size_t to) {
+static bool normalize_run(edited_text *out, const uint8_t *text, size_t from, size_t to) {
   size_t most = (to - from) * LONGEST_DECOMPOSITION;
   if (!reserve((void **)&out->points, &out->points_capacity, 0, 2 * most, sizeof *out->points))
     return false;
@@ -351,13 +370,13 @@ static bool normalize_run(nfc_text *out, const uint8_t *text, size_t from, size_
   size_t start = out->n;
   for (size_t i = 0; i < count; i++) {
     uint8_t bytes[4];
-    if (!append(out, bytes, (size_t)cft_utf8_encode(bytes, points[i]))) return false;
+    if (!edited_keep(out, bytes, (size_t)cft_utf8_encode(bytes, points[i]))) return false;
   }
   if (out->n - start == to - from && !memcmp(out->data + start, text + from, to - from))
     return true;
   if (!reserve((void **)&out->edits, &out->edits_capacity, out->edits_count, 1, sizeof *out->edits))
     return false;
-  out->edits[out->edits_count++] = (nfc_edit){from, to - from, start, out->n - start};
+  out->edits[out->edits_count++] = (text_edit){from, to - from, start, out->n - start};
   return true;
 }
 
@@ -368,15 +387,15 @@ static bool continues_run(uint32_t cp) {
   return false;
 }
 
-bool nfc_normalize(nfc_text *out, const uint8_t *text, size_t n) {
-  out->n = out->edits_count = 0;
+bool nfc_normalize(edited_text *out, const uint8_t *text, size_t n) {
+  edited_begin(out);
   size_t done = 0;
   while (done < n) {
     size_t active = next_active(text, done, n), run = active;
     // The starter before belongs to the run.
     if (active < n && active > done)
       for (run--; run > done && (text[run] & 0xC0) == 0x80;) run--;
-    if (!append(out, text + done, run - done)) return false;
+    if (!edited_keep(out, text + done, run - done)) return false;
     if (active == n) break;
     size_t end = active;
     int length;
@@ -388,11 +407,4 @@ bool nfc_normalize(nfc_text *out, const uint8_t *text, size_t n) {
     done = end;
   }
   return true;
-}
-
-void nfc_free(nfc_text *out) {
-  free(out->data);
-  free(out->edits);
-  free(out->points);
-  *out = (nfc_text){0};
 }

@@ -33,31 +33,40 @@ bool charset_property(charset *set, const char *name, size_t bytes);
 bool unicode_is_space(uint32_t cp);
 bool unicode_is_word(uint32_t cp);
 
+// ---- text that was changed -------------------------------------------------------------------
+
+// A changed text, and how its bytes lie in the original: edits[k] says that the bytes
+// [to, to + to_bytes) were written for [from, from + from_bytes); between edits all bytes are
+// equal. Start with zeros and end with edited_free; each change begins with edited_begin, and
+// memory is kept from one to the next.
+typedef struct text_edit {
+  size_t from, from_bytes, to, to_bytes;
+} text_edit;
+
+typedef struct edited_text {
+  uint8_t *data;
+  size_t n, capacity;
+  text_edit *edits;
+  size_t edits_count, edits_capacity;
+  uint32_t *points;  // scratch of NFC: one run of characters, decomposed
+  size_t points_capacity;
+} edited_text;
+
+static inline void edited_begin(edited_text *out) { out->n = out->edits_count = 0; }
+void edited_free(edited_text *out);
+
+// Append bytes that are as they were; or bytes that stand for [from, from + from_bytes) of the
+// original. False when memory ran out.
+bool edited_keep(edited_text *out, const uint8_t *bytes, size_t n);
+bool edited_write(edited_text *out, const uint8_t *bytes, size_t n, size_t from, size_t from_bytes);
+
 // ---- NFC -----------------------------------------------------------------------------------
 
 // The offset of the first character that NFC may change, or before which it may not be cut: mark,
 // second part of a composition, singleton. n if there is none. Valid UTF-8.
 size_t nfc_first_active(const uint8_t *text, size_t n);
 
-// Text under normalisation, and how its bytes lie in the original: edits[k] says that the bytes
-// [to, to + to_bytes) were written for [from, from + from_bytes); between edits all bytes are
-// equal.
-typedef struct nfc_edit {
-  size_t from, from_bytes, to, to_bytes;
-} nfc_edit;
-
-typedef struct nfc_text {
-  uint8_t *data;
-  size_t n, capacity;
-  nfc_edit *edits;
-  size_t edits_count, edits_capacity;
-  uint32_t *points;  // scratch: one run of characters, decomposed
-  size_t points_capacity;
-} nfc_text;
-
-// Put text in normal form C. False when memory ran out. out is reused from call to call; start with
-// zeros and end with nfc_free.
-bool nfc_normalize(nfc_text *out, const uint8_t *text, size_t n);
-void nfc_free(nfc_text *out);
+// Put text in normal form C. False when memory ran out.
+bool nfc_normalize(edited_text *out, const uint8_t *text, size_t n);
 
 #endif

@@ -37,6 +37,21 @@ size_t byte_level_decode(uint8_t *out, const char *text, size_t bytes) {
   return n;
 }
 
+int fallback_byte(const char *text, size_t bytes) {
+  if (bytes != 6 || memcmp(text, "<0x", 3) || text[5] != '>') return NONE;
+  int byte = 0;
+  for (int i = 3; i < 5; i++) {
+    char c = text[i];
+    int digit = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                       : NONE;
+    if (digit == NONE) return NONE;
+    byte = 16 * byte + digit;
+  }
+  return byte;
+}
+
 // ---- strings and ids -----------------------------------------------------------------------
 
 uint64_t hash_bytes(const void *data, size_t bytes) {

@@ -460,6 +460,9 @@ TEST(tampered_files) {
   const char *json = tiny_json(&bytes), *path = join(scratch("mutants"), "tokenizer.json");
   EXPECT_OK(cft_file_write(NULL, path, json, bytes));
   mutate(path, 1500, parse_and_use);
+  json = characters_json(&bytes);
+  EXPECT_OK(cft_file_write(NULL, path, json, bytes));
+  mutate(path, 1500, parse_and_use);
 }
 
 TEST_MAIN()

@@ -51,6 +51,38 @@ static inline const char *tiny_json(size_t *bytes) {
   return json;
 }
 
+// Characters and bytes to fall back on, as SentencePiece has them.
+static inline const char *characters_json(size_t *bytes) {
+  static char json[8192];
+  if (!*json) {
+    char *to = json;
+    to += sprintf(
+        to,
+        "{\"added_tokens\": [{\"id\": 300, \"content\": \"<|e|>\", \"special\": true, \"rstrip\": "
+        "true},"
+        " {\"id\": 301, \"content\": \"caf\\u00e9\", \"normalized\": true}],"
+        " \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": ["
+        "{\"type\": \"NFC\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \"12\"}, "
+        "\"content\": \"twelve\"}, {\"type\": \"Prepend\", \"prepend\": \"-\"}]},"
+        " \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", "
+        "\"prepend_scheme\": \"first\", \"split\": true},"
+        " \"decoder\": {\"type\": \"Sequence\", \"decoders\": ["
+        "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\\u2581\"}, \"content\": \" \"},"
+        " {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"},"
+        " {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 1}]},"
+        " \"model\": {\"type\": \"BPE\", \"unk_token\": \"?\", \"fuse_unk\": true, "
+        "\"byte_fallback\": true,"
+        " \"merges\": [\"a b\", [\"ab\", \"c\"], [\"\\u2581\", \"a\"]], \"vocab\": {");
+    for (int byte = 0; byte < 256; byte++)  // but one, whose characters become unk
+      if (byte != 0xF0) to += sprintf(to, "\"<0x%02X>\": %d, ", byte, byte);
+    sprintf(to,
+            "\"?\": 260, \"a\": 261, \"b\": 262, \"c\": 263, \"\\u2581\": 264, \"ab\": 256, "
+            "\"abc\": 257, \"\\u2581a\": 258}}}");
+  }
+  *bytes = strlen(json);
+  return json;
+}
+
 static const char tiny_text[] =
     "abc cafe\xCC\x81 12's  xyq <|e|>  \xF0\x9F\x98\x80\xE6\xBC\xA2 "
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n\n z";

@@ -20,9 +20,8 @@ static void *json_malloc(size_t n) {
   return p;
 }
 
-static cft_status make_and_use(void) {
-  size_t bytes, length;
-  const char *json = tiny_json(&bytes);
+static cft_status make_and_use(const char *json, size_t bytes) {
+  size_t length;
   cft_tokenizer *tk = NULL;
   cft_encoding e = {0};
   int32_t id;
@@ -40,10 +39,23 @@ out:
   return st;
 }
 
+static cft_status of_bytes(void) {
+  size_t bytes;
+  const char *json = tiny_json(&bytes);
+  return make_and_use(json, bytes);
+}
+
+static cft_status of_characters(void) {
+  size_t bytes;
+  const char *json = characters_json(&bytes);
+  return make_and_use(json, bytes);
+}
+
 TEST(make_and_use) {
   json_set_alloc_funcs(json_malloc, free);
   path = join(scratch("oom"), "tokenizer.json");
-  exhaust("tokenizer", make_and_use, NULL, false);
+  exhaust("tokenizer of characters", of_characters, NULL, false);
+  exhaust("tokenizer", of_bytes, NULL, false);
   cft_tokenizer *tk = NULL;
   EXPECT_OK(cft_tokenizer_load(&tk, path));
   EXPECT_INT(cft_tokenizer_id(tk, "<new>", 5), 302);

@@ -1,10 +1,12 @@
--- Tokenizers against Hugging Face tokenizers: three real vocabularies and every component, by hashes
+-- Tokenizers against Hugging Face tokenizers: five real vocabularies and every component, by hashes
 -- of ids (tests/oracle/tokenizer.py); then what users meet: errors, special tokens, saving.
 
 local bit = require "bit"
 local expect = require "tests.expect"
 local json = require "cft.json"
+local mask = require "cft.mask"
 local process = require "tests.process"
+local template = require "cft.template"
 local tokenizer = require "cft.tokenizer"
 local vocabularies = require "tests.vocabularies"
 
@@ -89,13 +91,31 @@ local function compare(tok, list, want, opts, what)
   if wrong > 0 then error(("%s: %d of %d texts differ; %s"):format(what, wrong, #list, first)) end
 end
 
--- ---- the three vocabularies --------------------------------------------------------------------
+-- ---- the five vocabularies --------------------------------------------------------------------
 
 local makers = {
   ["qwen2.5"] = function() return vocabularies.qwen "<|endoftext|>" end,
   smollm2 = vocabularies.smollm2,
   deepseek = vocabularies.deepseek,
+  ["mistral-v1"] = vocabularies.mistral_v1,
+  ["mistral-v3"] = vocabularies.mistral_v3,
 }
+
+-- A hash of texts, as one of their bytes.
+local function hash_of_texts(list)
+  local h, n = offset, 0
+  for _, text in ipairs(list) do
+    for i = 1, #text do h = bit.bxor(h, 0ULL + text:byte(i)) * prime end
+    h, n = h * prime, n + #text + 1
+  end
+  return ("%d %s"):format(n, bit.tohex(bit.rshift(h, 16), 12))
+end
+
+local function ids_of(e)
+  local ids = {}
+  for k = 1, tonumber(e.n) do ids[k] = e.ids[k - 1] end
+  return ids
+end
 
 local function check_real(name)
   local want = assert(json.read(golden .. name .. ".json"))
@@ -108,11 +128,13 @@ local function check_real(name)
   local batch = assert(tok:encode_batch(list, { threads = 3 }))
   for i, text in ipairs(list) do
     expect.same(hash_of { batch[i - 1] }, want.lines[i])
-    if name == "deepseek" then  -- no NFC, and a token for each byte
-      local ids = {}
-      for k = 1, tonumber(batch[i - 1].n) do ids[k] = batch[i - 1].ids[k - 1] end
-      expect.same(tok:decode(ids), text)
-    end
+    -- no NFC, and a token for each byte
+    if name == "deepseek" then expect.same(tok:decode(ids_of(batch[i - 1])), text) end
+  end
+  if want.decoded then
+    local decoded = {}
+    for i, text in ipairs(odd) do decoded[i] = tok:decode(tok:encode(text, { parse_special = true })) end
+    expect.same(hash_of_texts(decoded), want.decoded)
   end
   return tok, list, want
 end
@@ -142,7 +164,8 @@ local function check_components(on)
     local list = lists[case.on]
     if list then
       cases = cases + 1
-      if case.tokenizer.model == "tiny" then case.tokenizer.model = all.tiny end
+      local model = case.tokenizer.model
+      case.tokenizer.model = type(model) == "string" and all[model] or model
       local tok = tokenizer.parse(json.encode(case.tokenizer), case.name)
       for mode, want in pairs { plain = case.plain, parsed = case.parsed } do
         local batch = assert(tok:encode_batch(list, {
@@ -152,6 +175,14 @@ local function check_components(on)
         local got = hash_of(encodings, true)
         if got ~= want then
           wrong[#wrong + 1] = ("%s (%s): got %s, expected %s"):format(case.name, mode, got, want)
+        end
+        if mode == "plain" and case.decoded then
+          local decoded = {}
+          for i, e in ipairs(encodings) do decoded[i] = tok:decode(ids_of(e)) end
+          got = hash_of_texts(decoded)
+          if got ~= case.decoded then
+            wrong[#wrong + 1] = ("%s (decoded): got %s, expected %s"):format(case.name, got, case.decoded)
+          end
         end
       end
     end
@@ -179,6 +210,43 @@ local function spelled(tok, ids)
   local list = {}
   for i, id in ipairs(ids) do list[i] = tok:token(id) end
   return table.concat(list, "|")
+end
+
+-- Files whose tokens are characters, and what is wrong with their decoders.
+local bad_decoders = {
+  { { type = "Strip", content = " ", start = 1, stop = 0 }, "Strip is implemented behind Fuse only" },
+  { { { type = "Fuse" }, { type = "Strip", content = "é", start = 1, stop = 0 } }, "as one ASCII character only" },
+  { { { type = "Fuse" }, { type = "Strip", content = " ", start = -1, stop = 0 } }, "start is an integer, not a count" },
+  { { { type = "Fuse" }, { type = "Strip", content = " ", start = 1 } }, "stop is nothing, not a count" },
+  { { { type = "Fuse" }, { type = "ByteFallback" } }, "ByteFallback behind another step" },
+  { { { type = "Fuse" }, { type = "Strip", content = " ", start = 1, stop = 0 },
+      { type = "Strip", content = " ", start = 1, stop = 0 } }, "a second Strip" },
+  { { type = "WordPiece" }, 'decoder "WordPiece" is not implemented' },
+  { { type = "ByteLevel" }, 'decoder "ByteLevel" is not implemented' },
+}
+
+local space_marks = { type = "Sequence", normalizers = {
+  { type = "Prepend", prepend = "▁" }, { type = "Replace", pattern = { String = " " }, content = "▁" } } }
+
+local function spelled_decoder(...)
+  return { type = "Sequence", decoders = { { type = "Replace", pattern = { String = "▁" }, content = " " },
+                                           { type = "ByteFallback" }, { type = "Fuse" }, ... } }
+end
+
+-- Characters, bytes to fall back on and a few merges, as SentencePiece has them.
+local function characters_file(changes)
+  local all = assert(json.read(golden .. "components.json"))
+  local file = { added_tokens = json.array {}, normalizer = space_marks, model = all.characters,
+                 decoder = spelled_decoder { type = "Strip", content = " ", start = 1, stop = 0 } }
+  for key, value in pairs(changes or {}) do file[key] = value ~= json.null and value or nil end
+  return file
+end
+
+local function characters(changes) return tokenizer.parse(json.encode(characters_file(changes)), "characters.json") end
+
+local function metaspace(scheme)
+  return { normalizer = json.null, pre_tokenizer = { type = "Metaspace", replacement = "▁", prepend_scheme = scheme,
+                                                     split = false } }
 end
 
 local function with_model(change)
@@ -211,10 +279,9 @@ local bad_files = {
   { '{"model": {"vocab": {"a": 0}, "merges": [["a"]]}}', 'merge 0 is neither "a b" nor' },
   { '{"model": {"vocab": {"a": 0}, "merges": [], "unk_token": "u"}}', 'unk_token "u" is not in the vocabulary' },
   { '{"model": {"vocab": {"a": 0}, "merges": [], "dropout": 0.1}}', "model: dropout is not implemented" },
-  { '{"model": {"vocab": {"a": 0}, "merges": [], "byte_fallback": true}}', "model: byte_fallback is not" },
+  { '{"model": {"vocab": {"a": 0}, "merges": [], "byte_fallback": 1}}', "byte_fallback is an integer, not true or false" },
   { '{"model": {"vocab": {"a": 0}, "merges": [], "continuing_subword_prefix": "##"}}', "continuing_subword_prefix is not" },
   { '{"model": {"vocab": {"a": 0}, "merges": [], "end_of_word_suffix": "</w>"}}', "end_of_word_suffix is not" },
-  { '{"model": {"vocab": {"a": 0}, "merges": []}}', "pre_tokenizer has no ByteLevel" },
   { ("["):rep(100000), "bad.json, line 1" },
 }
 
@@ -223,7 +290,18 @@ local bad_parts = {
   { { normalizer = { type = "Sequence", normalizers = { { type = "Lowercase" } } } }, 'normalizer "Lowercase"' },
   { { normalizer = { 1 } }, "normalizer is an array, not an object" },
   { { normalizer = { kind = 1 } }, "normalizer has no type" },
-  { { pre_tokenizer = { type = "Metaspace" } }, 'pre_tokenizer "Metaspace" is not implemented' },
+  { { pre_tokenizer = { type = "Whitespace" } }, 'pre_tokenizer "Whitespace" is not implemented' },
+  { { pre_tokenizer = { type = "Metaspace" } }, "Metaspace: replacement is not one character" },
+  { { pre_tokenizer = { type = "Metaspace", replacement = "" } }, "replacement is not one character" },
+  { { pre_tokenizer = { type = "Metaspace", replacement = "__" } }, "replacement is not one character" },
+  { { pre_tokenizer = { type = "Metaspace", replacement = "_", prepend_scheme = "last" } }, 'prepend_scheme "last" is none' },
+  { { pre_tokenizer = { type = "Metaspace", replacement = "_", prepend_scheme = 1 } }, "prepend_scheme an integer is none" },
+  { { pre_tokenizer = { type = "Metaspace", replacement = "_", add_prefix_space = false } }, "does not match prepend_scheme" },
+  { { normalizer = { type = "Prepend" } }, "Prepend: prepend is nothing, not a string" },
+  { { normalizer = { type = "Replace" } }, "Replace: pattern is no" },
+  { { normalizer = { type = "Replace", pattern = { String = "" }, content = "a" } }, "Replace: pattern is no" },
+  { { normalizer = { type = "Replace", pattern = { String = "a" } } }, "Replace: content is nothing, not a string" },
+  { { normalizer = { type = "Replace", pattern = { Regex = "a" }, content = "b" } }, "Replace: a Regex is not implemented" },
   { { pre_tokenizer = { type = "Sequence" } }, "pretokenizers is nothing, not an array" },
   { { pre_tokenizer = { type = "Sequence", pretokenizers = { { type = "ByteLevel" }, { type = "Digits" } } } },
     'pre_tokenizer: "Digits" behind ByteLevel' },
@@ -240,6 +318,7 @@ local bad_parts = {
   { { post_processor = { type = "TemplateProcessing", single = { { SpecialToken = { id = "[B]" } } } } },
     'special token "%[B%]" has no ids' },
   { { decoder = { type = "WordPiece" } }, 'decoder "WordPiece" is not implemented' },
+  { { decoder = { type = "ByteFallback" } }, 'decoder "ByteFallback" is not implemented' },
   { { added_tokens = { { id = 999, content = "a" } } }, 'added token "a": has id 999, but the vocabulary has it as' },
   { { added_tokens = { { id = 0, content = "new" } } }, 'tokens "!" and "new" have the same id 0' },
   { { added_tokens = { { id = 999, content = "x1" }, { id = 999, content = "x2" } } }, 'have the same id 999' },
@@ -255,6 +334,10 @@ return {
     local tok = vocabularies.smollm2()
     expect.same({ tok.bos, tok.eos, tok.pad, tok:token(tok.eos) }, { 1, 2, 2, "<|im_end|>" })
     expect.match(tok.chat_template, "add_generation_prompt")
+  end },
+  { "Mistral v1, a legacy SentencePiece file, as Hugging Face tokenizers", function() check_saved "mistral-v1" end },
+  { "Mistral v3, a SentencePiece file with Metaspace, as Hugging Face tokenizers", function()
+    check_saved "mistral-v3"
   end },
   { "DeepSeek as Hugging Face tokenizers", function() check_saved "deepseek" end },
   { "every component as Hugging Face tokenizers", function() check_components "odd" end },
@@ -310,6 +393,77 @@ return {
     ids, spans = tok:encode("ab", { spans = true })
     expect.same(spelled(tok, ids), "Ġa|b")
     expect.same(spans, { { 1, 1 }, { 2, 2 } })
+  end },
+
+  { "spans of characters and of the bytes they fall back on", function()
+    local text = "the  a\n\240\159\152\128é b"
+    local tok = characters()
+    local ids, spans = tok:encode(text, { spans = true })
+    expect.same(spelled(tok, ids), "▁the|▁▁|a|<0x0A>|<0xF0>|<0x9F>|<0x98>|<0x80>|é|▁|b")
+    expect.same(spans, { { 1, 3 }, { 4, 5 }, { 6, 6 }, { 7, 7 }, { 8, 8 }, { 9, 9 }, { 10, 10 }, { 11, 11 }, { 12, 13 },
+                         { 14, 14 }, { 15, 15 } })
+    expect.same({ tok:encode(text, { spans = true, continues = true }) }, { tok:encode(text, { spans = true }) and
+      { tok:id "t", tok:id "he", unpack(ids, 2) }, { { 1, 1 }, { 2, 3 }, unpack(spans, 2) } })
+    -- a mark that the text does not have stands for nothing
+    ids, spans = tok:encode("xy", { spans = true })
+    expect.same(spelled(tok, ids), "▁|x|<0x79>")
+    expect.same(spans, { { 1, 0 }, { 1, 1 }, { 2, 2 } })
+    for _, scheme in ipairs { "always", "first", "never" } do
+      tok = characters(metaspace(scheme))
+      ids, spans = tok:encode(text .. text, { spans = true })
+      local at = 1
+      for _, span in ipairs(spans) do
+        expect.same(span[1], at)
+        at = span[2] + 1
+      end
+      expect.same(at, 2 * #text + 1)
+    end
+  end },
+
+  { "what is put in front of a text", function()
+    local n = 9000
+    local function put(scheme, text, opts)
+      local changes = scheme and metaspace(scheme) or {}
+      changes.added_tokens = { { id = n, content = "<b>", special = true, normalized = false } }
+      opts.parse_special = true
+      local file = characters_file(changes)
+      return (spelled(tokenizer.parse(json.encode(file), "c"), tokenizer.parse(json.encode(file), "c"):encode(text, opts)))
+    end
+    -- scheme, at the beginning, behind a special token, behind text
+    for _, case in ipairs { { nil, "▁|o|<b>|▁|o", "▁|o|<b>|▁|o", "o|<b>|▁|o" }, { "always", "▁|o|<b>|▁|o", "▁|o|<b>|▁|o", "o|<b>|▁|o" },
+                            { "first", "▁|o|<b>|o", "o|<b>|o", "o|<b>|o" }, { "never", "o|<b>|o", "o|<b>|o", "o|<b>|o" } } do
+      expect.same(put(case[1], "o<b>o", {}), case[2])
+      expect.same(put(case[1], "o<b>o", { inside = true }), case[3])
+      expect.same(put(case[1], "o<b>o", { continues = true }), case[4])
+    end
+    local tok = characters()
+    local ids = tok:encode "the a"
+    expect.same({ tok:decode(ids), tok:decode(ids, { inside = true }) }, { "the a", " the a" })
+    expect.same(tok:decode(tok:encode "  the"), "  the")
+    tok = characters { decoder = spelled_decoder { type = "Strip", content = " ", start = 0, stop = 2 } }
+    expect.same(tok:decode(tok:encode "a   "), " a ")
+    expect.same(tok:decode(tok:encode " "), "")
+    expect.same(tok:decode { tok:id "<0xC3>" }, "\195")
+  end },
+
+  { "a template's slots give the ids of the whole conversation", function()
+    local function check(chat, tok)
+      chat:prepare(tok, {})
+      for _, answer in ipairs { "a = 1", "The answer", "1. one\n2. two", "日本 é" } do
+        local record = { messages = { { role = "user", content = "What is  it?" }, { role = "assistant", content = answer },
+                                      { role = "user", content = "Why?\n" }, { role = "assistant", content = "So it is." } } }
+        local sample = assert(mask.encode(record, chat, tok))
+        local texts, ids = {}, {}
+        for i, s in ipairs(sample.segments) do texts[i] = s.text or tok:token(template.id_of(s, tok)) end
+        for i = 1, sample.n do ids[i] = sample.ids[i - 1] end
+        local whole = table.concat(texts)
+        expect.same(spelled(tok, ids), spelled(tok, tok:encode(whole, { parse_special = true })))
+        expect.same(tok:decode(ids, { inside = true }), tok:decode(tok:encode(whole, { parse_special = true }), { inside = true }))
+      end
+    end
+    check(template.llama2(), vocabularies.mistral_v1())
+    check(template.zephyr(), vocabularies.mistral_v1())
+    check(template.mistral { version = "v3" }, vocabularies.mistral_v3())
   end },
 
   { "special tokens are text unless asked for", function()
@@ -399,6 +553,13 @@ return {
     for _, case in ipairs(bad_parts) do
       expect.raises("bad%.json: .*" .. case[2], tokenizer.parse, json.encode(tiny_file(case[1])), "bad.json")
     end
+    for _, case in ipairs(bad_decoders) do
+      local decoder = case[1].type and case[1] or { type = "Sequence", decoders = case[1] }
+      expect.raises("bad%.json: .*" .. case[2], tokenizer.parse, json.encode(characters_file { decoder = decoder }), "bad.json")
+    end
+    expect.raises("byte_fallback under ByteLevel is not implemented, and byte 97 has no token", with_model(function(model)
+      model.byte_fallback, model.merges, model.vocab.a = true, json.array {}, nil
+    end))
     expect.raises('merge 36: "nope" is not in the vocabulary', with_model(function(model)
       model.merges[37] = "nope a"
     end))
@@ -422,6 +583,13 @@ return {
     expect.same(tok:decode(tok:encode((" "):rep(1e6) .. "x")), (" "):rep(1e6) .. "x")
     local marks = "e" .. ("\204\129\204\163"):rep(100000)  -- 200,000 marks on one letter
     expect.truthy(#tiny({ normalizer = { type = "NFC" } }):encode(marks) > 0)
+    for _, scheme in ipairs { "always", "never" } do  -- the whole text is one word
+      tok = characters(metaspace(scheme))
+      for _, hostile in ipairs { ("a"):rep(1e6), (" "):rep(1e6), ("\240\159\152\128"):rep(250000), ("\n"):rep(1e6) } do
+        local unmarked = scheme == "never" or hostile:sub(1, 1) == " "
+        expect.same(tok:decode(assert(tok:encode(hostile)), { inside = unmarked }), hostile)
+      end
+    end
     expect.truthy(os.clock() - start < 10, "time")  -- quadratic would be hours
   end },
 }

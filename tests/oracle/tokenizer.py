@@ -3,9 +3,10 @@
     python tests/oracle/tokenizer.py                 # writes tests/golden/tokenizer/*.json
     python tests/oracle/tokenizer.py --time FILE     # tokenizers' side of `cftrun bench tokenizer`
 
-Three real vocabularies on the texts that texts.json names and odd.json has; and one tiny vocabulary
+Five real vocabularies on the texts that texts.json names and odd.json has; and one tiny vocabulary
 under every component that cft implements, on odd.json and on all code points of Unicode.
-The models come through tests/fetch_models.sh; Qwen2.5's files from CFT_SHARED_DATA.
+The models come through tests/fetch_models.sh; those of SentencePiece are put into a tokenizer.json as
+transformers' converters do it. Qwen2.5's files from CFT_SHARED_DATA.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 HERE = Path(__file__).resolve().parent
@@ -86,14 +88,59 @@ def deepseek():
     return Tokenizer.from_file(str(fetched("deepseek")))
 
 
+def spelled_decoder(strip=True):
+    steps = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    return {"type": "Sequence", "decoders": steps + [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] * strip}
+
+
+def space_marks(prepend=True):
+    """The normalizer of `legacy` files."""
+    steps = [{"type": "Prepend", "prepend": "▁"}] * prepend
+    return {"type": "Sequence", "normalizers": steps + [{"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
+
+
+def metaspace(scheme, split=False):
+    return {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split}
+
+
+def sentencepiece(path, **parts):
+    """A SentencePiece model of BPE as a tokenizer.json."""
+    from transformers.tokenization_utils_base import generate_merges
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(Path(path).read_bytes())
+    vocab = {p.piece: i for i, p in enumerate(model.pieces)}
+    specials = [i for i, p in enumerate(model.pieces) if p.type in (2, 3)]
+    flags = {f: False for f in ("single_word", "lstrip", "rstrip", "normalized")}
+    return Tokenizer.from_str(json.dumps({
+        "version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": [{"id": i, "content": model.pieces[i].piece, **flags, "special": True} for i in specials],
+        "normalizer": None, "pre_tokenizer": None, "decoder": spelled_decoder(), "post_processor": None, **parts,
+        "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
+                  "vocab": vocab, "merges": generate_merges(vocab)}}))
+
+
+def mistral_v1():
+    return sentencepiece(fetched("mistral-v1"), normalizer=space_marks())
+
+
+def mistral_v3():
+    return sentencepiece(fetched("mistral-v3"), pre_tokenizer=metaspace("first"))
+
+
+def hash_texts(texts):
+    return hash_ids([b for t in texts for b in t.encode() + b"\0"])
+
+
 def real(name, make):
     tok = make()
     tok.encode_special_tokens = True
     lines = [hash_ids(tok.encode(t, add_special_tokens=False).ids) for t in texts()]
     tok.encode_special_tokens = False
-    parsed = [hash_ids(tok.encode(t, add_special_tokens=False).ids) for t in odd_texts()]
+    parsed = [tok.encode(t, add_special_tokens=False).ids for t in odd_texts()]
     from golden import provenance, save_json
-    save_json(GOLDEN / f"{name}.json", {"provenance": provenance(__file__), "lines": lines, "parsed": parsed})
+    save_json(GOLDEN / f"{name}.json", {"provenance": provenance(__file__), "lines": lines, "parsed": [hash_ids(ids) for ids in parsed],
+                                       "decoded": hash_texts(tok.decode(ids, skip_special_tokens=False) for ids in parsed)})
     print(f"{name}: {len(lines)} lines")
 
 
@@ -112,9 +159,9 @@ def sequence(*items):
     return {"type": "Sequence", "pretokenizers": list(items)}
 
 
-def added(*tokens):
+def added(*tokens, model=None):
     """(content, flags) each; one that the vocabulary has keeps its id."""
-    vocab, out = tiny_model()["vocab"], []
+    vocab, out = (model or tiny_model())["vocab"], []
     following = len(vocab)
     for content, *flags in tokens:
         out.append({"id": vocab.get(content, following), "content": content,
@@ -142,6 +189,27 @@ def tiny_model(missing=(), **options):
             "vocab": vocab, "merges": merges, **options}
 
 
+def characters_model(missing=(), crossing=(), **options):
+    """Characters, all bytes to fall back on but some, and merges as SentencePiece has them."""
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    for byte in range(256):
+        if byte not in missing:
+            vocab[f"<0x{byte:02X}>"] = len(vocab)
+    for c in "▁abcdehilnorstwxTH12390.,!'<|>()\\{}+-=é漢字α":
+        vocab[c] = len(vocab)
+    merges = []
+    for pair in ["▁ ▁", "▁▁ ▁▁", "▁▁▁▁ ▁▁▁▁", "▁ t", "h e", "▁t he", "a a", "aa aa", "i n", "▁ a", "r e", "o n", "e r",
+                 "1 2", "12 3", "▁ (", "▁ 1", "l l", "< |", "T he", "▁ The", "漢 字", "▁ é", "s t", *crossing]:
+        left, right = pair.split(" ")
+        merges.append(pair)
+        vocab.setdefault(left + right, len(vocab))
+    for token in options.pop("extra", []):
+        vocab[token] = len(vocab)
+    return {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
+            "vocab": vocab, "merges": merges, **options}
+
+
 LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"\p{N}|", r"\p{N}{1,3}|", 1)
 O200K_PATTERN = "|".join([
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
@@ -162,8 +230,12 @@ def components():
             "normalizer": parts.pop("normalizer", None),
             "pre_tokenizer": parts.pop("pre_tokenizer", byte_level(use_regex=True)),
             "post_processor": parts.pop("post_processor", None),
-            "decoder": {**byte_level(True, True)}, "model": model or tiny_model()}}
+            "decoder": parts.pop("decoder", {**byte_level(True, True)}), "model": model or tiny_model()}}
         assert not parts, parts
+
+    def spelled(name, model=None, **parts):
+        case(f"characters: {name}", model=model or characters_model(),
+             **{"pre_tokenizer": None, "decoder": spelled_decoder(), **parts})
 
     case("gpt-2")
     case("no pattern", pre_tokenizer=byte_level())
@@ -221,6 +293,48 @@ def components():
     case("template", "odd, with its special tokens", added_tokens=ends, post_processor=template)
     case("template in a sequence", "odd, with its special tokens", added_tokens=ends, post_processor={
         "type": "Sequence", "processors": [byte_level(), template]})
+    spelled("legacy", normalizer=space_marks())
+    spelled("no normalizer")
+    spelled("no prefix", normalizer=space_marks(False), decoder=spelled_decoder(False))
+    spelled("Gemma", normalizer=space_marks(False)["normalizers"][0], decoder=spelled_decoder(False),
+            pre_tokenizer=split(" ", "MergedWithPrevious", kind="String"))
+    for scheme in ("always", "first", "never"):
+        for cut in (True, False):
+            spelled(f"Metaspace {scheme}{', split' * cut}", pre_tokenizer=metaspace(scheme, cut))
+        spelled(f"Metaspace {scheme}, its decoder", pre_tokenizer=metaspace(scheme), decoder=metaspace(scheme))
+        spelled(f"Metaspace {scheme} behind a split", pre_tokenizer=sequence(split(r"\d+"), metaspace(scheme)))
+        spelled(f"Metaspace {scheme} before a split", pre_tokenizer=sequence(metaspace(scheme), split(r"[▁e]+")))
+        spelled(f"Metaspace {scheme}, special tokens", pre_tokenizer=metaspace(scheme), added_tokens=added(
+            ("<s>", "special"), ("</s>", "special"), ("<|im_end|>", "special"), ("the",), ("▁a",),
+            model=characters_model()))
+    spelled("Metaspace behind legacy", normalizer=space_marks(), pre_tokenizer=metaspace("first"))
+    for name, flags in (("raw", ()), ("normalized", ("normalized",)), ("stripped", ("lstrip", "rstrip")),
+                        ("normalized and stripped", ("normalized", "lstrip", "rstrip")),
+                        ("words", ("normalized", "single_word"))):
+        # Of two tokens that are normalized to the same text any may be found: there are none.
+        marks = [] if "normalized" in flags else [("▁▁", *flags)]
+        tokens = added(("<|im_end|>", "special", *flags), ("the", *flags), ("  ", *flags), ("a b", *flags), *marks,
+                       model=characters_model())
+        spelled(f"added tokens, {name}", normalizer=space_marks(), added_tokens=tokens)
+        spelled(f"added tokens, {name}, no prefix", normalizer=space_marks(False), added_tokens=tokens)
+    spelled("merges across spaces", characters_model(crossing=["e ▁", "e▁ t", "n ▁▁"]), normalizer=space_marks())
+    spelled("merges of bytes", characters_model(crossing=["<0xF0> <0x9F>", "<0x0A> <0x0A>"], extra=["<0xF0><0x9F>"]),
+            normalizer=space_marks())
+    spelled("ignore_merges", characters_model(extra=["▁Hello", "Hello", "▁aaa"], ignore_merges=True),
+            pre_tokenizer=metaspace("always", True))
+    spelled("no bytes", characters_model(byte_fallback=False), normalizer=space_marks())
+    spelled("no bytes, unks one by one", characters_model(byte_fallback=False, fuse_unk=False), normalizer=space_marks())
+    spelled("no bytes, no unk", characters_model(byte_fallback=False, unk_token=None), normalizer=space_marks())
+    spelled("some bytes", characters_model(missing=(0x0A, 0xE6, 0x80, 0x75)), normalizer=space_marks())
+    spelled("some bytes, unks one by one", characters_model(missing=(0x0A, 0xE6, 0x80, 0x75), fuse_unk=False),
+            normalizer=space_marks())
+    spelled("some bytes, no unk", characters_model(missing=(0x0A, 0xE6, 0x80), unk_token=None), normalizer=space_marks())
+    replace = {"type": "Replace", "pattern": {"String": "th"}, "content": "ht"}
+    spelled("replacements", normalizer={"type": "Sequence", "normalizers": [
+        {"type": "NFC"}, replace, {**replace, "pattern": {"String": "aa"}, "content": ""},
+        {"type": "Prepend", "prepend": "▁x "}, *space_marks()["normalizers"]]})
+    spelled("strips", normalizer=space_marks(), decoder={"type": "Sequence", "decoders": [
+        *spelled_decoder(False)["decoders"], {"type": "Strip", "content": " ", "start": 2, "stop": 0}]})
     case("Roberta", "odd, with its special tokens", added_tokens=ends, post_processor={
         "type": "RobertaProcessing", "sep": ["[E]", n + 1], "cls": ["[B]", n], "trim_offsets": True,
         "add_prefix_space": False})
@@ -245,6 +359,11 @@ def write_components():
         on = texts_on[case["on"]]
         with_special = case["on"].startswith("odd, with")
         hashes = {}
+        # Not where bytes are no UTF-8, or where tokens are spelled as they were normalized.
+        if name.startswith("characters") and not any(w in name for w in ("normalized", "words", "merges of bytes")):
+            tok.encode_special_tokens = True
+            decoded = [tok.decode(tok.encode(t, add_special_tokens=False).ids, skip_special_tokens=False) for t in on]
+            hashes["decoded"] = hash_texts(decoded)
         for parse in (False, True) if case["tokenizer"]["added_tokens"] and not with_special else (False,):
             tok.encode_special_tokens = not parse
             ids = [tok.encode(t, add_special_tokens=with_special).ids for t in on]
@@ -252,14 +371,15 @@ def write_components():
             hashes["parsed" if parse else "plain"] = hash_ids([i for text in ids for i in [len(text)] + text])
         out.append({"name": name, "on": case["on"], **hashes, "tokenizer": case["tokenizer"]})
     # The vocabulary is the same nearly everywhere: it stands once.
-    tiny = tiny_model()
+    shared = {"tiny": tiny_model(), "characters": characters_model()}
     for case in out:
-        if case["tokenizer"]["model"] == tiny:
-            case["tokenizer"]["model"] = "tiny"
+        for name, model in shared.items():
+            if case["tokenizer"]["model"] == model:
+                case["tokenizer"]["model"] = name
     path = GOLDEN / "components.json"
     rows = ",\n".join("    " + json.dumps(c, ensure_ascii=True) for c in out)
-    path.write_text('{\n  "provenance": %s,\n  "tiny": %s,\n  "cases": [\n%s\n  ]\n}\n'
-                    % (json.dumps(provenance(__file__)), json.dumps(tiny), rows))
+    path.write_text('{\n  "provenance": %s,\n  "tiny": %s,\n  "characters": %s,\n  "cases": [\n%s\n  ]\n}\n'
+                    % (json.dumps(provenance(__file__)), *(json.dumps(m) for m in shared.values()), rows))
     print(f"components: {len(out)} cases, {path.stat().st_size} bytes")
 
 
@@ -293,7 +413,8 @@ def main():
     if args.time:
         return measure(args.time)
     sys.path.insert(0, str(HERE))
-    for name, make in (("qwen2.5", qwen), ("smollm2", smollm2), ("deepseek", deepseek)):
+    for name, make in (("qwen2.5", qwen), ("smollm2", smollm2), ("deepseek", deepseek), ("mistral-v1", mistral_v1),
+                       ("mistral-v3", mistral_v3)):
         real(name, make)
     write_components()
 
