@@ -16,6 +16,7 @@ local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
 local mask = require "cft.mask"
+local sampled = require "cft.samples"
 local ffi, C = door.ffi, door.C
 
 local M = {}
@@ -393,7 +394,7 @@ end
 
 local function check_samples(samples)
   for _, part in ipairs(samples.parts or { { source = samples } }) do
-    if not mask.is(part.source) then blame "batch.new: samples of cft.mask are wanted, or a mixture of them" end
+    if not sampled.is(part.source) then blame "batch.new: samples of cft.samples are wanted, or a mixture of them" end
   end
 end
 
@@ -411,7 +412,7 @@ local function check_lengths(self)
     end
     for k = 0, samples:size() - 1 do
       if samples.lengths[k] > self.tokens then
-        blame("batch.new: %s has %d tokens, but a pack holds tokens = %d; give mask.samples max_tokens = %d",
+        blame("batch.new: %s has %d tokens, but a pack holds tokens = %d; give samples.new max_tokens = %d",
           samples:where(k), tonumber(samples.lengths[k]), self.tokens, self.tokens)
       end
     end
@@ -419,7 +420,7 @@ local function check_lengths(self)
 end
 
 --- Batches of samples.
--- @param samples of `cft.mask`, or a mixture of them
+-- @param samples of `cft.samples`, or a mixture of them
 -- @tab opts
 -- @int opts.batch samples in an update
 -- @int opts.tokens the most tokens of a micro-batch

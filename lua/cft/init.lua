@@ -17,6 +17,7 @@ local modules = {
   chat_template = "cft.chat_template",  -- the model's own beside the run's
   tokenizer = "cft.tokenizer",    -- text -> ids
   mask = "cft.mask",              -- segments -> ids and weights
+  samples = "cft.samples",        -- the same of all records, checked and reported
   batch = "cft.batch",            -- ids and weights -> packed micro-batches
   models = "cft.models",          -- folder, GGUF or shape -> model
   loss = "cft.loss",              -- what is minimised

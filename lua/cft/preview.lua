@@ -42,7 +42,7 @@ function M.sample(tok, sample)
 end
 
 --- What stands above a sample: its place and counts.
--- @param samples of `cft.mask` @int k
+-- @param samples of `cft.samples` @int k
 function M.describe(samples, k)
   local s = samples:get(k)
   local learned, by_kind = 0, {}
@@ -59,7 +59,7 @@ function M.describe(samples, k)
 end
 
 --- Print one sample.
--- @param samples of `cft.mask` @param tok @int k
+-- @param samples of `cft.samples` @param tok @int k
 function M.one(samples, tok, k)
   print(term.paint("bold", "--- " .. M.describe(samples, k)))
   print(M.sample(tok, samples:get(k)))

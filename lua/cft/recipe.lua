@@ -18,11 +18,11 @@ local files = require "cft.files"
 local host = require "cft.host"
 local json = require "cft.json"
 local logs = require "cft.log"
-local mask = require "cft.mask"
 local memory = require "cft.memory"
 local models = require "cft.models"
 local optim = require "cft.optim"
 local preview = require "cft.preview"
+local samples = require "cft.samples"
 local schedule = require "cft.schedule"
 local template = require "cft.template"
 local tensor = require "cft.tensor"
@@ -210,7 +210,7 @@ function M.prepare(cfg, opts, quiet)
   run.data_hash = train_source.hash and train_source:hash() or nil
   local how = sampling(run, train_source)
   train_source = clean(train_source, run, how)
-  run.samples = mask.samples(train_source, run.chat, run.tokenizer, how)
+  run.samples = samples.new(train_source, run.chat, run.tokenizer, how)
   run.log:say("%s", run.samples:describe())
   local packing = { batch = cfg.batch, tokens = cfg.tokens, seed = cfg.seed }
   for _, name in ipairs { "drop_last", "packing", "norm", "rows", "ranks", "share_prefix", "group_by" } do
@@ -221,7 +221,7 @@ function M.prepare(cfg, opts, quiet)
   if run.samples.fit then run.samples:fit(places) end  -- the weights of a mixture may follow the run
   if heldout_source then
     how.add_tokens, how.stream, how.also = false, false, nil
-    run.heldout_samples = mask.samples(heldout_source, run.chat, run.tokenizer, how)
+    run.heldout_samples = samples.new(heldout_source, run.chat, run.tokenizer, how)
     run.log:say("%s", run.heldout_samples:describe())
     run.heldout = batch.new(run.heldout_samples, { batch = cfg.batch, tokens = cfg.tokens, shuffle = false })
   end

@@ -403,7 +403,7 @@ end
 
 --- Scan the records of samples that are being made, or take what an earlier scan found.
 -- @tparam Samples self
--- @tab hooks of cft.mask: `new_report`, `book`, `weight_of`, `open_cache`
+-- @tab hooks of cft.samples: `new_report`, `book`, `weight_of`, `open_cache`
 -- @tab[opt] o `processes`, one a processor if absent; `progress`
 function M.samples(self, hooks, o)
   o = o or {}

@@ -145,10 +145,10 @@ end
 
 -- ---- samples -----------------------------------------------------------------------------------
 
---- Make a stream of samples that are being made. Called by `cft.mask.samples { stream = true }`.
+--- Make a stream of samples that are being made. Called by `cft.samples.new` with `stream`.
 -- @tparam Samples self @tab hooks @tab Samples the class
 function M.new(self, hooks, Samples)
-  local Stream = setmetatable({ of_mask = true, stream = true }, { __index = Samples })
+  local Stream = setmetatable({ are_samples = true, stream = true }, { __index = Samples })
   Stream.__index = Stream
 
   --- Is record k one to train on? Looks at it.

@@ -63,7 +63,7 @@ end
 local function program_hash()
   local parts = { host.version, host.kind "/proc/self/exe" and files.hash_file "/proc/self/exe" or "" }
   local edited = os.getenv "CFT_LUA_PATH"
-  for _, module in ipairs { "data", "source", "template", "mask", "scan", "tokenizer", "tokencache" } do
+  for _, module in ipairs { "data", "source", "template", "mask", "samples", "scan", "tokenizer", "tokencache" } do
     local path = edited and ("%s/cft/%s.lua"):format(edited, module)
     if path and host.kind(path) then parts[#parts + 1] = files.hash_file(path) end
   end
@@ -385,7 +385,7 @@ end
 
 --- Keep a sample, or why there is none.
 -- @string key
--- @tab[opt] sample with `specials` and `prefix` as `cft.mask` found them
+-- @tab[opt] sample with `specials` and `prefix` as `cft.samples` found them
 -- @string[opt] why @string[opt] class
 function Cache:put(key, sample, why, class)
   if self.shut or self.young[key] then return end

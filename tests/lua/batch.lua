@@ -5,6 +5,7 @@ local fake = require "tests.fake_tokenizer"
 local batch = require "cft.batch"
 local data = require "cft.data"
 local mask = require "cft.mask"
+local sampled = require("cft.samples").new
 local mix = require "cft.mix"
 local template = require "cft.template"
 
@@ -15,7 +16,7 @@ local function samples_of(n, opts, name)
   local source = data.generate(n, function(i)
     return { instruction = ("%04d"):format(i), output = ("x"):rep(1 + (7 * i) % 10), i = i }
   end, { name = name or "made" })
-  return mask.samples(source, template.plain(opts), tok)
+  return sampled(source, template.plain(opts), tok)
 end
 
 -- `responses` texts of one length with so many critiques each, one of every text before the next.
@@ -28,7 +29,7 @@ local function critiques(responses, each, length, opts)
       { role = "assistant", content = ("c%d"):format(i):rep(1 + i % 3) },
     }, response = response }
   end)
-  return mask.samples(source, template.plain(opts), tok)
+  return sampled(source, template.plain(opts), tok)
 end
 
 -- Batches that share contexts, and that do not.
@@ -117,13 +118,13 @@ return {
       expect.same(#numbers_of(micros), index < 3 and 32 or 4)
     end
     expect.truthy(batches:fill(0, 0) > 0.85)
-    expect.raises("made: record 4 has 16 tokens, but a pack holds tokens = 15; give mask.samples max_tokens = 15",
+    expect.raises("made: record 4 has 16 tokens, but a pack holds tokens = 15; give samples.new max_tokens = 15",
       batch.new, samples_of(100), { batch = 32, tokens = 15 })
   end },
 
   { "rows, targets, weights, positions and kinds", function()
     local source = data.list { { instruction = "q", output = "ab. Conclusion: right" }, { instruction = "rr", output = "c" } }
-    local samples = mask.samples(source, template.plain { separator = "|", learn = { verdict = 2 } }, tok)
+    local samples = sampled(source, template.plain { separator = "|", learn = { verdict = 2 } }, tok)
     local micros, weight = batch.new(samples, { batch = 2, tokens = 99, shuffle = false }):update(0, 0)
     local micro = micros[1]
     local b = micro.batch
@@ -227,7 +228,7 @@ return {
     for k = 0, 13 do expect.same(counts[k], k < 10 and 1 or 2) end
     expect.truthy(named["a: record 9"] and named["b: record 3"])
     local source = mix.new { { data.list { { instruction = "q", output = "a" } } }, { data.list { { instruction = "r", output = "b" } } } }
-    local samples = mask.samples(source, template.plain(), tok)
+    local samples = sampled(source, template.plain(), tok)
     expect.same({ samples:size(), samples:get(1).record }, { 2, 0 })
     expect.match(samples:describe(), "list: 1 samples of 1 records")
   end },
@@ -358,8 +359,8 @@ return {
       { batch = 1, tokens = 99, group_by = function() return {} end })
     expect.raises("group_by wants one source", batch.new, mix.new { { samples } }, { batch = 1, tokens = 99, group_by = "prefix" })
     local source = data.list { { instruction = "q", output = "a" } }
-    expect.raises("samples of cft.mask are wanted", batch.new, source, { batch = 1, tokens = 9 })
-    expect.raises("samples of cft.mask are wanted", batch.new, mix.new { { source } }, { batch = 1, tokens = 9 })
+    expect.raises("samples of cft.samples are wanted", batch.new, source, { batch = 1, tokens = 9 })
+    expect.raises("samples of cft.samples are wanted", batch.new, mix.new { { source } }, { batch = 1, tokens = 9 })
     expect.raises("'batch' is required", batch.new, samples, { tokens = 5 })
     expect.raises("unknown option 'bacth'; did you mean 'batch'", batch.new, samples, { bacth = 5 })
     expect.raises("'norm' must be one of", batch.new, samples, { batch = 1, tokens = 99, norm = "mean" })

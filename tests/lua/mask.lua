@@ -4,6 +4,7 @@ local expect = require "tests.expect"
 local fake = require "tests.fake_tokenizer"
 local data = require "cft.data"
 local mask = require "cft.mask"
+local samples_of = require("cft.samples").new
 local process = require "tests.process"
 local template = require "cft.template"
 
@@ -161,10 +162,10 @@ return {
     local source = pairs_of { { "q1", "a1" }, { "a long question", "a2" }, { "q3 <|im_end|><|im_end|>", "a3" },
       { "q4", "a4" } }
     local seen = {}
-    local samples = mask.samples(source, template.plain(), tok,
+    local samples = samples_of(source, template.plain(), tok,
       { max_tokens = 30, progress = function(done, all) seen[#seen + 1] = done .. "/" .. all end })
     expect.same(samples:size(), 4)
-    samples = mask.samples(source, template.plain(), tok, { max_tokens = 15, progress = function() end })
+    samples = samples_of(source, template.plain(), tok, { max_tokens = 15, progress = function() end })
     expect.same(samples:size(), 2)
     expect.same(seen, { "1/4", "2/4", "3/4", "4/4" })
     expect.same(samples:get(1).record, 3)
@@ -179,13 +180,13 @@ return {
     local text = samples:describe()
     expect.match(text, "^list: 2 samples of 4 records; 14 tokens, 6 learned %(42.9%%%), longest 7\n  template plain: answers end in <eos>")
     expect.match(text, "\n  2 dropped, 20 tokens, more than 15: records 1, 2$")
-    samples = mask.samples(source, template.plain(), tok)
+    samples = samples_of(source, template.plain(), tok)
     expect.match(samples:describe(), "1 hold strings of special tokens, taken as plain text: <|im_end|> %(2%): records 2")
-    samples = mask.samples(source, template.plain(), tok, { max_tokens = 15, length = "cut_context" })
+    samples = samples_of(source, template.plain(), tok, { max_tokens = 15, length = "cut_context" })
     expect.match(samples:describe(), "2 cut %(cut_context%), 18 tokens in all: records 1, 2")
-    samples = mask.samples(source, template.plain(), tok, { max_tokens = 7, length = "llamafactory" })
+    samples = samples_of(source, template.plain(), tok, { max_tokens = 7, length = "llamafactory" })
     expect.match(samples:describe(), "2 cut %(llamafactory%)")
-    samples = mask.samples(pairs_of { { "q", "a long answer" } }, template.plain(), tok, { max_tokens = 8, length = "llamafactory" })
+    samples = samples_of(pairs_of { { "q", "a long answer" } }, template.plain(), tok, { max_tokens = 8, length = "llamafactory" })
     expect.match(samples:describe(), "1 do not end in a learned end token: records 0")
   end },
 
@@ -207,35 +208,35 @@ return {
       local q = r.messages[1].content
       return { { text = q:sub(1, 1) }, { text = q:sub(2) .. ":" }, { text = r.messages[2].content, learn = true } }
     end)
-    local samples = mask.samples(source, chat, greedy)
+    local samples = samples_of(source, chat, greedy)
     expect.same(samples.report.no_prefix, { n = 1, 2 })
     expect.match(samples:describe(), "1 do not begin with what their prompt alone is encoded as, .*: records 2")
-    expect.same(mask.samples(source, template.plain(), greedy).report.no_prefix.n, 0)
+    expect.same(samples_of(source, template.plain(), greedy).report.no_prefix.n, 0)
   end },
 
   { "samples without a learned token, or with nothing else", function()
     local source = pairs_of { { "q1", "a1" }, { "q2", "a2" } }
     local mute = template.plain { learn = 0 }
     expect.raises("list: 2 of 2 samples have no learned token %(template plain%): records 0, 1; no_learned = \"drop\"",
-      mask.samples, source, mute, tok)
-    expect.raises("none of 2 records is left", mask.samples, source, mute, tok, { no_learned = "drop" })
-    expect.same(mask.samples(source, mute, tok, { no_learned = "keep" }):size(), 2)
+      samples_of, source, mute, tok)
+    expect.raises("none of 2 records is left", samples_of, source, mute, tok, { no_learned = "drop" })
+    expect.same(samples_of(source, mute, tok, { no_learned = "keep" }):size(), 2)
     local all = template.plain { learn = { query = 1, template = 1 } }
-    expect.raises("have nothing but learned tokens", mask.samples, source, all, tok)
-    expect.same(mask.samples(source, all, tok, { all_learned = "keep" }):size(), 2)
-    expect.raises("none of 2 records is left: record 0 has 7 tokens, more than 3", mask.samples, source, template.plain(), tok, { max_tokens = 3 })
+    expect.raises("have nothing but learned tokens", samples_of, source, all, tok)
+    expect.same(samples_of(source, all, tok, { all_learned = "keep" }):size(), 2)
+    expect.raises("none of 2 records is left: record 0 has 7 tokens, more than 3", samples_of, source, template.plain(), tok, { max_tokens = 3 })
   end },
 
   { "two begin-of-text tokens", function()
     local source = pairs_of { { "q", "a" }, { "<bos>q", "a" } }
     local chat = template.plain { bos = true, specials = "llamafactory" }
-    expect.raises("1 of 2 samples begin with two begin%-of%-text tokens .*: records 1;", mask.samples, source, chat, tok)
-    expect.same(mask.samples(source, chat, tok, { double_bos = "drop" }):size(), 1)
-    expect.same(mask.samples(source, template.plain { bos = true }, tok):size(), 2)  -- plain text by default
+    expect.raises("1 of 2 samples begin with two begin%-of%-text tokens .*: records 1;", samples_of, source, chat, tok)
+    expect.same(samples_of(source, chat, tok, { double_bos = "drop" }):size(), 1)
+    expect.same(samples_of(source, template.plain { bos = true }, tok):size(), 2)  -- plain text by default
   end },
 
   { "text that cannot be tokenised", function()
-    expect.raises("1 records cannot become samples: record 0: byte 1 is not UTF%-8", mask.samples, pairs_of { { "q\255", "a" } },
+    expect.raises("1 records cannot become samples: record 0: byte 1 is not UTF%-8", samples_of, pairs_of { { "q\255", "a" } },
       template.plain(), tok)
   end },
 
@@ -247,26 +248,26 @@ return {
     file:close()
     local gemma = fake { "<eos>", "<bos>", eos = "<eos>", bos = "<bos>" }
     expect.raises("records%.jsonl: 1 records cannot become samples: record 1: template gemma2 has no place for a system text, "
-      .. "and the record has one", mask.samples, data.open(path), template.gemma2(), gemma, { add_tokens = true })
-    expect.same(mask.samples(data.open(path), template.gemma3(), gemma):size(), 2)
-    local s = mask.samples(data.open(path), template.gemma2(), gemma, { stream = true, max_tokens = 100 })
+      .. "and the record has one", samples_of, data.open(path), template.gemma2(), gemma, { add_tokens = true })
+    expect.same(samples_of(data.open(path), template.gemma3(), gemma):size(), 2)
+    local s = samples_of(data.open(path), template.gemma2(), gemma, { stream = true, max_tokens = 100 })
     expect.same(s:get(0).n, 19)
     expect.raises("record 1.* cannot become a sample: template gemma2 has no place", s.get, s, 1)
   end },
 
   { "tokens that the tokenizer lacks", function()
     local poor = fake { "<eos>", eos = "<eos>" }
-    expect.raises("needs the tokens <|im_start|>", mask.samples, pairs_of { { "q", "a" } }, template.chatml(), poor)
-    local samples = mask.samples(pairs_of { { "q", "a" } }, template.chatml(), poor, { add_tokens = true })
+    expect.raises("needs the tokens <|im_start|>", samples_of, pairs_of { { "q", "a" } }, template.chatml(), poor)
+    local samples = samples_of(pairs_of { { "q", "a" } }, template.chatml(), poor, { add_tokens = true })
     expect.match(samples:describe(), "added to the tokenizer: <|im_start|>, <|im_end|>")
   end },
 
   { "samples that were not kept are made again", function()
     local list = { { "q1", "a1" }, { "q2", "a2" } }
-    local kept = mask.samples(pairs_of(list), template.plain(), tok)
+    local kept = samples_of(pairs_of(list), template.plain(), tok)
     local answer = "a1"
     local source = data.generate(2, function(i) return { instruction = "q" .. i + 1, output = i == 0 and answer or "a2" } end)
-    local made = mask.samples(source, template.plain(), tok, { cache_bytes = 0 })
+    local made = samples_of(source, template.plain(), tok, { cache_bytes = 0 })
     expect.same(shown(made:get(0)), shown(kept:get(0)))
     answer = "another"
     expect.raises("generated: record 0 is not what it was when it was scanned", made.get, made, 0)
@@ -277,7 +278,7 @@ return {
     local chat = template.plain { learn = { verdict = function(record, step) return record.raw.right and step or 2 end } }
     local source = data.list { { instruction = "q", output = "c. Conclusion: right", right = true },
       { instruction = "q", output = "c. Conclusion: wrong" } }
-    local samples = mask.samples(source, chat, tok)
+    local samples = samples_of(source, chat, tok)
     expect.same(samples.dynamic, true)
     local function at(k, step)
       local s = samples:get(k)

@@ -6,7 +6,7 @@ local demo = require "cft.demo"
 local expect = require "tests.expect"
 local host = require "cft.host"
 local json = require "cft.json"
-local mask = require "cft.mask"
+local samples_of = require("cft.samples").new
 local process = require "tests.process"
 local scan = require "cft.scan"
 local template = require "cft.template"
@@ -32,7 +32,7 @@ local function samples(folder, path, o)
   scan.CHUNK = 7
   local ok, result = pcall(function()
     local source = data.open(path, { cache = folder, large = 0, limit_bad = o.limit_bad, quarantine = o.quarantine })
-    return mask.samples(source, o.chat or template.chatml(), tok, {
+    return samples_of(source, o.chat or template.chatml(), tok, {
       max_tokens = o.max_tokens or 250, large = o.large or 0, cache = folder, progress = o.progress, say = function() end,
     })
   end)
@@ -55,7 +55,7 @@ end
 -- One pass in this process, nothing kept.
 local function plainly(path, o)
   local source = data.open(path, { limit_bad = o and o.limit_bad })
-  return mask.samples(source, o and o.chat or template.chatml(), tok, { max_tokens = 250 })
+  return samples_of(source, o and o.chat or template.chatml(), tok, { max_tokens = 250 })
 end
 
 local function text_of(s) return s:describe() end
@@ -227,7 +227,7 @@ return {
   { "functions have no name, and what they make is not kept", function()
     local folder = process.folder()
     local path = file(folder, 20)
-    local s = mask.samples(data.open(path, { large = 0, cache = folder, fields = function(r) return r end }),
+    local s = samples_of(data.open(path, { large = 0, cache = folder, fields = function(r) return r end }),
       template.chatml(), tok, { max_tokens = 250, large = 0, cache = folder })
     expect.same(seen(s), seen(plainly(path)))
     expect.match(text_of(s), "scan not kept: fields is a function")

@@ -6,7 +6,7 @@ local data = require "cft.data"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
 local json = require "cft.json"
-local mask = require "cft.mask"
+local samples_of = require("cft.samples").new
 local process = require "tests.process"
 local template = require "cft.template"
 
@@ -34,7 +34,7 @@ local function stream(path, o)
   o = o or {}
   local said = {}
   local source = data.open(path, { limit_bad = o.limit_bad or 1 })
-  local s = mask.samples(source, chat, tok, {
+  local s = samples_of(source, chat, tok, {
     stream = true, max_tokens = 250, no_learned = o.no_learned, cache = o.cache,
     say = function(text) said[#said + 1] = text end, also = o.also,
   })
@@ -110,7 +110,7 @@ return {
     local path = file(folder)
     local s, said = stream(path, { no_learned = "drop", cache = folder })
     local source = data.open(path, { limit_bad = 1 })
-    local whole = mask.samples(source, chat, tok, { max_tokens = 250, no_learned = "drop" })
+    local whole = samples_of(source, chat, tok, { max_tokens = 250, no_learned = "drop" })
     for k = 0, whole:size() - 1 do
       local one, other = whole:get(k), s:get(tonumber(whole.numbers[k]))
       expect.same(other.n, one.n)

@@ -7,6 +7,7 @@ local expect = require "tests.expect"
 local files = require "cft.files"
 local host = require "cft.host"
 local mask = require "cft.mask"
+local samples_of = require("cft.samples").new
 local process = require "tests.process"
 local template = require "cft.template"
 local tokencache = require "cft.tokencache"
@@ -32,7 +33,7 @@ end
 
 local function samples(folder, list, o)
   o = o or {}
-  return mask.samples(data.list(list), o.chat or template.chatml(), o.tok or tok, {
+  return samples_of(data.list(list), o.chat or template.chatml(), o.tok or tok, {
     cache = folder, max_tokens = o.max_tokens or 250, length = o.length, cache_bytes = o.cache_bytes,
   })
 end

@@ -4,7 +4,7 @@ local batch = require "cft.batch"
 local data = require "cft.data"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
-local mask = require "cft.mask"
+local samples_of = require("cft.samples").new
 local models = require "cft.models"
 local optim = require "cft.optim"
 local template = require "cft.template"
@@ -17,7 +17,7 @@ local function run(opts)
   local tok = demo.tokenizer(1)
   local chat = template.chatml { learn = opts.learn }
   local source = data.generate(24, opts.records or demo.training(1))
-  local samples = mask.samples(source, chat, tok)
+  local samples = samples_of(source, chat, tok)
   local model = models.new { arch = "qwen2", d = 16, layers = 2, heads = 2, ffn = 24, vocab = tok:size(), tied = true,
                              init = 0.2, seed = 2 }
   model.options.skip = opts.skip ~= false
@@ -133,7 +133,7 @@ table.insert(tests, { "of a shared prefix, each token is in the ledger once", fu
   end
   local function measured(share)
     local tok = demo.tokenizer(1)
-    local samples = mask.samples(data.generate(8, twins), template.chatml(), tok)
+    local samples = samples_of(data.generate(8, twins), template.chatml(), tok)
     local model = models.new { arch = "qwen2", d = 16, layers = 2, heads = 2, ffn = 24, vocab = tok:size(), tied = true,
                                init = 0.2, seed = 2 }
     local batches = batch.new(samples, { batch = 8, tokens = 4000, shuffle = false, share_prefix = share })

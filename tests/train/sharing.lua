@@ -7,7 +7,7 @@ local demo = require "cft.demo"
 local expect = require "tests.expect"
 local fake = require "tests.fake_tokenizer"
 local host = require "cft.host"
-local mask = require "cft.mask"
+local samples_of = require("cft.samples").new
 local models = require "cft.models"
 local op = require "tests.op"
 local optim = require "cft.optim"
@@ -25,7 +25,7 @@ local function samples()
       list[#list + 1] = { instruction = ("q%d "):format(i):rep(math.max(6 + 3 * i, 11)), output = ("c%d%d "):format(i, j):rep(1 + (i * j) % 4) }
     end
   end
-  return mask.samples(data.list(list), template.plain(), tok)
+  return samples_of(data.list(list), template.plain(), tok)
 end
 
 local function model(arch, dtype, device)
@@ -153,7 +153,7 @@ end
 test("real critiques: the same curve, fewer tokens", function()
   if host.kind(shared_data) ~= "file" then skip(shared_data .. " is missing; set CFT_SHARED_DATA") end
   local tok = demo.tokenizer(1)
-  local samples = mask.samples(data.open(shared_data), template.chatml(), tok, { length = "drop", max_tokens = 4096 })
+  local samples = samples_of(data.open(shared_data), template.chatml(), tok, { length = "drop", max_tokens = 4096 })
   local plain, batches = curve(samples, tok, false)
   local shared = curve(samples, tok, true)
   for i = 1, STEPS do
