@@ -1,6 +1,6 @@
 """Golden files for whole models: logits, every gradient, and 20 updates of AdamW.
 
-Random weights of a small Llama and a small Qwen2 are saved as Hugging Face folders under
+Random weights of a small Llama, a small Mistral and a small Qwen2 are saved as Hugging Face folders under
 tests/golden/, each with expected.safetensors beside it. Sequences are run one at a time, so no
 packing code of PyTorch or transformers has a say in what a packed batch must give. The
 conventions of every tensor are in tests/golden/README.md.
@@ -65,6 +65,9 @@ QWEN2 = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+# The window is as long as the longest sequence: there it is full attention.
+MISTRAL = {**{k: v for k, v in LLAMA.items() if k not in ("attention_bias", "mlp_bias")},
+           "architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 47}
 # With 4 frequencies and these numbers, one is kept, one is interpolated, two are divided by factor.
 LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
                "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -75,6 +78,7 @@ FOLDERS = {
     "llama-small": {**LLAMA, **V4},
     "qwen2-small": {**QWEN2, **V5,
                     "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}},
+    "mistral-small": {**MISTRAL, **V4},
     # The weights of llama-small under other rotary embeddings.
     "llama-small-llama3": {**LLAMA, **V5, "rope_parameters": LLAMA3_ROPE},
     "llama-small-linear": {**LLAMA, **V4, "rope_scaling": {"type": "linear", "factor": 2.5}},
@@ -191,7 +195,7 @@ def write(name, config):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     weights = folder / "model.safetensors"
-    own = name in ("llama-small", "qwen2-small")
+    own = name in ("llama-small", "mistral-small", "qwen2-small")
     if own:
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
         random_weights(model, SEED)

@@ -48,7 +48,7 @@ check() {  # check NAME MODEL IDS DTYPE UPDATES [roundtrip.py arguments]
   rm -rf "${work:?}/$name"
 }
 
-for name in llama-small qwen2-small llama-small-llama3 llama-small-linear; do
+for name in llama-small mistral-small qwen2-small llama-small-llama3 llama-small-linear; do
   check "$name" "$golden/$name" "$work/small.ids" f32 0
   check "$name-trained" "$golden/$name" "$work/small.ids" f32 5
 done

@@ -32,7 +32,8 @@ end
 local tests = {}
 local function test(name, fn) tests[#tests + 1] = { name, fn } end
 
-for _, name in ipairs { "llama-small", "qwen2-small", "llama-small-llama3", "llama-small-linear" } do
+for _, name in ipairs { "llama-small", "qwen2-small", "llama-small-llama3", "llama-small-linear",
+                    "mistral-small" } do
   local folder = "tests/golden/" .. name
 
   local function with_model(fn)
@@ -67,7 +68,7 @@ for _, name in ipairs { "llama-small", "qwen2-small", "llama-small-llama3", "lla
             local scaled = op.numbers(tensor.contiguous(g))
             for i, v in ipairs(scaled) do scaled[i] = v / weight end
             op.agree(scaled, op.numbers(wanted), 1e-4, part, 1e-6)
-          elseif name == "llama-small" or name == "qwen2-small" then
+          elseif name == "llama-small" or name == "qwen2-small" or name == "mistral-small" then
             error("no golden gradient for " .. part)
           end
         end
@@ -76,7 +77,7 @@ for _, name in ipairs { "llama-small", "qwen2-small", "llama-small-llama3", "lla
   end)
 end
 
-for _, name in ipairs { "llama-small", "qwen2-small" } do
+for _, name in ipairs { "llama-small", "qwen2-small", "mistral-small" } do
   test(name .. ": 20 updates of AdamW, cosine, warm-up, clip", function()
     local folder = "tests/golden/" .. name
     local m = assert(models.load(folder, { device = os.getenv "CFT_TEST_DEVICE" }))
@@ -112,6 +113,31 @@ for _, name in ipairs { "llama-small", "qwen2-small" } do
   end)
 end
 
+test("mistral: within its window or not at all, and written as its own", function()
+  local json, process = require "cft.json", require "tests.process"
+  local folder = "tests/golden/mistral-small"
+  local raw = assert(json.read(folder .. "/config.json"))
+  local back = configs.write(assert(configs.read(raw)), "f32")
+  expect.same({ back.model_type, back.architectures, back.sliding_window, back.head_dim },
+              { "mistral", { "MistralForCausalLM" }, raw.sliding_window, raw.head_dim })
+
+  local m = assert(models.load(folder))
+  local copy = process.folder()
+  m:save(copy)
+  local written = assert(json.read(copy .. "/config.json"))
+  expect.same({ written.model_type, written.sliding_window }, { "mistral", raw.sliding_window })
+  local ids = {}
+  for i = 1, raw.sliding_window do ids[i] = i % 90 end
+  m:logits(ids):release()
+  ids[#ids + 1] = 1
+  expect.raises("a sequence of 48 tokens, but the model attends in a sliding window of 47", m.logits, m, ids)
+  expect.raises("sliding window of 47.*max_tokens = 47 or less", m.loss, m, (inputs.sequences({ ids }, { ids })))
+  m:release()
+
+  raw.sliding_window = json.null
+  expect.same(assert(configs.read(raw)).window, nil)
+end)
+
 test("config.json: what is not implemented is named", function()
   local base = { model_type = "llama", hidden_size = 8, num_hidden_layers = 1, num_attention_heads = 2,
                  intermediate_size = 16, vocab_size = 11 }
@@ -122,7 +148,7 @@ test("config.json: what is not implemented is named", function()
     expect.fails(pattern, configs.read(c))
   end
   expect.truthy(configs.read(base), "the plain one")
-  refuses("model_type 'mistral'", { model_type = "mistral" })
+  refuses("model_type 'mixtral'", { model_type = "mixtral" })
   refuses("rope type 'yarn' is not implemented", { rope_scaling = { rope_type = "yarn", factor = 4 } })
   refuses("rope type 'dynamic'", { rope_parameters = { rope_type = "dynamic", rope_theta = 1e4 } })
   refuses("sliding_window = 4096: a sliding window", { sliding_window = 4096 })
@@ -131,6 +157,7 @@ test("config.json: what is not implemented is named", function()
   refuses("hidden_act 'gelu'", { hidden_act = "gelu" })
   refuses("attention_bias = true", { attention_bias = true })
   refuses("layer_types has 'sliding_attention'", { layer_types = { "sliding_attention" } })
+  refuses("sliding_window must be an integer", { model_type = "mistral", sliding_window = 0.5 })
   refuses("hidden_size must be an integer, got nil", { hidden_size = require("cft.json").null })
   refuses("no multiple of num_key_value_heads 3", { num_key_value_heads = 3 })
   refuses("without a 'factor' above 0", { rope_scaling = { type = "linear" } })

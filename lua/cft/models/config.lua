@@ -9,9 +9,13 @@ local M = {}
 
 local ACTIVATIONS = { silu = true, swish = true }
 
--- Keys that change what a Llama or Qwen2 computes, and the values that mean "not used".
+--- What each model_type is called by transformers.
+M.classes = { llama = "LlamaForCausalLM", qwen2 = "Qwen2ForCausalLM", mistral = "MistralForCausalLM" }
+
+-- Keys that change what a model computes, and the values that mean "not used". Mistral's window is a limit on the
+-- length of samples: within it a window is full attention.
 local unused = {
-  { "sliding_window", function(c, v) return v == nil or c.use_sliding_window == false or
+  { "sliding_window", function(c, v) return v == nil or c.use_sliding_window == false or c.model_type == "mistral" or
                                             (c.model_type == "qwen2" and c.use_sliding_window == nil) end,
     "a sliding window is not implemented" },
   { "use_sliding_window", function(_, v) return not v end, "a sliding window is not implemented" },
@@ -76,15 +80,15 @@ end
 --- Read a decoded config.json.
 -- @tab raw
 -- @return our config, or nil and what is wrong: `arch`, `d`, `layers`, `heads`, `kv_heads`,
--- `head_dim`, `ffn`, `vocab`, `eps`, `theta`, `scaling`, `tied`, `context`, `qkv_bias`, `init`, and
--- `raw`, from which what we write is made
+-- `head_dim`, `ffn`, `vocab`, `eps`, `theta`, `scaling`, `tied`, `context`, `qkv_bias`, `init`, `window` (the
+-- longest sequence that may be computed; nil: any), and `raw`, from which what we write is made
 function M.read(raw)
   local json = require "cft.json"
   if type(raw) ~= "table" or json.is_array(raw) then return nil, "it is no object of names and values" end
   local c = without_nulls(raw, json.null)
   local arch = c.model_type
-  if arch ~= "llama" and arch ~= "qwen2" then
-    return nil, ("model_type '%s' is not implemented; llama and qwen2 are"):format(tostring(arch))
+  if not M.classes[arch] then
+    return nil, ("model_type '%s' is not implemented; llama, mistral and qwen2 are"):format(tostring(arch))
   end
   for _, u in ipairs(unused) do
     if not u[2](c, c[u[1]]) then
@@ -93,7 +97,7 @@ function M.read(raw)
   end
   if c.layer_types and type(c.layer_types) ~= "table" then return nil, "layer_types is no list" end
   for _, kind in ipairs(c.layer_types or {}) do
-    if kind ~= "full_attention" then
+    if kind ~= "full_attention" and not (kind == "sliding_attention" and arch == "mistral") then
       return nil, ("layer_types has '%s'; only full_attention is implemented"):format(tostring(kind))
     end
   end
@@ -113,6 +117,10 @@ function M.read(raw)
   if why then return nil, why end
   m.head_dim, why = size(c, "head_dim", m.d / m.heads)
   if why then return nil, why end
+  if arch == "mistral" and c.sliding_window ~= nil and c.use_sliding_window ~= false then
+    m.window, why = size(c, "sliding_window")
+    if why then return nil, why end
+  end
   if m.heads % m.kv_heads ~= 0 then
     return nil, ("num_attention_heads %d is no multiple of num_key_value_heads %d"):format(m.heads, m.kv_heads)
   end
@@ -141,7 +149,7 @@ function M.write(m, dtype)
   local out = {}
   for k, v in pairs(m.raw or {}) do out[k] = v end
   local names = { f32 = "float32", bf16 = "bfloat16", f64 = "float64" }
-  out.architectures = { m.arch == "qwen2" and "Qwen2ForCausalLM" or "LlamaForCausalLM" }
+  out.architectures = { M.classes[m.arch] }
   out.model_type = m.arch
   out.hidden_size, out.num_hidden_layers, out.vocab_size = m.d, m.layers, m.vocab
   out.num_attention_heads, out.num_key_value_heads = m.heads, m.kv_heads

@@ -15,7 +15,7 @@ local M = {}
 local Model = {}
 Model.__index = Model
 
-local archs = { llama = "cft.models.llama", qwen2 = "cft.models.qwen2" }
+local archs = { llama = "cft.models.llama", mistral = "cft.models.llama", qwen2 = "cft.models.qwen2" }
 
 local function build(config, o)
   local device = tensor.device(o.device or tensor.default_device())
@@ -31,7 +31,7 @@ end
 -- ---- random weights --------------------------------------------------------------------------
 
 local shape_spec = {
-  arch = { "string", one_of = { "llama", "qwen2" } },
+  arch = { "string", one_of = { "llama", "mistral", "qwen2" } },
   d = { "integer", min = 1 }, layers = { "integer", min = 1 }, heads = { "integer", min = 1 },
   kv_heads = { "integer", optional = true, min = 1 }, head_dim = { "integer", optional = true, min = 2 },
   ffn = { "integer", min = 1 }, vocab = { "integer", min = 1 }, context = { "integer", 2048, min = 1 },
@@ -197,7 +197,12 @@ end
 -- What attention needs beside q, k and v, for all queries and for those that carry loss.
 function Model:place(at)
   local c = self.config
-  local cos, sin = self:rope_tables(at.position_end or at.longest)
+  local reach = at.position_end or at.longest
+  if c.window and reach > c.window then
+    blame("a sequence of %d tokens, but the model attends in a sliding window of %d (config.json: sliding_window), " ..
+          "which is not implemented; take max_tokens = %d or less", reach, c.window, c.window)
+  end
+  local cos, sin = self:rope_tables(reach)
   local function settings(layout, q_at)
     return { heads = c.heads, kv_heads = c.kv_heads, scale = 1 / math.sqrt(c.head_dim),
              cos = cos, sin = sin, layout = layout, q_at = q_at, k_at = at.positions }
