@@ -50,7 +50,8 @@ enum {
 
 typedef struct cft_tokenizer_parts {
   const char *label;       // stands in messages where a path would
-  const cft_text *tokens;  // (tokens_count) in the order of ids, byte-level spelling ("Ġthe")
+  const cft_text *tokens;  // (tokens_count) in the order of ids, byte-level spelling ("Ġthe"), or
+                           // with scores SentencePiece's ("▁the", "<0x0A>")
   int64_t tokens_count;
   const cft_text *merges;  // (merges_count) in the order of rank, "a b"
   int64_t merges_count;
@@ -58,6 +59,9 @@ typedef struct cft_tokenizer_parts {
   const char *pre;       // `tokenizer.ggml.pre`: smollm, qwen2, llama-bpe, deepseek-llm, gpt-2, ...
   int32_t bos;           // put in front by CFT_ENCODE_ADD_SPECIAL; -1 for none
   int32_t eos;           // put behind; -1 for none
+  const float *scores;  // (tokens_count) SentencePiece's, or NULL. With them merges follow from the
+                        // tokens, that of the highest score first; `merges` and `pre` are not read
+  bool no_space_prefix;  // with scores: no space is put in front of a text
 } cft_tokenizer_parts;
 
 // Build one from a vocabulary, merges and the name of a pre-tokenizer, as GGUF files have them.
@@ -65,7 +69,8 @@ typedef struct cft_tokenizer_parts {
 CFT_API cft_status cft_tokenizer_new_parts(cft_tokenizer **out, const cft_tokenizer_parts *parts);
 
 // Build one from the metadata `tokenizer.ggml.*` of an open GGUF file. Its model must be "gpt2",
-// which is what llama.cpp calls byte-level BPE. E_FORMAT, E_UNSUPPORTED.
+// which is what llama.cpp calls byte-level BPE, or "llama", which is SentencePiece's BPE. E_FORMAT,
+// E_UNSUPPORTED.
 CFT_API cft_status cft_tokenizer_from_gguf(cft_tokenizer **out, const cft_gguf *g,
                                            const char *label);
 

@@ -1,6 +1,7 @@
 --- Real tokenizers for tests. Each is found outside of the repository, or the case that asks is skipped.
 -- @usage local tok = require("tests.vocabularies").qwen "<|endoftext|>"
 
+local ffi = require "ffi"
 local json = require "cft.json"
 local tokenizer = require "cft.tokenizer"
 
@@ -84,7 +85,7 @@ end
 
 -- ---- SentencePiece ----------------------------------------------------------------------------
 
--- What a model file has of each piece: its text and kind. The format is protobuf; sentencepiece_model.proto has the names.
+-- What a model file has of each piece: its text, score and kind. The format is protobuf; sentencepiece_model.proto has the names.
 local function pieces_of(bytes)
   local function number(at)
     local value, scale = 0, 1
@@ -116,9 +117,10 @@ local function pieces_of(bytes)
   local pieces = {}
   for field, range in fields(1, #bytes + 1) do
     if field == 1 then
-      local piece = { kind = 1 }
+      local piece = { kind = 1, score = 0 }
       for part, value in fields(range[1], range[2]) do
         if part == 1 then piece.text = bytes:sub(value[1], value[2] - 1) end
+        if part == 2 then piece.score = ffi.cast("const float *", value)[0] end
         if part == 3 then piece.kind = value end
       end
       pieces[#pieces + 1] = piece
@@ -127,15 +129,26 @@ local function pieces_of(bytes)
   return pieces
 end
 
--- Every way to cut a piece in two pieces is a merge; those of earlier pieces first, then of a shorter left side.
+local function characters(text) return #text:gsub("[\128-\191]", "") end
+
+-- Every way to cut a piece in two pieces is a merge; that of the highest score first, then that of the longest parts.
 local function merges_of(pieces, ids)
   local merges = {}
-  for _, piece in ipairs(pieces) do
+  for i, piece in ipairs(pieces) do
     for at = 2, #piece.text do
       local left, right = piece.text:sub(1, at - 1), piece.text:sub(at)
-      if ids[left] and ids[right] then merges[#merges + 1] = json.encode { left, right } end
+      if ids[left] and ids[right] then
+        merges[#merges + 1] = { piece.score, characters(left), characters(right), -i, json.encode { left, right } }
+      end
     end
   end
+  table.sort(merges, function(a, b)
+    for k = 1, 4 do
+      if a[k] ~= b[k] then return a[k] > b[k] end
+    end
+    return false
+  end)
+  for i, merge in ipairs(merges) do merges[i] = merge[5] end
   return merges
 end
 

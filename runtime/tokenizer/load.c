@@ -146,7 +146,8 @@ static cft_status add_stage(cft_tokenizer *tk, const char *pattern, size_t bytes
 }
 
 // Spaces are written as `mark`, and one is put in front.
-static cft_status add_rewrite(cft_tokenizer *tk, const char *mark, size_t bytes, prepending scheme) {
+static cft_status add_rewrite(cft_tokenizer *tk, const char *mark, size_t bytes,
+                              prepending scheme) {
   if (tk->stages_count == MAX_STAGES || tk->rewrites_count == MAX_REWRITES)
     return cft_fail(CFT_E_UNSUPPORTED, "pre_tokenizer: more than %d steps, or %d that write",
                     MAX_STAGES, MAX_REWRITES);
@@ -678,6 +679,22 @@ typedef struct preset {
   bool ignore_merges;
 } preset;
 
+// What the scores of SentencePiece go with: a space is put in front, or not.
+#define SPACE_MARKS \
+  "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"" SPACE_MARK "\"}"
+#define SPACES \
+  "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" SPACE_MARK "\"},\"content\":\" \"}"
+static const char *const spelled_normalizers[] = {
+    "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"" SPACE_MARK
+    "\"}," SPACE_MARKS "]}",
+    SPACE_MARKS};
+static const char *const spelled_decoders[] = {
+    "{\"type\":\"Sequence\",\"decoders\":[" SPACES
+    ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
+    "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}",
+    "{\"type\":\"Sequence\",\"decoders\":[" SPACES
+    ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}"};
+
 static const preset presets[] = {
     {" smollm ", "null", SEQUENCE(DIGITS "," BYTE_LEVEL("true")), false},
     {" qwen2 deepseek-r1-qwen ", "{\"type\":\"NFC\"}",
@@ -734,9 +751,63 @@ static json_t *template_of(const cft_tokenizer_parts *p) {
                    "special_tokens", specials);
 }
 
+typedef struct scored {
+  float score;
+  uint32_t left, right;  // characters
+  merge merge;
+} scored;
+
+static int by_score(const void *a, const void *b) {
+  const scored *x = a, *y = b;
+  if (x->score != y->score) return x->score > y->score ? -1 : 1;
+  if (x->left != y->left) return x->left > y->left ? -1 : 1;
+  if (x->right != y->right) return x->right > y->right ? -1 : 1;
+  return (x->merge.result > y->merge.result) - (x->merge.result < y->merge.result);
+}
+
+static uint32_t characters(const char *text, size_t bytes) {
+  uint32_t n = 0;
+  for (size_t i = 0; i < bytes; i++) n += (text[i] & 0xC0) != 0x80;
+  return n;
+}
+
+// Every way to cut a token in two tokens is a merge, that of the highest score first; of equal ones
+// that of the longest parts, as in transformers' generate_merges.
+static cft_status merges_of_scores(cft_tokenizer *tk, const cft_tokenizer_parts *p) {
+  scored *list = NULL;
+  size_t count = 0, capacity = 0;
+  cft_status st = CFT_OK;
+  for (int64_t id = 0; id < p->tokens_count; id++) {
+    const cft_text *t = &p->tokens[id];
+    if (!(p->scores[id] == p->scores[id]))
+      CFT_GO(cft_fail(CFT_E_FORMAT, "token %lld: its score is not a number", (long long)id));
+    for (size_t cut = 1; cut < t->bytes; cut++) {
+      int32_t left = vocab_find(&tk->vocab, t->data, cut);
+      int32_t right = left == NONE ? NONE : vocab_find(&tk->vocab, t->data + cut, t->bytes - cut);
+      if (right == NONE) continue;
+      if (count == capacity) {
+        capacity = 2 * capacity + 1024;
+        scored *grown = realloc(list, capacity * sizeof *grown);
+        CFT_GO(grown ? CFT_OK : no_memory());
+        list = grown;
+      }
+      list[count++] = (scored){p->scores[id],
+                               characters(t->data, cut),
+                               characters(t->data + cut, t->bytes - cut),
+                               {left, right, (int32_t)id}};
+    }
+  }
+  CFT_GO(new_merges(tk, count));
+  if (count) qsort(list, count, sizeof *list, by_score);
+  for (size_t i = 0; i < count; i++) tk->bpe.merges[i] = list[i].merge;
+out:
+  free(list);
+  return st;
+}
+
 static cft_status read_parts(cft_tokenizer *tk, const cft_tokenizer_parts *p) {
-  const preset *known = p->pre ? find_preset(p->pre) : NULL;
-  if (!known)
+  const preset *known = p->pre && !p->scores ? find_preset(p->pre) : NULL;
+  if (!known && !p->scores)
     return cft_fail(CFT_E_UNSUPPORTED, "pre-tokenizer %s is not implemented; known are%s%s%s%s%s",
                     p->pre ? cft_quote(p->pre, strlen(p->pre)).text : "(none)", presets[0].names,
                     presets[1].names, presets[2].names, presets[3].names, presets[4].names);
@@ -754,23 +825,34 @@ static cft_status read_parts(cft_tokenizer *tk, const cft_tokenizer_parts *p) {
     if (type == CFT_TOKEN_CONTROL || type == CFT_TOKEN_USER)
       CFT_TRY(put_added(tk, (added_token){.id = (int32_t)i, .special = type == CFT_TOKEN_CONTROL},
                         text->data, text->bytes));
+    if (type == CFT_TOKEN_UNKNOWN && p->scores) tk->bpe.unk = (int32_t)i;
   }
-  if (p->merges_count < 0) return cft_fail(CFT_E_FORMAT, "%lld merges", (long long)p->merges_count);
-  CFT_TRY(new_merges(tk, (size_t)p->merges_count));
-  for (int64_t i = 0; i < p->merges_count; i++)
-    CFT_TRY(put_spaced_merge(tk, i, p->merges[i].data, p->merges[i].bytes));
-  tk->bpe.ignore_merges = known->ignore_merges;
+  if (p->scores) {
+    CFT_TRY(merges_of_scores(tk, p));
+    tk->bpe.fuse_unk = tk->bpe.byte_fallback = true;
+  } else {
+    if (p->merges_count < 0)
+      return cft_fail(CFT_E_FORMAT, "%lld merges", (long long)p->merges_count);
+    CFT_TRY(new_merges(tk, (size_t)p->merges_count));
+    for (int64_t i = 0; i < p->merges_count; i++)
+      CFT_TRY(put_spaced_merge(tk, i, p->merges[i].data, p->merges[i].bytes));
+    tk->bpe.ignore_merges = known->ignore_merges;
+  }
 
   for (int i = 0; i < 2; i++) {
     int32_t id = i ? p->eos : p->bos;
     if (id != NONE && !vocab_token(&tk->vocab, id))
       return cft_fail(CFT_E_FORMAT, "%s token %d is not in the vocabulary", i ? "eos" : "bos", id);
   }
-  json_t *normalizer = json_loads(known->normalizer, JSON_DECODE_ANY, NULL);
-  json_t *pre_tokenizer = json_loads(known->pre_tokenizer, 0, NULL);
-  json_t *decoder = json_loads(BYTE_LEVEL("true"), 0, NULL);
+  const char *written = known ? known->normalizer : spelled_normalizers[p->no_space_prefix];
+  const char *read = known ? BYTE_LEVEL("true") : spelled_decoders[p->no_space_prefix];
+  json_t *normalizer = json_loads(written, JSON_DECODE_ANY, NULL);
+  json_t *pre_tokenizer = known ? json_loads(known->pre_tokenizer, 0, NULL) : json_null();
+  json_t *decoder = json_loads(read, 0, NULL);
   bool plain = p->bos == NONE && p->eos == NONE;
-  json_t *post_processor = plain ? json_loads(BYTE_LEVEL("true"), 0, NULL) : template_of(p);
+  json_t *post_processor = !plain  ? template_of(p)
+                           : known ? json_loads(BYTE_LEVEL("true"), 0, NULL)
+                                   : json_null();
   cft_status st = normalizer && pre_tokenizer && decoder && post_processor
                       ? read_components(tk, normalizer, pre_tokenizer, post_processor, decoder)
                       : no_memory();
@@ -812,6 +894,23 @@ static cft_status gguf_strings(const cft_gguf *g, const char *key, const cft_tex
   return CFT_OK;
 }
 
+// The scores of all tokens. The caller frees *out.
+static cft_status gguf_scores(const cft_gguf *g, int64_t count, float **out) {
+  static const char key[] = "tokenizer.ggml.scores";
+  cft_gguf_value list, item;
+  if (!cft_gguf_find_value(g, key, &list) || list.kind != CFT_GGUF_LIST || list.count != count)
+    return cft_fail(CFT_E_FORMAT, "%s is no list of %lld scores", key, (long long)count);
+  *out = malloc(((size_t)count + 1) * sizeof **out);
+  if (!*out) return no_memory();
+  for (int64_t i = 0; i < count; i++) {
+    CFT_TRY(cft_gguf_item(g, &list, i, &item));
+    if (item.kind != CFT_GGUF_FLOAT)
+      return cft_fail(CFT_E_FORMAT, "%s: item %lld is no number", key, (long long)i);
+    (*out)[i] = (float)item.number;
+  }
+  return CFT_OK;
+}
+
 // A token that is put around texts: its id if the flag says so.
 static cft_status gguf_around(const cft_gguf *g, const char *flag_key, const char *id_key,
                               bool absent, int32_t *id) {
@@ -830,17 +929,27 @@ cft_status cft_tokenizer_from_gguf(cft_tokenizer **out, const cft_gguf *g, const
   cft_tokenizer_parts parts = {.label = label};
   cft_gguf_value value, item;
   int32_t *types = NULL;
+  float *scores = NULL;
   char *pre = NULL;
 
   if (!cft_gguf_find_value(g, "tokenizer.ggml.model", &value) || value.kind != CFT_GGUF_STRING)
     return cft_fail(CFT_E_FORMAT, "%s: tokenizer.ggml.model is missing", label);
-  if (value.bytes != 4 || memcmp(value.string, "gpt2", 4))
-    return cft_fail(CFT_E_UNSUPPORTED,
-                    "%s: tokenizer.ggml.model %s is not implemented, only "
-                    "\"gpt2\" (byte-level BPE) is",
-                    label, cft_quote(value.string, value.bytes).text);
+  bool spelled = value.bytes == 5 && !memcmp(value.string, "llama", 5);
+  if (!spelled && (value.bytes != 4 || memcmp(value.string, "gpt2", 4)))
+    return cft_fail(
+        CFT_E_UNSUPPORTED,
+        "%s: tokenizer.ggml.model %s is not implemented, only \"gpt2\" (byte-level BPE) "
+        "and \"llama\" (SentencePiece) are",
+        label, cft_quote(value.string, value.bytes).text);
   CFT_GO(gguf_strings(g, "tokenizer.ggml.tokens", &parts.tokens, &parts.tokens_count));
-  CFT_GO(gguf_strings(g, "tokenizer.ggml.merges", &parts.merges, &parts.merges_count));
+  if (spelled) {
+    CFT_GO(gguf_scores(g, parts.tokens_count, &scores));
+    parts.scores = scores;
+    if (cft_gguf_find_value(g, "tokenizer.ggml.add_space_prefix", &value))
+      parts.no_space_prefix = value.kind == CFT_GGUF_BOOL && !value.integer;
+  } else {
+    CFT_GO(gguf_strings(g, "tokenizer.ggml.merges", &parts.merges, &parts.merges_count));
+  }
   if (cft_gguf_find_value(g, "tokenizer.ggml.pre", &value) && value.kind == CFT_GGUF_STRING) {
     pre = cft_format("%.*s", (int)value.bytes, value.string);
     CFT_GO(pre ? CFT_OK : no_memory());
@@ -859,10 +968,10 @@ cft_status cft_tokenizer_from_gguf(cft_tokenizer **out, const cft_gguf *g, const
     }
     parts.types = types;
   }
-  // llama.cpp puts bos in front for Llama 3 unless the file says otherwise.
-  const preset *known = pre ? find_preset(pre) : NULL;
+  // llama.cpp puts bos in front for Llama 3 and SentencePiece unless the file says otherwise.
+  const preset *known = pre && !spelled ? find_preset(pre) : NULL;
   CFT_GO(gguf_around(g, "tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id",
-                     known && known->ignore_merges, &parts.bos));
+                     spelled || (known && known->ignore_merges), &parts.bos));
   CFT_GO(gguf_around(g, "tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id", false,
                      &parts.eos));
   st = cft_tokenizer_new_parts(out, &parts);
@@ -871,6 +980,7 @@ out:
   free((void *)parts.tokens);
   free((void *)parts.merges);
   free(types);
+  free(scores);
   free(pre);
   return label ? cft_context(st, "%s", label) : st;
 }

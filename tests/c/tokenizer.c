@@ -2,6 +2,7 @@
 // that were tampered with. Ids are compared in tests/lua/tokenizer.lua.
 #include "tokenizer.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -126,6 +127,52 @@ TEST(bad_parts) {
   EXPECT(!tk);
 }
 
+TEST(scores) {
+  static const cft_text pieces[] = {{"<unk>", 5},
+                                    {"<s>", 3},
+                                    {"<0x0A>", 6},
+                                    {"\xE2\x96\x81", 3},
+                                    {"a", 1},
+                                    {"b", 1},
+                                    {"ab", 2},
+                                    {"bb", 2},
+                                    {"\xE2\x96\x81"
+                                     "a",
+                                     4}};
+  enum { N = sizeof pieces / sizeof *pieces };
+  static const int32_t types[N] = {
+      CFT_TOKEN_UNKNOWN, CFT_TOKEN_CONTROL, CFT_TOKEN_BYTE, 1, 1, 1, 1, 1, 1};
+  float values[N] = {0, 0, 0, -5, -6, -7, -2, -1, -3};
+  cft_tokenizer_parts p = {.label = "scores",
+                           .tokens = pieces,
+                           .tokens_count = N,
+                           .types = types,
+                           .scores = values,
+                           .bos = 1,
+                           .eos = -1};
+  cft_tokenizer *tk = NULL;
+  cft_encoding e = {0};
+  EXPECT_OK(cft_tokenizer_new_parts(&tk, &p));
+  EXPECT_OK(cft_tokenizer_encode(&e, tk, "abb ab\nz", 8, CFT_ENCODE_ADD_SPECIAL));
+  static const int32_t want[] = {1, 8, 7, 3, 6, 2, 0};  // bb before ab before a space and a
+  EXPECT_INT(e.n, 7);
+  EXPECT(!memcmp(e.ids, want, sizeof want));
+  cft_tokenizer_release(tk);
+  tk = NULL;
+  p.no_space_prefix = true;
+  EXPECT_OK(cft_tokenizer_new_parts(&tk, &p));
+  EXPECT_OK(cft_tokenizer_encode(&e, tk, "ab", 2, 0));
+  EXPECT_INT(e.n, 1);
+  EXPECT_INT(e.ids[0], 6);
+  cft_tokenizer_release(tk);
+  tk = NULL;
+  values[4] = NAN;
+  EXPECT_FAILS(cft_tokenizer_new_parts(&tk, &p), CFT_E_FORMAT,
+               "scores: token 4: its score is not a number");
+  cft_encoding_free(&e);
+  EXPECT(!tk);
+}
+
 // ---- GGUF ----------------------------------------------------------------------------------
 
 // A file of metadata alone, built by hand; the format is in gguf.md of the ggml repository.
@@ -135,7 +182,7 @@ typedef struct gguf_file {
   uint64_t values;
 } gguf_file;
 
-enum { GGUF_INT32 = 5, GGUF_BOOL = 7, GGUF_STRING = 8, GGUF_ARRAY = 9 };
+enum { GGUF_INT32 = 5, GGUF_FLOAT32 = 6, GGUF_BOOL = 7, GGUF_STRING = 8, GGUF_ARRAY = 9 };
 
 static void put(gguf_file *f, const void *data, size_t bytes) {
   memcpy(f->data + f->n, data, bytes);
@@ -165,6 +212,8 @@ typedef struct gguf_case {
   const char *model, *pre;
   int types;  // how many; negative: the first is 9
   bool no_merges, bos_far;
+  int scores;  // how many; negative: they are integers
+  bool no_space_prefix;
 } gguf_case;
 
 static cft_status from_gguf(cft_tokenizer **tk, gguf_case c) {
@@ -194,6 +243,16 @@ static cft_status from_gguf(cft_tokenizer **tk, gguf_case c) {
     put_list(&f, "tokenizer.ggml.token_type", GGUF_INT32, (uint64_t)count);
     for (int i = 0; i < count; i++) put_int(&f, c.types < 0 ? 9 : (uint64_t)p.types[i], 4);
   }
+  if (c.scores) {
+    int count = c.scores < 0 ? -c.scores : c.scores;
+    put_list(&f, "tokenizer.ggml.scores", c.scores < 0 ? GGUF_INT32 : GGUF_FLOAT32,
+             (uint64_t)count);
+    for (int i = 0; i < count; i++) put(&f, &(float){(float)-i}, 4);
+  }
+  if (c.no_space_prefix) {
+    put_key(&f, "tokenizer.ggml.add_space_prefix", GGUF_BOOL);
+    put_int(&f, 0, 1);
+  }
   put_key(&f, "tokenizer.ggml.add_bos_token", GGUF_BOOL);
   put_int(&f, 1, 1);
   put_key(&f, "tokenizer.ggml.bos_token_id", GGUF_INT32);
@@ -222,11 +281,37 @@ TEST(gguf) {
   EXPECT_INT(cft_tokenizer_size(second), 259);
   cft_tokenizer_release(second);
 
+  // Characters with scores: a mark in front, of which this vocabulary has no token
+  for (int no_prefix = 0; no_prefix < 2; no_prefix++) {
+    tk = NULL;
+    EXPECT_OK(from_gguf(
+        &tk,
+        (gguf_case){.model = "llama", .types = 259, .scores = 259, .no_space_prefix = no_prefix}));
+    EXPECT_OK(
+        cft_tokenizer_encode(&e, tk, "ab<tool>", 8, CFT_ENCODE_ADD_SPECIAL | CFT_ENCODE_SPANS));
+    static const int32_t pieces[] = {257, 256, 258};
+    EXPECT_INT(e.n, 3);
+    EXPECT(!memcmp(e.ids, pieces, sizeof pieces));
+    EXPECT_INT(e.spans[1].end, 2);
+    char text[16];
+    size_t length;
+    EXPECT_OK(cft_tokenizer_decode(text, sizeof text, &length, tk, e.ids, e.n, 0));
+    EXPECT_INT(length, 11);
+    cft_tokenizer_release(tk);
+  }
+  cft_encoding_free(&e);
+
   tk = NULL;
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "llama", .scores = 3}), CFT_E_FORMAT,
+               "tokenizer.ggml.scores is no list of 259 scores");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "llama", .scores = -259}), CFT_E_FORMAT,
+               "tokenizer.ggml.scores: item 0 is no number");
   EXPECT_FAILS(from_gguf(&tk, (gguf_case){.pre = "smollm"}), CFT_E_FORMAT,
                "tiny.gguf: tokenizer.ggml.model is missing");
-  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "llama"}), CFT_E_UNSUPPORTED,
-               "tiny.gguf: tokenizer.ggml.model \"llama\" is not implemented");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "bert"}), CFT_E_UNSUPPORTED,
+               "tiny.gguf: tokenizer.ggml.model \"bert\" is not implemented");
+  EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "llama"}), CFT_E_FORMAT,
+               "tiny.gguf: tokenizer.ggml.scores is no list of 259 scores");
   EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "gpt2"}), CFT_E_UNSUPPORTED,
                "tiny.gguf: pre-tokenizer (none) is not implemented");
   EXPECT_FAILS(from_gguf(&tk, (gguf_case){.model = "gpt2", .pre = "x"}), CFT_E_UNSUPPORTED,

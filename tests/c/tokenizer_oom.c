@@ -51,9 +51,25 @@ static cft_status of_characters(void) {
   return make_and_use(json, bytes);
 }
 
+static cft_status of_scores(void) {
+  static const cft_text tokens[] = {{"a", 1}, {"b", 1}, {"ab", 2}};
+  static const float scores[] = {-2, -3, -1};
+  cft_tokenizer_parts p = {.label = "scores",
+                           .tokens = tokens,
+                           .tokens_count = 3,
+                           .scores = scores,
+                           .bos = 0,
+                           .eos = -1};
+  cft_tokenizer *tk = NULL;
+  cft_status st = cft_tokenizer_new_parts(&tk, &p);
+  cft_tokenizer_release(tk);
+  return st;
+}
+
 TEST(make_and_use) {
   json_set_alloc_funcs(json_malloc, free);
   path = join(scratch("oom"), "tokenizer.json");
+  exhaust("tokenizer of scores", of_scores, NULL, false);
   exhaust("tokenizer of characters", of_characters, NULL, false);
   exhaust("tokenizer", of_bytes, NULL, false);
   cft_tokenizer *tk = NULL;

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from sentencepiece import sentencepiece_model_pb2
+from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 HERE = Path(__file__).resolve().parent
@@ -104,7 +104,7 @@ def metaspace(scheme, split=False):
 
 
 def sentencepiece(path, **parts):
-    """A SentencePiece model of BPE as a tokenizer.json."""
+    """A SentencePiece model of BPE as a tokenizer.json: merges by score, which is not the order of ids."""
     from transformers.tokenization_utils_base import generate_merges
     model = sentencepiece_model_pb2.ModelProto()
     model.ParseFromString(Path(path).read_bytes())
@@ -117,11 +117,16 @@ def sentencepiece(path, **parts):
         "normalizer": None, "pre_tokenizer": None, "decoder": spelled_decoder(), "post_processor": None, **parts,
         "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
-                  "vocab": vocab, "merges": generate_merges(vocab)}}))
+                  "vocab": vocab, "merges": generate_merges(vocab, {p.piece: p.score for p in model.pieces})}}))
 
 
 def mistral_v1():
-    return sentencepiece(fetched("mistral-v1"), normalizer=space_marks())
+    """Checked against SentencePiece itself."""
+    tok = sentencepiece(fetched("mistral-v1"), normalizer=space_marks())
+    tok.encode_special_tokens = True
+    model = SentencePieceProcessor(str(fetched("mistral-v1")))
+    assert all(model.encode(t) == tok.encode(t, add_special_tokens=False).ids for t in texts())
+    return tok
 
 
 def mistral_v3():
