@@ -309,7 +309,14 @@ local function lay(items)
   return { batch = made, samples = numbers, names = names, verdicts = verdicts }
 end
 
-local function make(self, epoch, index)
+--- The micro-batches of an update.
+-- @int epoch from 0
+-- @int index 0 to updates() - 1
+-- @treturn table a list of `{ batch =, samples =, names =, verdicts = }`: `batch` is the cft_batch
+-- (runtime/cft_batch.h), the others have an entry for each of its sequences: the number for
+-- `samples:get`, where the record came from, and its verdict (true, false or nil)
+-- @treturn number the sum of all weights: what the update's summed loss is to be divided by
+function Batches:update(epoch, index)
   local items, weights = items_of(self, epoch, index, true), {}
   for i, item in ipairs(items) do weights[i] = item.weight end
   for i, scale in ipairs(scales_of(self, weights)) do items[i].scale = scale end
@@ -321,28 +328,6 @@ local function make(self, epoch, index)
     weight = weight + micros[m].batch.weight
   end
   return micros, weight
-end
-
---- The micro-batches of an update.
--- @int epoch from 0
--- @int index 0 to updates() - 1
--- @treturn table a list of `{ batch =, samples =, names =, verdicts = }`: `batch` is the cft_batch
--- (runtime/cft_batch.h), the others have an entry for each of its sequences: the number for
--- `samples:get`, where the record came from, and its verdict (true, false or nil)
--- @treturn number the sum of all weights: what the update's summed loss is to be divided by
-function Batches:update(epoch, index)
-  local ahead = self.ahead
-  self.ahead = nil
-  if ahead and ahead.epoch == epoch and ahead.index == index then return ahead.micros, ahead.weight end
-  return make(self, epoch, index)
-end
-
---- Make an update now that will be asked for next, while a device is busy with another.
--- @int epoch
--- @int index
-function Batches:prefetch(epoch, index)
-  local micros, weight = make(self, epoch, index)
-  self.ahead = { epoch = epoch, index = index, micros = micros, weight = weight }
 end
 
 --- How many updates an epoch has.

@@ -81,19 +81,23 @@ function Trainer:refuse(step, what, value, micros)
             self.saved_in and ("; the last good state is in " .. self.saved_in) or "")
 end
 
+local function forget_upload(micro)
+  if micro.uploaded then inputs.release(micro.uploaded) end
+  micro.uploaded = nil
+end
+
 -- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn Tensor its rows' -log p,
 -- both kept: they are read when the whole update is queued @treturn table the batch on the device
 function Trainer:accumulate(micro)
   local loss, nll, laid = tensor.scope(function()
     return tensor.as_class("activation", function()
-      local loss, nll, at = self.model:loss(micro.placed or micro.batch)
+      local loss, nll, at = self.model:loss(micro.uploaded or micro.batch)
       nll:keep()
       loss:backward()
       return loss:keep(), nll, at
     end)
   end)
-  if micro.placed then inputs.release(micro.placed) end
-  micro.placed = nil
+  forget_upload(micro)
   return loss, nll, laid
 end
 
@@ -101,7 +105,7 @@ end
 function Trainer:lay_out(update)
   local per_epoch = self.batches:updates()
   local micros, weight = self.batches:update(math.floor(update / per_epoch), update % per_epoch)
-  tensor.as_class("activation", function() micros[1].placed = self.model:put_ahead(micros[1].batch) end)
+  tensor.as_class("activation", function() micros[1].uploaded = self.model:upload(micros[1].batch) end)
   return { update = update, micros = micros, weight = weight }
 end
 
@@ -186,8 +190,12 @@ end
 function Trainer:step()
   local start = host.now()
   local own = self.ahead
-  if not own or own.update ~= self.done then own = self:lay_out(self.done) end
   self.ahead = nil
+  if own and own.update ~= self.done then  -- somebody has set `done`
+    forget_upload(own.micros[1])
+    own = nil
+  end
+  own = own or self:lay_out(self.done)
   local micros, weight = own.micros, own.weight
   self.model:zero_grad()
   local losses, nlls, laid, tokens, shared, learned = {}, {}, {}, 0, 0, 0
@@ -203,8 +211,12 @@ function Trainer:step()
   end
   self.optim:queue(lr, weight, losses)  -- which the device leaves out where a number is not finite
   -- While a device is busy with this update, the next one's samples are laid out, and the first of them
-  -- queued for upload before this one is waited for.
-  if self.done + 1 < self.steps then self.ahead = self:lay_out(self.done + 1) end
+  -- queued for upload before this one is waited for. What is wrong with them is said when it is their turn:
+  -- this update is made, and is counted first.
+  if self.done + 1 < self.steps then
+    local laid_out, ahead = pcall(self.lay_out, self, self.done + 1)
+    self.ahead = laid_out and ahead or nil
+  end
   local loss, norm, ledger = self:read(losses, nlls, micros, laid)
   loss = loss / weight
   local made = self.optim:settle(norm)
@@ -227,21 +239,25 @@ end
 -- @treturn table the ledger, as a step has it; with `context` kinds that are not learned have their place
 -- in it, of text that is computed once for several samples each token once
 function Trainer:evaluate(batches)
-  local sum, weight, ledger, skip = 0, 0, {}, self.model.options.skip
-  if self.context then self.model.options.skip = false end
-  for i = 0, batches:updates() - 1 do
-    local micros, w = batches:update(0, i)
-    weight = weight + w
-    for _, micro in ipairs(micros) do
-      autograd.no_grad(tensor.scope, function()
-        local loss, nll, at = self.model:loss(micro.batch)
-        local read = tensor.read_all { loss, nll }
-        sum = sum + read[1][0]
-        book(ledger, micro, read[2], at, self.context)
-      end)
+  local sum, weight, ledger, options = 0, 0, {}, self.model.options
+  local skip = options.skip
+  if self.context then options.skip = false end
+  local ok, err = pcall(autograd.no_grad, function()
+    for i = 0, batches:updates() - 1 do
+      local micros, w = batches:update(0, i)
+      weight = weight + w
+      for _, micro in ipairs(micros) do
+        tensor.scope(function()
+          local loss, nll, at = self.model:loss(micro.batch)
+          local read = tensor.read_all { loss, nll }
+          sum = sum + read[1][0]
+          book(ledger, micro, read[2], at, self.context)
+        end)
+      end
     end
-  end
-  self.model.options.skip = skip
+  end)
+  options.skip = skip
+  if not ok then error(err, 0) end
   return sum / weight, close_ledger(ledger)
 end
 

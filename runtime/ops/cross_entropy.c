@@ -55,7 +55,7 @@ out:
 int64_t cft_head_chunk(const cft_device *device, int64_t n, int64_t V) {
   enum { HOST_BYTES = 128 << 20, DEVICE_BYTES = 1 << 30, FEWEST = 256, STEP = 64 };
   int64_t bytes = device->host_memory ? HOST_BYTES : DEVICE_BYTES;
-  int64_t rows = bytes / (V * (int64_t)sizeof(float)) / STEP * STEP;
+  int64_t rows = bytes / ((V < 1 ? 1 : V) * (int64_t)sizeof(float)) / STEP * STEP;
   if (rows < FEWEST) rows = FEWEST;
   return rows < n ? rows : n;
 }

@@ -91,7 +91,7 @@ return {
     local samples = samples_of(40)
     local function first(seed, epoch, index)
       local b = batch.new(samples, { batch = 8, tokens = 64, seed = seed })
-      if index > 0 then b:prefetch(epoch, index - 1) end
+      if index > 0 then b:update(epoch, index - 1) end
       return (b:plan(epoch, index))
     end
     expect.same(first(1, 2, 3), first(1, 2, 3))
@@ -231,16 +231,6 @@ return {
     local samples = sampled(source, template.plain(), tok)
     expect.same({ samples:size(), samples:get(1).record }, { 2, 0 })
     expect.match(samples:describe(), "list: 1 samples of 1 records")
-  end },
-
-  { "what is prefetched is what is given", function()
-    local batches = batch.new(samples_of(20), { batch = 5, tokens = 64 })
-    batches:prefetch(0, 2)
-    local ahead = batches.ahead.micros
-    expect.truthy(batches:update(0, 2) == ahead)
-    batches:prefetch(0, 3)
-    local micros = batches:update(0, 1)
-    expect.same(numbers_of(micros), numbers_of((batches:update(0, 1))))
   end },
 
   { "contexts that samples share are laid once", function()

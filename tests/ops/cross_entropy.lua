@@ -86,7 +86,7 @@ tests[#tests + 1] = { "linear_cross_entropy: how many rows at a time", function(
   expect.same(chunk(gpu, 5000, 152064), 1728)  -- of 7B
   expect.same({ chunk(cpu, 5000, V), chunk(cpu, 100, V) }, { 256, 100 })  -- 128 MiB would be 192 rows
   expect.same(chunk(cpu, 5000, 32000), 1024)
-  expect.same({ chunk(gpu, 9, 2 ^ 40), chunk(gpu, 900, 2 ^ 40) }, { 9, 256 })
+  expect.same({ chunk(gpu, 9, 2 ^ 40), chunk(gpu, 900, 2 ^ 40), chunk(gpu, 900, 0) }, { 9, 256, 900 })
 end }
 
 tests[#tests + 1] = { "linear_cross_entropy: chunks and a short last one give what one gives", function()

@@ -221,8 +221,9 @@ end
 --- A host batch on this model's device. See `cft.nn.inputs`.
 function Model:put(batch) return self:place(upload(self, batch)) end
 
---- The same for a step that is still to come: it outlives scopes, until `cft.nn.inputs.release`.
-function Model:put_ahead(batch) return upload(self, batch, true) end
+--- A host batch on this model's device, for a step that is still to come: it outlives scopes, until
+-- `cft.nn.inputs.release`, and `loss` finds its positions' cos and sin when it is asked.
+function Model:upload(batch) return upload(self, batch, true) end
 
 --- Zero the gradients, making their buffers the first time: f64 with f64, else f32 or what
 -- `options.gradients` says.
@@ -232,7 +233,7 @@ function Model:zero_grad()
 end
 
 --- The weighted sum of -log p over a batch, and each head row's -log p.
--- @tab batch of `cft.batch`, or what `:put` or `:put_ahead` made of one
+-- @tab batch of `cft.batch`, or what `:put` or `:upload` made of one
 -- @treturn Tensor sum @treturn Tensor nll, one number a row that reached the head @treturn table the
 -- batch on the device
 function Model:loss(batch)

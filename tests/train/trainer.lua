@@ -1,0 +1,63 @@
+-- The trainer as an object: what it has made is counted, whatever comes next.
+
+local batch = require "cft.batch"
+local data = require "cft.data"
+local demo = require "cft.demo"
+local expect = require "tests.expect"
+local models = require "cft.models"
+local optim = require "cft.optim"
+local samples = require "cft.samples"
+local template = require "cft.template"
+local train = require "cft.train"
+
+local silent = { progress = function() end, close_line = function() end, say = function() end }
+
+-- A trainer of a small model whose batches break down at an update.
+local function trainer(broken)
+  local tok = demo.tokenizer(1)
+  local batches = batch.new(samples.new(data.generate(24, demo.training(1)), template.chatml(), tok), { batch = 4, tokens = 400 })
+  local update = batches.update
+  batches.update = function(self, epoch, index)
+    if index == broken then error("record 7 is gone", 0) end
+    return update(self, epoch, index)
+  end
+  local model = models.new { arch = "qwen2", d = 16, layers = 2, heads = 2, ffn = 24, vocab = tok:size(), tied = true, seed = 2 }
+  return train.new { model = model, optim = optim.adamw(model), steps = 6, log = silent, batches = batches,
+                     lr = function() return 1e-3 end }, model
+end
+
+return {
+  { "what is wrong with the next update does not undo the one that was made", function()
+    local t, model = trainer(2)
+    t:step()
+    local second = t:step()
+    expect.same({ second.step, t.done, t.optim.count }, { 2, 2, 2 })
+    expect.raises("record 7 is gone", t.step, t)
+    expect.same({ t.done, t.optim.count }, { 2, 2 })
+    model:release()
+  end },
+
+  { "an update that is not the next one is laid out anew", function()
+    local t, model = trainer()
+    local plain, other = trainer()
+    for _ = 1, 3 do plain:step() end
+    t:step()
+    t.done = 2  -- as after a resume: the second was laid out ahead
+    expect.truthy(t.ahead.update == 1)
+    local step = t:step()
+    expect.same({ step.step, t.ahead.update }, { 3, 3 })
+    expect.same({ step.tokens, step.learned_tokens }, { plain.last.tokens, plain.last.learned_tokens })
+    model:release()
+    other:release()
+  end },
+
+  { "measuring that fails leaves the model's options as they were", function()
+    local t, model = trainer(1)
+    t.context = true
+    expect.raises("record 7 is gone", t.evaluate, t, t.batches)
+    expect.same(model.options.skip, true)
+    local before = t:step()
+    expect.truthy(before.ledger.query == nil)
+    model:release()
+  end },
+}
