@@ -49,8 +49,8 @@ out:
   return st;
 }
 
-static cft_status bias_gradient(cft_tensor **db, int *made, int *beta, cft_tensor *dy,
-                                cft_tensor *like_w) {
+static cft_status prepare_db(cft_tensor **db, int *made, int *beta, cft_tensor *dy,
+                             cft_tensor *like_w) {
   cft_tensor shape = *dy;  // only its device and dims are looked at
   shape.ndim = 1;
   for (int i = 0; i < CFT_MAX_DIMS; i++) shape.dims[i] = i ? 1 : like_w->dims[0];
@@ -79,7 +79,7 @@ cft_status cft_linear_bwd(cft_tensor **dx, cft_tensor **dw, cft_tensor **db, cft
 
   cft_status st = CFT_OK;
   int made_x = 0, made_w = 0, made_b = 0, beta, beta_b = 0, summed = 0;
-  if (db) CFT_GO(bias_gradient(db, &made_b, &beta_b, dy, w));
+  if (db) CFT_GO(prepare_db(db, &made_b, &beta_b, dy, w));
   if (dx) {
     CFT_GO(cft_gradient(dx, &made_x, &beta, "linear_bwd", "dx", x, x->dtype, 0));
     cft_matmul_args a = {.c = (*dx)->data, .a = dy->data, .b = w->data,
