@@ -22,20 +22,28 @@ local M = {}
 local Comm = {}
 Comm.__index = Comm
 
--- A missing library ends a run as a missing device does.
-local function must(status)
-  if status == C.CFT_E_DEVICE then exit.fail(exit.DEVICE, "%s", ffi.string(C.cft_last_error())) end
+-- A missing library ends a run as a missing device does: then there is no id either. That ranks do not
+-- come, or do not go together, is an error like any.
+local function must(status, device)
+  if status == C.CFT_E_DEVICE then
+    local why = ffi.string(C.cft_last_error())
+    if C.cft_comm_new_id(device, ffi.new "cft_comm_id") == C.CFT_E_DEVICE then exit.fail(exit.DEVICE, "%s", why) end
+    blame(why)
+  end
   door.check(status)
 end
 
 local function device_of(name) return name and tensor.device(name) or tensor.default_device() end
 
---- An id for a new communicator: 128 bytes. One rank makes it; all of them open it.
+--- An id for a new communicator: 128 bytes. One rank makes it; all of them open it. A missing library ends
+-- the run with exit code 3.
 -- @tparam[opt] string device the default device if absent
 -- @treturn string
+-- @raise the device has no collectives
 function M.id(device)
   local id = ffi.new "cft_comm_id"
-  must(C.cft_comm_new_id(device_of(device), id))
+  device = device_of(device)
+  must(C.cft_comm_new_id(device, id), device)
   return ffi.string(id.bytes, ffi.sizeof(id.bytes))
 end
 
@@ -49,7 +57,7 @@ local specs = {
   timeout = { "number", 600, min = 1e-3, max = 1e9 },
 }
 
---- Join a communicator. Returns when all its ranks have.
+--- Join a communicator. Returns when all its ranks have. A missing library ends the run with exit code 3.
 -- @tab o
 -- @string o.id from `id`, the same for all ranks
 -- @int o.rank which of them this process is, from 0
@@ -57,12 +65,14 @@ local specs = {
 -- @tparam[opt] string o.device the default device if absent; a GPU that no other rank has
 -- @number[opt=600] o.timeout seconds that this and any later wait for other ranks may last
 -- @return a communicator; its fields `rank`, `size`, `device` are for reading
+-- @raise an option that does not fit; the device has no collectives; other ranks did not come in time, have
+-- died, or came with another size or the same rank
 function M.open(o)
   o = check.options("comm.open", o, specs)
   if o.rank >= o.size then blame("comm.open: rank %d of %d; ranks are numbered from 0", o.rank, o.size) end
   local device, id, out = device_of(o.device), ffi.new "cft_comm_id", ffi.new "cft_comm *[1]"
   ffi.copy(id.bytes, o.id, #o.id)
-  must(C.cft_comm_open(out, device, id, o.rank, o.size, o.timeout))
+  must(C.cft_comm_open(out, device, id, o.rank, o.size, o.timeout), device)
   -- One that is forgotten must not wait for the others.
   return setmetatable({ c = ffi.gc(out[0], C.cft_comm_abort), rank = o.rank, size = o.size, device = device }, Comm)
 end

@@ -108,10 +108,19 @@ case("what is refused", 1, function(c)
   c:all_reduce(x)
 end)
 
+-- A program of one line: its exit code, if it says that.
+local function ends(code, says, what, chunk, env)
+  local r = process.cftrun { "-e", "local comm = require 'cft.comm' " .. chunk, env = env }
+  report(r.code == code and r.err:find(says) ~= nil, ("%s: code %d"):format(what, code), (r.err:gsub("\n$", "")))
+end
+
 if emulated then
-  local without = process.cftrun { "-e", "require('cft.comm').id('cuda')", env = { CUDA_EMU_WITHOUT = "nccl" } }
-  local code = without.err:find("comm_new_id: libnccl.so.2 is not on this machine", 1, true) and without.code
-  report(code == 3, "without the library a program ends with code 3", without.err:gsub("\n$", ""))
+  local none = { CUDA_EMU_WITHOUT = "nccl" }
+  ends(3, "comm_new_id: libnccl%.so%.2 is not on this machine", "an id without the library", "comm.id 'cuda'", none)
+  ends(3, "comm_open: libnccl%.so%.2 is not on this machine", "opening without the library",
+    "comm.open { id = ('x'):rep(128), rank = 1, size = 2, device = 'cuda' }", none)
+  ends(1, "1: comm_open: rank 0 of 2: the other ranks did not come within 0.2 s", "a rank that does not come",
+    "comm.open { id = comm.id 'cuda', rank = 0, size = 2, device = 'cuda', timeout = 0.2 }")
 
   local said, why = on_ranks(2, function(c)
     if c.rank == 1 then os.exit(3) end
