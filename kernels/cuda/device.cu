@@ -233,8 +233,9 @@ static void set_autotune(cft_device *device, int on) {
   cuda_device *d = of(device);
   if (d->tunes == (on != 0)) return;
   d->tunes = on != 0;
-  cudaSetDevice(d->index);
-  cudaStreamSynchronize(d->queue.cuda);
+  const queue q(d, nullptr, "set_autotune");
+  cuda_comms_wait(q);  // a failure stays, for the next sync to answer
+  cudaStreamSynchronize(q.stream);
   cuda_matmul_close(d->matmul);
   d->matmul = nullptr;
 }

@@ -496,6 +496,15 @@ static void test_deaths() {
     REFUSED(me.d->sync(me.d), CFT_E_STATE, "has failed before: NCCL: a remote process has ended");
     return "";
   });
+  test_death("set_autotune does not wait for it", [](rank_of &me) -> std::string {
+    array x(me, 1000, CFT_F32);
+    DO(x.put(doubles(1000, 1.0)));
+    me.d->set_autotune(me.d, 1);
+    DO(me.d->all_reduce(me.c, nullptr, x.p(), 1000, CFT_F32));
+    me.d->set_autotune(me.d, 0);
+    REFUSED(me.d->sync(me.d), CFT_E_STATE, "has failed before: NCCL: a remote process has ended");
+    return "";
+  });
   check_ranks("a rank dies: two communicators wait for it", 2, [](rank_of &me) -> std::string {
     DO(me.join());
     cft_comm *first = me.c;
