@@ -412,6 +412,9 @@ static cft_status choose(const queue &q, cuda_matmul *h, const lt_call &call, co
     h->chosen[bucket] = algo;
     if (!h->file.empty()) cache_append(h->file.c_str(), line_of(bucket, algo, us, us_first));
     if (p->apart) return CFT_OK;
+  } else if (sums && known == h->chosen.end()) {
+    p->apart = true;  // an epilogue that nobody timed may cost more than it saves
+    return CFT_OK;
   } else {
     best = 0;
     h->chosen.insert({bucket, found[0].algo});
