@@ -65,8 +65,8 @@ static void matmul(const matmul_shape &s, cft_dtype t, cft_dtype ct) {
 
 // dW [+]= dy^T x and db [+]= the sum of dy's rows, as a linear layer's backward asks for both. By the
 // epilogue or apart, whatever is timed to be faster: check both ways.
-static void matmul_sums(int64_t out, int64_t in, int64_t n, cft_dtype t, cft_dtype ct, bool beta,
-                        bool sum_beta, bool autotune, int64_t offset = 0) {
+static void matmul_sums(cft_device *gpu, bool autotune, int64_t out, int64_t in, int64_t n,
+                        cft_dtype t, cft_dtype ct, bool beta, bool sum_beta, int64_t offset = 0) {
   kernel_case c(text("matmul sums %ld x %ld, n = %ld %s->%s%s%s%s%s", (long)out, (long)in, (long)n,
                      name(t), name(ct), beta ? " beta" : "", sum_beta ? " sum beta" : "",
                      autotune ? "" : " apart", offset ? " unaligned" : ""));
@@ -75,29 +75,35 @@ static void matmul_sums(int64_t out, int64_t in, int64_t n, cft_dtype t, cft_dty
   const int dy = c.in(values(n * out, 1), t, offset), x = c.in(values(n * in, 2), t);
   const int dw = beta ? c.inout(values(out * in, 3), ct, tol) : c.out(out * in, ct, tol),
             db = sum_beta ? c.inout(values(out, 4), ct, tol, offset) : c.out(out, ct, tol, offset);
-  if (the_world.gpu->set_autotune) the_world.gpu->set_autotune(the_world.gpu, autotune);
-  c.check([&](device d, const pointers &p) {
-    cft_matmul_args a = {};
-    a.c = p(dw), a.a = p(dy), a.b = p(x), a.m = out, a.n = in, a.k = n, a.trans_a = 1;
-    a.c_stride = in, a.a_stride = out, a.b_stride = in, a.beta = beta, a.dtype = t, a.c_dtype = ct;
-    a.a_sum = p(db), a.a_sum_beta = sum_beta;
-    return d->kernels->matmul(d, nullptr, &a);
-  });
+  c.check(
+      [&](device d, const pointers &p) {
+        cft_matmul_args a = {};
+        a.c = p(dw), a.a = p(dy), a.b = p(x), a.m = out, a.n = in, a.k = n, a.trans_a = 1;
+        a.c_stride = in, a.a_stride = out, a.b_stride = in, a.beta = beta;
+        a.dtype = t, a.c_dtype = ct, a.a_sum = p(db), a.a_sum_beta = sum_beta;
+        return d->kernels->matmul(d, nullptr, &a);
+      },
+      gpu);
 }
 
 static void test_matmul_sums(bool quick) {
   for (bool autotune : {false, true}) {
-    for (int i = 0; i < (quick ? 1 : 4); i++)
-      matmul_sums(35, 19, 67, CFT_BF16, CFT_F32, i & 1, !(i & 2), autotune);
-    matmul_sums(24, 33, 130, CFT_BF16, CFT_BF16, true, true, autotune);
-    matmul_sums(9, 5, 13, CFT_F32, CFT_F32, true, true, autotune);
-    if (quick) continue;
-    matmul_sums(35, 19, 67, CFT_BF16, CFT_F32, true, true, autotune, 1);
-    matmul_sums(7, 3, 0, CFT_BF16, CFT_F32, false, false, autotune);
-    matmul_sums(7, 3, 0, CFT_BF16, CFT_F32, true, true, autotune);
-    matmul_sums(7, 0, 11, CFT_BF16, CFT_F32, false, false, autotune);
-    for (int64_t n : {61, 64, 61})  // shapes of one bucket; one that comes again
-      matmul_sums(35, 19, n, CFT_BF16, CFT_F32, true, true, autotune);
+    cft_device *gpu;  // of its own, since that stays set
+    if (open_cuda(&gpu, 0) != CFT_OK) return report(false, "matmul sums", cft_last_error());
+    gpu->set_autotune(gpu, autotune);
+    const auto sums = [&](auto... call) { matmul_sums(gpu, autotune, call...); };
+    for (int i = 0; i < (quick ? 1 : 4); i++) sums(35, 19, 67, CFT_BF16, CFT_F32, i & 1, !(i & 2));
+    sums(24, 33, 130, CFT_BF16, CFT_BF16, true, true);
+    sums(9, 5, 13, CFT_F32, CFT_F32, true, true);
+    if (!quick) {
+      sums(35, 19, 67, CFT_BF16, CFT_F32, true, true, 1);
+      sums(7, 3, 0, CFT_BF16, CFT_F32, false, false);
+      sums(7, 3, 0, CFT_BF16, CFT_F32, true, true);
+      sums(7, 0, 11, CFT_BF16, CFT_F32, false, false);
+      for (int64_t n : {61, 64, 61})  // shapes of one bucket; one that comes again
+        sums(35, 19, n, CFT_BF16, CFT_F32, true, true);
+    }
+    gpu->close(gpu);
   }
 }
 
