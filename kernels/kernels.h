@@ -19,8 +19,9 @@ typedef struct cft_stream cft_stream;  // a device's queue; the CPU's is NULL
 // c (m, n) = op(a) op(b) [+ c if beta] [+ bias (n) to every row]
 // op(a) is (m, k): a as stored, or its transpose if trans_a; op(b) is (k, n) likewise.
 // y = x W^T is {trans_b}, dx = dy W is {}, dW = dy^T x is {trans_a}.
-// Where a_sum is given, a_sum (m) = [a_sum +] sum over k of op(a): beside dW the bias gradient, from
-// the same pass over dy where a device has one. Wants trans_a, rows of a without gaps, no bias.
+// Where a_sum is given, a_sum (m) = [a_sum +] sum over k of op(a): beside dW the bias gradient,
+// from the same pass over dy where a device has one. Wants trans_a, rows of a without gaps, no
+// bias; E_ARG otherwise.
 typedef struct cft_matmul_args {
   void *c;
   const void *a, *b;

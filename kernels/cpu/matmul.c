@@ -41,6 +41,8 @@ cft_status cft_cpu_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a
   if (own == NULL || (a->c_dtype != a->dtype && !mixed))
     return cft_fail(CFT_E_UNSUPPORTED, "no cpu kernel for matmul of %s into %s",
                     cft_dtype_name(a->dtype), cft_dtype_name(a->c_dtype));
+  if (a->a_sum && (!a->trans_a || a->a_stride != a->m || a->bias))
+    return cft_fail(CFT_E_ARG, "matmul: a_sum wants trans_a, rows of a without gaps, no bias");
   if (a->a_sum)
     CFT_TRY(own->reduce(d, s, &(cft_reduce_args){
       .y = a->a_sum, .x = a->a, .outer = 1, .mid = a->k, .inner = a->m, .alpha = 1, .f = CFT_SUM,

@@ -504,6 +504,8 @@ cft_status cft_cuda_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *
                      (a->dtype == CFT_BF16 && (a->c_dtype == CFT_BF16 || a->c_dtype == CFT_F32));
   if (!known)
     return no_kernel(q, a->dtype == CFT_F32 || a->dtype == CFT_BF16 ? a->c_dtype : a->dtype);
+  if (a->a_sum && (!a->trans_a || a->a_stride != a->m || a->bias))
+    return cft_fail(CFT_E_ARG, "%s: a_sum wants trans_a, rows of a without gaps, no bias", q.op);
   const bool empty = a->m == 0 || a->n == 0 || a->k == 0;
   cuda_matmul *h = nullptr;
   bool done = false;

@@ -86,7 +86,27 @@ static void matmul_sums(cft_device *gpu, bool autotune, int64_t out, int64_t in,
       gpu);
 }
 
+// What a_sum does not go with is refused by both devices, before anything is read.
+static void test_sums_refused() {
+  if (!wanted("matmul sums: what they do not go with")) return;
+  float some = 0;
+  for (cft_device *d : {the_world.cpu, the_world.gpu})
+    for (int wrong = 0; wrong < 3; wrong++) {
+      cft_matmul_args a = {};
+      a.c = a.a_sum = &some, a.a = a.b = &some, a.m = a.n = a.k = a.trans_a = 1;
+      a.c_stride = a.a_stride = a.b_stride = 1, a.dtype = a.c_dtype = CFT_F32;
+      if (wrong == 0) a.trans_a = 0;
+      if (wrong == 1) a.a_stride = 2;
+      if (wrong == 2) a.bias = &some;
+      const bool ok = d->kernels->matmul(d, nullptr, &a) == CFT_E_ARG &&
+                      strstr(cft_last_error(), "matmul: a_sum wants trans_a");
+      const char *const what[] = {"a as stored", "gaps", "a bias"};
+      report(ok, text("matmul sums: what they do not go with: %s, %s", what[wrong], d->name));
+    }
+}
+
 static void test_matmul_sums(bool quick) {
+  test_sums_refused();
   for (bool autotune : {false, true}) {
     cft_device *gpu;  // of its own, since that stays set
     if (open_cuda(&gpu, 0) != CFT_OK) return report(false, "matmul sums", cft_last_error());
