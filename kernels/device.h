@@ -19,7 +19,7 @@ typedef enum cft_memory_class {
 
 typedef struct cft_memory_use {
   int64_t bytes[CFT_MEM_CLASSES];  // in use now
-  int64_t total, peak;             // sum over the classes but CACHE; its highest since the last reset
+  int64_t total, peak;             // sum over the classes but CACHE; its highest since a reset
   int64_t reserved;                // held from the system, in use or not
   int64_t limit;                   // what the device has, or a smaller budget; 0 = unknown
 } cft_memory_use;
@@ -41,7 +41,7 @@ typedef struct cft_comm {
 
 struct cft_device {
   const char *name;         // "cpu", "cuda:0"
-  const char *description;  // "2 threads, AVX-512 with bf16", "NVIDIA H100 80GB HBM3, driver 580.95"
+  const char *description;  // "2 threads, AVX-512 with bf16", "NVIDIA H100, driver 580.95"
   int index;
   int host_memory;  // 1 when the host may read and write what alloc returns
   int fast_bf16;    // 1 when its bf16 matmuls are faster than those in f32
@@ -63,8 +63,9 @@ struct cft_device {
   cft_status (*copy)(cft_device *d, cft_stream *s, void *to, const void *from, size_t bytes);
   cft_status (*zero)(cft_device *d, cft_stream *s, void *p, size_t bytes);
 
-  // Whether a kernel that has several ways is timed when it first meets a shape, and what was faster
-  // kept between runs, or whatever a library suggests is taken unasked. NULL: nothing is ever timed.
+  // Whether a kernel that has several ways is timed when it first meets a shape, and what was
+  // faster kept between runs, or whatever a library suggests is taken unasked. NULL: nothing is
+  // ever timed.
   void (*set_autotune)(cft_device *d, int on);
 
   // The default stream orders everything that names no other; sync waits for all of it and
@@ -73,9 +74,9 @@ struct cft_device {
   cft_status (*sync)(cft_device *d);
 
   // Collectives (runtime/cft_comm.h says what they do). NULL: this device has none. x is n elements
-  // of f32 or bf16 on the device; all_reduce and broadcast are ordered with the stream's kernels, as
-  // a copy is. That a rank is missing is found by a wait (sync, download, a close), and every wait
-  // fails from then on until the communicator is closed. comm_close waits for what was queued;
+  // of f32 or bf16 on the device; all_reduce and broadcast are ordered with the stream's kernels,
+  // as a copy is. That a rank is missing is found by a wait (sync, download, a close), and every
+  // wait fails from then on until the communicator is closed. comm_close waits for what was queued;
   // `at_once` does not.
   cft_status (*comm_new_id)(cft_device *d, cft_comm_id *id);
   cft_status (*comm_open)(cft_device *d, cft_comm **c, const cft_comm_id *id, int rank, int size,
@@ -100,8 +101,8 @@ CFT_API cft_status cft_cpu_set_threads(int threads);
 // own order. E_ARG for another name, E_UNSUPPORTED where the library is missing.
 CFT_API cft_status cft_cpu_set_matmul(const char *name);
 
-// FLOP/s of all the CPU's threads at multiply-adds alone, in f32 or bf16, by the instruction set in use:
-// the best of a few short bursts. Takes about a tenth of a second.
+// FLOP/s of all the CPU's threads at multiply-adds alone, in f32 or bf16, by the instruction set in
+// use: the best of a few short bursts. Takes about a tenth of a second.
 CFT_API double cft_cpu_burst(cft_dtype dtype);
 
 // For tests: the nth allocation from now fails, the next one for 1; 0 takes that back.

@@ -43,8 +43,8 @@ struct lt_calls {
 enum { KEY_M, KEY_N, KEY_K, KEY_A, KEY_B, KEY_C, KEY_KIND, KEY_ALIGN, KEY_FIELDS };
 using matmul_key = std::array<int64_t, KEY_FIELDS>;
 
-// A call as it goes to Lt. The epilogue is DEFAULT; BIAS, which reads the vector; or BGRADB, which writes
-// there the sums of Lt's B, our a, in c's type.
+// A call as it goes to Lt. The epilogue is DEFAULT; BIAS, which reads the vector; or BGRADB, which
+// writes there the sums of Lt's B, our a, in c's type.
 struct lt_call {
   const cft_matmul_args *a;
   cublasLtEpilogue_t epilogue;
