@@ -14,6 +14,9 @@ local numbers = require "cft.numbers"
 local passes = require "cft.passes"
 local process = require "tests.process"
 local workers = require "cft.workers"
+local ffi = require("cft.ffi").ffi
+
+ffi.cdef "void _exit(int status);"
 
 local function in_jobs_of(records, work)
   local chunk = passes.CHUNK
@@ -139,7 +142,9 @@ return {
       end))
       local ok, err = pcall(split(function() exit.fail(exit.MISSING, "no table of keys") end))
       expect.same({ ok, exit.code(err), tostring(err) }, { false, exit.MISSING, "no table of keys" })
-      expect.raises("a worker ended early with code 7", split(function() os.exit(7) end))
+      expect.raises("a worker ended early with code 7", split(function()
+        ffi.C._exit(7)  -- os.exit would have a sanitizer look for leaks in a fork
+      end))
     end)
   end },
 
