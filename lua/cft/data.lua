@@ -15,7 +15,7 @@ local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
 local exit = require "cft.exit"
-local digest = require("cft.files").digest
+local digest, hex = require("cft.files").digest, require("cft.files").hex
 local glob = require "cft.glob"
 local hub = require "cft.hub"
 local json = require "cft.json"
@@ -24,8 +24,17 @@ local ffi, C = door.ffi, door.C
 
 local M = {}
 
---- Of `cft.source`: is this a source; a bad record in one line; all of a record that stands before its answer.
-M.is, M.describe, M.prompt = sources.is, sources.describe, sources.prompt
+--- Is this a source? See `cft.source`.
+-- @function is
+M.is = sources.is
+
+--- A bad record in one line. See `cft.source`.
+-- @function describe
+M.describe = sources.describe
+
+--- All of a record that stands before its answer. See `cft.source`.
+-- @function prompt
+M.prompt = sources.prompt
 
 --- From so many bytes on a file is large: where its records start is kept, see `open`.
 M.LARGE = 64 * 1024 * 1024
@@ -165,7 +174,7 @@ local function hash_of(files)
     texts[k] = ffi.string(hash, 16)
   end
   local all = #texts == 1 and texts[1] or digest(table.concat(texts))
-  return (all:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+  return hex(all)
 end
 
 local function open_file(path, format, folder, large)

@@ -7,8 +7,8 @@ local batch = require "cft.batch"
 local data = require "cft.data"
 local digests = require "cft.digests"
 local files = require "cft.files"
+local listed = require "cft.listed"
 local mask = require "cft.mask"
-local numbers = require "cft.numbers"
 local passes = require "cft.passes"
 local preview = require "cft.preview"
 local term = require "cft.term"
@@ -58,26 +58,21 @@ local function answer_of(record)
   return table.concat(texts)
 end
 
-local LISTED = 10000  -- records of a finding; the others are counted
-
 -- Records that are there before: whole, or their prompt. `elsewhere`: a list of the prompts of training sets.
 local function look_for_duplicates(source, elsewhere)
-  local found = { whole = 0, prompt = 0, leaked = 0, pairs = {}, leaks = {}, prompts = digests.new() }
-  local wholes, first = digests.new(), numbers.new(source:size())
+  local found = { whole = listed.new(), prompt = 0, leaked = listed.new(), prompts = digests.new() }
+  local wholes = digests.new()
   local function take(i, asked)
-    local whole, new = wholes:add(asked + 16)
+    local _, new = wholes:add(asked + 16)
     local _, new_prompt = found.prompts:add(asked)
-    if new then
-      first:add(i)
-      if not new_prompt then found.prompt = found.prompt + 1 end
-    else
-      found.whole = found.whole + 1
-      if found.whole <= LISTED then found.pairs[found.whole] = { i, first:at(whole) } end
+    if not new then
+      listed.add(found.whole, i)
+    elseif not new_prompt then
+      found.prompt = found.prompt + 1
     end
     for _, prompts in ipairs(elsewhere) do
       if prompts:find(asked) then
-        found.leaked = found.leaked + 1
-        if found.leaked <= LISTED then found.leaks[found.leaked] = i end
+        listed.add(found.leaked, i)
         break
       end
     end
@@ -177,15 +172,7 @@ end
 
 -- ---- in words --------------------------------------------------------------------------------
 
-local NAMED = 10
-
-local function named(list, count)
-  local names = {}
-  for k = 1, math.min(#list, NAMED) do
-    names[k] = tostring(type(list[k]) == "table" and (list[k].record or list[k][1]) or list[k])
-  end
-  return table.concat(names, ", ") .. ((count or #list) > NAMED and ", ..." or "")
-end
+local BAD = 10  -- bad records that are described
 
 local function percent(part, whole) return whole > 0 and 100 * part / whole or 0 end
 
@@ -193,28 +180,28 @@ local function percent(part, whole) return whole > 0 and 100 * part / whole or 0
 -- @treturn table a list of texts
 function M.findings(set)
   local r, d, lines = set.report, set.duplicates, {}
-  local function add(count, says, list)
-    local which = list and ": records " .. named(list, count) or ""
-    if count > 0 then lines[#lines + 1] = ("%d %s%s"):format(count, says, which) end
+  local function add(count, says)
+    if count > 0 then lines[#lines + 1] = ("%d %s"):format(count, says) end
   end
+  local function add_list(list, says) add(list.n, ("%s: records %s"):format(says, listed.names(list))) end
   for _, broken in ipairs(set.samples.token_cache and set.samples.token_cache.broken or {}) do
     lines[#lines + 1] = "token cache, left out: " .. broken
   end
   for _, bad in ipairs(r.bad) do
-    if #lines < NAMED then lines[#lines + 1] = "bad record: " .. data.describe(bad) end
+    if #lines < BAD then lines[#lines + 1] = "bad record: " .. data.describe(bad) end
   end
-  add(#r.bad > NAMED and #r.bad - NAMED or 0, "more bad records")
-  add(r.dropped.n, ("dropped, the first with %s"):format(r.dropped[1] and r.dropped[1].reason or ""), r.dropped)
-  add(r.cut.n, ("cut (%d tokens in all)"):format(r.tokens_cut), r.cut)
-  add(r.no_learned.n, "have no learned token", r.no_learned)
-  add(r.all_learned.n, "have nothing but learned tokens", r.all_learned)
-  add(r.double_bos.n, "begin with two begin-of-text tokens", r.double_bos)
-  add(r.no_end.n, "do not end in a learned end token", r.no_end)
-  add(r.no_prefix.n, "do not begin with what their prompt alone is encoded as", r.no_prefix)
-  add(r.with_specials.n, "hold strings of special tokens", r.with_specials)
-  add(d.whole, "are there before, word for word", d.pairs)
+  add(#r.bad > BAD and #r.bad - BAD or 0, "more bad records")
+  add_list(r.dropped, ("dropped, the first with %s"):format(r.dropped[1] and r.dropped[1].reason or ""))
+  add_list(r.cut, ("cut (%d tokens in all)"):format(r.tokens_cut))
+  add_list(r.no_learned, "have no learned token")
+  add_list(r.all_learned, "have nothing but learned tokens")
+  add_list(r.double_bos, "begin with two begin-of-text tokens")
+  add_list(r.no_end, "do not end in a learned end token")
+  add_list(r.no_prefix, "do not begin with what their prompt alone is encoded as")
+  add_list(r.with_specials, "hold strings of special tokens")
+  add_list(d.whole, "are there before, word for word")
   add(d.prompt, "ask what another one asks, with another answer")
-  add(d.leaked, "ask what a training record asks", d.leaks)
+  add_list(d.leaked, "ask what a training record asks")
   return lines
 end
 
@@ -236,7 +223,7 @@ end
 function M.unlooked(view)
   local found = view.run.samples.found
   if found and found.near then return nil end
-  return 'near duplicates were not looked for; a mixture with dedup = "near" leaves them out and counts them'
+  return 'near duplicates were not looked for here; a mixture with dedup = "near" leaves them out and counts them'
 end
 
 --- Rows of a histogram.

@@ -121,18 +121,12 @@ end
 local Index = {}
 Index.__index = Index
 
-local function grown(array, ctype, n, capacity)
-  local bigger = ffi.new(ctype .. "[?]", capacity)
-  if n > 0 then ffi.copy(bigger, array, ffi.sizeof(ctype) * n) end
-  return bigger
-end
-
 -- Note that 13 words of problem `number` begin at its word `first`.
 local function add_gram(self, hash, number, first)
   if self.grams == self.capacity then
     self.capacity = math.max(2 * self.capacity, 4096)
     for _, name in ipairs { "hash", "number", "first" } do
-      self[name] = grown(self[name], "int32_t", self.grams, self.capacity)
+      self[name] = door.resized(self[name], "int32_t", self.capacity)
     end
   end
   local k = self.grams

@@ -6,7 +6,8 @@
 -- 4,600 at 0.8, in 160 at 0.6, in 16 at 0.5. Of a set whose records are all alike more may be, since then a record is
 -- compared with the likeliest few; the report says how many records that concerns.
 --
--- A kept record takes 25 to 35 bytes, where near ones are looked for some 170, below 0.75 200. docs/mixtures.md has figures.
+-- A kept record takes 25 to 35 bytes; where near ones are looked for 64 more, and each record of the source, kept or not,
+-- 80 for its buckets, below 0.75 105.
 -- @module cft.dedup
 -- @usage local seen = dedup.new { near = 0.8 }
 -- local clean = seen:keep(source)   -- the first of each stays
@@ -14,6 +15,7 @@
 
 local bit = require "bit"
 local door = require "cft.ffi"
+local blame = require "cft.blame"
 local check = require "cft.check"
 local digests = require "cft.digests"
 local files = require "cft.files"
@@ -70,6 +72,8 @@ local function find_shingles(text)
 end
 
 -- The low byte of the least hash in each of 64 classes; an empty class takes its value from the next that is not.
+-- One permutation: Li, Owen & Zhang 2012 (arXiv 1208.1259); empty classes: rotation, Shrivastava & Li 2014 (ICML);
+-- some bits of each value: Li & Koenig 2010 (arXiv 0910.3349).
 local least, signature = ffi.new("int32_t[?]", VALUES), ffi.new("uint8_t[?]", VALUES)
 local function signature_of(text)
   local count = find_shingles(text)
@@ -163,7 +167,7 @@ function Alike:grow(more)
   if wanted <= self.room then return end
   self.room = math.max(wanted, math.ceil(1.5 * self.room))
   self.values = door.resized(self.values, "uint8_t", VALUES * self.room)
-  door.freed(self.slots)
+  door.free(self.slots)
   self.size = math.ceil(self.bands * self.room / LOAD)
   self.slots = door.zeros("int32_t", self.size)
   for id = 0, self.n - 1 do enter(self, id) end
@@ -258,14 +262,23 @@ local function place_of(self, id)
   return part.source, part.kept:at(id - part.first)
 end
 
+-- What is compared of record i of a source.
+local function compared(self, source, i, record)
+  local text = self.by(record, i)
+  if type(text) ~= "string" then
+    blame("dedup: by gave a %s for %s; a text is wanted", type(text), source:where(i))
+  end
+  return text
+end
+
 -- The kept record that record i is near to, and how near.
 local function nearest(self, source, i, values)
   local likely, more = self.alike:find(values)
   if #likely > 0 then
-    local set, n = set_of(self.by(source:get(i), i))
+    local set, n = set_of(compared(self, source, i, source:get(i)))
     for k = 1, math.min(#likely, COUNTS) do
       local other, number = place_of(self, likely[k])
-      local similarity = jaccard(set, n, self.by(other:get(number), number), k)
+      local similarity = jaccard(set, n, compared(self, other, number, other:get(number)), k)
       if similarity >= self.near then return likely[k], similarity end
     end
   end
@@ -290,7 +303,7 @@ function Seen:keep(source)
   passes.each(source, {
     processes = self.processes,
     of = function(record, i)
-      local text = self.by(record, i)
+      local text = compared(self, source, i, record)
       return self.alike and files.digest(text) .. signature_of(text) or files.digest(text)
     end,
     take = function(i, at)

@@ -36,7 +36,7 @@ end
 -- Twice as many slots, before there are more than three digests in four.
 local function widen(self)
   local size = 2 * (self.mask + 1)
-  door.freed(self.slots)
+  door.free(self.slots)
   self.slots, self.mask = door.zeros("int32_t", size), size - 1
   for id = 0, self.n - 1 do
     local at = bit.band(self.keys[4 * id], self.mask)
@@ -76,8 +76,8 @@ end
 
 --- Give their memory back now: the collector does not know how much it is.
 function Digests:release()
-  door.freed(self.slots)
-  door.freed(self.keys)
+  door.free(self.slots)
+  door.free(self.keys)
   self.slots, self.keys = nil, nil
 end
 

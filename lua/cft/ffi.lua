@@ -178,7 +178,7 @@ end
 
 --- Give an array's memory back now.
 -- @param p of `zeros` or `resized`, not to be used again; or nil
-function M.freed(p)
+function M.free(p)
   if p ~= nil then C.free(ffi.gc(p, nil)) end
 end
 

@@ -449,6 +449,13 @@ function M.digest(bytes, n)
   return ffi.string(sixteen, 16)
 end
 
+--- Bytes as text, two hexadecimal digits each.
+-- @string bytes
+-- @treturn string
+function M.hex(bytes)
+  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
 --- The XXH3-128 of a file.
 -- @string path
 -- @treturn ?string 32 digits; nil and a message where it cannot be read

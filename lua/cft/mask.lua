@@ -282,12 +282,12 @@ M.options = {
 }
 
 --- The sample of a record by options that were checked, with its `segments`; or nil, the reason, and its class:
--- `unreadable` or `dropped`. See `encode`.
+-- `unsayable` or `dropped`. See `encode`.
 function M.sample(record, chat, tok, o)
   local segments, unsaid = chat:segments(record)
-  if not segments then return nil, unsaid, "unreadable" end
+  if not segments then return nil, unsaid, "unsayable" end
   local pieces, n = pieces_of(segments, tok)
-  if not pieces then return nil, n, "unreadable" end
+  if not pieces then return nil, n, "unsayable" end
   local whole, cut = n, 0
   local last = pieces[#pieces]
   local ends = last and last.segment.special and last.segment.target and last.segment.weight ~= 0

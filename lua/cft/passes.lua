@@ -69,7 +69,7 @@ local function take_job(source, take, first, last, text)
 end
 
 --- Go through the good records; at the end, or when there are too many bad ones, `source:enforce()`.
--- @param source of `cft.data`
+-- @param source of `cft.data`; or a mixture, which one process goes through
 -- @tab o
 -- @func o.of gets a record and its number; returns a text, or nil where nothing is to be said. It runs in another
 -- process unless there is but one
@@ -79,7 +79,7 @@ function M.each(source, o)
   o = check.options("passes.each", o, { of = { "function" }, take = { "function" }, processes = M.option })
   local n = source:size()
   local jobs = math.ceil(n / M.CHUNK)
-  local processes = math.min(jobs, o.processes or M.processes(source))
+  local processes = source.read and math.min(jobs, o.processes or M.processes(source)) or 1  -- a mixture has no `read`
   if processes <= 1 or workers.inside then
     for i, record in source:records() do
       local text = o.of(record, i)

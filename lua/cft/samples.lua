@@ -12,6 +12,7 @@ local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
 local data = require "cft.data"
+local listed = require "cft.listed"
 local mask = require "cft.mask"
 local template = require "cft.template"
 
@@ -19,25 +20,6 @@ local M = {}
 
 local Samples = { are_samples = true }
 Samples.__index = Samples
-
-local NAMED = 10     -- record numbers that a line names
-local LISTED = 10000  -- that the report keeps
-
-local function new_list() return { n = 0 } end
-
-local function list(entry, i, ...)
-  entry.n = entry.n + 1
-  if #entry < LISTED then entry[#entry + 1] = select("#", ...) > 0 and { record = i, reason = ... } or i end
-end
-
-local function named(entry)
-  local names = {}
-  for k = 1, math.min(#entry, NAMED) do
-    local e = entry[k]
-    names[k] = tostring(type(e) == "table" and e.record or e)
-  end
-  return table.concat(names, ", ") .. (entry.n > NAMED and ", ..." or "")
-end
 
 -- Strings of special tokens in the record's text → how many; nil where there are none.
 local function specials_in(segments, tok)
@@ -105,16 +87,16 @@ local function look(self, record)
     sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
     sample.segments = nil
   end
-  if key and class ~= "unreadable" then cache:put(key, sample, why, class) end
+  if key and class ~= "unsayable" then cache:put(key, sample, why, class) end
   return sample, why, class
 end
 
 -- A report of nothing yet. Counts, lists of records, and counts by text: `cft.scan` adds them up.
 local function new_report()
   return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {},
-    with_specials = new_list(), dropped = new_list(), cut = new_list(), no_end = new_list(),
-    no_prefix = new_list(), no_learned = new_list(), all_learned = new_list(), double_bos = new_list(),
-    unreadable = new_list() }
+    with_specials = listed.new(), dropped = listed.new(), cut = listed.new(), no_end = listed.new(),
+    no_prefix = listed.new(), no_learned = listed.new(), all_learned = listed.new(), double_bos = listed.new(),
+    unsayable = listed.new() }
 end
 
 -- Look at a record and enter it in a report: its sample, if it is one to train on.
@@ -123,21 +105,21 @@ local function book(self, report, i, record)
   report.records = report.records + 1
   local sample, why, class = look(self, record)
   if not sample then
-    list(report[class], i, why)
+    listed.add(report[class], { record = i, reason = why })
     return nil
   end
-  if sample.specials then list(report.with_specials, i) end
+  if sample.specials then listed.add(report.with_specials, i) end
   for text, count in pairs(sample.specials or {}) do
     report.specials[text] = (report.specials[text] or 0) + count
   end
-  if not sample.prefix then list(report.no_prefix, i) end
+  if not sample.prefix then listed.add(report.no_prefix, i) end
   local rows, all = mask.learned_of(sample)
   self.dynamic = self.dynamic or sample.learn ~= nil
   local double = tok.bos and sample.n > 1 and sample.ids[0] == tok.bos and sample.ids[1] == tok.bos
   local refused = rows == 0 and "no_learned" or all and "all_learned" or double and "double_bos"
-  if refused then list(report[refused], i) end
-  if sample.cut > 0 then list(report.cut, i) end
-  if not sample.ends then list(report.no_end, i) end
+  if refused then listed.add(report[refused], i) end
+  if sample.cut > 0 then listed.add(report.cut, i) end
+  if not sample.ends then listed.add(report.no_end, i) end
   if refused and o[refused] ~= "keep" then return nil end
   report.tokens, report.learned = report.tokens + sample.n, report.learned + rows
   report.longest = math.max(report.longest, sample.n)
@@ -196,13 +178,13 @@ local function refuse(self)
     local found = report[name]
     if found.n > 0 and o[name] == "error" then
       blame("%s: %d of %d samples %s (template %s): records %s; %s = \"drop\" leaves them out, \"keep\" takes them",
-        self.source.name, found.n, report.records, says, self.chat.name, named(found), name)
+        self.source.name, found.n, report.records, says, self.chat.name, listed.names(found), name)
     end
   end
-  if report.unreadable.n > 0 then
-    local first = report.unreadable[1]
+  if report.unsayable.n > 0 then
+    local first = report.unsayable[1]
     blame("%s: %d records cannot become samples: record %d: %s", self.source.name,
-      report.unreadable.n, first.record, first.reason)
+      report.unsayable.n, first.record, first.reason)
   end
   if self.n == 0 then
     local why = report.dropped[1]
@@ -352,7 +334,7 @@ function Samples:describe()
   local r, lines = self.report, {}
   local function add(...) lines[#lines + 1] = (...):format(select(2, ...)) end
   local function add_list(entry, says)
-    if entry.n > 0 then add("  %d %s: records %s", entry.n, says, named(entry)) end
+    if entry.n > 0 then add("  %d %s: records %s", entry.n, says, listed.names(entry)) end
   end
   add("%s: %d samples of %d records; %d tokens, %d learned (%.1f%%), longest %d", self.name, r.samples,
     r.records, r.tokens, r.learned, r.tokens > 0 and 100 * r.learned / r.tokens or 0, r.longest)

@@ -14,6 +14,7 @@ local door = require "cft.ffi"
 local files = require "cft.files"
 local host = require "cft.host"
 local json = require "cft.json"
+local listed = require "cft.listed"
 local logs = require "cft.log"
 local workers = require "cft.workers"
 local C, ffi = door.C, door.ffi
@@ -21,21 +22,11 @@ local C, ffi = door.C, door.ffi
 local M = {}
 
 M.CHUNK = 2048       -- records of a job
-local PATIENCE = 100  -- bad records beyond the limit after which nobody waits for the end
-local LISTED = 10000  -- records that a line of the report keeps
 local SAY_EVERY = 10  -- seconds
 local MAGIC = "cft scan 1\n"
 
 -- ---- reports -----------------------------------------------------------------------------------
 -- A report has counts (which add up), the longest sample, lists of records, and counts by text.
-
-local function add_lists(into, from)
-  into.n = into.n + from.n
-  for _, entry in ipairs(from) do
-    if #into >= LISTED then break end
-    into[#into + 1] = entry
-  end
-end
 
 --- Add the report of later records to that of earlier ones.
 function M.add(into, from)
@@ -45,7 +36,7 @@ function M.add(into, from)
     elseif type(value) == "number" then
       into[name] = into[name] + value
     elseif value.n then
-      add_lists(into[name], value)
+      listed.append(into[name], value)
     else
       for text, count in pairs(value) do into[name][text] = (into[name][text] or 0) + count end
     end
@@ -89,7 +80,7 @@ local function scan_chunk(self, hooks, chunk, last_of_process)
   local last = math.min(first + M.CHUNK, source:size())
   local numbers, lengths, weights = {}, {}, {}
   local report, bad = hooks.new_report(), {}
-  local taken, added = cache and cache.taken, cache and cache.added
+  local taken, added, left_out = cache and cache.taken, cache and cache.added, cache and #cache.broken
   for i = first, last - 1 do
     local record = source.read(i)
     if record == nil then
@@ -108,7 +99,7 @@ local function scan_chunk(self, hooks, chunk, last_of_process)
   local head = json.encode {
     n = n, report = encode_report(report), bad = json.array(bad), dynamic = self.dynamic,
     taken = cache and cache.taken - taken, added = cache and cache.added - added,
-    wrong = cache and cache.wrong,
+    wrong = cache and cache:left_out_after(left_out),
   }
   local function bytes(ctype, list) return n > 0 and ffi.string(ffi.new(ctype .. "[?]", n, list), 8 * n) or "" end
   return table.concat { head, "\n", bytes("int64_t", numbers), bytes("int64_t", lengths), bytes("double", weights) }
@@ -278,7 +269,7 @@ end
 local function meet(source, bad)
   local known = source:bad()
   for _, i in ipairs(bad) do
-    if #known > known.limit + PATIENCE then break end
+    if known:hopeless() then break end
     if source.read(i) ~= nil then return false end
   end
   return true
@@ -317,22 +308,21 @@ local function run(self, hooks, journal_path, o)
   local chunks = math.ceil(source:size() / M.CHUNK)
   local report = hooks.new_report()
   self.n, self.kept_report = 0, report
-  local known = source:bad()
+  local known, cache = source:bad(), self.token_cache
+  local taken, added = cache and cache.taken, cache and cache.added
   local function take(_, text)
     local head = read_chunk(text)
     M.add(report, decode_report(head.report))
     self.n, self.dynamic = self.n + head.n, self.dynamic or head.dynamic
-    if head.taken and self.token_cache then
-      self.token_cache.taken = o.before_taken + head.taken
-      self.token_cache.added = o.before_added + head.added
-      o.before_taken, o.before_added = self.token_cache.taken, self.token_cache.added
-      for where, what in pairs(head.wrong) do self.token_cache:leave_out(where, what) end
+    if head.taken and cache then
+      taken, added = taken + head.taken, added + head.added
+      cache.taken, cache.added = taken, added  -- which this process counted too, if it did the job itself
+      for where, what in pairs(head.wrong) do cache:leave_out(where, what) end
     end
     for _, i in ipairs(head.bad) do bad[#bad + 1] = i end
     meet(source, head.bad)
-    return #known > known.limit + PATIENCE
+    return known:hopeless()
   end
-  if self.token_cache then o.before_taken, o.before_added = self.token_cache.taken, self.token_cache.added end
 
   local journal, why = open_journal(journal_path, take)
   if not journal then

@@ -5,7 +5,7 @@
 local door = require "cft.ffi"
 local blame = require "cft.blame"
 local check = require "cft.check"
-local digest = require("cft.files").digest
+local digest, hex = require("cft.files").digest, require("cft.files").hex
 local digests = require "cft.digests"
 local json = require "cft.json"
 local numbers = require "cft.numbers"
@@ -44,7 +44,7 @@ local function quarantine(path, entry, raw)
   if ok then
     line.raw = raw
   else
-    line.raw_hex = raw:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+    line.raw_hex = hex(raw)
   end
   local ok_reason = pcall(json.encode, line.reason)
   if not ok_reason then line.reason = "see raw_hex" end
@@ -56,6 +56,9 @@ local function quarantine(path, entry, raw)
   if not closed then blame("quarantine: %s: %s", path, problem) end
 end
 
+--- Count a bad record, once however often it is met, and write it to the quarantine file if there is one.
+-- @tab entry `{ path, record, line, byte, reason }`
+-- @string raw its bytes
 function Bad:add(entry, raw)
   if self.seen[entry.record] then return end
   self.seen[entry.record] = true
@@ -63,9 +66,11 @@ function Bad:add(entry, raw)
   if self.quarantine then quarantine(self.quarantine, entry, raw) end
 end
 
--- So many that nobody waits for the end.
+--- Are there so many that nobody waits for the end?
+-- @treturn bool
 function Bad:hopeless() return #self > self.limit + PATIENCE end
 
+--- Raise if there are more than the limit, and name the first.
 function Bad:enforce()
   if #self <= self.limit then return end
   local lines = { ("%s: %d bad record%s, limit_bad = %d allows %s:"):format(self.name, #self,
@@ -162,10 +167,6 @@ function Source:check()
 end
 
 -- ---- views -----------------------------------------------------------------------------------
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 -- A view of another source: its record i is record index(i) there. `shows` says which, as a text.
 local function view(parent, n, index, name, shows)
@@ -291,7 +292,7 @@ local function group(self, o)
       if type(key) ~= "string" and type(key) ~= "number" then
         blame("split: by gave a %s for %s; a string or number is wanted", type(key), self.place(i))
       end
-      return digest(tostring(key))
+      return digest(type(key) == "number" and ("%.17g"):format(key) or key)
     end,
     take = function(i, key) group_of[i], good = groups:add(key) + 1, good + 1 end,
   })

@@ -68,8 +68,8 @@ local function look(self, k)
         return nil, what
       end
     end
-    if report.unreadable.n > 0 then
-      blame("%s cannot become a sample: %s", source:where(k), report.unreadable[1].reason)
+    if report.unsayable.n > 0 then
+      blame("%s cannot become a sample: %s", source:where(k), report.unsayable[1].reason)
     end
     return nil, "has " .. report.dropped[1].reason
   end

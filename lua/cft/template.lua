@@ -27,7 +27,7 @@ M.content = setmetatable({}, { __tostring = function() return "content" end })
 
 --- In a user's turn, before its content: where the system text goes, for families that have no turn of
 -- its own for it.
-M.system = setmetatable({ marker = "system" }, { __tostring = function() return "system" end })
+M.system = setmetatable({}, { __tostring = function() return "system" end })
 
 --- In a turn: a special token by its string.
 -- @string text such as `<|im_start|>`
@@ -137,6 +137,22 @@ end
 local rule = { "string", optional = true, one_of = { "both", "joined" } }
 local trims = { system = rule, user = rule, assistant = rule }
 
+-- A user's turn has one place for the system text, or none.
+local function check_system_place(s)
+  local found, behind = false, false
+  for _, piece in ipairs(s.user_turn) do
+    if piece == M.system then
+      if behind then blame "template.new: 'system' stands behind 'content' in user_turn; its place is before it" end
+      if found then blame "template.new: 'system' stands twice in user_turn; once is wanted" end
+      found = true
+    end
+    behind = behind or piece == M.content
+  end
+  if s.system_in == "last" and not found then
+    blame "template.new: system_in = \"last\" is for a 'system' in user_turn, and there is none"
+  end
+end
+
 -- What would be left out without a word, or written twice.
 local function check_spec(s)
   if type(s.trim) == "table" then check.options("template.new: trim", s.trim, trims) end
@@ -145,7 +161,12 @@ local function check_spec(s)
       blame("template.new: 'system' stands in %s; its place is in user_turn, before content", name)
     end
   end
+  check_system_place(s)
   if s.system_turn == true then blame "template.new: 'system_turn' must be a turn or false, got true" end
+  if s.system == true then blame "template.new: 'system' must be a text or false, got true" end
+  if s.system and not s.system_turn then
+    blame("template.new: 'system' is %q, and system_turn = false has no place for it", s.system)
+  end
 end
 
 --- A template of turns. A turn is a list of texts, `special "..."`, `bos`, `eos` and `content`; what

@@ -34,6 +34,7 @@ local LOAD = 0.75    -- of the slots are taken at most
 -- A value as a text, equal for equal values; nil if it holds a function, which has no name.
 local function spelled(value)
   if value == template.content then return "content" end
+  if value == template.system then return "system" end
   if value == template.parts then return "parts" end
   if type(value) == "function" then return nil end
   if type(value) == "string" then return ("%q"):format(value) end
@@ -63,9 +64,10 @@ end
 local function program_hash()
   local parts = { host.version, host.kind "/proc/self/exe" and files.hash_file "/proc/self/exe" or "" }
   local edited = os.getenv "CFT_LUA_PATH"
-  for _, module in ipairs { "data", "source", "template", "mask", "samples", "scan", "tokenizer", "tokencache" } do
-    local path = edited and ("%s/cft/%s.lua"):format(edited, module)
-    if path and host.kind(path) then parts[#parts + 1] = files.hash_file(path) end
+  for _, under in ipairs(edited and { "/cft/", "/cft/templates/" } or {}) do
+    for _, name in ipairs(host.list(edited .. under) or {}) do
+      if name:match "%.lua$" then parts[#parts + 1] = name .. " " .. files.hash_file(edited .. under .. name) end
+    end
   end
   return table.concat(parts, " ")
 end
@@ -110,7 +112,7 @@ local function read_entry(entry, bytes)
   local used = DIGEST + HEAD + SPAN * count + 4 * n + head.rest
   if used + -used % 8 ~= bytes then return nil end
   local rest = head.rest > 0 and json.decode(entry + (used - head.rest), head.rest) or {}
-  if type(rest) ~= "table" then return nil end
+  if type(rest) ~= "table" or rest.class ~= nil and rest.class ~= "dropped" then return nil end
   if has(flags, NO_SAMPLE) then return nil, rest.why, rest.class end
   local sample = { n = n, ids = ffi.new("int32_t[?]", n), spans = ffi.new("cft_batch_span[?]", count),
     span_count = count, whole = head.whole, cut = head.cut, ends = has(flags, ENDS), prefix = has(flags, PREFIX),
@@ -119,7 +121,11 @@ local function read_entry(entry, bytes)
   ffi.copy(sample.spans, spans, SPAN * count)
   ffi.copy(sample.ids, ffi.cast(ids_at, spans + count), 4 * n)
   local tokens = 0
-  for i = 0, count - 1 do tokens = tokens + tonumber(spans[i].count) end
+  for i = 0, count - 1 do
+    local of_span = tonumber(spans[i].count)
+    if of_span < 1 or spans[i].kind > KINDS then return nil end
+    tokens = tokens + of_span
+  end
   return tokens == n and sample or nil
 end
 
@@ -238,8 +244,19 @@ end
 -- @string path @string why
 function Cache:leave_out(path, why)
   if self.wrong[path] then return end
-  self.wrong[path] = why
   self.broken[#self.broken + 1] = why
+  self.wrong[path] = #self.broken
+end
+
+--- What was left out after the first `count`: why, by path.
+-- @int count
+-- @treturn table
+function Cache:left_out_after(count)
+  local list = {}
+  for path, k in pairs(self.wrong) do
+    if k > count then list[path] = self.broken[k] end
+  end
+  return list
 end
 
 -- Remove what processes left that died while they wrote a block: whoever writes one holds the lock too.
@@ -277,8 +294,14 @@ function Cache:load()
   return self
 end
 
---- Let go of what is mapped: no record has a name any more. What was counted and left out stays to be said.
-function Cache:close() self.closed, self.blocks, self.slots, self.buffer, self.listed = true, nil, nil, nil, nil end
+--- Write what has been gathered and let go of what is mapped: no record has a name any more, nothing is found and
+-- nothing added. What was counted and left out stays to be said.
+function Cache:close()
+  if self.closed then return end
+  self:flush()
+  self.closed, self.shut = true, true
+  self.blocks, self.slots, self.buffer, self.listed, self.young = nil, nil, nil, nil, nil
+end
 
 -- ---- the block that is gathered --------------------------------------------------------------
 
@@ -325,7 +348,7 @@ function Cache:flush()
   footer.list, footer.count = used, self.count
   ffi.copy(buffer + (bytes - FOOTER), footer, FOOTER)
   C.cft_bytes_hash(buffer + (bytes - 16), buffer + used, bytes - 16 - used)
-  local name = files.digest(buffer, bytes):gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+  local name = files.hex(files.digest(buffer, bytes))
   local path = ("%s/%s.tokens"):format(self.folder, name)
   host.make_folders(self.folder)
   local lock = writers_lock(self.folder)
@@ -356,7 +379,7 @@ end
 -- @string folder of all caches
 -- @tparam Template chat @param tok
 -- @tab policy numbers, strings and tables of these: what a sample depends on besides
--- @treturn ?Cache the number of entries it has `found`; what is left out, as a list, `broken`, and by path, `wrong`;
+-- @treturn ?Cache the number of entries it has `found`; what is left out, as a list, `broken`; `wrong` has the number there by path;
 -- who uses it counts what it has `taken`. Or nil and why there can be none
 function M.open(folder, chat, tok, policy)
   local name, why = M.name(chat, tok, policy)
@@ -375,6 +398,7 @@ function Cache:key(record) return not self.closed and key_of(record) or nil end
 -- @string key
 -- @treturn ?table the sample; nil where there is none, with the reason and class of a record that makes none
 function Cache:get(key)
+  if self.closed then return nil end
   local young = self.young[key]
   if young then
     local place = self.listed[young]

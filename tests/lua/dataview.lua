@@ -84,8 +84,8 @@ return {
     local records = { critique(0), critique(1), critique(0, { output = critique(0).output .. " So it is." }) }
     for _, dedup in ipairs { "no", "exact" } do
       local view = view_of(records, nil, nil, mixture(dedup))
-      expect.match(dataview.unlooked(view), "^near duplicates were not looked for; a mixture with dedup = \"near\"")
-      expect.match(html.page(view), "<p>near duplicates were not looked for")
+      expect.match(dataview.unlooked(view), "^near duplicates were not looked for here; a mixture with dedup = \"near\"")
+      expect.match(html.page(view), "<p>near duplicates were not looked for here")
     end
     local view = view_of(records, nil, nil, mixture "near")
     expect.same(dataview.unlooked(view), nil)
@@ -126,7 +126,7 @@ return {
                                "--samples=1", "--html", folder .. "/page.html" }
     expect.same({ r.code, r.err }, { 0, "" })
     expect.match(r.out, "^2 updates of 32 samples, 2 an epoch")
-    expect.match(r.out, "\n\nnear duplicates were not looked for; [^\n]*\n\n")
+    expect.match(r.out, "\n\nnear duplicates were not looked for here; [^\n]*\n\n")
     expect.match(r.out, "word problems: 64 samples of 64 records; %d+ tokens, %d+ learned %(3%d%.%d%%%)")
     expect.match(r.out, "\n%-%-%- sample 0 .*⟦Critique:")
     expect.match(contents(folder .. "/page.html"), "word problems held out")

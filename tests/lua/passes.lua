@@ -170,6 +170,40 @@ return {
     expect.same({ many, list, inside, mixture }, { workers.cores(), 1, "false", 1 })
   end },
 
+  { "a mixture is gone through by one process, whatever is asked for", function()
+    local path, found = file(lines_of()), {}
+    local bench = process.write(process.folder() .. "/bench.jsonl", json.encode { problem = table.concat(sentence(3, 20), " ") })
+    in_jobs_of(7, function()
+      for count = 1, 2 do
+        local mixture, passed = mix.new { { open(path) }, { open(path) } }, {}
+        passes.each(mixture, { processes = count, of = function(_, i) return tostring(i) end,
+                               take = function(i) passed[#passed + 1] = i end })
+        local seen = decontaminate.search(mixture, bench, { processes = count })
+        found[count] = { #passed, passed[#passed], seen.count, seen.records, seen:describe() }
+      end
+    end)
+    expect.same(found[2], found[1])
+    expect.same({ unpack(found[2], 1, 3) }, { 164, 179, 10 })
+  end },
+
+  { "a text to compare that is none is named by its record", function()
+    local path = file(lines_of())
+    in_jobs_of(7, function()
+      for _, count in ipairs { 1, 3 } do
+        local seen = dedup.new { near = 0.8, processes = count, by = function(_, i) return i ~= 31 and "k" .. i or nil end }
+        expect.raises("^[^\n]*: dedup: by gave a nil for [^\n]*data%.jsonl: record 31, line 32; a text is wanted$",
+          seen.keep, seen, open(path))
+      end
+    end)
+    local calls = 0  -- a text at first, none when it is read again to be counted
+    local seen = dedup.new { near = 0.5, by = function()
+      calls = calls + 1
+      return calls <= 2 and "one two three four five six seven eight nine ten eleven twelve " .. calls or {}
+    end }
+    expect.raises("dedup: by gave a table for list: record 1; a text is wanted", seen.keep, seen, data.list {
+      { instruction = "q", output = "a" }, { instruction = "r", output = "b" } })
+  end },
+
   { "lists of what was found are bounded, counts are not", function()
     local path, kept_pairs, kept_duplicates = file(lines_of()), decontaminate.KEPT, dedup.KEPT
     decontaminate.KEPT, dedup.KEPT = 3, 4

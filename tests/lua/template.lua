@@ -312,6 +312,14 @@ return {
     expect.same(text_of(new { system_turn = { "[", template.content, "]" }, trim = true }, record), "[S]q{a}r{b}")
     expect.raises("'system' stands in answer_turn; its place is in user_turn", new, { answer_turn = { template.system } })
     expect.raises("'system_turn' must be a turn or false, got true", new, { system_turn = true })
+    expect.raises("'system' must be a text or false, got true", new, { system = true })
+    expect.raises("'system' is \"S\", and system_turn = false has no place for it", new, { system_turn = false, system = "S" })
+    expect.raises("system_in = \"last\" is for a 'system' in user_turn, and there is none", new,
+      { system_in = "last", user_turn = { template.content } })
+    expect.raises("'system' stands twice in user_turn; once is wanted", new,
+      { user_turn = { template.system, template.system, template.content } })
+    expect.raises("'system' stands behind 'content' in user_turn; its place is before it", new,
+      { user_turn = { template.content, template.system } })
     expect.raises("trim: 'user' must be one of 'both', 'joined', got 'left'", new, { trim = { user = "left" } })
     expect.raises("trim: unknown option 'users'; did you mean 'user'", new, { trim = { users = "both" } })
   end },

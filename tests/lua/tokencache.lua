@@ -272,7 +272,7 @@ return {
     damage(first, 2)
     local damaged = made_up(folder)
     for k = 1, 5 do has(damaged, k) end  -- taken from the other
-    expect.truthy(#damaged.broken <= 1)  -- if it was found first
+    expect.same(#damaged.broken, 1)
     damage(second, 2)
     local gone = made_up(folder)
     for _ = 1, 2 do expect.same({ gone:get(key_of(2)), #gone.broken }, { nil, 2 }) end
@@ -369,6 +369,53 @@ return {
     local found, grown = r.out:match "(%d+)%s+(%d+)"
     expect.same(tonumber(found), N)
     expect.truthy(tonumber(grown) < 40 * N, grown .. " bytes")
+  end },
+
+  { "what is closed keeps what was gathered, and neither finds nor takes more", function()
+    local folder = process.folder()
+    local cache = made_up(folder)
+    for k = 1, 2 do cache:put(key_of(k), sample_of(k)) end
+    cache:close()
+    cache:close()
+    expect.same({ cache:get(key_of(1)), cache:key(data.conversation(records(1)[1])) }, {})
+    cache:put(key_of(3), sample_of(3))
+    cache:flush()
+    expect.same({ cache.added, #cache.broken, #blocks(folder) }, { 2, 0, 1 })
+    local again = made_up(folder)
+    for k = 1, 2 do has(again, k) end
+    expect.same({ again.found, (again:get(key_of(3))) }, { 2, nil })
+  end },
+
+  { "what was left out is told once to whoever counts", function()
+    local cache = made_up(process.folder())
+    for k = 1, 3 do
+      cache:leave_out("block " .. k, "why " .. k)
+      cache:leave_out("block 1", "why again")
+    end
+    expect.same(cache.broken, { "why 1", "why 2", "why 3" })
+    expect.same(cache:left_out_after(1), { ["block 2"] = "why 2", ["block 3"] = "why 3" })
+    expect.same(cache:left_out_after(3), {})
+  end },
+
+  { "Lua files that are taken in place of those inside name another program", function()
+    local folder, names = process.folder(), {}
+    local function name()
+      local r = process.cftrun { "-e", [[print(require("cft.tokencache").name(require("cft.template").chatml(),
+        require("cft.demo").tokenizer(1), {}))]], env = { CFT_LUA_PATH = folder } }
+      expect.same(r.err, "")
+      names[#names + 1] = r.out
+    end
+    name()
+    os.execute("mkdir -p " .. folder .. "/cft/templates")
+    process.write(folder .. "/cft/templates/mine.lua", "return 1")
+    name()
+    process.write(folder .. "/cft/made_up.lua", "return 1")
+    name()
+    process.write(folder .. "/cft/made_up.lua", "return 2")
+    name()
+    name()
+    for k = 1, 3 do expect.truthy(names[k] ~= names[k + 1], "name " .. k) end
+    expect.same(names[5], names[4])
   end },
 
   { "a folder that cannot be written costs time alone", function()

@@ -1,11 +1,11 @@
 --- Template `mistral`: what the chat templates of Mistral's Instruct models give, by the version of their tokenizer,
 -- as Mistral names them:
 --
---   version       models
---   "v3"          7B v0.3, Large 2407: a space before every text; answers are trimmed
---   "v3-tekken"   Nemo, Ministral 8B: no spaces
---   "v7"          Large 2411: spaces, and a system turn of its own
---   "v7-tekken"   Small 3 (default): no spaces, a system turn of its own
+--   version       compared with   by Mistral's naming, not compared
+--   "v3"          Large 2407      7B v0.3       a space before every text; answers are trimmed
+--   "v3-tekken"   Nemo            Ministral 8B  no spaces
+--   "v7"          Large 2411                    spaces, and a system turn of its own
+--   "v7-tekken"   Small 3.1       Small 3       no spaces, a system turn of its own; the default
 --
 -- v3 writes the system text into the question that waits for an answer, and nowhere else: a conversation of several
 -- questions that has one is taken with `turns = "last"` only. Small 3's templates write a text of their own, with
