@@ -492,8 +492,10 @@ cft_status cft_writer_new(cft_writer **out, cft_save *save, const char *path) {
     CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
   w->name = w->path + strlen(w->path) - strlen(path);
   XXH3_128bits_reset(w->hash);
-  if (cft_path_look(w->path, NULL) == CFT_PATH_FOLDER)
-    CFT_GO(cft_fail(CFT_E_IO, "write %s: is a folder", w->path));
+  cft_path_kind there = cft_path_look(w->path, NULL);
+  if (there == CFT_PATH_FOLDER) CFT_GO(cft_fail(CFT_E_IO, "write %s: is a folder", w->path));
+  if (there == CFT_PATH_OTHER)  // the new file would take the place of a device or a pipe
+    CFT_GO(cft_fail(CFT_E_IO, "write %s: is no regular file, and stays", w->path));
   CFT_GO(folder_make_above(w->path));
 
   size_t folder = folder_length(w->path);

@@ -80,6 +80,9 @@ TEST(paths_that_cannot_be_written) {
   cft_writer *w;
   cft_save *save;
   EXPECT_FAILS(cft_writer_new(&w, NULL, folder), CFT_E_IO, "is a folder");
+  EXPECT_INT(mkfifo(join(folder, "pipe"), 0600), 0);
+  EXPECT_FAILS(cft_writer_new(&w, NULL, join(folder, "pipe")), CFT_E_IO, "no regular file");
+  EXPECT_INT(unlink(join(folder, "pipe")), 0);
   EXPECT_FAILS(cft_writer_new(&w, NULL, ""), CFT_E_ARG, "names no file");
   EXPECT_FAILS(cft_writer_new(&w, NULL, join(folder, "")), CFT_E_ARG, "names no file");
   EXPECT_FAILS(cft_writer_new(&w, NULL, "/proc/none/x"), CFT_E_IO, "/proc/none");
