@@ -105,6 +105,9 @@ return {
     ends(run { script [[require("cft.exit").leave()]] }, 0, "", "")
     ends(run { script [[error { "odd" }]] }, 1, "", "^cftrun: table: 0x%x+\n$")
   end },
+  { "a message does not steer the terminal", function()
+    ends(run { script [[error("a\27[2Jb\194\155c\nd\te", 0)]] }, 1, "", "^cftrun: a\\x1b%[2Jb\\xc2\\x9bc\nd\te\n$")
+  end },
   { "output that cannot be written is no success", function()
     if host.kind "/dev/full" == nil then skip "no /dev/full" end
     local folder, exe = process.folder(), io.popen "readlink /proc/$PPID/exe":read "*l"
