@@ -4,7 +4,7 @@
 --
 --   cftrun recipes/gsm8k.lua model=Qwen/Qwen2.5-0.5B data=gsm8k
 local cft = require "cft"
-local critic = require "cft.critic"
+local critic = require "cft.demo.rule_critic"
 
 local cfg = cft.config {
   model = "Qwen/Qwen2.5-0.5B",

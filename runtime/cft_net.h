@@ -1,5 +1,5 @@
 // cft_net.h - files and answers over HTTP and HTTPS, many at once. What is asked for, in which
-// order and how often it is tried again is lua/cft/fetch.lua's; here one request is carried out:
+// order and how often it is tried again is lua/cft/io/fetch/init.lua's; here one request is carried out:
 // its redirects, its bytes, the checksum, the file that appears whole.
 //
 // libcurl and libcrypto are opened by the first cft_net_new of a process, so that a program which

@@ -4,10 +4,10 @@
 -- A row says only what is special about it:
 --   { "odd width", x = { 3, 7 }, raises = "pattern", scale = 1e-20, args = { 1e-6 } }
 
-local autograd = require "cft.autograd"
+local autograd = require "cft.engine.autograd"
 local expect = require "tests.expect"
-local ops = require "cft.ops"
-local tensor = require "cft.tensor"
+local ops = require "cft.engine.ops"
+local tensor = require "cft.engine.tensor"
 
 local M = {}
 

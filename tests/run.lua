@@ -1,17 +1,19 @@
 --- Runs the tests in Lua:  cftrun tests/run.lua [FILTER ...]
 --
--- A file in tests/ops, tests/lua or tests/train returns a list of cases, { name, function }. A case
--- runs when a filter occurs in "tests/lua/check.lua: its name"; a filter may also be the path of a
+-- A file in one of the rooms below, which are the folders of lua/cft, returns a list of cases, { name, function }. A case
+-- runs when a filter occurs in "tests/base/check.lua: its name"; a filter may also be the path of a
 -- file elsewhere. A case fails by raising, or by leaving a tensor alive. One that lacks something
 -- outside of the repository calls skip(reason); under CI=true only a missing GPU is accepted as one.
 -- The last line is "N passed, N failed, N skipped".
 
-local exit = require "cft.exit"
+local exit = require "cft.base.exit"
 local host = require "cft.host"
-local term = require "cft.term"
+local term = require "cft.base.term"
 
 local in_ci = os.getenv "CI" == "true"
 local traceback = os.getenv "CFT_TRACEBACK" == "1"
+
+local rooms = { "house", "base", "ops", "engine", "data", "text", "samples", "io", "report", "cli", "recipe", "train" }
 
 -- ---- which ------------------------------------------------------------------------------------
 
@@ -20,7 +22,7 @@ local function files()
   local function add(path)
     if not seen[path] then list[#list + 1], seen[path] = path, true end
   end
-  for _, room in ipairs { "ops", "lua", "train" } do
+  for _, room in ipairs(rooms) do
     for _, name in ipairs(host.list("tests/" .. room) or {}) do
       if name:find "%.lua$" then add("tests/" .. room .. "/" .. name) end
     end
@@ -52,7 +54,7 @@ end
 local Skip = {}
 rawset(_G, "skip", function(reason) error(setmetatable({ reason = reason }, Skip), 0) end)
 
-local C = require("cft.ffi").C
+local C = require("cft.engine.ffi").C
 
 local function alive()
   jit.flush()  -- compiled code holds on to the tables it was specialised to

@@ -2,8 +2,8 @@
 -- @usage local tok = require("tests.vocabularies").qwen "<|endoftext|>"
 
 local ffi = require "ffi"
-local json = require "cft.json"
-local tokenizer = require "cft.tokenizer"
+local json = require "cft.base.json"
+local tokenizer = require "cft.text.tokenizer"
 
 local M = {}
 

@@ -11,10 +11,10 @@
 -- }
 -- print(cfg.lr, cfg.demo)   -- set by `lr=1e-5` and `--demo`
 
-local blame = require "cft.blame"
-local check = require "cft.check"
-local exit = require "cft.exit"
-local template = require "cft.template"
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
+local exit = require "cft.base.exit"
+local template = require "cft.text.template"
 
 local M = {}
 
@@ -307,7 +307,7 @@ function M.read(defaults, args)
     i = after or i + 1
   end
   if help then
-    require("cft.help").recipe(args[0], specs, names)
+    require("cft.cli.help").recipe(args[0], specs, names)
     exit.leave()
   end
 

@@ -7,32 +7,36 @@
 
 local modules = {
   -- a run, in the order the data flows
-  config = "cft.config",          -- a recipe's defaults, overridden from the command line
-  data = "cft.data",              -- sources of records
-  mix = "cft.mix",                -- how often which
-  dedup = "cft.dedup",            -- which say the same
-  decontaminate = "cft.decontaminate",  -- which records ask what a benchmark asks
-  template = "cft.template",      -- record -> segments
-  jinja = "cft.jinja",            -- the chat templates of others, rendered
-  chat_template = "cft.chat_template",  -- the model's own beside the run's
-  tokenizer = "cft.tokenizer",    -- text -> ids
-  mask = "cft.mask",              -- segments -> ids and weights
-  samples = "cft.samples",        -- the same of all records, checked and reported
-  batch = "cft.batch",            -- ids and weights -> packed micro-batches
-  models = "cft.models",          -- folder, GGUF or shape -> model
-  loss = "cft.loss",              -- what is minimised
-  optim = "cft.optim",            -- AdamW and clip
-  schedule = "cft.schedule",      -- step -> multiplier
-  train = "cft.train",            -- the loop
-  checkpoint = "cft.checkpoint",  -- save and resume
-  generate = "cft.generate",      -- text from the model
+  recipe = "cft.recipe",                      -- all of it, from settings to summary
+  config = "cft.config",                      -- a recipe's defaults, overridden from the command line
+  data = "cft.data.open",                     -- sources of records
+  mix = "cft.data.mix",                       -- how often which
+  dedup = "cft.data.dedup",                   -- which say the same
+  decontaminate = "cft.data.decontaminate",   -- which records ask what a benchmark asks
+  template = "cft.text.template",             -- record -> segments
+  critique = "cft.text.critique",             -- templates of critiques
+  jinja = "cft.text.jinja",                   -- the chat templates of others, rendered
+  chat_template = "cft.text.chat_check",      -- the model's own beside the run's
+  tokenizer = "cft.text.tokenizer",           -- text -> ids
+  mask = "cft.samples.mask",                  -- segments -> ids and weights
+  samples = "cft.samples",                    -- the same of all records, checked and reported
+  batch = "cft.samples.batch",                -- ids and weights -> packed micro-batches
+  models = "cft.models",                      -- folder, GGUF or shape -> model
+  loss = "cft.loss",                          -- what is minimised
+  optim = "cft.train.optim",                  -- AdamW and clip
+  schedule = "cft.train.schedule",            -- step -> multiplier
+  train = "cft.train",                        -- the loop
+  checkpoint = "cft.train.checkpoint",        -- save and resume
+  generate = "cft.generate",                  -- text from the model
   -- the engine
-  tensor = "cft.tensor", ops = "cft.ops", autograd = "cft.autograd", nn = "cft.nn",
-  comm = "cft.comm",              -- sums over several processes
+  tensor = "cft.engine.tensor", ops = "cft.engine.ops", autograd = "cft.engine.autograd",
+  nn = "cft.nn",
+  comm = "cft.engine.comm",                   -- sums over several processes
+  -- files and the Hub
+  files = "cft.io.files", hub = "cft.io.hub", fetch = "cft.io.fetch",
   -- around it
-  check = "cft.check", json = "cft.json", log = "cft.log", exit = "cft.exit", files = "cft.files",
-  glob = "cft.glob", hub = "cft.hub", fetch = "cft.fetch", demo = "cft.demo", recipe = "cft.recipe", critic = "cft.critic",
-  critique = "cft.critique",
+  check = "cft.base.check", json = "cft.base.json", log = "cft.base.log", exit = "cft.base.exit",
+  glob = "cft.base.glob", demo = "cft.demo", critic = "cft.demo.rule_critic",
 }
 
 -- The few names used all the time, without their module in front.
@@ -46,8 +50,8 @@ local M = {}
 for module, names in pairs(shortcuts) do
   for _, name in ipairs(names) do
     M[name] = function(...)
-      require "cft.ops"  -- a tensor without its operators would surprise
-      M[name] = require("cft." .. module)[name]
+      require "cft.engine.ops"  -- a tensor without its operators would surprise
+      M[name] = require(modules[module])[name]
       return M[name](...)
     end
   end
@@ -57,7 +61,7 @@ return setmetatable(M, {
   __index = function(t, name)
     local module = modules[name]
     if not module then return nil end
-    if name == "tensor" then require "cft.ops" end
+    if name == "tensor" then require "cft.engine.ops" end
     local m = require(module)
     rawset(t, name, m)
     return m

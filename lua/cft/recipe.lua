@@ -4,29 +4,29 @@
 -- `run` is `prepare` and the usual loop.
 -- @usage cft.recipe.run(cft.config { model = "...", data = "..." }, { name = "mine" })
 
-local batch = require "cft.batch"
-local blame = require "cft.blame"
-local chat_template = require "cft.chat_template"
-local check = require "cft.check"
-local checkpoint = require "cft.checkpoint"
+local batch = require "cft.samples.batch"
+local blame = require "cft.base.blame"
+local chat_template = require "cft.text.chat_check"
+local check = require "cft.base.check"
+local checkpoint = require "cft.train.checkpoint"
 local config = require "cft.config"
-local data = require "cft.data"
-local decontaminate = require "cft.decontaminate"
+local data = require "cft.data.open"
+local decontaminate = require "cft.data.decontaminate"
 local demo = require "cft.demo"
-local exit = require "cft.exit"
-local files = require "cft.files"
+local exit = require "cft.base.exit"
+local files = require "cft.io.files"
 local host = require "cft.host"
-local json = require "cft.json"
-local logs = require "cft.log"
-local memory = require "cft.memory"
+local json = require "cft.base.json"
+local logs = require "cft.base.log"
+local memory = require "cft.train.memory_plan"
 local models = require "cft.models"
-local optim = require "cft.optim"
-local preview = require "cft.preview"
+local optim = require "cft.train.optim"
+local preview = require "cft.report.samples"
 local samples = require "cft.samples"
-local schedule = require "cft.schedule"
-local template = require "cft.template"
-local tensor = require "cft.tensor"
-local tokenizers = require "cft.tokenizer"
+local schedule = require "cft.train.schedule"
+local template = require "cft.text.template"
+local tensor = require "cft.engine.tensor"
+local tokenizers = require "cft.text.tokenizer"
 local train = require "cft.train"
 
 local M = {}
@@ -61,7 +61,7 @@ end
 -- Both are looked for before either is an error, so that one run names all there is to get.
 local function find(cfg, o)
   local absent = {}
-  local path, why = require("cft.hub").find(cfg.model or "")
+  local path, why = require("cft.io.hub").find(cfg.model or "")
   if not path then absent[#absent + 1] = { what = "model", name = cfg.model or "", why = why } end
   local paths = type(cfg.data) == "table" and cfg.data or { cfg.data }
   if #paths == 0 then absent[#absent + 1] = { what = "data", name = "", why = "no data= given" } end

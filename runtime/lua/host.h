@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// One embedded Lua file: module "cft.check", chunk "@lua/cft/check.lua", and its text.
+// One embedded Lua file: module "cft.check", chunk "@lua/cft/base/check.lua", and its text.
 typedef struct host_source {
   const char *module, *chunk, *text;
   size_t bytes;

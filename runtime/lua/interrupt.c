@@ -7,7 +7,7 @@
 #include "cft_host.h"
 #include "host.h"
 
-enum { EXIT_INTERRUPTED = 130 };  // 128 + SIGINT, as shells say it; lua/cft/exit.lua has the list
+enum { EXIT_INTERRUPTED = 130 };  // 128 + SIGINT, as shells say it; lua/cft/base/exit.lua has the list
 
 static atomic_int pressed;        // since the last clear
 static atomic_bool looked_after;  // somebody polls cft_interrupts()

@@ -1,4 +1,4 @@
-// json.c - JSON to Lua values and back. lua/cft/json.lua is the face and the reference.
+// json.c - JSON to Lua values and back. lua/cft/base/json.lua is the face and the reference.
 #include <jansson.h>
 #include <math.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-// main.c - cftrun. What it does with its arguments is Lua: lua/cft/cli.lua.
+// main.c - cftrun. What it does with its arguments is Lua: lua/cft/cli/init.lua.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 // repl.c - the prompt: read a line, run it, show its values, until Ctrl-D or exit().
 //
 // A line is an expression first, so that `1 + 1` shows 2, then a statement. One that ends too
-// early (`for i = 1, 3 do`) asks for more. How values and errors look is Lua's: lua/cft/repl.lua.
+// early (`for i = 1, 3 do`) asks for more. How values and errors look is Lua's: lua/cft/cli/repl.lua.
 #include <luajit.h>
 #include <stdio.h>
 #include <stdlib.h>

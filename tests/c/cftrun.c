@@ -1,5 +1,5 @@
 // cftrun on a terminal and under signals: the prompt's editing and history, Ctrl-C everywhere.
-// What needs no terminal is in tests/lua/cli.lua. CFTRUN names the program.
+// What needs no terminal is in tests/cli/cli.lua. CFTRUN names the program.
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
@@ -262,7 +262,7 @@ TEST(whoever_polls_finishes_first) {
                    "print('going', host.interrupts())\n"
                    "while host.interrupts() == 0 do os.time() end\n"
                    "print('finished the step')\n"
-                   "require('cft.exit').fail(130, 'saved')"));
+                   "require('cft.base.exit').fail(130, 'saved')"));
   EXPECT(shows(c, "going\t0"));
   type(c, CTRL_C);
   EXPECT(shows(c, "finished the step"));
@@ -278,7 +278,7 @@ TEST(sigterm_is_ctrl_c_to_whoever_polls) {
                    "print('going', host.interrupts(), ffi.C.getpid())\n"
                    "while host.interrupts() == 0 do os.time() end\n"
                    "print('finished the step')\n"
-                   "require('cft.exit').fail(130, 'saved')"));
+                   "require('cft.base.exit').fail(130, 'saved')"));
   EXPECT(shows(c, "going\t0\t"));
   EXPECT(shows(c, "\n"));
   pid_t pid = (pid_t)atoi(strstr(c->seen, "going\t0\t") + 8);

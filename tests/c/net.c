@@ -1,5 +1,5 @@
 // net.c - cft_net.h against a Hub of our own that breaks, stalls, lies and redirects. What cftrun
-// makes of it is in tests/lua/fetch.lua.
+// makes of it is in tests/io/fetch.lua.
 #include "cft_net.h"
 
 #include <arpa/inet.h>

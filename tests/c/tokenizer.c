@@ -1,5 +1,5 @@
 // tokenizer.c - what Lua cannot reach: parts, threads, the two engines against each other, files
-// that were tampered with. Ids are compared in tests/lua/tokenizer.lua.
+// that were tampered with. Ids are compared in tests/text/tokenizer.lua.
 #include "tokenizer.h"
 
 #include <math.h>

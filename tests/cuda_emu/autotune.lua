@@ -4,7 +4,7 @@
 
 local cft = require "cft"
 local ffi = require "ffi"
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 
 ffi.cdef "int setenv(const char *name, const char *value, int overwrite);"
 local folder = os.tmpname()

@@ -2,15 +2,15 @@
 -- With CFT_CUDA_MODULE naming the emulated module, two processes have an emulated GPU each. On a card
 -- there is one rank, which sums with itself by NCCL.
 
-local comm = require "cft.comm"
+local comm = require "cft.engine.comm"
 local expect = require "tests.expect"
 local inputs = require "cft.nn.inputs"
 local models = require "cft.models"
 local process = require "tests.process"
-local step = require "cft.bench.step"
-local tensor = require "cft.tensor"
-local workers = require "cft.workers"
-require "cft.ops"
+local step = require "cft.cli.bench.step"
+local tensor = require "cft.engine.tensor"
+local workers = require "cft.data.workers"
+require "cft.engine.ops"
 
 local emulated = (os.getenv "CFT_CUDA_MODULE" or ""):find "emu"
 local RANKS = emulated and 2 or 1
@@ -105,7 +105,7 @@ end)
 
 -- A program of one line: its exit code, if it says that.
 local function ends(code, says, what, chunk, env)
-  local r = process.cftrun { "-e", "local comm = require 'cft.comm' " .. chunk, env = env }
+  local r = process.cftrun { "-e", "local comm = require 'cft.engine.comm' " .. chunk, env = env }
   report(r.code == code and r.err:find(says) ~= nil, ("%s: code %d"):format(what, code), (r.err:gsub("\n$", "")))
 end
 

@@ -4,9 +4,9 @@
 
 local ffi = require "ffi"
 local models = require "cft.models"
-local optim = require "cft.optim"
-local step = require "cft.bench.step"
-local tensor = require "cft.tensor"
+local optim = require "cft.train.optim"
+local step = require "cft.cli.bench.step"
+local tensor = require "cft.engine.tensor"
 local train = require "cft.train"
 
 local STEPS = 6

@@ -3,14 +3,14 @@
 -- FOLDER gets config.json and batch.safetensors, which tests/oracle/bench_pytorch.py takes.
 
 local configs = require "cft.models.config"
-local files = require "cft.files"
+local files = require "cft.io.files"
 local host = require "cft.host"
-local json = require "cft.json"
-local step = require "cft.bench.step"
-local tensor = require "cft.tensor"
+local json = require "cft.base.json"
+local step = require "cft.cli.bench.step"
+local tensor = require "cft.engine.tensor"
 
 local name, tokens, length, folder = arg[1], tonumber(arg[2]), tonumber(arg[3]), arg[4]
-local shape = assert(require("cft.bench.shapes")[name], "no such shape")
+local shape = assert(require("cft.cli.bench.shapes")[name], "no such shape")
 
 local config = { eps = 1e-6, init = 0.02, tied = false, head_dim = shape.d / shape.heads }
 for k, v in pairs(shape) do config[k] = v end

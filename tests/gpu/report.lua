@@ -3,7 +3,7 @@
 -- algorithm), steps.json, pytorch.json; what is missing is said to be missing. No number stands in the
 -- report that was not measured.
 
-local json = require "cft.json"
+local json = require "cft.base.json"
 
 local folder, out = arg[1], arg[2]
 

@@ -1,14 +1,14 @@
 --- A training step at a model's true shape with random weights, on a GPU, timed:
 --    cftrun tests/gpu/step.lua MODEL TOKENS LENGTH [LEARNED] [device=cuda] [states=bf16|f32] [recompute=N]
--- Prints a line for people and a line of JSON. MODEL is one of lua/cft/bench/shapes.lua. The states:
+-- Prints a line for people and a line of JSON. MODEL is one of lua/cft/cli/bench/shapes.lua. The states:
 --   bf16  bf16 weights with stochastic rounding, gradients and moments in bf16: 7B in 80 GB
 --   f32   bf16 weights with an f32 master, gradients and moments in f32
 
 local host = require "cft.host"
-local json = require "cft.json"
-local optim = require "cft.optim"
-local step = require "cft.bench.step"
-local tensor = require "cft.tensor"
+local json = require "cft.base.json"
+local optim = require "cft.train.optim"
+local step = require "cft.cli.bench.step"
+local tensor = require "cft.engine.tensor"
 
 local o = { device = "cuda", states = "bf16", recompute = 0, seconds = 5 }
 local positional = {}

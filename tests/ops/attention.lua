@@ -1,10 +1,10 @@
 local expect = require "tests.expect"
 local inputs_of = require "cft.nn.inputs"
 local op = require "tests.op"
-local ops = require "cft.ops"
+local ops = require "cft.engine.ops"
 local reference = require "tests.attention_reference"
 local rope = require "cft.nn.rope"
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 
 -- A case: heads, kv, D, lens (tokens of each sequence), and for queries that are only some of the
 -- rows `picked`: for each sequence the positions that ask.

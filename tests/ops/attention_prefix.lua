@@ -1,13 +1,13 @@
 -- Attention where sequences share a prefix: against every sample alone, prefix and all, in doubles.
 
-local door = require "cft.ffi"
+local door = require "cft.engine.ffi"
 local expect = require "tests.expect"
 local inputs_of = require "cft.nn.inputs"
 local op = require "tests.op"
-local ops = require "cft.ops"
+local ops = require "cft.engine.ops"
 local reference = require "tests.attention_reference"
 local rope = require "cft.nn.rope"
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 local ffi, C = door.ffi, door.C
 
 -- A batch of groups { prefix, { own tokens of each sample } } and of samples that share nothing. A

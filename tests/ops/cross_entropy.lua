@@ -1,8 +1,8 @@
-local door = require "cft.ffi"
+local door = require "cft.engine.ffi"
 local expect = require "tests.expect"
 local op = require "tests.op"
-local ops = require "cft.ops"
-local tensor = require "cft.tensor"
+local ops = require "cft.engine.ops"
+local tensor = require "cft.engine.tensor"
 
 local function labels(like, case)
   local t, w = tensor.new(case.target, { dtype = "i32" }), tensor.new(case.weight)

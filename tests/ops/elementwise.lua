@@ -1,7 +1,7 @@
 local expect = require "tests.expect"
 local op = require "tests.op"
-local ops = require "cft.ops"
-local tensor = require "cft.tensor"
+local ops = require "cft.engine.ops"
+local tensor = require "cft.engine.tensor"
 
 local tests = {}
 local function add(list) for _, t in ipairs(list) do tests[#tests + 1] = t end end

@@ -1,16 +1,16 @@
 -- Single ops against PyTorch and transformers: tests/golden/ops.safetensors, f32. What is compared is the
 -- op as models call it, forward and backward. tests/golden/README.md has the conventions.
 
-local autograd = require "cft.autograd"
-local door = require "cft.ffi"
+local autograd = require "cft.engine.autograd"
+local door = require "cft.engine.ffi"
 local golden = require "tests.golden"
-local gradients = require "cft.gradients"
+local gradients = require "cft.engine.gradients"
 local inputs_of = require "cft.nn.inputs"
-local json = require "cft.json"
+local json = require "cft.base.json"
 local op = require "tests.op"
-local ops = require "cft.ops"
+local ops = require "cft.engine.ops"
 local rope = require "cft.nn.rope"
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 
 local C = door.C
 local TOLERANCE = 1e-5

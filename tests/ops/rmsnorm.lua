@@ -1,5 +1,5 @@
 local op = require "tests.op"
-local ops = require "cft.ops"
+local ops = require "cft.engine.ops"
 
 local function reference(flat, shapes)  -- doubles, one row at a time, no cleverness
   local x, w, d, eps = flat[1], flat[2], shapes[2][1], 1e-6

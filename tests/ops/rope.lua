@@ -1,8 +1,8 @@
 local expect = require "tests.expect"
 local op = require "tests.op"
-local ops = require "cft.ops"
+local ops = require "cft.engine.ops"
 local rope = require "cft.nn.rope"
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 
 local function tables(x, d)
   d = math.floor(d / 2) * 2

@@ -1,7 +1,7 @@
 local expect = require "tests.expect"
 local op = require "tests.op"
-local ops = require "cft.ops"
-local tensor = require "cft.tensor"
+local ops = require "cft.engine.ops"
+local tensor = require "cft.engine.tensor"
 
 local function i32(list) return tensor.new(list, { dtype = "i32" }) end
 

@@ -4,7 +4,7 @@
 -- IDS has a sequence of ids on each line; OUT gets the logits of all tokens, f32, little-endian.
 
 local cft = require "cft"
-local ffi = require("cft.ffi").ffi
+local ffi = require("cft.engine.ffi").ffi
 local inputs = require "cft.nn.inputs"
 
 local what, source, target, dtype, updates = unpack(arg)

@@ -7,9 +7,9 @@ local golden = require "tests.golden"
 local inputs = require "cft.nn.inputs"
 local models = require "cft.models"
 local op = require "tests.op"
-local optim = require "cft.optim"
-local schedule = require "cft.schedule"
-local tensor = require "cft.tensor"
+local optim = require "cft.train.optim"
+local schedule = require "cft.train.schedule"
+local tensor = require "cft.engine.tensor"
 
 -- Batch `b` as lists of ids and weights.
 local function batch_of(get, b)
@@ -114,7 +114,7 @@ for _, name in ipairs { "llama-small", "qwen2-small", "mistral-small" } do
 end
 
 test("mistral: within its window or not at all, and written as its own", function()
-  local json, process = require "cft.json", require "tests.process"
+  local json, process = require "cft.base.json", require "tests.process"
   local folder = "tests/golden/mistral-small"
   local raw = assert(json.read(folder .. "/config.json"))
   local back = configs.write(assert(configs.read(raw)), "f32")
@@ -158,7 +158,7 @@ test("config.json: what is not implemented is named", function()
   refuses("attention_bias = true", { attention_bias = true })
   refuses("layer_types has 'sliding_attention'", { layer_types = { "sliding_attention" } })
   refuses("sliding_window must be an integer", { model_type = "mistral", sliding_window = 0.5 })
-  refuses("hidden_size must be an integer, got nil", { hidden_size = require("cft.json").null })
+  refuses("hidden_size must be an integer, got nil", { hidden_size = require("cft.base.json").null })
   refuses("no multiple of num_key_value_heads 3", { num_key_value_heads = 3 })
   refuses("without a 'factor' above 0", { rope_scaling = { type = "linear" } })
 end)

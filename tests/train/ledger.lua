@@ -1,13 +1,13 @@
 -- The ledger: the losses by kind of text and by verdict are the loss, taken apart.
 
-local batch = require "cft.batch"
-local data = require "cft.data"
+local batch = require "cft.samples.batch"
+local data = require "cft.data.open"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
 local samples_of = require("cft.samples").new
 local models = require "cft.models"
-local optim = require "cft.optim"
-local template = require "cft.template"
+local optim = require "cft.train.optim"
+local template = require "cft.text.template"
 local train = require "cft.train"
 
 local STEPS = 21

@@ -1,11 +1,11 @@
 -- What must hold for a whole model, whatever its weights: cuts, neighbours, skipped rows, recomputation.
 
-local autograd = require "cft.autograd"
+local autograd = require "cft.engine.autograd"
 local expect = require "tests.expect"
 local inputs = require "cft.nn.inputs"
 local models = require "cft.models"
 local op = require "tests.op"
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 
 local function model(dtype, arch, o)
   local shape = { arch = arch or "qwen2", d = 24, layers = 3, heads = 4, kv_heads = 2, ffn = 36, vocab = 41,

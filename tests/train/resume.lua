@@ -1,10 +1,10 @@
 -- A run that was stopped and resumed is, to the bit, the run that was never stopped.
 
-local checkpoint = require "cft.checkpoint"
+local checkpoint = require "cft.train.checkpoint"
 local config = require "cft.config"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
-local files = require "cft.files"
+local files = require "cft.io.files"
 local golden = require "tests.golden"
 local op = require "tests.op"
 local recipe = require "cft.recipe"

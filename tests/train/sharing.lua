@@ -1,8 +1,8 @@
 -- A shared prefix changes the cost of a step and not what it learns: losses and every gradient of a
 -- model against the same samples each for itself.
 
-local batch = require "cft.batch"
-local data = require "cft.data"
+local batch = require "cft.samples.batch"
+local data = require "cft.data.open"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
 local fake = require "tests.fake_tokenizer"
@@ -10,9 +10,9 @@ local host = require "cft.host"
 local samples_of = require("cft.samples").new
 local models = require "cft.models"
 local op = require "tests.op"
-local optim = require "cft.optim"
-local template = require "cft.template"
-local tensor = require "cft.tensor"
+local optim = require "cft.train.optim"
+local template = require "cft.text.template"
+local tensor = require "cft.engine.tensor"
 local train = require "cft.train"
 
 local tok = fake { "<eos>", eos = "<eos>" }

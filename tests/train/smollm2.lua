@@ -1,14 +1,14 @@
 -- Real weights: SmolLM2-135M-Instruct from a GGUF file against the same weights in transformers.
 -- tests/golden/README.md tells how the numbers were made.
 
-local autograd = require "cft.autograd"
+local autograd = require "cft.engine.autograd"
 local cached = require "tests.cached"
 local expect = require "tests.expect"
 local generate = require "cft.generate"
 local golden = require "tests.golden"
 local models = require "cft.models"
 local op = require "tests.op"
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 
 local function texts(get)
   local ids, cu = op.numbers(get "ids"), op.numbers(get "cu_seqlens")

@@ -1,11 +1,11 @@
 -- Losses depend neither on the number of threads nor on the run: bit for bit, in f32 and bf16.
 
-local door = require "cft.ffi"
+local door = require "cft.engine.ffi"
 local expect = require "tests.expect"
 local inputs = require "cft.nn.inputs"
 local models = require "cft.models"
-local optim = require "cft.optim"
-local tensor = require "cft.tensor"
+local optim = require "cft.train.optim"
+local tensor = require "cft.engine.tensor"
 
 local C = door.C
 local VOCAB = 300

@@ -1,13 +1,13 @@
 -- The trainer as an object: what it has made is counted, whatever comes next.
 
-local batch = require "cft.batch"
-local data = require "cft.data"
+local batch = require "cft.samples.batch"
+local data = require "cft.data.open"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
 local models = require "cft.models"
-local optim = require "cft.optim"
+local optim = require "cft.train.optim"
 local samples = require "cft.samples"
-local template = require "cft.template"
+local template = require "cft.text.template"
 local train = require "cft.train"
 
 local silent = { progress = function() end, close_line = function() end, say = function() end }

@@ -3,7 +3,7 @@
 -- A key that changes the arithmetic and is not implemented is an error that names it: a model that
 -- is nearly right trains, and nobody notices.
 
-local check = require "cft.check"
+local check = require "cft.base.check"
 
 local M = {}
 
@@ -83,7 +83,7 @@ end
 -- `head_dim`, `ffn`, `vocab`, `eps`, `theta`, `scaling`, `tied`, `context`, `qkv_bias`, `init`, `window` (the
 -- longest sequence that may be computed; nil: any), and `raw`, from which what we write is made
 function M.read(raw)
-  local json = require "cft.json"
+  local json = require "cft.base.json"
   if type(raw) ~= "table" or json.is_array(raw) then return nil, "it is no object of names and values" end
   local c = without_nulls(raw, json.null)
   local arch = c.model_type

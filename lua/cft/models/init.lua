@@ -2,14 +2,14 @@
 -- @usage local m = cft.models.new { arch = "llama", d = 64, layers = 2, heads = 4, ffn = 128, vocab = 97 }
 -- print(m:logits({ { 1, 2, 3 } }))
 
-local autograd = require "cft.autograd"
-local blame = require "cft.blame"
-local check = require "cft.check"
+local autograd = require "cft.engine.autograd"
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
 local configs = require "cft.models.config"
 local inputs = require "cft.nn.inputs"
-local ops = require "cft.ops"
+local ops = require "cft.engine.ops"
 local rope = require "cft.nn.rope"
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 
 local M = {}
 local Model = {}
@@ -106,7 +106,7 @@ end
 -- @treturn Model, or nil and what is missing
 function M.load(name, opts)
   local o = check.options("models.load", opts or {}, load_spec)
-  local hub, files = require "cft.hub", require "cft.files"
+  local hub, files = require "cft.io.hub", require "cft.io.files"
   local path, why = hub.find(name)
   if not path then return nil, why end
   local source = path:match "%.gguf$" and files.gguf(path) or files.folder(path)
@@ -258,7 +258,7 @@ end
 
 --- Write a Hugging Face folder: config.json, weights, and what came with the model.
 -- @string folder @tab[opt] opts see `cft.checkpoint.export`
-function Model:save(folder, opts) return require("cft.checkpoint").export(self, folder, opts) end
+function Model:save(folder, opts) return require("cft.train.checkpoint").export(self, folder, opts) end
 
 --- Release every weight and gradient.
 function Model:release()

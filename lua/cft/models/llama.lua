@@ -2,9 +2,9 @@
 -- 2023 (arXiv 2302.13971), as transformers' LlamaForCausalLM computes it. Qwen2 is this with biases
 -- on q, k and v.
 
-local autograd = require "cft.autograd"
-local cached = require "cft.nn.cache"
-local ops = require "cft.ops"
+local autograd = require "cft.engine.autograd"
+local cached = require "cft.nn.kv_cache"
+local ops = require "cft.engine.ops"
 local parameters = require "cft.nn.parameters"
 
 local M = {}

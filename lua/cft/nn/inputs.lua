@@ -1,8 +1,8 @@
 --- A packed batch on its device, in the form that models take.
 
-local door = require "cft.ffi"
-local tensor = require "cft.tensor"
-local blame = require "cft.blame"
+local door = require "cft.engine.ffi"
+local tensor = require "cft.engine.tensor"
+local blame = require "cft.base.blame"
 local ffi = door.ffi
 
 local M = {}

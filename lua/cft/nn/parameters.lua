@@ -4,7 +4,7 @@
 -- or an offload handles one tensor a block. Weights that are used together are one tensor over the
 -- names that files know (`qkv` over q_proj, k_proj, v_proj): one matmul where there were three.
 
-local tensor = require "cft.tensor"
+local tensor = require "cft.engine.tensor"
 
 local M = {}
 local Group = {}

@@ -1,7 +1,7 @@
 --- Tables of cos and sin for rotary positions, with the scalings of config.json.
 
-local door = require "cft.ffi"
-local tensor = require "cft.tensor"
+local door = require "cft.engine.ffi"
+local tensor = require "cft.engine.tensor"
 local ffi = door.ffi
 
 local M = {}

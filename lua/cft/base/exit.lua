@@ -1,0 +1,42 @@
+--- How a run ends: errors that carry an exit code. docs/cli.md has the table for users.
+-- @module cft.base.exit
+-- @usage local exit = require "cft.base.exit"
+-- exit.fail(exit.MISSING, "no model at %s", path)
+
+local M = {
+  OK = 0,
+  FAILED = 1,        -- an error in a script, bad data
+  USAGE = 2,         -- an unknown option or key, no such recipe
+  DEVICE = 3,        -- a device, a driver or a library is missing
+  MISSING = 4,       -- a model or data are not on this machine
+  NOT_FINITE = 5,    -- the loss became NaN or infinite
+  INTERRUPTED = 130, -- Ctrl-C
+}
+
+local Exit = {}
+Exit.__index = Exit
+function Exit:__tostring() return self.message or "" end
+
+--- Raise an error that ends cftrun with `code`. At the prompt it ends only the line.
+-- @int code one of the constants above
+-- @string message what came, what was wanted, where; with more arguments a format
+-- @param ... what the format wants
+function M.fail(code, message, ...)
+  if select("#", ...) > 0 then message = message:format(...) end
+  error(setmetatable({ code = code, message = message }, Exit), 0)
+end
+
+--- Leave without a message, from any depth: what there is to say was said.
+-- @int[opt=0] code
+function M.leave(code)
+  error(setmetatable({ code = code or M.OK }, Exit), 0)
+end
+
+--- The exit code of anything that was raised.
+-- @param err what pcall returned
+-- @treturn int `FAILED` for plain errors
+function M.code(err)
+  return getmetatable(err) == Exit and err.code or M.FAILED
+end
+
+return M

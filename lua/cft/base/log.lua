@@ -1,0 +1,115 @@
+--- What a run says: lines on the screen, one JSON object a step in log.jsonl.
+
+local blame = require "cft.base.blame"
+local json = require "cft.base.json"
+local host = require "cft.host"
+local term = require "cft.base.term"
+
+local M = {}
+local Log = {}
+Log.__index = Log
+
+--- @string[opt] folder where log.jsonl goes; nil: screen only
+-- @tab[opt] o `append` (a resumed run), `quiet`
+function M.open(folder, o)
+  o = o or {}
+  local self = setmetatable({ quiet = o.quiet, started = host.now() }, Log)
+  if folder then
+    host.make_folders(folder)
+    self.path, self.fresh = folder .. "/log.jsonl", not o.append
+    local why  -- a log that is there already lasts until this run has something to say
+    self.file, why = io.open(self.path, "a")
+    if not self.file then blame("log: %s", why) end
+  end
+  return self
+end
+
+--- A line for the person at the screen.
+function Log:say(format, ...)
+  if not self.quiet then print(select("#", ...) > 0 and format:format(...) or format) end
+  io.stdout:flush()
+end
+
+-- JSON has no NaN.
+local function finite(v)
+  if type(v) == "number" and (v ~= v or v == math.huge or v == -math.huge) then return tostring(v) end
+  return v
+end
+
+--- One object of log.jsonl, there at once for whoever reads along.
+function Log:record(t)
+  if not self.file then return end
+  local copy = {}
+  for k, v in pairs(t) do copy[k] = finite(v) end
+  if self.fresh then
+    self.file:close()
+    self.file, self.fresh = assert(io.open(self.path, "w")), false
+  end
+  local ok, why = self.file:write(json.encode(copy), "\n")
+  if ok then ok, why = self.file:flush() end
+  if not ok and not self.failed then
+    self.failed = true
+    self:close_line()
+    io.stderr:write(("cftrun: %s: %s; the run goes on without it\n"):format(self.path, why))
+  end
+end
+
+--- 93 → "1m33s".
+function M.duration(seconds)
+  seconds = math.floor(seconds + 0.5)
+  if seconds < 60 then return ("%ds"):format(seconds) end
+  if seconds < 3600 then return ("%dm%02ds"):format(math.floor(seconds / 60), seconds % 60) end
+  return ("%dh%02dm"):format(math.floor(seconds / 3600), math.floor(seconds % 3600 / 60))
+end
+
+--- 1234567 → "1.18 MiB".
+function M.bytes(n)
+  local units, i = { "B", "KiB", "MiB", "GiB", "TiB" }, 1
+  while n >= 1024 and i < #units do n, i = n / 1024, i + 1 end
+  return (i == 1 and "%d %s" or "%.2f %s"):format(n, units[i])
+end
+
+--- 12345 → "12.3k".
+function M.count(n)
+  if n < 10000 then return ("%d"):format(n) end
+  if n < 1e6 then return ("%.1fk"):format(n / 1e3) end
+  if n < 1e9 then return ("%.1fM"):format(n / 1e6) end
+  return ("%.2fB"):format(n / 1e9)
+end
+
+--- A step's line: on a terminal it replaces the one before; in a file, one in ten is written.
+function Log:progress(t, steps)
+  self:record(t)
+  if self.quiet then return end
+  local left = (steps - t.step) * t.seconds_a_step
+  local line = ("step %d/%d  loss %.4f  lr %.2e  norm %.2f  %s tok/s  ETA %s"):format(
+    t.step, steps, t.loss, t.lr, t.grad_norm, M.count(t.tokens_per_s), M.duration(left))
+  if t.heldout_loss then line = line .. ("  held out %.4f"):format(t.heldout_loss) end
+  if host.isatty and host.isatty(1) and not t.heldout_loss then
+    io.stdout:write("\r\27[K", line)
+    self.open_line = true
+    if t.step == steps then self:close_line() end
+  elseif steps <= 50 or t.step == 1 or t.step % math.max(1, math.floor(steps / 20)) == 0
+         or t.step == steps or t.heldout_loss then
+    self:close_line()
+    print(line)
+  end
+  io.stdout:flush()
+end
+
+--- End a line that was being replaced.
+function Log:close_line()
+  if self.open_line then
+    io.stdout:write "\n"
+    self.open_line = false
+  end
+end
+
+function Log:close()
+  self:close_line()
+  if self.file then self.file:close() end
+  self.file = nil
+end
+
+M.paint = term.paint
+return M

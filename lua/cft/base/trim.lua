@@ -1,0 +1,48 @@
+--- White space at the ends of texts, as Python's str.strip has it, and so Jinja's `trim`: Unicode's, in UTF-8.
+-- @module cft.base.trim
+
+local M = {}
+
+local spaces = { ["\194\133"] = true, ["\194\160"] = true, ["\225\154\128"] = true,
+  ["\226\128\168"] = true, ["\226\128\169"] = true, ["\226\128\175"] = true,
+  ["\226\129\159"] = true, ["\227\128\128"] = true }
+for last = 0x80, 0x8a do spaces["\226\128" .. string.char(last)] = true end
+for c in ("\t\n\v\f\r \28\29\30\31"):gmatch "." do spaces[c] = true end
+
+-- Bytes of the space that begins, or ends, text:sub(first, last); nil where none does.
+local function space_at(text, first, last, at_end)
+  for bytes = 1, math.min(3, last - first + 1) do
+    local from = at_end and last - bytes + 1 or first
+    if spaces[text:sub(from, from + bytes - 1)] then return bytes end
+  end
+end
+
+-- Long runs are of ASCII's white space: `find` is quick with those.
+local ascii = "[\t-\r \28-\31]*"
+
+--- A text without white space on its left.
+function M.left(text)
+  local first = 1
+  while true do
+    first = text:match("^" .. ascii .. "()", first)
+    local bytes = space_at(text, first, #text, false)
+    if not bytes then return text:sub(first) end
+    first = first + bytes
+  end
+end
+
+--- A text without white space on its right.
+function M.right(text)
+  local last = #text
+  while true do
+    while last > 0 and spaces[text:sub(last, last)] do last = last - 1 end
+    local bytes = space_at(text, 1, last, true)
+    if not bytes then return text:sub(1, last) end
+    last = last - bytes
+  end
+end
+
+--- A text without white space on either side.
+function M.both(text) return M.left(M.right(text)) end
+
+return M

@@ -1,0 +1,196 @@
+--- measure the tokenizer, alone or against Hugging Face tokenizers
+--
+--   cftrun bench tokenizer [--model PATH] [--texts FILE] [--threads 1] [--repeat 5]
+--                          [--against tokenizers] [--json]
+--
+-- PATH is a folder with tokenizer.json, a tokenizer.json, or a GGUF file; without it SmolLM2's is
+-- fetched as the tests do. FILE is any text file, one text a line; without it the questions,
+-- solutions and critiques of CFT_SHARED_DATA. Both sides get the same tokenizer.json and the same
+-- texts, and their ids are compared. CFT_PYTHON names a Python with tokenizers.
+-- @module cft.cli.bench.tokenizer
+
+local check = require "cft.base.check"
+local door = require "cft.engine.ffi"
+local exit = require "cft.base.exit"
+local files = require "cft.io.files"
+local host = require "cft.host"
+local json = require "cft.base.json"
+local tokenizer = require "cft.text.tokenizer"
+
+local ffi = door.ffi
+local M = {}
+
+local spec = {
+  model = { "string", optional = true }, texts = { "string", optional = true },
+  threads = { "integer", 1, min = 1, max = 256 }, ["repeat"] = { "integer", 5, min = 1 },
+  against = { "string", "", one_of = { "", "tokenizers" } }, json = { "boolean", false },
+}
+
+local function parse(args)
+  local o, i = {}, 1
+  while i <= #args do
+    local name, value = args[i]:match "^%-%-(%a+)=?(.*)$"
+    if not name or not spec[name] then
+      exit.fail(exit.USAGE, "bench tokenizer: unknown argument '%s'%s", args[i],
+                check.suggestion(name or args[i], spec))
+    end
+    if name == "json" then
+      value = true
+    elseif value == "" then
+      i = i + 1
+      value = args[i] or exit.fail(exit.USAGE, "bench tokenizer: --%s wants a value", name)
+    end
+    o[name] = spec[name][1] == "integer" and tonumber(value) or value
+    i = i + 1
+  end
+  return check.options("bench tokenizer", o, spec)
+end
+
+-- ---- what is encoded ---------------------------------------------------------------------------
+
+local shared = os.getenv "CFT_SHARED_DATA" or "../shared/data"
+local defaults = {  -- file, fields
+  { "/bench/math/test.jsonl", "problem", "solution" },
+  { "/one-shot-cft/DSR-CFT-p0.jsonl", "messages" },
+  { "/one-shot-cft/DSR-CFT-p1.jsonl", "messages" },
+  { "/gsm8k/train.jsonl", "question", "answer" },
+}
+
+local function default_texts()
+  local list = {}
+  for _, source in ipairs(defaults) do
+    local path = shared .. source[1]
+    if host.kind(path) ~= "file" then
+      exit.fail(exit.MISSING, "bench tokenizer: %s is missing; give --texts FILE or set CFT_SHARED_DATA", path)
+    end
+    for line in io.lines(path) do
+      local record = assert(json.decode(line))
+      for k = 2, #source do
+        local value = record[source[k]]
+        for _, m in ipairs(type(value) == "table" and value or { { content = value } }) do
+          list[#list + 1] = m.content
+        end
+      end
+    end
+  end
+  return list
+end
+
+local function texts_of(path)
+  if not path then return default_texts() end
+  if host.kind(path) ~= "file" then exit.fail(exit.MISSING, "bench tokenizer: no file %s", path) end
+  local list = {}
+  for line in io.lines(path) do list[#list + 1] = line end
+  return list
+end
+
+local function default_model()
+  local pipe = assert(io.popen "tests/fetch_models.sh smollm2 2>&1")
+  local said = pipe:read "*a":gsub("%s+$", "")
+  pipe:close()
+  if host.kind(said) ~= "file" then
+    exit.fail(exit.MISSING, "bench tokenizer: give --model PATH; SmolLM2 is not here: %s", said)
+  end
+  return said
+end
+
+-- ---- ours and theirs ---------------------------------------------------------------------------
+
+local function timed(f)
+  local start = host.now()
+  local result, why = f()
+  if not result then exit.fail(exit.FAILED, "bench tokenizer: %s", why) end
+  return host.now() - start, result
+end
+
+local function ours(path, list, o)
+  local tok
+  local load = timed(function()
+    tok = tokenizer.load(path)
+    return tok
+  end)
+  local function pass() return tok:encode_batch(list, { threads = o.threads }) end
+  local first = timed(pass)  -- no word is remembered yet
+  local best, encodings = first, nil
+  for _ = 1, o["repeat"] do
+    local seconds, result = timed(pass)
+    best, encodings = math.min(best, seconds), result
+  end
+  return { tok = tok, load = load, first = first, best = best, encodings = encodings }
+end
+
+-- The same file and texts on one thread of tokenizers; its ids come back as 32-bit numbers: of each
+-- text how many, then they.
+local function theirs(us, list, o)
+  local folder = os.tmpname()
+  os.remove(folder)
+  us.tok:save(folder)
+  local lines = {}
+  for i, text in ipairs(list) do lines[i] = json.encode(text) end
+  files.write(folder .. "/texts", table.concat(lines, "\n") .. "\n")
+  files.write(folder .. "/job.json", json.encode {
+    tokenizer = folder .. "/tokenizer.json", texts = folder .. "/texts", ids = folder .. "/ids",
+    ["repeat"] = math.min(o["repeat"], 3) })
+  local python = os.getenv "CFT_PYTHON" or "python3"
+  local script = os.getenv "CFT_BENCH_TOKENIZERS" or "tests/oracle/tokenizer.py"
+  local pipe = assert(io.popen(("TOKENIZERS_PARALLELISM=false %s %s --time %s/job.json"):format(python, script, folder)))
+  local result = json.decode(pipe:read "*a")
+  pipe:close()
+  if type(result) ~= "table" then
+    files.remove(folder)
+    exit.fail(exit.MISSING, "bench tokenizer: %s %s gave no result; CFT_PYTHON names a Python with tokenizers",
+              python, script)
+  end
+  local file = assert(io.open(folder .. "/ids", "rb"))
+  local bytes = file:read "*a"
+  file:close()
+  files.remove(folder)
+
+  local ids, at, different = ffi.cast("const int32_t *", bytes), 0, 0
+  for i = 1, #list do
+    local e, n = us.encodings[i - 1], ids[at]
+    local same = tonumber(e.n) == n
+    for k = 0, same and n - 1 or -1 do same = same and e.ids[k] == ids[at + 1 + k] end
+    different = different + (same and 0 or 1)
+    at = at + 1 + n
+  end
+  return { seconds = result.seconds, version = result.version, different = different }
+end
+
+--- The command.
+-- @tab args what stands behind `cftrun bench tokenizer`
+function M.run(args)
+  local o = parse(args)
+  local path = o.model or default_model()
+  local list = texts_of(o.texts)
+  local bytes, tokens = 0, 0
+  for _, text in ipairs(list) do bytes = bytes + #text end
+  local us = ours(path, list, o)
+  for i = 0, #list - 1 do tokens = tokens + tonumber(us.encodings[i].n) end
+  local function rate(seconds) return bytes / 1e6 / seconds end
+
+  local result = { model = path, texts = #list, bytes = bytes, tokens = tokens, threads = o.threads,
+                   load_seconds = us.load, first_mb_per_s = rate(us.first), mb_per_s = rate(us.best) }
+  if o.against == "tokenizers" then
+    local them = theirs(us, list, o)
+    result.tokenizers = { version = them.version, mb_per_s = rate(them.seconds) }
+    result.ratio = them.seconds / us.best
+    result.different = them.different
+  end
+  if o.json then
+    print(json.encode(result, { indent = 2 }))
+  else
+    print(("%s: %d texts, %.1f MB, %d tokens (%.2f bytes a token), loaded in %.0f ms"):format(
+      path, #list, bytes / 1e6, tokens, bytes / math.max(tokens, 1), us.load * 1e3))
+    print(("  cft, %d thread%s: %7.1f MB/s, %.1f on the first pass"):format(
+      o.threads, o.threads > 1 and "s" or "", result.mb_per_s, result.first_mb_per_s))
+    if result.ratio then
+      print(("  tokenizers %s, 1 thread: %.2f MB/s; cft is %.1f times as fast; %s"):format(
+        result.tokenizers.version, result.tokenizers.mb_per_s, result.ratio,
+        result.different == 0 and "all ids equal" or ("THE IDS OF %d TEXTS DIFFER"):format(result.different)))
+    end
+  end
+  if (result.different or 0) > 0 then exit.leave(exit.FAILED) end
+end
+
+return M

@@ -1,0 +1,192 @@
+--- measure ops and the training step at a model's shapes
+--
+--   cftrun bench [--model PATH|NAME] [--dtype f32,bf16] [--tokens 2048] [--length 512 | --lengths 1099,517,...]
+--                [--learned 1] [--against pytorch] [--device cpu] [--seconds 2] [--json]
+--   cftrun bench tokenizer ...      see docs/tokenizer.md
+--
+-- Ratios of one run are what counts: machines differ, and so does one machine from hour to hour.
+
+local C = require("cft.engine.ffi").C
+local check = require "cft.base.check"
+local exit = require "cft.base.exit"
+local files = require "cft.io.files"
+local json = require "cft.base.json"
+local log = require "cft.base.log"
+local step = require "cft.cli.bench.step"
+local tensor = require "cft.engine.tensor"
+
+local M = {}
+
+local spec = {
+  model = { "string", "smollm2-135m" }, dtype = { "string", "auto" }, tokens = { "integer", 2048, min = 1 },
+  length = { "integer", 512, min = 1 }, lengths = { "string", "" }, learned = { "number", 1, min = 0, max = 1 },
+  against = { "string", "", one_of = { "", "pytorch" } }, device = { "string", "cpu" },
+  seconds = { "number", 2, min = 0 }, json = { "boolean", false },
+}
+
+local function parse(args)
+  local o, i = {}, 1
+  while i <= #args do
+    local name, value = args[i]:match "^%-%-([%a-]+)=?(.*)$"
+    if not name or not spec[name] then
+      exit.fail(exit.USAGE, "bench: unknown argument '%s'%s", args[i], check.suggestion(name or args[i], spec))
+    end
+    if spec[name][1] == "boolean" then
+      value = true
+    else
+      if value == "" then
+        i = i + 1
+        value = args[i] or exit.fail(exit.USAGE, "bench: --%s wants a value", name)
+      end
+      if spec[name][1] ~= "string" then
+        value = tonumber(value) or exit.fail(exit.USAGE, "bench: --%s wants a number, got '%s'", name, value)
+      end
+    end
+    local problem = check.problem(value, spec[name])
+    if problem then exit.fail(exit.USAGE, "bench: --%s %s", name, problem) end
+    o[name] = value
+    i = i + 1
+  end
+  o = check.options("bench", o, spec)
+  if o.lengths == "" then o.lengths = tostring(o.length) end
+  local lengths = {}
+  for word in (o.lengths .. ","):gmatch "(.-)," do
+    local n = tonumber(word)
+    local problem = check.problem(n or word, { "integer", min = 1 })
+    if problem then exit.fail(exit.USAGE, "bench: --lengths %s", problem) end
+    lengths[#lengths + 1] = n
+  end
+  o.lengths = lengths
+  return o
+end
+
+local function rate(r)
+  if r.flops then return ("%8.1f GFLOP/s"):format(r.flops / r.seconds / 1e9) end
+  return ("%8.1f GB/s"):format(r.bytes / r.seconds / 1e9)
+end
+
+-- ---- the same step in PyTorch ----------------------------------------------------------------
+
+-- What PyTorch reads: the batch as safetensors, the model's config.
+local function hand_over(model, sequences, weights, folder)
+  local ids, w, cu, n = {}, {}, { 0 }, 0
+  for s, list in ipairs(sequences) do
+    for j, id in ipairs(list) do
+      n = n + 1
+      ids[n], w[n] = id, j == 1 and 0 or weights[s][j]
+    end
+    cu[#cu + 1] = n
+  end
+  files.write_tensors(folder .. "/batch.safetensors", {
+    { name = "ids", tensor = tensor.new(ids, { dtype = "i32" }) },
+    { name = "cu_seqlens", tensor = tensor.new(cu, { dtype = "i32" }) },
+    { name = "weights", tensor = tensor.new(w) },
+  })
+  files.write(folder .. "/config.json", json.encode(require("cft.models.config").write(model.config, "f32")) .. "\n")
+end
+
+local function pytorch(model, sequences, weights, dtype, o)
+  local folder = os.tmpname()
+  os.remove(folder)
+  hand_over(model, sequences, weights, folder)
+  local python = os.getenv "CFT_PYTHON" or "python3"
+  local script = os.getenv "CFT_BENCH_PYTORCH" or "tests/oracle/bench_pytorch.py"
+  local command = ("%s %s --model %s/config.json --batch %s/batch.safetensors --dtype %s --threads %d --mode best "
+    .. "--batching best --head %s"):format(python, script, folder, folder, dtype,
+    C.cft_cpu_threads(), o.learned < 1 and "learned" or "all")
+  local pipe = assert(io.popen(command))
+  local text = pipe:read "*a"
+  pipe:close()
+  files.remove(folder)
+  local result = json.decode(text)
+  if type(result) ~= "table" then
+    exit.fail(exit.MISSING, "bench: %s %s gave no result; CFT_PYTHON names a Python with torch and transformers", python, script)
+  end
+  return result
+end
+
+-- ---- the command -----------------------------------------------------------------------------
+
+local function percent(part, whole) return ("%3.0f%%"):format(100 * part / whole) end
+
+-- The table of ops; seconds of all.
+local function print_ops(rows, burst, say)
+  say("  %-20s %9s %6s  %16s  %s", "op", "ms", "times", "rate", burst and "of the burst, of oneDNN's rate" or "")
+  local sum = 0
+  for _, r in ipairs(rows) do
+    sum = sum + r.seconds * r.count
+    local shares = {}
+    if r.flops and burst then shares[1] = percent(r.flops / r.seconds, burst) end
+    if r.onednn then shares[2] = percent(r.onednn, r.seconds) end
+    say("  %-20s %9.3f %6.1f  %16s  %s", r.name, r.seconds * 1e3, r.count, rate(r), table.concat(shares, "  "))
+  end
+  return sum
+end
+
+-- What skipping the tokens that are not learned brings, against what the arithmetic says.
+local function compare_learned(model, batch, whole, o, say)
+  local full = step.batch(model.config.vocab, o.tokens, nil, 1, o.lengths)
+  local all = step.step(model, full, { seconds = o.seconds })
+  local wanted = step.arithmetic(model.config, full, true) / step.arithmetic(model.config, batch, true)
+  say("  every token learned: %.3f s; skipping the rest is %.2f times as fast, %.2f by the arithmetic",
+      all.seconds, all.seconds / whole.seconds, wanted)
+  return { seconds = all.seconds, ratio = all.seconds / whole.seconds, arithmetic = wanted }
+end
+
+local function one(dtype, o, say)
+  local model, why = step.model(o.model, dtype, o.device)
+  if not model then exit.fail(exit.MISSING, "bench: %s", why) end
+  local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, nil, o.learned, o.lengths)
+  say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
+  local whole = step.step(model, batch, { seconds = o.seconds })
+  local burst = o.device == "cpu" and C.cft_cpu_burst(C["CFT_" .. dtype:upper()]) or nil
+  local rows = step.ops(model, batch, { seconds = o.seconds / 10 })
+  local floor = step.floor(rows)
+  local in_ops = print_ops(rows, burst, say)
+  say("  a step: %.3f s, %.0f tok/s; the ops above alone %.3f s", whole.seconds, batch.n / whole.seconds, in_ops)
+  say("  floor: %.1f GFLOP of matmuls and attention at %.0f GFLOP/s by %s: %.3f s, %s of the step",
+      floor.flops / 1e9, floor.rate / 1e9, floor.by, floor.seconds, percent(floor.seconds, whole.seconds))
+  if burst then
+    say("  burst of multiply-adds: %.0f GFLOP/s; the floor's rate is %s of it%s", burst / 1e9, percent(floor.rate, burst),
+        floor.rate < 0.75 * burst and ", under 75%: that floor is too easy" or "")
+  end
+  local bound, kept = step.memory_bound(model, batch, whole.held_bytes)
+  say("  peak memory %s, of which %s weights, gradients and optimizer state; %d bytes a token and block, "
+      .. "and a fifth, would be %s in all", log.bytes(whole.peak_bytes), log.bytes(whole.held_bytes), kept, log.bytes(bound))
+  local result = { dtype = dtype, tokens = batch.n, learned = batch.m, seconds = whole.seconds,
+                   tokens_per_s = batch.n / whole.seconds, floor = floor, share_of_floor = floor.seconds / whole.seconds,
+                   burst_flops = burst, peak_bytes = whole.peak_bytes, held_bytes = whole.held_bytes,
+                   bound_bytes = bound, loss = whole.loss, ops = rows }
+  if o.learned < 1 then result.all_learned = compare_learned(model, batch, whole, o, say) end
+  model.config.raw = nil
+  local config_model = { config = model.config }
+  model:release()
+  if o.against == "pytorch" then
+    local theirs = pytorch(config_model, sequences, weights, dtype, o)
+    result.pytorch = theirs
+    result.ratio = result.tokens_per_s / theirs.tokens_per_s
+    say("  PyTorch %s, %s: %.0f tok/s, peak %s; cft is %.2f times as fast", tostring(theirs.mode),
+        tostring(theirs.batching), theirs.tokens_per_s, log.bytes(theirs.peak_rss_bytes or 0), result.ratio)
+  end
+  return result
+end
+
+function M.run(args)
+  if args[1] == "tokenizer" then
+    return require("cft.cli.bench.tokenizer").run { unpack(args, 2) }
+  end
+  local o = parse(args)
+  local device = tensor.default_device(o.device)
+  local results = { device = tensor.device_name(device), description = tensor.device_description(device),
+                    model = o.model, runs = {} }
+  local function say(...) if not o.json then print((...):format(select(2, ...))) end end
+  say("device %s: %s", results.device, results.description)
+  if o.dtype == "auto" then o.dtype = tensor.best_dtype(device) end
+  for dtype in o.dtype:gmatch "[^,]+" do
+    if dtype ~= "f32" and dtype ~= "bf16" then exit.fail(exit.USAGE, "bench: --dtype %s; f32 or bf16 wanted", dtype) end
+    results.runs[#results.runs + 1] = one(dtype, o, say)
+  end
+  if o.json then print(json.encode(results, { indent = 2 })) end
+end
+
+return M

@@ -1,0 +1,177 @@
+--- What cftrun does with its arguments.
+-- @module cft.cli
+
+local check = require "cft.base.check"
+local exit = require "cft.base.exit"
+local host = require "cft.host"
+
+local M = {}
+
+-- ---- commands: modules cft.cli.cmd.NAME with run(args) -------------------------------------------
+
+-- name → the first line of its source, which is its summary
+local function commands()
+  local found = {}
+  local function add(name, text)
+    if name and text then found[name] = text:match "^%-%-%-%s*([^\n]*)" or "" end
+  end
+  for _, module in ipairs(host.modules()) do
+    add(module:match "^cft%.cli%.cmd%.([%w_]+)$", host.source(module))
+  end
+  local edited = os.getenv "CFT_LUA_PATH"
+  for _, file in ipairs(edited and host.list(edited .. "/cft/cli/cmd") or {}) do
+    local source = io.open(edited .. "/cft/cli/cmd/" .. file)
+    add(file:match "^([%w_]+)%.lua$", source:read(400))
+    source:close()
+  end
+  return found
+end
+
+local function sorted_commands()
+  local list = {}
+  for name, summary in pairs(commands()) do list[#list + 1] = { name, summary } end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  return list
+end
+
+-- ---- scripts ---------------------------------------------------------------------------------
+
+local function set_arguments(script, args)
+  local list = { [0] = script }
+  for i, value in ipairs(args) do list[i] = value end
+  rawset(_G, "arg", list)
+end
+
+--- Run a Lua file as `cftrun FILE args...` does: no stray globals, its arguments in `arg`.
+-- @string path
+-- @tab args list of strings
+-- @return what the script returns
+function M.script(path, args)
+  local chunk, message = loadfile(path)
+  if not chunk then exit.fail(exit.FAILED, message) end
+  set_arguments(path, args)
+  require "cft.base.strict" ()
+  return chunk(unpack(args))
+end
+
+-- Names in the folder of a path that is not there, to suggest one.
+local function neighbours(path)
+  local folder, names = path:match "^(.*/)" or "", {}
+  for _, name in ipairs(host.list(folder == "" and "." or folder) or {}) do
+    if name:find "%.lua$" then names[#names + 1] = folder .. name end
+  end
+  return names
+end
+
+local function not_found(target)
+  if target:find "[/.]" then
+    local what = host.kind(target) and "%s is a folder, not a recipe" or "no recipe %s%s"
+    exit.fail(exit.USAGE, what, target, check.suggestion(target, neighbours(target)))
+  end
+  exit.fail(exit.USAGE, "no recipe and no command '%s'%s", target,
+            check.suggestion(target, commands()))
+end
+
+local function run(target, args, flags)
+  local is_command = target:find "^[%w_]+$" and commands()[target]
+  if is_command then return require("cft.cli.cmd." .. target).run(args) end
+  if host.kind(target) ~= "file" then not_found(target) end
+  local config = require "cft.config"
+  config.asked = false
+  M.script(target, args)
+  if #flags > 0 and not config.asked then
+    exit.fail(exit.USAGE, "%s never called cft.config, so %s did nothing", target,
+              table.concat(flags, " "))
+  end
+end
+
+-- ---- the arguments ---------------------------------------------------------------------------
+
+local function version()
+  print(("cft %s, %s, %s %s"):format(host.version, jit.version, jit.os, jit.arch))
+end
+
+local function evaluate(code, args)
+  set_arguments("-e", args)
+  local chunk, message = loadstring(code, "=(command line)")
+  if not chunk then exit.fail(exit.FAILED, message) end
+  require("cft.cli.repl").globals()
+  chunk(unpack(args))
+end
+
+-- The prompt, on a device if one was asked for.
+local function prompt(flags)
+  local config, i = #flags > 0 and require "cft.config", 1
+  while flags[i] do
+    local flag, _, after = config.flag(flags, i)
+    if flag.field ~= "device" then exit.fail(exit.USAGE, "%s wants a recipe", flags[i]) end
+    i = after
+  end
+  set_arguments("cftrun", {})
+  require("cft.cli.repl").start(config and config.read({}, flags).device)
+end
+
+local function rest(args, i) return { unpack(args, i) } end
+
+local function dispatch(args)
+  local config
+  local flags, i, help = {}, 1, false  -- flags: options of a run that stand before its recipe
+  while args[i] do
+    local a = args[i]
+    if a == "--help" or a == "-h" then
+      help, i = true, i + 1
+    elseif a == "--version" then
+      return version()
+    elseif a == "-e" then
+      if not args[i + 1] then exit.fail(exit.USAGE, "-e wants a line of Lua behind it") end
+      return evaluate(args[i + 1], rest(args, i + 2))
+    elseif a:sub(1, 1) == "-" then
+      config = config or require "cft.config"
+      local flag, _, after = config.flag(args, i)
+      if not flag then
+        local known = { "--help", "--version", "-e" }
+        for name in pairs(config.flags) do known[#known + 1] = name end
+        exit.fail(exit.USAGE, "unknown option '%s'%s", a, check.suggestion(a, known))
+      end
+      for k = i, after - 1 do flags[#flags + 1] = args[k] end
+      i = after
+    else
+      local behind = rest(args, i + 1)
+      if help then table.insert(behind, 1, "--help") end
+      for k = #flags, 1, -1 do table.insert(behind, 1, flags[k]) end
+      return run(a, behind, flags)
+    end
+  end
+  if help then return require("cft.cli.help").program(sorted_commands()) end
+  prompt(flags)
+end
+
+-- As luaL_traceback in host.c does it for errors outside of this function.
+local function with_traceback(err)
+  if type(err) ~= "string" or os.getenv "CFT_TRACEBACK" ~= "1" then return err end
+  return debug.traceback(err, 2)
+end
+
+-- A message may quote what a file of others says, and that is nothing to steer a terminal with.
+local function printable(message)
+  local function named(c) return (c:gsub(".", function(byte) return ("\\x%02x"):format(byte:byte()) end)) end
+  return (message:gsub("[%z\1-\8\11-\31\127]", named):gsub("\194[\128-\159]", named))
+end
+
+--- The program.
+-- @param ... the arguments
+-- @treturn int exit code
+function M.main(...)
+  local ok, result = xpcall(dispatch, with_traceback, { ... })
+  if ok then return type(result) == "number" and result or exit.OK end
+  local code = exit.code(result)
+  if code == exit.FAILED and host.interrupts() > 0 then code = exit.INTERRUPTED end
+  local message = tostring(result)
+  if message ~= "" then
+    io.stdout:flush()
+    io.stderr:write(require("cft.base.term").paint("bold red", "cftrun:", io.stderr), " ", printable(message), "\n")
+  end
+  return code
+end
+
+return M

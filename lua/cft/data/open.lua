@@ -1,0 +1,441 @@
+--- Sources of records: files, lists, generators, and views of them.
+--
+-- A source knows how many records it has and gives any of them at once: `source:get(i)`, i from 0.
+-- Files stay on disk; in memory are eight bytes a record. A record that cannot be used is a *bad*
+-- one: it is left out, its place and the reason are kept, and too many of them are an error.
+--
+-- A record that can be trained on is a conversation: `{ messages = { { role, content }, ... } }`,
+-- made of either of the paper's schemas by `cft.data.conversation`. docs/data.md tells the rest.
+-- @module cft.data.open
+-- @usage local data = require "cft.data.open"
+-- local source = data.list { { instruction = "Add.", input = "2 + 3", output = "5" } }
+-- print(source:size(), source:get(0).messages[1].content)   --> 1   Add.\n2 + 3
+
+local door = require "cft.engine.ffi"
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
+local exit = require "cft.base.exit"
+local digest, hex = require("cft.io.files").digest, require("cft.io.files").hex
+local glob = require "cft.base.glob"
+local hub = require "cft.io.hub"
+local json = require "cft.base.json"
+local sources = require "cft.data.source"
+local ffi, C = door.ffi, door.C
+
+local M = {}
+
+--- Is this a source? See `cft.data.source`.
+-- @function is
+M.is = sources.is
+
+--- A bad record in one line. See `cft.data.source`.
+-- @function describe
+M.describe = sources.describe
+
+--- All of a record that stands before its answer. See `cft.data.source`.
+-- @function prompt
+M.prompt = sources.prompt
+
+--- From so many bytes on a file is large: where its records start is kept, see `open`.
+M.LARGE = 64 * 1024 * 1024
+
+--- The folder for what is kept of large files: `CFT_CACHE` (none where it is empty), else `cft` in
+-- `XDG_CACHE_HOME` or `~/.cache`.
+-- @treturn ?string
+function M.cache_folder()
+  local folder = os.getenv "CFT_CACHE"
+  if folder then return folder ~= "" and folder or nil end
+  local caches, home = os.getenv "XDG_CACHE_HOME", os.getenv "HOME"
+  if caches and caches ~= "" then return caches .. "/cft" end
+  return home and home ~= "" and home .. "/.cache/cft" or nil
+end
+
+-- ---- schemas ---------------------------------------------------------------------------------
+
+-- null is how JSON says that a field is not there.
+local function field(record, name)
+  local value = record[name]
+  if value ~= json.null then return value end
+end
+
+local function content_problem(content)
+  if type(content) == "string" then return nil end
+  if type(content) ~= "table" or #content == 0 then return "is no text" end
+  for _, part in ipairs(content) do
+    if type(part) ~= "table" or type(part.text) ~= "string" then return "has a part without text" end
+  end
+end
+
+local function is_empty(content)
+  if type(content) == "string" then return content == "" end
+  for _, part in ipairs(content) do
+    if part.text ~= "" then return false end
+  end
+  return true
+end
+
+local function from_messages(record, allow_empty)
+  local came = field(record, "messages")
+  if type(came) ~= "table" or #came == 0 then return nil, "'messages' is no list of messages" end
+  local messages, wanted = {}, "user"
+  for i, message in ipairs(came) do
+    if type(message) ~= "table" then return nil, ("message %d is no object"):format(i) end
+    local role, content = message.role, message.content
+    local problem = content_problem(content)
+    if problem then return nil, ("the content of message %d %s"):format(i, problem) end
+    if role == "system" and i == 1 then
+      messages[1] = { role = role, content = content }
+    elseif role ~= wanted then
+      return nil, ("message %d has the role %s where '%s' was wanted"):format(i,
+        type(role) == "string" and "'" .. role .. "'" or "of type " .. type(role), wanted)
+    else
+      if is_empty(content) and not allow_empty then return nil, ("message %d is empty"):format(i) end
+      messages[#messages + 1] = { role = role, content = content }
+      wanted = role == "user" and "assistant" or "user"
+    end
+  end
+  if wanted ~= "user" or #messages < 2 then return nil, "the last message is not the assistant's" end
+  return messages
+end
+
+-- The question is `instruction` and `input`, joined by one line break where both are there.
+local function from_instruction(record, allow_empty)
+  local text = {}
+  for _, name in ipairs { "instruction", "input", "output", "system" } do
+    local value = field(record, name)
+    if value ~= nil and type(value) ~= "string" then
+      return nil, ("'%s' is no text but a %s"):format(name, type(value))
+    end
+    text[name] = value
+  end
+  if not text.output then return nil, "there is no 'output'" end
+  if not text.instruction and not text.input then return nil, "there is no 'instruction'" end
+  local question = {}
+  for _, name in ipairs { "instruction", "input" } do
+    if text[name] and text[name] ~= "" then question[#question + 1] = text[name] end
+  end
+  if not allow_empty then
+    if #question == 0 then return nil, "'instruction' and 'input' are empty" end
+    if text.output == "" then return nil, "'output' is empty" end
+  end
+  local messages = {
+    { role = "user", content = table.concat(question, "\n") },
+    { role = "assistant", content = text.output },
+  }
+  if text.system and text.system ~= "" then
+    table.insert(messages, 1, { role = "system", content = text.system })
+  end
+  return messages
+end
+
+--- A record of one of the known schemas as a conversation.
+-- `{ instruction, input, output }`, all texts; `input` may be absent, empty or null, `system` may be
+-- there. Or `{ messages = { { role, content }, ... } }`: a system message first if any, then user and
+-- assistant in turns, the assistant last. A content is a text, or a list of parts
+-- `{ text =, kind =, learn = }` (see `cft.template`).
+-- @tab record
+-- @bool[opt=false] allow_empty take an empty question or answer
+-- @treturn ?table `{ messages =, raw = record }`; or nil and the reason
+function M.conversation(record, allow_empty)
+  if type(record) ~= "table" or json.is_array(record) then return nil, "the record is no object" end
+  local messages, reason
+  if field(record, "messages") ~= nil then
+    messages, reason = from_messages(record, allow_empty)
+  elseif record.instruction ~= nil or record.output ~= nil then
+    messages, reason = from_instruction(record, allow_empty)
+  else
+    local names = {}
+    for name in pairs(record) do names[#names + 1] = tostring(name) end
+    table.sort(names)
+    reason = ("neither 'messages' nor 'instruction' and 'output'; its fields are: %s")
+      :format(#names > 0 and table.concat(names, ", ") or "none")
+  end
+  if not messages then return nil, reason end
+  return { messages = messages, raw = record.raw or record }
+end
+
+-- ---- sources ---------------------------------------------------------------------------------
+
+-- Record i of the file that holds it, and that file.
+local function file_of(files, i)
+  local low, high = 1, #files
+  while low < high do
+    local middle = math.ceil((low + high) / 2)
+    if files[middle].first <= i then low = middle else high = middle - 1 end
+  end
+  return files[low], i - files[low].first
+end
+
+-- What the files hold, as 32 hexadecimal digits.
+local function hash_of(files)
+  local texts, hash = {}, ffi.new "uint8_t[16]"
+  for k, file in ipairs(files) do
+    C.cft_records_hash(file.handle, hash)
+    texts[k] = ffi.string(hash, 16)
+  end
+  local all = #texts == 1 and texts[1] or digest(table.concat(texts))
+  return hex(all)
+end
+
+local function open_file(path, format, folder, large)
+  local out = ffi.new "cft_records *[1]"
+  door.check(C.cft_records_open_kept(out, path, format, folder and folder .. "/index" or nil, large))
+  return ffi.gc(out[0], C.cft_records_release)
+end
+
+local formats = {
+  auto = C.CFT_RECORDS_AUTO, jsonl = C.CFT_RECORDS_JSONL, json = C.CFT_RECORDS_JSON,
+  csv = C.CFT_RECORDS_CSV, parquet = C.CFT_RECORDS_PARQUET,
+}
+
+-- A decoded record as the source gives it: by the user's function, then by the schema.
+local function reader_of(options)
+  local fields, schema, allow_empty = options.fields, options.schema, options.allow_empty
+  return function(record)
+    if fields then
+      local ok, result, reason = pcall(fields, record)
+      if not ok then return nil, "fields: " .. tostring(result) end
+      if result == nil then return nil, reason or "fields gave nothing for it" end
+      record = result
+    end
+    if schema == "none" then return record end
+    return M.conversation(record, allow_empty)
+  end
+end
+
+-- What `map` makes of a record of the source is held to its schema, and may be empty.
+local function accept_of(options) return reader_of { schema = options.schema, allow_empty = true } end
+
+local open_options = {
+  format = { "string", "auto", one_of = { "auto", "jsonl", "json", "csv", "parquet" } },
+  fields = { "function", optional = true },
+  schema = { "string", "chat", one_of = { "chat", "none" } },
+  limit_bad = { "integer", 0, min = 0 },
+  quarantine = { "string", optional = true },
+  allow_empty = { "boolean", false },
+  name = { "string", optional = true },
+  cache = { "string", optional = true },
+  large = { "integer", M.LARGE, min = 0 },
+}
+
+--- Open files of records.
+-- @param path a file, a folder, a pattern such as `"data/*.jsonl.zst"`, the name of a data set in the
+-- Hub's cache (`"Org/Name"`, `"Org/Name:config:split"`), or a list of these: JSON arrays, JSONL or CSV,
+-- as they are or compressed by gzip or zstd, and Parquet. Files of a pattern or folder are taken in
+-- the order of their names.
+-- @tab[opt] opts
+-- @string[opt="auto"] opts.format `jsonl` for a record a line, `json` for one array, `csv`, `parquet`
+-- @func[opt] opts.fields for other field names: gets the decoded record, returns one of a known
+-- schema; or nil and a reason, which makes it a bad record
+-- @string[opt="chat"] opts.schema `none` gives records as they are
+-- @int[opt=0] opts.limit_bad so many bad records are left out before it is an error
+-- @string[opt] opts.quarantine a file that receives bad records with their reasons, one JSON object
+-- a line
+-- @bool[opt=false] opts.allow_empty take empty questions and answers
+-- @string[opt] opts.name what the source is called in tables and messages
+-- @int[opt=64 MiB] opts.large of plain files from so many bytes on an index is kept, so that they open at once
+-- @string[opt] opts.cache the folder for it; that of `cache_folder` if absent
+-- @treturn Source with `notes`, a list of what is to be said of indices
+-- @usage local source = data.open("problems/*.jsonl.gz", {
+--   fields = function(r) return { instruction = r.question, output = r.answer } end,
+--   limit_bad = 10, quarantine = "bad.jsonl",
+-- })
+function M.open(path, opts)
+  local o = check.options("data.open", opts, open_options)
+  local files, notes, n, bytes = {}, {}, 0, 0
+  local folder = o.cache or M.cache_folder()
+  for _, name in ipairs(M.paths(path)) do
+    local handle = open_file(name, formats[o.format], folder, o.large)
+    files[#files + 1] = { path = name, handle = handle, first = n }
+    n, bytes = n + tonumber(C.cft_records_count(handle)), bytes + tonumber(C.cft_records_bytes(handle))
+    local note = C.cft_records_note(handle)
+    if note ~= nil then notes[#notes + 1] = ffi.string(note) end
+  end
+  local name = o.name or (type(path) == "string" and path or ("%d files"):format(#files))
+  if n == 0 then blame("%s: no records in it", name) end
+
+  local read_record, bad = reader_of(o), sources.new_bad(name, o.limit_bad, o.quarantine)
+  local one, line = ffi.new "cft_record", ffi.new "int64_t[1]"
+
+  local function note(i, reason)
+    local file, k = file_of(files, i)
+    door.check(C.cft_records_get(file.handle, k, one))  -- again: `fields` may have read another one
+    door.check(C.cft_records_line(file.handle, k, line))
+    local entry = { path = file.path, record = i, reason = reason }
+    if line[0] > 0 then entry.line, entry.byte = tonumber(line[0]), tonumber(one.byte) end
+    bad:add(entry, ffi.string(one.text, one.bytes))
+  end
+
+  return sources.new {
+    name = name, n = n, bad_ones = bad, accept = accept_of(o), size_in_bytes = bytes, notes = notes,
+    hash_files = function() return hash_of(files) end,
+    identify = function()
+      if o.fields then return nil, "fields is a function, and a function has no name" end
+      return ("files %s %s %s"):format(hash_of(files), o.schema, tostring(o.allow_empty))
+    end,
+    read = function(i)
+      local file, k = file_of(files, i)
+      door.check(C.cft_records_get(file.handle, k, one))
+      local record, reason
+      if one.reason ~= nil then
+        reason = ffi.string(one.reason)
+      else
+        record, reason = json.decode(one.text, one.bytes)
+        if reason == nil then record, reason = read_record(record) end
+      end
+      if record ~= nil then return record end
+      note(i, reason)
+      return nil, reason
+    end,
+    place = function(i)
+      local file, k = file_of(files, i)
+      door.check(C.cft_records_line(file.handle, k, line))
+      local at_line = line[0] > 0 and (", line %d"):format(tonumber(line[0])) or ""
+      return ("%s: record %d%s"):format(file.path, i, at_line)
+    end,
+  }
+end
+
+--- Records that are in memory.
+-- @tab records a list, of a known schema or with `opts.fields`
+-- @tab[opt] opts `fields`, `schema`, `limit_bad`, `quarantine`, `allow_empty`, `name` of `open`
+-- @treturn Source
+function M.list(records, opts)
+  check.value("data.list", "records", records, { "table" })
+  if #records == 0 then blame "data.list: no records" end
+  local named = { name = "list" }
+  for name, value in pairs(opts or {}) do named[name] = value end
+  return M.generate(#records, function(i) return records[i + 1] end, named)
+end
+
+local generate_options = {
+  fields = open_options.fields, schema = open_options.schema, limit_bad = open_options.limit_bad,
+  quarantine = open_options.quarantine, allow_empty = open_options.allow_empty,
+  name = { "string", "generated" },
+}
+
+--- Records that a function makes when they are asked for.
+-- @int n how many
+-- @func make gets i from 0, returns the record; always the same for the same i
+-- @tab[opt] opts as in `list`
+-- @treturn Source
+function M.generate(n, make, opts)
+  check.value("data.generate", "n", n, { "integer", min = 1 })
+  check.value("data.generate", "make", make, { "function" })
+  local o = check.options("data.generate", opts, generate_options)
+  local read_record, bad = reader_of(o), sources.new_bad(o.name, o.limit_bad, o.quarantine)
+  return sources.new {
+    name = o.name, n = n, bad_ones = bad, accept = accept_of(o),
+    identify = function() return nil, "its records are made by a function" end,
+    read = function(i)
+      local made = make(i)
+      local record, reason = read_record(made)
+      if record ~= nil then return record end
+      local ok, raw = pcall(json.encode, made)
+      bad:add({ path = o.name, record = i, reason = reason }, ok and raw or tostring(made))
+      return nil, reason
+    end,
+    place = function(i) return ("%s: record %d"):format(o.name, i) end,
+  }
+end
+
+-- ---- paths -----------------------------------------------------------------------------------
+
+local extensions = { ".json", ".jsonl", ".ndjson", ".csv", ".parquet" }
+
+local function is_data_file(name)
+  name = name:gsub("%.gz$", ""):gsub("%.zst$", "")
+  for _, extension in ipairs(extensions) do
+    if name:sub(-#extension) == extension and name:sub(1, 1) ~= "." then return true end
+  end
+  return false
+end
+
+local function look(path)
+  local kind = C.cft_path_look(path, nil)
+  return kind == C.CFT_PATH_FOLDER and "folder" or kind == C.CFT_PATH_FILE and "file" or nil
+end
+
+local function names_in(folder)
+  local out = ffi.new "cft_names *[1]"
+  if C.cft_folder_list(out, folder) ~= C.CFT_OK then return {} end
+  local list = ffi.gc(out[0], C.cft_names_release)
+  local names = {}
+  for i = 0, tonumber(C.cft_names_count(list)) - 1 do
+    names[#names + 1] = ffi.string(C.cft_names_at(list, i))
+  end
+  return names
+end
+
+-- Every path that a pattern stands for, a folder level at a time.
+local function expand(pattern)
+  local found = { pattern:sub(1, 1) == "/" and "/" or "" }
+  for part in pattern:gmatch "[^/]+" do
+    local deeper = {}
+    for _, base in ipairs(found) do
+      if glob.is(part) then
+        local matches = glob.pattern(part)
+        for _, name in ipairs(names_in(base == "" and "." or base)) do
+          if name:find(matches) and (name:sub(1, 1) ~= "." or part:sub(1, 1) == ".") then
+            deeper[#deeper + 1] = base .. name .. "/"
+          end
+        end
+      elseif look(base .. part) then
+        deeper[#deeper + 1] = base .. part .. "/"
+      end
+    end
+    found = deeper
+  end
+  local files = {}
+  for _, path in ipairs(found) do
+    path = path:sub(1, -2)
+    if look(path) == "file" then files[#files + 1] = path end
+  end
+  return files
+end
+
+--- Look for what a path stands for, as `paths` does.
+-- @string path
+-- @treturn ?table files; nil where there is none
+-- @treturn ?string then: what was looked for, and where
+function M.find(path)
+  local kind = look(path)
+  if kind == "file" then return { path } end
+  local files, problem = {}, nil
+  if kind == "folder" then
+    for _, name in ipairs(names_in(path)) do
+      local file = path:gsub("/+$", "") .. "/" .. name
+      if is_data_file(name) and look(file) == "file" then files[#files + 1] = file end
+    end
+    problem = ("%s: no file in this folder ends in %s (or these and .gz, .zst)"):format(path,
+      table.concat(extensions, ", "))
+  elseif glob.is(path) then
+    files, problem = expand(path), path .. ": no file has such a name"
+  else
+    local found, why = hub.dataset(path, is_data_file)
+    files, problem = found or {}, path .. ": no such file" .. (why and ", and " .. why or "")
+  end
+  if #files > 0 then return files end
+  return nil, problem
+end
+
+--- The files that a path stands for; an error with exit code 4 where there is none.
+-- @param path a file, a folder (its `.json`, `.jsonl`, `.ndjson`, `.csv`, also `.gz` and `.zst`, and
+-- `.parquet`), a pattern with `*`, `?` or `[...]`, a data set in the Hub's cache (see
+-- `cft.hub.dataset`), or a list of these
+-- @treturn table sorted by name within each of them
+function M.paths(path)
+  if type(path) == "table" then
+    local all = {}
+    for _, one in ipairs(path) do
+      for _, file in ipairs(M.paths(one)) do all[#all + 1] = file end
+    end
+    return all
+  end
+  check.value("data.open", "path", path, { "string|table" })
+  local files, problem = M.find(path)
+  if not files then exit.fail(exit.MISSING, "%s", problem) end
+  return files
+end
+
+return M

@@ -1,0 +1,311 @@
+--- The tape: record, walk back, release, recompute.
+--
+-- An op is a rule of two functions (see `cft.engine.gradients`). Calling it makes a node that knows its
+-- inputs; `loss:backward()` walks the nodes back in the order they were made. A node owns what its
+-- forward made: when its backward has run, all of it is released, for later nodes are done already
+-- and earlier ones never look forward. That is the whole memory policy of a step.
+
+local door = require "cft.engine.ffi"
+local tensor = require "cft.engine.tensor"
+local blame = require "cft.base.blame"
+local ffi = door.ffi
+
+local M = {}
+local Tensor = tensor.Tensor
+
+local recording = true
+local clock = 0  -- orders nodes; a node is later than all of its inputs
+
+--- Whether ops are being recorded now.
+function M.recording() return recording end
+
+local function with_recording(on, fn, ...)
+  local before = recording
+  recording = on
+  local results = { pcall(fn, ...) }
+  recording = before
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2, table.maxn(results))
+end
+
+--- Run `fn` without recording: nothing is kept for a backward pass.
+-- @usage local y = cft.no_grad(model.logits, model, batch)
+function M.no_grad(fn, ...) return with_recording(false, fn, ...) end
+
+--- Run `fn` recording, inside of a no_grad perhaps.
+function M.grad(fn, ...) return with_recording(true, fn, ...) end
+
+-- ---- gradients of a walk ---------------------------------------------------------------------
+
+-- The gradient of x so far: a parameter's own, or this walk's.
+local function gradient_of(x, walk)
+  if x.node then return walk[x] end
+  return x.grad
+end
+
+local function set_gradient(x, g, walk)
+  if x.node then
+    walk[x] = g
+  else
+    g:keep()
+    x.grad = g
+  end
+end
+
+-- The gradient of x so far, safe to add to: one whose memory another gradient shares is copied.
+local function own_gradient(x, walk)
+  local g = gradient_of(x, walk)
+  if g and g.shared then
+    local copy = tensor.cast(g, g:dtype())
+    g:release()
+    set_gradient(x, copy, walk)
+    return copy
+  end
+  return g
+end
+
+local function accumulate(x, g, walk)
+  local so_far = own_gradient(x, walk)
+  if so_far then
+    door.try(door.C.cft_axpby, door.raw(so_far), door.raw(g), 1, 1)
+    g:release()
+  else
+    set_gradient(x, g, walk)
+  end
+end
+
+-- Rules may return their own input, one tensor twice, or views of either: each gradient gets a
+-- handle of its own, and is marked where adding to it in place would change another.
+local function separate(returned, n, incoming)
+  for i = 1, n do
+    local g = returned[i]
+    if g then
+      for _, d in pairs(incoming) do
+        if g == d then g = g:detach() end
+        if g:shares(d) then g.shared = true end
+      end
+      for j = 1, i - 1 do
+        local h = returned[j]
+        if h then
+          if g == h then g = g:detach() end
+          if g:shares(h) then g.shared, h.shared = true, true end
+        end
+      end
+      returned[i] = g
+    end
+  end
+end
+
+-- ---- recording -------------------------------------------------------------------------------
+
+local Context = {}
+Context.__index = Context
+
+--- Keep tensors (or anything) for the backward pass.
+function Context:save(...)
+  if not self.recorded then return end
+  self.kept, self.count = { ... }, select("#", ...)
+  for i = 1, self.count do
+    local t = self.kept[i]
+    if tensor.is(t) then t.saved = true end
+  end
+end
+
+--- What the forward pass saved, in order.
+function Context:saved() return unpack(self.kept, 1, self.count) end
+
+--- Whether the gradient of argument `i` is wanted.
+function Context:needs(i)
+  local x = self.inputs[i]
+  return tensor.is(x) and x.requires_grad
+end
+
+--- Where C puts the gradient of argument `i`: nil if it is not wanted, else a slot that holds the
+-- gradient so far (C adds to it) or NULL (C makes one).
+function Context:grad(i)
+  if not self:needs(i) then return nil end
+  local slot = ffi.new "cft_tensor *[1]"
+  local so_far = own_gradient(self.inputs[i], self.walk)
+  if so_far then slot[0] = door.raw(so_far) end
+  self.slots[i] = { slot = slot, so_far = so_far }
+  return slot
+end
+
+--- Make an op of a rule.
+-- @string name for messages
+-- @tab rule `forward(ctx, ...)` returns the outputs; `backward(ctx, ...)` gets their gradients and
+-- returns those of the arguments, in order, or lets C write them through `ctx:grad(i)`
+-- @treturn function the op
+function M.op(name, rule)
+  local forward = rule.forward
+  return function(...)
+    local n = select("#", ...)
+    local needed = false
+    if recording then
+      for i = 1, n do
+        local x = select(i, ...)
+        if tensor.is(x) and x.requires_grad then needed = true break end
+      end
+    end
+    local ctx = setmetatable({ inputs = { ... } }, Context)
+    ctx.recorded = needed
+    local mark = tensor.scope_mark()
+    local results = { forward(ctx, ...) }
+    if needed then
+      clock = clock + 1
+      local node = { name = name, rule = rule, ctx = ctx, inputs = ctx.inputs, inputs_n = n,
+                     outputs = results, time = clock, made = tensor.scope_since(mark) }
+      for i, y in ipairs(results) do
+        if not (rule.differentiable and not rule.differentiable[i]) then
+          y.requires_grad, y.node, y.output = true, node, i
+        end
+      end
+    end
+    return unpack(results)
+  end
+end
+
+-- ---- walking back ----------------------------------------------------------------------------
+
+-- Nodes that `root` depends on, latest first.
+local function collect(root)
+  local nodes, seen, stack = {}, { [root] = true }, { root }
+  while #stack > 0 do
+    local node = table.remove(stack)
+    nodes[#nodes + 1] = node
+    for i = 1, node.inputs_n do
+      local x = node.inputs[i]
+      local below = tensor.is(x) and x.node
+      if below and not seen[below] then
+        seen[below] = true
+        stack[#stack + 1] = below
+      end
+    end
+  end
+  table.sort(nodes, function(a, b) return a.time > b.time end)
+  return nodes
+end
+
+local function release_node(node, walk, root)
+  for _, y in ipairs(node.outputs) do
+    local g = walk[y]
+    if g and g ~= y then g:release "after its gradient was used" end
+    walk[y] = nil
+    y.node = nil
+  end
+  for _, t in ipairs(node.made) do
+    if not t.kept and t ~= root then t:release "after its backward pass" end
+  end
+  node.ctx, node.inputs, node.outputs, node.made, node.done = nil, {}, {}, {}, true
+  node.inputs_n = 0
+end
+
+local function step_back(node, walk, root)
+  local ctx, grads, any = node.ctx, {}, false
+  for i, y in ipairs(node.outputs) do
+    grads[i] = walk[y]
+    any = any or grads[i] ~= nil
+  end
+  if any then
+    ctx.walk, ctx.slots = walk, {}
+    local mark = tensor.scope_mark()
+    local returned = { node.rule.backward(ctx, unpack(grads, 1, #node.outputs)) }
+    for i, s in pairs(ctx.slots) do
+      if not s.so_far and s.slot[0] ~= nil then
+        set_gradient(node.inputs[i], tensor.wrap(s.slot[0]), walk)
+      end
+    end
+    separate(returned, node.inputs_n, grads)
+    for i = 1, node.inputs_n do
+      if returned[i] and ctx:needs(i) then accumulate(node.inputs[i], returned[i], walk) end
+    end
+    -- What backward made and left as nobody's gradient was its scratch.
+    local in_use = {}
+    for _, g in pairs(walk) do in_use[g] = true end
+    for _, t in ipairs(tensor.scope_since(mark)) do
+      if not in_use[t] and not t.kept then t:release "after its backward pass" end
+    end
+  end
+  release_node(node, walk, root)
+end
+
+local function walk_back(roots, seeds)
+  local start = { inputs = roots, inputs_n = #roots, time = math.huge }
+  local walk = {}
+  for i, y in ipairs(roots) do walk[y] = seeds[i] end
+  for _, node in ipairs(collect(start)) do
+    if node ~= start then step_back(node, walk, roots[1]) end
+  end
+end
+
+--- Gradients of this tensor with respect to every parameter below it, added to their `.grad`.
+-- @tparam[opt] Tensor seed the gradient of this tensor itself; without it, this must be one number
+function Tensor:backward(seed)
+  if not self.node then
+    blame(self.requires_grad and "backward: this tensor is an input itself"
+          or "backward: nothing was recorded; was this made under no_grad, or walked back before?")
+  end
+  local own = not seed
+  if own then
+    if self:count() ~= 1 then
+      blame "backward: a tensor of more than one number needs a seed of its shape"
+    end
+    seed = tensor.ones(self:shape(), { dtype = self:dtype(), device = self:device() })
+    seed.is_one = true  -- a loss that has its gradient ready need not be multiplied
+  end
+  M.no_grad(walk_back, { self }, { seed })
+end
+
+-- ---- recomputation ---------------------------------------------------------------------------
+
+local checkpoint_rule = {
+  forward = function(ctx, fn, ...)
+    local n = select("#", ...)
+    ctx:save(fn, ...)
+    ctx.arguments = n
+    local y = M.no_grad(function(...)
+      return tensor.scope(function(...)
+        local r = fn(...)
+        return r:keep()
+      end, ...)
+    end, ...)
+    y.kept = nil
+    return y
+  end,
+  backward = function(ctx, dy)
+    local n = ctx.arguments
+    local given = { ctx:saved() }
+    local fn = given[1]
+    -- The same arguments as leaves of a tape of their own.
+    local leaves = {}
+    for i = 1, n do
+      local x = given[i + 1]
+      if tensor.is(x) and x.requires_grad and x.node then
+        leaves[i] = x:detach()
+        leaves[i].requires_grad = true
+      else
+        leaves[i] = x
+      end
+    end
+    M.grad(function()
+      local y = fn(unpack(leaves, 1, n))
+      M.no_grad(walk_back, { y }, { dy:detach() })
+    end)
+    local grads = { nil }
+    for i = 1, n do
+      if leaves[i] ~= given[i + 1] and leaves[i].grad then
+        grads[i + 1] = leaves[i].grad
+        grads[i + 1].kept = nil
+        leaves[i].grad = nil
+        leaves[i]:release()
+      end
+    end
+    return unpack(grads, 1, n + 1)
+  end,
+}
+
+--- Run `fn(...)` and keep nothing of it but its result: the backward pass runs it again.
+-- @param fn returns one tensor; a pure function of its arguments and of parameters
+M.checkpoint = M.op("checkpoint", checkpoint_rule)
+
+return M

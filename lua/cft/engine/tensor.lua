@@ -1,0 +1,470 @@
+--- Tensors: constructors, views, copies, printing. Ops on them are in `cft.ops`.
+--
+-- A Lua tensor is a table around a C tensor: `c` the handle, `grad` its gradient, `node` the op that
+-- made it (see `cft.autograd`). Dimensions count from 0, as in C, files and papers.
+
+local door = require "cft.engine.ffi"
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
+local exit = require "cft.base.exit"
+local ffi, C = door.ffi, door.C
+
+local M = {}
+local Tensor = {}
+Tensor.__index = Tensor
+M.Tensor = Tensor  -- cft.ops adds methods and operators here
+
+-- ---- lifetimes -------------------------------------------------------------------------------
+
+-- Tensors made while a scope is open, in order. The collector is blind to device memory, so a
+-- scope's end is what releases them.
+local scope
+
+local function describe(c)
+  local dims = {}
+  for i = 0, c.ndim - 1 do dims[#dims + 1] = tostring(tonumber(c.dims[i])) end
+  return ("(%s) %s"):format(table.concat(dims, ", "), door.dtype_names[tonumber(c.dtype)])
+end
+
+--- A Lua tensor around a C tensor whose reference is ours now.
+function M.wrap(c)
+  local t = setmetatable({ c = door.owned(c) }, Tensor)
+  if scope then scope[#scope + 1] = t end
+  return t
+end
+local wrap = M.wrap
+
+function M.is(v) return getmetatable(v) == Tensor end
+
+--- Release the memory now. Using the tensor afterwards is an error that says so.
+-- @string[opt] why for that error
+function Tensor:release(why)
+  local c = self.c
+  if c == nil then return end
+  self.was, self.why, self.c = describe(c), why, nil
+  door.release(c)
+end
+
+--- Let this tensor outlive the step or scope it was made in.
+-- @treturn Tensor itself
+function Tensor:keep()
+  self.kept = true
+  return self
+end
+
+--- The forward pass needs this tensor no more: its memory is released, unless a backward rule saved
+-- it. The tape still passes through it.
+function Tensor:drop()
+  if not self.kept and not self.saved then self:release "by :drop()" end
+end
+
+--- Tensors made in `fn` are released when it ends, but those that were told to `:keep()`.
+-- @param fn called with the further arguments
+-- @return what fn returns
+function M.scope(fn, ...)
+  local outer = scope
+  local mine = {}
+  scope = mine
+  local results = { xpcall(fn, function(e) return e end, ...) }
+  scope = outer
+  for i = #mine, 1, -1 do
+    local t = mine[i]
+    if t.kept then
+      if outer then outer[#outer + 1] = t end
+    else
+      t:release "at the end of its scope"
+      t.node = nil
+    end
+  end
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2, table.maxn(results))
+end
+
+--- How many tensors the open scope has seen; nil outside of one. With `since`, the list of those
+-- made after that count: how the tape knows what an op made.
+function M.scope_mark() return scope and #scope end
+function M.scope_since(mark)
+  local made = {}
+  if scope and mark then
+    for i = mark + 1, #scope do made[#made + 1] = scope[i] end
+  end
+  return made
+end
+
+-- ---- devices ---------------------------------------------------------------------------------
+
+local device_out = ffi.new "cft_device *[1]"
+local default_device
+
+--- The device of that name: "cpu", "cuda", "cuda:N" or "auto".
+function M.device(name)
+  if type(name) ~= "string" then return name end
+  local status = C.cft_device_open(device_out, name)
+  if status == C.CFT_E_DEVICE then exit.fail(exit.DEVICE, "%s", ffi.string(C.cft_last_error())) end
+  door.check(status)
+  return device_out[0]
+end
+
+--- The device new tensors are made on. @tparam[opt] string name sets it
+function M.default_device(name)
+  if name then default_device = M.device(name) end
+  default_device = default_device or M.device "cpu"
+  return default_device
+end
+
+--- Why "auto" took the CPU; "" where it took a GPU.
+function M.why_cpu() return ffi.string(C.cft_device_why_cpu()) end
+
+--- The dtype a device trains fastest in: "bf16" or "f32".
+function M.best_dtype(d) return d.fast_bf16 ~= 0 and "bf16" or "f32" end
+
+--- Whether a GPU's matmuls are timed when they first meet a shape, and the fastest kept in a file (true),
+-- or the library's first suggestion is taken (false). Nothing to the CPU.
+function M.set_autotune(device, on) C.cft_device_set_autotune(M.device(device), on and 1 or 0) end
+
+function M.device_name(d) return ffi.string(C.cft_device_name(d)) end
+function M.device_description(d) return ffi.string(C.cft_device_description(d)) end
+
+local classes = { "other", "param", "grad", "optim", "activation", "workspace", "cache" }
+local class_number = {}
+for i, name in ipairs(classes) do class_number[name] = i - 1 end
+
+--- What fills a device, in bytes: a field a class, and `total`, `peak`, `reserved`, `limit`.
+function M.memory(device, reset_peak)
+  local use = ffi.new "cft_memory_use"
+  door.check(C.cft_device_memory(M.device(device or M.default_device()), use, reset_peak and 1 or 0))
+  local t = { total = tonumber(use.total), peak = tonumber(use.peak),
+              reserved = tonumber(use.reserved), limit = tonumber(use.limit) }
+  for i, name in ipairs(classes) do t[name] = tonumber(use.bytes[i - 1]) end
+  return t
+end
+
+--- Count what `fn` allocates under a class: "param", "grad", "optim", "activation", "workspace".
+function M.as_class(name, fn, ...)
+  local before = C.cft_memory_class_set(class_number[name] or blame("no memory class " .. name))
+  local results = { pcall(fn, ...) }
+  C.cft_memory_class_set(before)
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2, table.maxn(results))
+end
+
+-- ---- constructors ----------------------------------------------------------------------------
+
+local out = ffi.new "cft_tensor *[1]"
+local dims_buffer = ffi.new "int64_t[6]"
+
+local function put_dims(dims)
+  if type(dims) == "number" then dims = { dims } end
+  if type(dims) ~= "table" then blame("a shape is a table of numbers, not " .. type(dims)) end
+  if #dims > 6 then blame(("%d dimensions; at most 6 are possible"):format(#dims)) end
+  for i, d in ipairs(dims) do
+    if type(d) ~= "number" or d ~= math.floor(d) or math.abs(d) >= 2 ^ 63 then
+      blame(("dimension %d of a shape is %s; a whole number wanted"):format(i - 1, tostring(d)))
+    end
+    dims_buffer[i - 1] = d
+  end
+  return #dims
+end
+
+local spec = {
+  dtype = { "string", "f32" }, device = { "any", optional = true },
+  requires_grad = { "boolean", false },
+}
+local function options(where, opts, extra)
+  local s = spec
+  if extra then
+    s = {}
+    for k, v in pairs(spec) do s[k] = v end
+    for k, v in pairs(extra) do s[k] = v end
+  end
+  local o = check.options(where, opts or {}, s)
+  if not door.dtypes[o.dtype] then
+    blame(("%s: no dtype '%s'; there are f32, bf16, f64, f16, i32, i64, u8"):format(where, o.dtype))
+  end
+  return o
+end
+
+local function make(dims, o, zeros)
+  local n = put_dims(dims)
+  local d = M.device(o.device or M.default_device())
+  door.try(zeros and C.cft_tensor_zeros or C.cft_tensor_new, out, d, door.dtypes[o.dtype], n, dims_buffer)
+  local t = wrap(out[0])
+  t.requires_grad = o.requires_grad or nil
+  return t
+end
+
+--- A tensor with undefined contents. @tab dims @tab[opt] opts `dtype`, `device`, `requires_grad`
+function M.empty(dims, opts) return make(dims, options("tensor.empty", opts)) end
+
+function M.full(dims, value, opts)
+  door.number("full", "value", value)
+  local t = make(dims, options("tensor.full", opts))
+  door.check(C.cft_tensor_fill(t.c, value))
+  return t
+end
+
+function M.zeros(dims, opts) return make(dims, options("tensor.zeros", opts), true) end
+
+function M.ones(dims, opts) return M.full(dims, 1, opts) end
+
+-- Without a seed, each call takes the next counter of a process-wide stream.
+local next_counter = 0
+local random_extra = {
+  seed = { "number", optional = true }, counter = { "number", optional = true },
+}
+
+local function random(where, f, dims, opts, a, b)
+  local o = options(where, opts, random_extra)
+  local t = make(dims, o)
+  local counter = o.counter or 0
+  if not o.seed then
+    next_counter = next_counter + 1
+    counter = next_counter
+  end
+  door.check(C.cft_tensor_random(t.c, f, o.seed or 0, counter, a, b))
+  return t
+end
+
+--- Standard normal; `opts.seed` and `opts.counter` fix the numbers.
+function M.randn(dims, opts) return random("tensor.randn", C.CFT_NORMAL, dims, opts, 0, 1) end
+
+--- Uniform in [0, 1).
+function M.rand(dims, opts) return random("tensor.rand", C.CFT_UNIFORM, dims, opts, 0, 1) end
+
+--- Overwrite with normal numbers: a pure function of (seed, counter).
+function Tensor:normal_(seed, counter, mean, std)
+  door.check(C.cft_tensor_random(door.raw(self), C.CFT_NORMAL, seed, counter, mean or 0, std or 1))
+  return self
+end
+
+-- The shape that the first entries of nested tables promise.
+local function shape_of(v)
+  local dims = {}
+  while type(v) == "table" do
+    dims[#dims + 1] = #v
+    v = v[1]
+  end
+  return dims
+end
+
+-- Append the numbers of nested tables to `flat`, in order; each must keep the promise.
+local function flatten(v, dims, depth, flat)
+  if depth > #dims then
+    if type(v) ~= "number" then blame(("a %s among the numbers of a tensor"):format(type(v))) end
+    flat[#flat + 1] = v
+    return
+  end
+  if type(v) ~= "table" or #v ~= dims[depth] then blame "ragged nested tables make no tensor" end
+  for _, e in ipairs(v) do flatten(e, dims, depth + 1, flat) end
+end
+
+--- A tensor from nested tables of numbers, or from one number.
+-- @usage cft.tensor { { 1, 2 }, { 3, 4 } }
+function M.new(data, opts)
+  local o = options("tensor.new", opts)
+  local dims, flat = shape_of(data), {}
+  flatten(data, dims, 1, flat)
+  local host = door.element[o.dtype] and o.dtype or "f32"
+  local buffer = ffi.new(door.element[host] .. "[?]", #flat)
+  for i, v in ipairs(flat) do buffer[i - 1] = v end
+  return M.from_host(buffer, dims, host, o)
+end
+
+--- A tensor from an FFI array. @param buffer @tab dims @string dtype of the buffer's elements
+-- @tab[opt] opts `dtype` to cast to, `device`
+function M.from_host(buffer, dims, dtype, opts)
+  local o = opts or {}
+  local t = make(dims, { dtype = dtype, device = o.device })
+  door.check(C.cft_tensor_write(t.c, buffer, C.cft_tensor_bytes(t.c)))
+  if o.dtype and o.dtype ~= dtype then
+    local cast = t:to(o.dtype)
+    t:release()
+    t = cast
+  end
+  t.requires_grad = o.requires_grad or nil
+  return t
+end
+
+-- ---- asking ----------------------------------------------------------------------------------
+
+--- The dimensions as so many numbers.
+-- @usage local B, T = x:dims()
+function Tensor:dims()
+  local c, d = door.raw(self), {}
+  for i = 1, c.ndim do d[i] = tonumber(c.dims[i - 1]) end
+  return unpack(d)
+end
+
+--- The dimensions as a table.
+function Tensor:shape() return { self:dims() } end
+function Tensor:dim(i) return tonumber(door.raw(self).dims[i]) end
+function Tensor:ndim() return door.raw(self).ndim end
+function Tensor:count() return tonumber(C.cft_tensor_count(door.raw(self))) end
+function Tensor:bytes() return tonumber(C.cft_tensor_bytes(door.raw(self))) end
+function Tensor:dtype() return door.dtype_names[tonumber(door.raw(self).dtype)] end
+function Tensor:device() return door.raw(self).device end
+function Tensor:is_contiguous() return C.cft_tensor_is_contiguous(door.raw(self)) ~= 0 end
+function Tensor:shares(other) return C.cft_tensor_shares(door.raw(self), door.raw(other)) ~= 0 end
+
+--- The contents on the host: an FFI array and its length. bf16 and f16 come as float.
+function Tensor:to_host()
+  local t, temporary = self, nil
+  if not door.element[t:dtype()] then
+    t = M.cast(t, "f32")
+    temporary = t
+  end
+  if not t:is_contiguous() then
+    local flat = M.contiguous(t)
+    if temporary then temporary:release() end
+    t, temporary = flat, flat
+  end
+  local n = t:count()
+  local buffer = ffi.new(door.element[t:dtype()] .. "[?]", math.max(n, 1))
+  door.check(C.cft_tensor_read(t.c, buffer, C.cft_tensor_bytes(t.c)))
+  if temporary then temporary:release() end
+  return buffer, n
+end
+
+--- The contents of several tensors of one device, by a single wait for it.
+-- @tab list
+-- @treturn table an FFI array for each, of double where one of them is f64, else of float
+function M.read_all(list)
+  local dtype, counts, total = "f32", {}, 0
+  for i, t in ipairs(list) do
+    if t:dtype() == "f64" then dtype = "f64" end
+    counts[i] = t:count()
+    total = total + counts[i]
+  end
+  local flat = M.empty({ total }, { dtype = dtype, device = list[1]:device() })
+  local at = 0
+  for i, t in ipairs(list) do
+    local to, from = M.narrow(flat, 0, at, counts[i]), M.reshape(t, { counts[i] })
+    to:copy_(from)
+    to:release()
+    from:release()
+    at = at + counts[i]
+  end
+  local numbers, arrays = flat:to_host(), {}
+  flat:release()
+  at = 0
+  for i, n in ipairs(counts) do
+    arrays[i] = ffi.new(door.element[dtype] .. "[?]", math.max(n, 1))
+    ffi.copy(arrays[i], numbers + at, n * ffi.sizeof(door.element[dtype]))
+    at = at + n
+  end
+  return arrays
+end
+
+--- The contents as nested tables.
+function Tensor:to_table()
+  local buffer = self:to_host()
+  local dims, at = self:shape(), 0
+  local function build(depth)
+    if depth > #dims then
+      at = at + 1
+      return tonumber(buffer[at - 1])
+    end
+    local t = {}
+    for i = 1, dims[depth] do t[i] = build(depth + 1) end
+    return t
+  end
+  return build(1)
+end
+
+--- The number in a tensor of one element.
+function Tensor:item()
+  if self:count() ~= 1 then
+    blame(("item: a tensor %s has %d numbers, not one"):format(describe(self.c), self:count()))
+  end
+  return tonumber((self:to_host())[0])
+end
+
+-- ---- contents --------------------------------------------------------------------------------
+
+function Tensor:fill_(value)
+  door.number("fill", "value", value)
+  door.check(C.cft_tensor_fill(door.raw(self), value))
+  return self
+end
+
+function Tensor:zero_()
+  door.check(C.cft_tensor_zero(door.raw(self)))
+  return self
+end
+
+--- Overwrite with another tensor's contents; dtype and device may differ.
+function Tensor:copy_(from)
+  door.check(C.cft_tensor_copy(door.raw(self), door.raw(from)))
+  return self
+end
+
+-- The plain forms, outside the tape; `cft.ops` has the ones that are recorded.
+M.cast = function(x, dtype)
+  door.try(C.cft_cast, out, door.raw(x), door.dtypes[dtype] or blame("no dtype " .. tostring(dtype)))
+  return wrap(out[0])
+end
+
+M.contiguous = door.maker(C.cft_contiguous, 1, "contiguous: x", wrap)
+
+M.narrow = door.maker(C.cft_tensor_narrow, 1, "narrow: x #dim #start #len", wrap)
+
+M.reshape = function(x, dims)
+  local n = put_dims(dims)
+  door.check(C.cft_tensor_reshape(out, door.raw(x), n, dims_buffer))
+  return wrap(out[0])
+end
+
+M.transpose = door.maker(C.cft_tensor_transpose, 1, "transpose: x #a #b", wrap)
+
+-- RMSNorm's forward with an optional residual: y, s (nil without), 1 / root mean square.
+local y_out, s_out, r_out = ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]"
+function M.rmsnorm_fwd(x, residual, w, eps)
+  door.number("rmsnorm", "eps", eps)
+  door.try(C.cft_rmsnorm_fwd, y_out, residual and s_out or nil, r_out, door.raw(x),
+           residual and door.raw(residual) or nil, door.raw(w), eps)
+  return wrap(y_out[0]), residual and wrap(s_out[0]) or nil, wrap(r_out[0])
+end
+
+--- The same values in another dtype or on another device ("bf16", "cuda:0"); a copy.
+function Tensor:to(where)
+  if door.dtypes[where] then return M.cast(self, where) end
+  local d = M.device(where)
+  local t = make(self:shape(), { dtype = self:dtype(), device = d })
+  return t:copy_(self)
+end
+
+--- A view of the same memory that no gradient flows through.
+function Tensor:detach()
+  local t = wrap(C.cft_tensor_retain(door.raw(self)))
+  return t
+end
+
+-- ---- printing --------------------------------------------------------------------------------
+
+local function number(v)
+  if v == math.floor(v) and math.abs(v) < 1e7 then return ("%d"):format(v) end
+  return ("%.5g"):format(v)
+end
+
+-- At most eight entries of a dimension, the rest as "...".
+local function rows(v, indent)
+  if type(v) ~= "table" then return number(v) end
+  local parts, n = {}, #v
+  for i = 1, n do
+    if n <= 8 or i <= 4 or i > n - 3 then parts[#parts + 1] = rows(v[i], indent .. " ")
+    elseif i == 5 then parts[#parts + 1] = "..." end
+  end
+  local nested = type(v[1]) == "table"
+  return "{" .. table.concat(parts, nested and ",\n" .. indent or ", ") .. "}"
+end
+
+function Tensor:__tostring()
+  if self.c == nil then return "released tensor " .. (self.was or "") end
+  local head = ("%s on %s"):format(describe(self.c), M.device_name(self.c.device))
+  if self:count() > 10000 then return head end
+  return head .. "\n" .. rows(self:to_table(), " ")
+end
+
+function Tensor:__len() return self:dim(0) end
+
+return M

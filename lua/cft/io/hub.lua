@@ -1,0 +1,338 @@
+--- Where models and data sets are on this machine: folders, files, or the local cache of the Hub.
+-- Nothing is downloaded; where something is missing, the message names the command that would get it
+-- (`cft.fetch`).
+-- @module cft.io.hub
+-- @usage local path, why = cft.hub.find "Qwen/Qwen2.5-0.5B"
+-- print(path or why)
+
+local glob = require "cft.base.glob"
+local host = require "cft.host"
+
+local M = {}
+
+local function set(name)
+  local value = os.getenv(name)
+  return value ~= "" and value or nil
+end
+
+local function expand(path)
+  local home = set "HOME"
+  return home and path:gsub("^~%f[/%z]", (home:gsub("%%", "%%%%"))) or path
+end
+
+--- The folder of Hugging Face's libraries: HF_HOME, XDG_CACHE_HOME/huggingface, ~/.cache/huggingface.
+-- @treturn string
+function M.home() return expand(set "HF_HOME" or (set "XDG_CACHE_HOME" or "~/.cache") .. "/huggingface") end
+
+--- The folder of the Hub's cache, as these libraries find it: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, or
+-- `hub` in their own.
+-- @treturn string
+function M.cache()
+  local given = set "HF_HUB_CACHE" or set "HUGGINGFACE_HUB_CACHE"
+  return given and expand(given) or M.home() .. "/hub"
+end
+
+--- What keeps a name from being that of a repository, by the Hub's rules.
+-- @string name
+-- @treturn ?string nil if it is one
+function M.problem(name)
+  local kind, rest = name:match "^(datasets?)/([^/]+/[^/]+)$"
+  if kind then return ("'%s' is no repository; say --type dataset %s"):format(name, rest) end
+  local parts = { name:match "^([%w%._%-]+)/([%w%._%-]+)$" }
+  if #parts == 0 then parts = { name:match "^[%w%._%-]+$" } end
+  local fits = #parts > 0 and #name <= 96
+    and not name:find "%-%-" and not name:find "%.%." and not name:find "%.git$"
+  for _, part in ipairs(parts) do fits = fits and not part:find "^[%.%-]" and not part:find "[%.%-]$" end
+  if fits then return nil end
+  return ("'%s' is no name of a repository, as in Org/Name"):format(name:gsub("%c", "?"):sub(1, 200))
+end
+
+--- Where the cache keeps a repository, if it has it.
+-- @string kind "model" or "dataset"
+-- @string name
+-- @treturn string
+function M.folder(kind, name) return ("%s/%ss--%s"):format(M.cache(), kind, (name:gsub("/", "--"))) end
+
+local function first_line(path)
+  local file = io.open(path, "r")
+  local line = file and file:read "*l"
+  if file then file:close() end
+  return line and line:match "^%s*(%S+)"
+end
+
+--- The snapshot of a revision: a branch or tag by its ref, a commit by itself.
+-- @string folder of the repository, in the cache
+-- @string revision
+-- @treturn ?string the path of a folder; nil where there is none
+-- @treturn string then: the path that is not there
+function M.snapshot(folder, revision)
+  if host.kind(folder) ~= "folder" then return nil, folder end
+  local commit = first_line(folder .. "/refs/" .. revision) or revision
+  local path = folder .. "/snapshots/" .. commit
+  if not commit:find "/" and host.kind(path) == "folder" then return path end
+  return nil, path
+end
+
+-- The command that gets a repository, for the end of a message.
+local function fetching(kind, name)
+  return ("cftrun fetch %s%s"):format(kind == "dataset" and "--type dataset " or "", name)
+end
+
+-- Org/Name, and not rather a file that is not there: data/train.jsonl.
+local function looks_like_a_repository(name)
+  return name:find "/" and not name:find "%.%a[%w]*$" and not M.problem(name)
+end
+
+-- What of a snapshot is the model: the folder, or the one GGUF file in it.
+local function model_in(folder)
+  if host.kind(folder .. "/config.json") then return folder end
+  local found = {}
+  for _, name in ipairs(host.list(folder) or {}) do
+    if name:match "%.gguf$" then found[#found + 1] = name end
+  end
+  if #found == 1 then return folder .. "/" .. found[1] end
+  if #found > 1 then
+    return nil, ("%s has %d GGUF files; name one: %s"):format(folder, #found, table.concat(found, ", "))
+  end
+  return nil, folder .. " has no config.json: its download was not finished, or it is no model"
+end
+
+-- The snapshot of "Org/Name" or "Name", each with "@revision" or without; nil alone for other names.
+local function repo_in_cache(kind, name)
+  local repo, revision = name:match "^([^@]+)@([%w%._%-/]+)$"
+  repo, revision = repo or name, revision or "main"
+  if not repo:find "^[%w%._%-]+/[%w%._%-]+$" and not repo:find "^[%w%._%-]+$" then return nil end
+  local path, missing = M.snapshot(M.folder(kind, repo), revision)
+  if path then return path end
+  local command = looks_like_a_repository(repo) and ("; to fetch it: %s"):format(fetching(kind, name)) or ""
+  return nil, ("the Hub cache has no %s%s"):format(missing, command)
+end
+
+local function in_cache(name)
+  local path, missing = repo_in_cache("model", name)
+  if not path then return nil, missing and "and " .. missing end
+  local found, why = model_in(path)
+  if found or why:find "GGUF" then return found, why end
+  return nil, ("%s; to fetch the rest: %s"):format(why, fetching("model", name))
+end
+
+--- Find a model.
+-- @string name a folder, a .gguf file, or "Org/Name" (with "@revision" for another than main)
+-- @treturn ?string the path of a folder or a GGUF file; nil where there is none
+-- @treturn ?string then: what was looked for, and where
+function M.find(name)
+  if type(name) ~= "string" or name == "" then return nil, "no model was named" end
+  local path = expand(name)
+  local kind = host.kind(path)
+  if kind == "folder" then return path end
+  if kind == "file" then
+    if path:match "%.gguf$" then return path end
+    return nil, ("%s is a file, but no .gguf; a model is a folder, a .gguf file or a name in the Hub cache")
+      :format(path)
+  end
+  local found, why = in_cache(name)
+  if found then return found end
+  return nil, ("there is no folder or file %s%s"):format(path, why and ", " .. why or "")
+end
+
+-- ---- data sets -------------------------------------------------------------------------------
+
+-- Every file below a folder, by its path from there.
+local function files_below(folder, inside, list)
+  for _, name in ipairs(host.list(folder) or {}) do
+    local path = inside .. name
+    local kind = name:sub(1, 1) ~= "." and host.kind(folder .. "/" .. name)
+    if kind == "folder" then files_below(folder .. "/" .. name, path .. "/", list) end
+    if kind == "file" then list[#list + 1] = path end
+  end
+  return list
+end
+
+local function unquoted(value)
+  value = value:gsub("%s+#.*$", ""):gsub("%s+$", "")
+  return value:match '^"(.*)"$' or value:match "^'(.*)'$" or value
+end
+
+-- The lines of a data set's card that say which files make up which configuration: what stands under
+-- `configs:` in the header of README.md. This much of YAML is what such headers are written in.
+local function lines_of_configs(path)
+  local file = io.open(path, "r")
+  if not file then return {} end
+  local lines, state = {}, "before"
+  for line in file:lines() do
+    line = line:gsub("\r$", "")
+    if state == "before" then
+      if line ~= "---" then break end
+      state = "header"
+    elseif line == "---" then
+      break
+    elseif line:find "^%S" and not line:find "^%-%s" then
+      state = line:find "^configs:%s*$" and "configs" or "header"
+    elseif state == "configs" then
+      lines[#lines + 1] = line
+    end
+  end
+  file:close()
+  return lines
+end
+
+-- { { name =, default =, folder =, items = { { split =, patterns... } } } }
+local function configs_of(path)
+  local configs, config, item = {}, nil, nil
+  local function new_item()
+    item = {}
+    config.items[#config.items + 1] = item
+  end
+  local depth  -- of the dash before each configuration
+  for _, line in ipairs(lines_of_configs(path)) do
+    local indent, dash, rest = line:match "^(%s*)(%-?)%s*(.*)$"
+    depth = depth or #indent
+    if dash == "-" and #indent == depth then
+      config = { items = {} }
+      configs[#configs + 1] = config
+      item = nil
+    end
+    local key, value = rest:match "^([%w_]+):%s*(.*)$"
+    value = unquoted(value or rest)
+    if not config or rest == "" then
+      -- nothing to see
+    elseif key == "config_name" then
+      config.name = value
+    elseif key == "default" then
+      config.default = value == "true"
+    elseif key == "data_dir" then
+      config.folder = value
+    elseif key == "split" or key == "path" or key == "data_files" then
+      if not item or (dash == "-" and #indent > depth) or key == "data_files" then new_item() end
+      if key == "split" then item.split = value end
+      if key ~= "split" and value ~= "" then
+        for one in (value:match "^%[(.*)%]$" or value):gmatch "[^,]+" do
+          item[#item + 1] = unquoted(one:gsub("^%s+", ""))
+        end
+      end
+    elseif not key and dash == "-" and item then
+      item[#item + 1] = value
+    end
+  end
+  return configs
+end
+
+local function names_of(list)
+  local names = {}
+  for _, one in ipairs(list) do names[#names + 1] = one.name end
+  return table.concat(names, ", ")
+end
+
+local function choose_config(configs, wanted)
+  for _, config in ipairs(configs) do
+    if config.name == wanted or (not wanted and (config.default or config.name == "default")) then
+      return config
+    end
+  end
+  if not wanted and #configs == 1 then return configs[1] end
+  return nil, ("its configurations are: %s"):format(names_of(configs))
+end
+
+local function by_card(config, split, files)
+  local found, splits, patterns = {}, {}, {}
+  for _, item in ipairs(config.items) do
+    local name = item.split or "train"
+    if #item > 0 then splits[#splits + 1] = { name = name } end
+    for _, pattern in ipairs(name == split and item or {}) do
+      patterns[#patterns + 1] = pattern
+      for _, file in ipairs(files) do
+        if file:find(glob.pattern(pattern)) then found[#found + 1] = file end
+      end
+    end
+  end
+  if #patterns == 0 then return nil, ("the splits of %s are: %s"):format(config.name or "it", names_of(splits)) end
+  return found, ("no file of it fits %s: its download was not finished"):format(table.concat(patterns, ", "))
+end
+
+local split_words = {
+  train = "train", training = "train", validation = "validation", valid = "validation", dev = "validation",
+  val = "validation", test = "test", testing = "test", eval = "test", evaluation = "test",
+}
+
+-- Without a card, names tell: a folder or file called as the configuration; a word for the split.
+local function by_names(config, split, files)
+  local found = {}
+  for _, file in ipairs(files) do
+    local base = file:match "[^/]+$":gsub("%..*$", "")
+    if not config or file:find(config .. "/", 1, true) == 1 or base == config then
+      local splits, named = {}, false
+      for word in file:lower():gmatch "%w+" do
+        splits[word] = true
+        if split_words[word] then splits[split_words[word]], named = true, true end
+      end
+      if splits[split] or (split == "train" and not named) then found[#found + 1] = file end
+    end
+  end
+  return found, ("no file of it is called as %s is: it has %s"):format(
+    config and ("'%s' (%s)"):format(config, split) or ("the split '%s'"):format(split),
+    #files > 0 and table.concat(files, ", ", 1, math.min(#files, 8)) or "no data")
+end
+
+-- Shards say how many there are; one that was not fetched would be missed by nobody.
+local function missing_shard(files)
+  local there, counts = {}, {}
+  for _, file in ipairs(files) do
+    local before, k, n, after = file:match "^(.*%-)(%d+)%-of%-(%d+)(.*)$"
+    if n then
+      there[file] = true
+      counts[before .. "%0" .. #k .. "d-of-" .. n .. after] = tonumber(n)
+    end
+  end
+  for form, n in pairs(counts) do
+    for k = 0, n - 1 do
+      local before, digits, after = form:match "^(.*)%%0(%d+)d(.*)$"
+      local name = before .. ("%0" .. digits .. "d"):format(k) .. after
+      if not there[name] then return name end
+    end
+  end
+end
+
+--- Find a data set in the Hub's cache: `datasets--Org--Name`.
+-- Which files a configuration and a split are is told by the set's card (README.md) or, without one, by
+-- their names. All shards must be there.
+-- @string name `"Org/Name"`, `"Org/Name:config"` or `"Org/Name:config:split"`, `Org/Name` with
+-- "@revision" for another than main; the split is `train` where none is named
+-- @func reads file name → is this a file of records?
+-- @treturn ?table paths of files, sorted; nil where there is none
+-- @treturn ?string then: what was looked for, and where; nil if this is no such name
+-- @usage local files, why = cft.hub.dataset("openai/gsm8k:main:test", function() return true end)
+function M.dataset(name, reads)
+  local repo, config, split = name:match "^([^:]+):?([^:]*):?([^:]*)$"
+  if not repo then return nil end
+  config, split = config ~= "" and config or nil, split ~= "" and split or "train"
+  local folder, missing = repo_in_cache("dataset", repo)
+  if not folder then return nil, missing end
+  local files = {}
+  for _, file in ipairs(files_below(folder, "", {})) do
+    if reads(file:match "[^/]+$") then files[#files + 1] = file end
+  end
+  table.sort(files)
+
+  local configs, found, why = configs_of(folder .. "/README.md"), nil, nil
+  if #configs > 0 then
+    local chosen
+    chosen, why = choose_config(configs, config)
+    if chosen and #chosen.items > 0 then
+      found, why = by_card(chosen, split, files)
+    elseif chosen then
+      found, why = by_names(chosen.folder or config, split, files)
+    end
+  else
+    found, why = by_names(config, split, files)
+  end
+  if not found or #found == 0 then return nil, ("in %s %s"):format(folder, why) end
+  local shard = missing_shard(found)
+  if shard then
+    return nil, ("%s/%s is missing: its download was not finished; to fetch the rest: %s"):format(folder, shard,
+      fetching("dataset", repo))
+  end
+  for k, file in ipairs(found) do found[k] = folder .. "/" .. file end
+  return found
+end
+
+return M

@@ -1,0 +1,469 @@
+--- Templates: a record becomes segments of text, each with a kind and a weight.
+--
+-- A segment is `{ text =, kind =, weight =, ... }`: the weight says how much its tokens are learned
+-- (0 is context), and `special = true` that it is one token of the template. Special tokens come from
+-- here alone: their strings inside data are plain text, unless the template says otherwise.
+--
+-- A template is described by its turns; `lua/cft/templates/` has the presets, each a page to copy.
+-- docs/templates.md has the rules.
+-- @module cft.text.template
+-- @usage local template = require "cft.text.template"
+-- local chat = template.qwen()
+-- local record = { messages = { { role = "user", content = "2 + 3?" }, { role = "assistant", content = "5" } } }
+-- for _, s in ipairs(chat:segments(record)) do print(s.weight, s.kind, s.text) end
+
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
+local trim = require "cft.base.trim"
+
+local M = {}
+local Template = {}
+Template.__index = Template
+
+-- ---- what turns are made of ------------------------------------------------------------------
+
+--- In a turn: where the message's text goes.
+M.content = setmetatable({}, { __tostring = function() return "content" end })
+
+--- In a user's turn, before its content: where the system text goes, for families that have no turn of
+-- its own for it.
+M.system = setmetatable({}, { __tostring = function() return "system" end })
+
+--- In a turn: a special token by its string.
+-- @string text such as `<|im_start|>`
+function M.special(text) return { special = text } end
+
+--- In a turn: the tokenizer's own tokens for the beginning and the end of a text.
+M.bos = { own = "bos" }
+M.eos = { own = "eos" }
+
+-- ---- kinds -----------------------------------------------------------------------------------
+
+--- Whether a critique judges the solution right: the authors' rule. What follows the last
+-- `Conclusion` decides: "wrong" or "incorrect" in it, else "right" or "correct".
+-- @string text
+-- @treturn ?bool nil where there is no verdict
+-- @usage print(template.verdict "The sum is 6.\n\nConclusion: wrong [END]")   --> false
+function M.verdict(text)
+  local tail = text:match "^.*Conclusion(.*)$"
+  if not tail then return nil end
+  tail = tail:lower()
+  if tail:find("wrong", 1, true) or tail:find("incorrect", 1, true) then return false end
+  if tail:find("right", 1, true) or tail:find("correct", 1, true) then return true end
+  return nil
+end
+
+-- Two parts of a text, cut at byte `at`; none of them empty.
+local function cut(text, at, first_kind, second_kind)
+  if not at or at > #text then return { { text = text, kind = first_kind } } end
+  if at == 1 then return { { text = text, kind = second_kind } } end
+  return { { text = text:sub(1, at - 1), kind = first_kind },
+    { text = text:sub(at), kind = second_kind } }
+end
+
+--- The parts of a message by what they are: `system`; `query` and the `response` that is judged,
+-- which begins behind the first "Solution:" on a line of its own; `critique` and `verdict`, which
+-- begins at the last "Conclusion". Texts are cut, never changed.
+-- @string role
+-- @string text
+-- @treturn table a list of `{ text =, kind = }`
+function M.parts(role, text)
+  if role == "user" then
+    local _, stop = text:find("\n\nSolution:\n", 1, true)
+    if not stop then _, stop = text:find("\nSolution:\n", 1, true) end
+    return cut(text, stop and stop + 1, "query", "response")
+  elseif role == "assistant" then
+    local before = text:match "^(.*)Conclusion"
+    return cut(text, before and #before + 1, "critique", "verdict")
+  end
+  return { { text = text, kind = role } }
+end
+
+-- ---- weights ---------------------------------------------------------------------------------
+
+local function check_weight(name, value)
+  if type(value) == "function" then return value end
+  if type(value) == "number" and value >= 0 and value < math.huge then return value end
+  blame("template: the weight of '%s' must be a number from 0 or a function, got %s", name,
+    type(value) == "number" and tostring(value) or "a " .. type(value))
+end
+
+-- `learn` as a table of kinds with a weight for the rest of what is learned.
+local function weights_of(learn)
+  if type(learn) ~= "table" then return {}, check_weight("learn", learn) end
+  local by_kind, rest = {}, 1
+  for kind, weight in pairs(learn) do
+    if kind == "rest" then rest = check_weight(kind, weight) else by_kind[kind] = check_weight(kind, weight) end
+  end
+  return by_kind, rest
+end
+
+-- ---- a template ------------------------------------------------------------------------------
+
+--- Options that every template takes.
+M.options = {
+  learn = { "number|table|function", 1 },
+  turns = { "string", "all", one_of = { "all", "last" } },
+  specials = { "string", "text", one_of = { "text", "llamafactory" } },
+  parts = { "function", M.parts },
+}
+
+--- The specs of a preset's own options together with those that every template takes.
+-- @tab own
+-- @treturn table for `check.options`
+function M.with_options(own)
+  local specs = {}
+  for name, spec in pairs(M.options) do specs[name] = spec end
+  for name, spec in pairs(own or {}) do specs[name] = spec end
+  return specs
+end
+
+--- Those of the options that every template takes, to hand on to `new`.
+-- @tab o what `check.options` gave
+-- @treturn table
+function M.common(o)
+  local common = {}
+  for name in pairs(M.options) do common[name] = o[name] end
+  return common
+end
+
+local function has_system(turn)
+  for _, piece in ipairs(turn) do
+    if piece == M.system then return true end
+  end
+  return false
+end
+
+local rule = { "string", optional = true, one_of = { "both", "joined" } }
+local trims = { system = rule, user = rule, assistant = rule }
+
+-- A user's turn has one place for the system text, or none.
+local function check_system_place(s)
+  local found, behind = false, false
+  for _, piece in ipairs(s.user_turn) do
+    if piece == M.system then
+      if behind then blame "template.new: 'system' stands behind 'content' in user_turn; its place is before it" end
+      if found then blame "template.new: 'system' stands twice in user_turn; once is wanted" end
+      found = true
+    end
+    behind = behind or piece == M.content
+  end
+  if s.system_in == "last" and not found then
+    blame "template.new: system_in = \"last\" is for a 'system' in user_turn, and there is none"
+  end
+end
+
+-- What would be left out without a word, or written twice.
+local function check_spec(s)
+  if type(s.trim) == "table" then check.options("template.new: trim", s.trim, trims) end
+  for _, name in ipairs { "prefix", "system_turn", "answer_turn", "between" } do
+    if type(s[name]) == "table" and has_system(s[name]) then
+      blame("template.new: 'system' stands in %s; its place is in user_turn, before content", name)
+    end
+  end
+  check_system_place(s)
+  if s.system_turn == true then blame "template.new: 'system_turn' must be a turn or false, got true" end
+  if s.system == true then blame "template.new: 'system' must be a text or false, got true" end
+  if s.system and not s.system_turn then
+    blame("template.new: 'system' is %q, and system_turn = false has no place for it", s.system)
+  end
+end
+
+--- A template of turns. A turn is a list of texts, `special "..."`, `bos`, `eos` and `content`; what
+-- stands between two special tokens is tokenised together, but never across the edge of an answer: no
+-- token goes from the prompt into it, as none can when the model writes it.
+-- @tab spec
+-- @string spec.name
+-- @tab[opt] spec.prefix a turn without content, before everything
+-- @param[opt] spec.system_turn a turn, which comes before all others; or which stands where `system` does in the
+-- user's turn; false if the family has no place for a system text: a record that has one is refused
+-- @string[opt="first"] spec.system_in with `system` in the user's turn: in the `first` one, or in the `last`.
+-- Then only the last answer of a conversation can be learned, since no other saw the system text
+-- @param[opt=false] spec.system the system text of records that have none; false: no system turn
+-- @bool[opt=false] spec.empty_system_is_default a record's empty system text counts as none
+-- @tab spec.user_turn with what opens the answer at its end
+-- @tab spec.answer_turn all of it is learned
+-- @tab[opt] spec.between a turn without content, before each further user turn
+-- @param[opt=false] spec.trim white space around contents goes: true, or `{ user = "both", assistant = "both" }`.
+-- "joined" takes a system text and the question behind it as one text, and leaves what is between them
+-- @tab[opt] opts what the user chose
+-- @param[opt=1] opts.learn the weight of learned text: a number, a function of record and step, or
+-- these by kind, `{ verdict = 3, query = 0.1, rest = 1 }`; `rest` is all other learned text
+-- @string[opt="all"] opts.turns `last`: only the last answer is learned
+-- @string[opt="text"] opts.specials `llamafactory` takes data as LLaMA-Factory does: strings of
+-- special tokens in it become these tokens, and the first `{{idx}}` of a user's text its turn's number
+-- @func[opt] opts.parts in place of `template.parts`
+-- @treturn Template
+function M.new(spec, opts)
+  local s = check.options("template.new", spec, {
+    name = { "string" }, prefix = { "table", {} }, system_turn = { "table|boolean", { M.content } },
+    system = { "string|boolean", false }, empty_system_is_default = { "boolean", false },
+    system_in = { "string", "first", one_of = { "first", "last" } },
+    user_turn = { "table" }, answer_turn = { "table" }, between = { "table", {} },
+    trim = { "boolean|table", false },
+  })
+  check_spec(s)
+  local o = check.options("template." .. s.name, opts, M.options)
+  local t = setmetatable(s, Template)
+  t.by_kind, t.rest = weights_of(o.learn)
+  t.turns, t.specials, t.parts = o.turns, o.specials, o.parts
+  t.system_inside = has_system(t.user_turn)
+  return t
+end
+
+-- Content without the white space at its ends that the template takes away.
+local function trimmed(t, role, content, behind_system)
+  local rule = t.trim == true and "both" or t.trim and t.trim[role]
+  if rule == "joined" and behind_system then return trim.right(content) end
+  return rule and trim.both(content) or content
+end
+
+-- The parts of a message's content, as texts.
+local function parts_of(t, role, content, turn, behind_system)
+  local parts = content
+  if type(content) == "string" then
+    content = trimmed(t, role, content, behind_system)
+    if t.specials == "llamafactory" and role == "user" then
+      content = content:gsub("{{idx}}", tostring(turn), 1)
+    end
+    parts = t.parts(role, content)
+  end
+  return parts
+end
+
+local function is_empty(content)
+  if type(content) == "string" then return content == "" end
+  return #content == 0
+end
+
+-- The system text of a record, false where there is none; nil and why where the template cannot say it.
+local function system_of(t, messages, turns)
+  local system = messages[1].role == "system" and messages[1].content or nil
+  if system ~= nil and is_empty(system) and t.empty_system_is_default then system = nil end
+  if system == nil then system = t.system end
+  if not system then return false end
+  if not t.system_turn then
+    return nil, ("template %s has no place for a system text, and the record has one"):format(t.name)
+  end
+  if t.system_inside and t.system_in == "last" and turns > 1 and t.turns ~= "last" then
+    return nil, ("template %s writes the system text into the last question alone, and the record has %d; "
+      .. "turns = \"last\" learns only the answer that saw it"):format(t.name, turns)
+  end
+  return system
+end
+
+--- The segments of a record: `{ text, kind, weight, special, own, content, turn, target, slot }`.
+-- `own` is `bos` or `eos` for the tokenizer's tokens, which have no text here; `content` marks text
+-- that comes from the record; neighbours of one `slot` are tokenised together; `target` marks the
+-- answer of `turn` (from 0) and its end.
+-- @tab record a conversation (`cft.data.conversation`)
+-- @treturn ?table
+-- @treturn ?string why the template cannot say the record
+function Template:segments(record)
+  local segments, slot, turn = {}, 0, 0
+  local parse = self.specials == "llamafactory" or nil
+  local messages = record.messages
+  local first, last = messages[1].role == "system" and 2 or 1, math.floor(#messages / 2)
+  local system, why = system_of(self, messages, last)
+  if system == nil then return nil, why end
+  local system_at = system and self.system_inside and (self.system_in == "last" and last - 1 or 0)
+
+  local function weight_of(kind, target, asked)
+    if target and self.turns == "last" and turn ~= last - 1 then return 0 end
+    if asked ~= nil then return check_weight(kind, asked) end
+    return self.by_kind[kind] or (target and self.rest or 0)
+  end
+
+  local function add(piece, kind, target, extra)
+    local segment = { text = piece.text, kind = kind, weight = weight_of(kind, target, piece.learn),
+      turn = turn, slot = slot, target = target, parse = parse }
+    for name, value in pairs(extra) do segment[name] = value end
+    segments[#segments + 1] = segment
+  end
+
+  local function add_turn(pieces, role, content, target)
+    slot = 2 * turn + (target and 1 or 0)
+    local structure, behind_system = target and "critique" or "template", false
+    for _, piece in ipairs(pieces) do
+      if piece == M.system then
+        behind_system = turn == system_at
+        if behind_system then add_turn(self.system_turn, "system", system, false) end
+      elseif piece == M.content then
+        for _, part in ipairs(parts_of(self, role, content, turn, behind_system)) do
+          add(part, part.kind or role, target, { content = true })
+        end
+        if target then structure = "end" end
+      elseif type(piece) == "string" then
+        add({ text = piece }, structure, target, {})
+      else
+        add({ text = piece.special }, structure, target, { special = true, own = piece.own })
+      end
+    end
+  end
+
+  add_turn(self.prefix, "system", "", false)
+  if system and not self.system_inside then add_turn(self.system_turn, "system", system, false) end
+  for i = first, #messages, 2 do
+    if turn > 0 then add_turn(self.between, "user", "", false) end
+    add_turn(self.user_turn, "user", messages[i].content, false)
+    add_turn(self.answer_turn, "assistant", messages[i + 1].content, true)
+    turn = turn + 1
+  end
+  return segments
+end
+
+-- ---- the template and a tokenizer ------------------------------------------------------------
+
+-- The special pieces of all turns, each once.
+local function specials_of(t)
+  local list, seen = {}, {}
+  for _, turn in ipairs { t.prefix, t.system_turn or {}, t.user_turn, t.answer_turn, t.between } do
+    for _, piece in ipairs(turn) do
+      local name = type(piece) == "table" and (piece.special or piece.own)
+      if name and not seen[name] then
+        seen[name] = true
+        list[#list + 1] = piece
+      end
+    end
+  end
+  return list
+end
+
+--- The id of a special piece or segment.
+-- @tab piece with `special` or `own`
+-- @param tok
+-- @treturn ?int nil if the tokenizer has none
+function M.id_of(piece, tok)
+  if piece.own then return tok[piece.own] end
+  return tok:id(piece.special ~= true and piece.special or piece.text)
+end
+
+--- The special tokens that a tokenizer lacks.
+-- @param tok
+-- @treturn table their strings; `bos` or `eos` for one that the tokenizer does not name
+function Template:missing(tok)
+  local names = {}
+  for _, piece in ipairs(specials_of(self)) do
+    if not M.id_of(piece, tok) then names[#names + 1] = piece.special or piece.own end
+  end
+  return names
+end
+
+--- Make sure that the tokenizer has all special tokens.
+-- @param tok
+-- @tab[opt] opts
+-- @bool[opt=false] opts.add_tokens add those that are missing; the model's embedding must grow
+-- @treturn table the strings that were added
+function Template:prepare(tok, opts)
+  local o = check.options("template:prepare", opts, { add_tokens = { "boolean", false } })
+  local missing = self:missing(tok)
+  if #missing == 0 then return {} end
+  for _, name in ipairs(missing) do
+    if name == "bos" or name == "eos" then
+      blame("template %s needs the tokenizer's %s token, and it names none", self.name, name)
+    end
+  end
+  if not o.add_tokens then
+    blame("template %s needs the token%s %s, which the tokenizer lacks; add_tokens = true adds %s",
+      self.name, #missing > 1 and "s" or "", table.concat(missing, ", "), #missing > 1 and "them" or "it")
+  end
+  for _, text in ipairs(missing) do tok:add_token(text, { special = true }) end
+  return missing
+end
+
+--- The token that ends an answer.
+-- @param tok
+-- @treturn ?int its id; nil if the template ends answers with none
+-- @treturn ?string its string
+function Template:end_token(tok)
+  for _, piece in ipairs(self.answer_turn) do
+    if type(piece) == "table" and piece ~= M.content then
+      local id = M.id_of(piece, tok)
+      return id, id and tok:token(id)
+    end
+  end
+end
+
+--- What is learned at the end of an answer, in one line for the log of a run.
+-- @param tok
+-- @treturn string
+function Template:describe(tok)
+  local id, text = self:end_token(tok)
+  if not id then return ("template %s: answers end in no token; the model never learns to stop"):format(self.name) end
+  local weight = self.by_kind["end"] or self.rest
+  local after = self.answer_turn[#self.answer_turn]
+  return ("template %s: answers end in %s (id %d), %s; %s"):format(self.name, text, id,
+    weight == 0 and "not learned" or weight == 1 and "learned"
+      or ("learned with weight %s"):format(type(weight) == "number" and tostring(weight) or "by a function"),
+    type(after) == "string" and ("%q is learned after it"):format(after):gsub("\\\n", "\\n")
+      or "nothing follows it")
+end
+
+-- ---- from what a recipe says -----------------------------------------------------------------
+
+local Custom = setmetatable({}, { __index = Template })
+Custom.__index = Custom
+
+function Custom:segments(record)
+  local list = self.make(record)
+  if type(list) ~= "table" then blame("template: the function gave a %s; a list of segments is wanted", type(list)) end
+  local segments, turn, learned = {}, 0, false
+  for i, s in ipairs(list) do
+    if type(s) ~= "table" or type(s.text) ~= "string" and not s.own then
+      blame("template: segment %d has no text", i)
+    end
+    local weight = check_weight(s.kind or "segment " .. i, s.learn == true and 1 or s.learn or 0)
+    local target = weight ~= 0
+    if learned and not target then turn = turn + 1 end
+    learned = target
+    segments[i] = { text = s.text, kind = s.kind or (target and "critique" or "query"), weight = weight,
+      turn = turn, slot = i, target = target, special = s.special or s.own ~= nil or nil, own = s.own,
+      content = not (s.special or s.own) or nil }
+  end
+  return segments
+end
+
+-- Nothing is known before a record is seen.
+function Custom:missing() return {} end
+function Custom:end_token() end
+function Custom:describe() return "template: a function of the recipe; what ends an answer is its business" end
+
+--- A template from a function: record → a list of `{ text =, learn =, kind =, special = }`, each
+-- tokenised by itself. `learn` is a weight, true for 1, or a function of record and step; `special`
+-- makes it one token.
+-- @func make
+-- @treturn Template
+function M.custom(make)
+  check.value("template.custom", "make", make, { "function" })
+  return setmetatable({ name = "custom", make = make, turns = "all", by_kind = {}, rest = 1,
+    answer_turn = {} }, Custom)
+end
+
+--- The names of the presets, those of `lua/cft/templates/`.
+M.presets = { "qwen", "chatml", "llama3", "llama2", "mistral", "gemma3", "gemma2", "phi4", "phi3", "tulu",
+  "deepseek", "zephyr", "plain" }
+
+--- A template by name, by function, or as it is: what a recipe's `template` may be.
+-- @param value a preset's name, a function, or a template
+-- @tab[opt] opts for a preset
+-- @treturn Template
+function M.of(value, opts)
+  if type(value) == "function" then return M.custom(value) end
+  local kind = getmetatable(value)
+  if kind == Template or kind == Custom then return value end
+  check.value("template", "template", value, { "string", one_of = M.presets })
+  return M[value](opts)
+end
+
+-- template.qwen and the others, loaded when first named.
+return setmetatable(M, {
+  __index = function(t, name)
+    for _, preset in ipairs(M.presets) do
+      if preset == name then
+        local make = require("cft.text.presets." .. name)
+        rawset(t, name, make)
+        return make
+      end
+    end
+  end,
+})

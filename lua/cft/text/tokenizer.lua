@@ -1,0 +1,359 @@
+--- Text to token ids and back, with the ids of Hugging Face tokenizers.
+--
+-- Ids count from 0, as in files; lists of them are Lua lists. Strings of special tokens in a text are
+-- plain text unless `parse_special` asks for more: special tokens come from templates.
+-- @module cft.text.tokenizer
+-- @usage local tok = cft.tokenizer.load "checkpoints/tiny"
+-- local ids = tok:encode "Step 1: 10 - 2 = 8"
+-- print(#ids, tok:decode(ids))
+-- print(tok.eos, tok:token(tok.eos))
+
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
+local door = require "cft.engine.ffi"
+local json = require "cft.base.json"
+
+local C, ffi = door.C, door.ffi
+local bor = require("bit").bor
+
+local M = {}
+
+--- A tokenizer. `bos`, `eos` and `pad` are the ids that its files name, or nil; `chat_template` is
+-- the Jinja text that came with it, or nil.
+-- @type Tokenizer
+local Tokenizer = {}
+Tokenizer.__index = Tokenizer
+
+local new_encoding = ffi.typeof "cft_encoding"
+local free_encoding = C.cft_encoding_free
+local scratch = ffi.gc(new_encoding(), free_encoding)  -- for calls that hand out Lua lists
+local bytes_out, id_out, count_out = ffi.new "size_t[1]", ffi.new "int32_t[1]", ffi.new "int64_t[1]"
+
+local function own(out, fields)
+  local self = fields or {}
+  self.handle = ffi.gc(out[0], C.cft_tokenizer_release)
+  return setmetatable(self, Tokenizer)
+end
+
+-- ---- what stands beside tokenizer.json --------------------------------------------------------
+
+local roles = { "bos", "eos", "pad" }
+
+local function read_json(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  file:close()
+  local value, why = json.read(path)
+  if value == nil then blame(why) end
+  return type(value) == "table" and value or blame(path .. ": no JSON object")
+end
+
+local function read_text(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+-- "<|im_end|>", or { content = "<|im_end|>", ... }
+local function id_named(self, value)
+  if type(value) == "table" then value = value.content end
+  return type(value) == "string" and self:id(value) or nil
+end
+
+-- A default template, or a list of named ones.
+local function default_template(value)
+  if type(value) == "string" then return value end
+  for _, named in ipairs(type(value) == "table" and value or {}) do
+    if named.name == "default" then return named.template end
+  end
+end
+
+-- tokenizer_config.json names the tokens; old folders do so in special_tokens_map.json, and some
+-- only by id in config.json.
+local function read_companions(self, folder)
+  local config = read_json(folder .. "/tokenizer_config.json")
+  local map = read_json(folder .. "/special_tokens_map.json") or {}
+  local model = read_json(folder .. "/config.json") or {}
+  self.config = config
+  config = config or {}
+  for _, role in ipairs(roles) do
+    local key, id = role .. "_token", nil
+    id = id_named(self, config[key]) or id_named(self, map[key])
+    if not id and config[key] == nil and map[key] == nil then
+      id = model[key .. "_id"]
+      if type(id) == "table" then id = id[1] end
+      if type(id) ~= "number" or not self:token(id) then id = nil end
+    end
+    self[role] = id
+  end
+  self.chat_template = read_text(folder .. "/chat_template.jinja")
+    or default_template(config.chat_template)
+end
+
+local function gguf_value(g, key)
+  local value = ffi.new "cft_gguf_value"
+  if not C.cft_gguf_find_value(g, key, value) then return nil end
+  if value.kind == C.CFT_GGUF_STRING then return ffi.string(value.string, value.bytes) end
+  return tonumber(value.integer)
+end
+
+local function load_gguf(path)
+  local file, out = ffi.new "cft_gguf *[1]", ffi.new "cft_tokenizer *[1]"
+  door.check(C.cft_gguf_open(file, path))
+  local g = ffi.gc(file[0], C.cft_gguf_release)
+  door.check(C.cft_tokenizer_from_gguf(out, g, path))
+  local self = own(out, { chat_template = gguf_value(g, "tokenizer.chat_template") })
+  for _, role in ipairs(roles) do
+    local name = role == "pad" and "padding" or role
+    local id = gguf_value(g, "tokenizer.ggml." .. name .. "_token_id")
+    self[role] = id and self:token(id) and id or nil
+  end
+  return self
+end
+
+--- Load a tokenizer.
+-- @string path a folder with tokenizer.json, a tokenizer.json, or a GGUF file
+-- @treturn Tokenizer
+function M.load(path)
+  if type(path) ~= "string" then blame("tokenizer.load: a path is wanted, got %s", tostring(path)) end
+  if path:match "%.gguf$" then return load_gguf(path) end
+  local out = ffi.new "cft_tokenizer *[1]"
+  door.check(C.cft_tokenizer_load(out, path))
+  local self = own(out)
+  local folder = path:match "^(.*)/[^/]*%.json$" or (path:match "%.json$" and "." or path)
+  read_companions(self, folder)
+  return self
+end
+
+--- A tokenizer from the text of a tokenizer.json.
+-- @string text
+-- @string[opt="tokenizer.json"] label what messages call it
+-- @tab[opt] names the strings of `bos`, `eos` and `pad`
+-- @treturn Tokenizer
+function M.parse(text, label, names)
+  local out = ffi.new "cft_tokenizer *[1]"
+  door.check(C.cft_tokenizer_parse(out, text, #text, label or "tokenizer.json"))
+  local self = own(out)
+  for role, name in pairs(names or {}) do
+    self[role] = self:id(name) or blame("tokenizer.parse: no token %s for %s", name, role)
+  end
+  return self
+end
+
+-- ---- encoding ---------------------------------------------------------------------------------
+
+local encode_spec = {
+  parse_special = { "boolean", false }, add_special = { "boolean", false }, spans = { "boolean", false },
+  inside = { "boolean", false }, continues = { "boolean", false },
+}
+
+local function flags_of(where, opts)
+  if opts == nil then return 0 end
+  local o = check.options(where, opts, encode_spec)
+  return bor(o.parse_special and C.CFT_ENCODE_PARSE_SPECIAL or 0,
+             o.add_special and C.CFT_ENCODE_ADD_SPECIAL or 0, o.spans and C.CFT_ENCODE_SPANS or 0,
+             o.inside and C.CFT_ENCODE_INSIDE or 0, o.continues and C.CFT_ENCODE_CONTINUES or 0)
+end
+
+-- Invalid UTF-8 is what a correct program may meet in data: nil and a message. The rest raises.
+local function encode(self, encoding, text, flags)
+  local status = C.cft_tokenizer_encode(encoding, self.handle, text, #text, flags)
+  if status == C.CFT_E_FORMAT then return nil, ffi.string(C.cft_last_error()) end
+  door.check(status)
+  return encoding
+end
+
+local function ids_of(encoding)
+  local ids = {}
+  for i = 1, tonumber(encoding.n) do ids[i] = encoding.ids[i - 1] end
+  return ids
+end
+
+--- The ids of a text.
+-- @string text UTF-8
+-- @tab[opt] opts
+-- @bool[opt=false] opts.parse_special match strings of special tokens in the text
+-- @bool[opt=false] opts.add_special put around it what the tokenizer's post-processor puts
+-- @bool[opt=false] opts.spans return spans as well
+-- @bool[opt=false] opts.inside the text stands behind a special token of the same sequence
+-- @bool[opt=false] opts.continues the text goes on where other text of the same sequence ends
+-- @treturn table ids; nil and a message with the byte if the text is not valid UTF-8
+-- @treturn ?table with `spans`: for each id `{ first, last }`, bytes as `text:sub` counts them
+function Tokenizer:encode(text, opts)
+  local flags = flags_of("tokenizer:encode", opts)
+  local encoding, why = encode(self, scratch, text, flags)
+  if not encoding then return nil, why end
+  if not (opts and opts.spans) then return ids_of(encoding) end
+  local spans = {}
+  for i = 1, tonumber(encoding.n) do
+    local span = encoding.spans[i - 1]
+    spans[i] = { tonumber(span.start) + 1, tonumber(span["end"]) }
+  end
+  return ids_of(encoding), spans
+end
+
+--- A memory for results, to pass to `encode_into` again and again: `n` ids in `ids[0]` to
+-- `ids[n - 1]`, `spans` likewise with `start` and `end` from 0 (`span["end"]` in Lua).
+function M.encoding() return ffi.gc(new_encoding(), free_encoding) end
+
+--- The fast way: ids to C memory, without a Lua list.
+-- @param encoding from `tokenizer.encoding`
+-- @string text
+-- @tab[opt] opts as in `encode`; spans are in `encoding.spans`
+-- @return the encoding; nil and a message if the text is not valid UTF-8
+function Tokenizer:encode_into(encoding, text, opts)
+  return encode(self, encoding, text, flags_of("tokenizer:encode_into", opts))
+end
+
+local spans_only = tonumber(C.CFT_ENCODE_SPANS)
+local parsed, inside, continues =
+  C.CFT_ENCODE_PARSE_SPECIAL, C.CFT_ENCODE_INSIDE, C.CFT_ENCODE_CONTINUES
+local shared = M.encoding()
+
+--- Ids and spans in C memory that the next call of this function overwrites.
+-- @string text
+-- @bool[opt=false] parse_special
+-- @string[opt] behind what the text stands behind in its sequence: a `"token"`, or `"text"` that it goes on from
+-- @return the encoding, see `tokenizer.encoding`; nil and a message if the text is not valid UTF-8
+function Tokenizer:encode_spans(text, parse_special, behind)
+  return encode(self, shared, text, bor(spans_only, parse_special and parsed or 0,
+                                        behind == "token" and inside or behind == "text" and continues or 0))
+end
+
+local batch_spec = { threads = { "integer", 0, min = 0, max = 256 } }
+for name, spec in pairs(encode_spec) do batch_spec[name] = spec end
+
+--- The ids of many texts, over threads.
+-- @tab texts
+-- @tab[opt] opts as in `encode`, and `threads` (0: one per processor)
+-- @return an array of encodings in C memory, from 0, one for each text; nil and a message with the
+-- text's number, from 0, if one is not valid UTF-8
+function Tokenizer:encode_batch(texts, opts)
+  local o = check.options("tokenizer:encode_batch", opts, batch_spec)
+  local threads = o.threads
+  o.threads = nil
+  local flags, n = flags_of("tokenizer:encode_batch", o), #texts
+  local list = ffi.new("cft_text[?]", math.max(n, 1))
+  local out = ffi.gc(ffi.new("cft_encoding[?]", math.max(n, 1)), function(encodings)
+    for i = 0, n - 1 do free_encoding(encodings + i) end
+  end)
+  for i = 1, n do list[i - 1].data, list[i - 1].bytes = texts[i], #texts[i] end
+  local status = C.cft_tokenizer_encode_batch(out, self.handle, list, n, flags, threads)
+  if status == C.CFT_E_FORMAT then return nil, ffi.string(C.cft_last_error()) end
+  door.check(status)
+  return out
+end
+
+--- Where strings of special tokens stand in a text: what `parse_special` would make tokens of.
+-- @string text any bytes
+-- @treturn table of `{ id =, first =, last = }`, bytes as `text:sub` counts them
+function Tokenizer:find_special(text)
+  local capacity, matches, n = 16, nil, nil
+  repeat
+    matches = ffi.new("cft_token_match[?]", capacity)
+    door.check(C.cft_tokenizer_find_special(self.handle, text, #text, matches, capacity, count_out))
+    n = tonumber(count_out[0])
+    local complete = n <= capacity
+    capacity = n
+  until complete
+  local list = {}
+  for i = 1, n do
+    local m = matches[i - 1]
+    list[i] = { id = m.id, first = tonumber(m.start) + 1, last = tonumber(m["end"]) }
+  end
+  return list
+end
+
+-- ---- decoding ---------------------------------------------------------------------------------
+
+local room, room_bytes = ffi.new "char[4096]", 4096
+
+--- The bytes that ids stand for. A character that is cut between tokens stays cut.
+-- @tab ids
+-- @tab[opt] opts
+-- @bool[opt=false] opts.skip_special leave special tokens out
+-- @bool[opt=false] opts.inside other ids of the same text stand before: a space of its beginning stays
+-- @treturn string
+function Tokenizer:decode(ids, opts)
+  local o = opts and check.options("tokenizer:decode", opts, { skip_special = { "boolean", false },
+                                                                    inside = { "boolean", false } })
+  local flags = o and bor(o.skip_special and C.CFT_DECODE_SKIP_SPECIAL or 0,
+                          o.inside and C.CFT_DECODE_INSIDE or 0) or 0
+  local n = #ids
+  local list = ffi.new("int32_t[?]", math.max(n, 1))
+  for i = 1, n do list[i - 1] = ids[i] end
+  door.check(C.cft_tokenizer_decode(room, room_bytes, bytes_out, self.handle, list, n, flags))
+  local bytes = tonumber(bytes_out[0])
+  if bytes > room_bytes then
+    room, room_bytes = ffi.new("char[?]", 2 * bytes), 2 * bytes
+    door.check(C.cft_tokenizer_decode(room, room_bytes, bytes_out, self.handle, list, n, flags))
+  end
+  return ffi.string(room, bytes)
+end
+
+-- ---- tokens -----------------------------------------------------------------------------------
+
+--- How many rows an embedding needs: the highest id and one.
+function Tokenizer:size() return tonumber(C.cft_tokenizer_size(self.handle)) end
+
+--- The id of a token as its file spells it ("Ġthe", "<|im_end|>").
+-- @string token
+-- @treturn ?int nil if there is none
+function Tokenizer:id(token)
+  local id = C.cft_tokenizer_id(self.handle, token, #token)
+  return id >= 0 and id or nil
+end
+
+--- The spelling of an id.
+-- @int id
+-- @treturn ?string nil if the id is not in use
+function Tokenizer:token(id)
+  local text = C.cft_tokenizer_token(self.handle, id, bytes_out)
+  return text ~= nil and ffi.string(text, bytes_out[0]) or nil
+end
+
+--- Whether an id is a special token.
+-- @int id
+function Tokenizer:is_special(id) return C.cft_tokenizer_is_special(self.handle, id) end
+
+--- Make a text a token. One that is in the vocabulary keeps its id.
+-- @string text
+-- @tab[opt] opts
+-- @bool[opt=false] opts.special
+-- @treturn int its id; if it is new, the embedding must grow to `size()`
+function Tokenizer:add_token(text, opts)
+  local o = check.options("tokenizer:add_token", opts, { special = { "boolean", false } })
+  door.check(C.cft_tokenizer_add_token(self.handle, text, #text, o.special, id_out))
+  return id_out[0]
+end
+
+-- ---- saving -----------------------------------------------------------------------------------
+
+local function put_file(save, path, text) door.check(C.cft_file_write(save, path, text, #text)) end
+
+-- What transformers wants to know beside tokenizer.json: the names of bos, eos and pad.
+local function config_of(self)
+  local config = {}
+  for key, value in pairs(self.config or {}) do config[key] = value end
+  for _, role in ipairs(roles) do
+    config[role .. "_token"] = self[role] and self:token(self[role]) or nil
+  end
+  config.tokenizer_class = config.tokenizer_class or "PreTrainedTokenizerFast"
+  config.chat_template = nil  -- it has a file of its own, which transformers 4 and 5 read
+  return config
+end
+
+--- Write tokenizer.json and what belongs to it into a folder: tokenizer_config.json with the names
+-- of `bos`, `eos` and `pad`, and chat_template.jinja. Each file appears whole or not at all.
+-- @string folder
+-- @param[opt] save a `cft_save *` whose folder this is
+function Tokenizer:save(folder, save)
+  if not save then door.check(C.cft_folder_make(folder)) end
+  door.check(C.cft_tokenizer_save(self.handle, save, folder .. "/tokenizer.json"))
+  put_file(save, folder .. "/tokenizer_config.json", json.encode(config_of(self)) .. "\n")
+  if self.chat_template then put_file(save, folder .. "/chat_template.jinja", self.chat_template) end
+end
+
+return M

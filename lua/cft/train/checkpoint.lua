@@ -1,0 +1,219 @@
+--- Checkpoints: a Hugging Face folder that others load as it is, and beside the weights the state that
+-- a run goes on from. A folder appears whole, under its name, when all of it is on the disk.
+
+local blame = require "cft.base.blame"
+local configs = require "cft.models.config"
+local exit = require "cft.base.exit"
+local files = require "cft.io.files"
+local host = require "cft.host"
+local json = require "cft.base.json"
+
+local M = {}
+
+local VERSION = 1  -- of state.msgpack
+
+-- ---- the model -------------------------------------------------------------------------------
+
+-- Weights as files name them. A tied head is the embedding, and is not written twice.
+local function entries_of(model)
+  local list = {}
+  for name, t in model:named() do list[#list + 1] = { name = name, tensor = t } end
+  return list
+end
+
+-- What text generation needs to know: the end tokens, first of all the one that was learned.
+local function generation_config(model, tokenizer, end_token)
+  local c = model.path and not model.path:match "%.gguf$" and json.read(model.path .. "/generation_config.json") or nil
+  c = type(c) == "table" and c or {}
+  local ends, seen = {}, {}
+  local function add(id)
+    if type(id) == "number" and not seen[id] then
+      seen[id] = true
+      ends[#ends + 1] = id
+    end
+  end
+  add(end_token)
+  for _, id in ipairs(type(c.eos_token_id) == "table" and c.eos_token_id or { c.eos_token_id }) do add(id) end
+  local own = #ends == 0 and model.config.raw and model.config.raw.eos_token_id or nil
+  for _, id in ipairs(type(own) == "table" and own or { own }) do add(id) end
+  if tokenizer then
+    if #ends == 0 then add(tokenizer.eos) end
+    c.bos_token_id = c.bos_token_id or tokenizer.bos
+    c.pad_token_id = c.pad_token_id or tokenizer.pad
+  end
+  c.eos_token_id = #ends > 1 and ends or ends[1]
+  return c
+end
+
+local function write_model(save, model, o)
+  local config = configs.write(model.config, model.dtype)
+  local generation = generation_config(model, o.tokenizer, o.end_token)
+  for _, key in ipairs { "bos_token_id", "eos_token_id", "pad_token_id" } do
+    if config[key] == nil or config[key] == json.null then config[key] = generation[key] end
+  end
+  save:write("config.json", json.encode(config, { indent = 2 }) .. "\n")
+  save:write("generation_config.json", json.encode(generation, { indent = 2 }) .. "\n")
+  save:write_tensors("model.safetensors", entries_of(model), { max_shard_bytes = o.max_shard_bytes })
+  if o.tokenizer then o.tokenizer:save(save:folder()) end
+end
+
+-- The tokenizer beside the weights that a model was read from. A folder may hold weights alone.
+local function tokenizer_of(model)
+  local path = model.path
+  if not path or not (path:match "%.gguf$" or host.kind(path .. "/tokenizer.json")) then return nil end
+  return require("cft.text.tokenizer").load(path)
+end
+
+--- Write a Hugging Face folder.
+-- @tparam Model model @string folder
+-- @tab[opt] opts `tokenizer`; `end_token`, the id that answers end in; `max_shard_bytes`
+function M.export(model, folder, opts)
+  opts = opts or {}
+  local tokenizer = opts.tokenizer or tokenizer_of(model)
+  local save = files.save(folder)
+  local ok, err = pcall(write_model, save, model, { tokenizer = tokenizer, end_token = opts.end_token,
+                                                    max_shard_bytes = opts.max_shard_bytes })
+  if not ok then
+    save:discard()
+    error(err, 0)
+  end
+  save:commit()
+end
+
+-- ---- a run -----------------------------------------------------------------------------------
+
+-- Settings that the bits of a run depend on. The cut into micro-batches is among them: it changes
+-- the order of sums.
+local fixed = { "batch", "tokens", "seed", "lr", "warmup", "schedule", "weight_decay", "clip",
+                "template", "max_tokens", "length", "drop_last", "packing", "norm", "rows", "ranks",
+                "share_prefix", "group_by", "stream",
+                "beta1", "beta2", "eps", "dtype", "master", "moments", "gradients", "skip" }
+
+local function settings_of(run)
+  local t = {}
+  for _, name in ipairs(fixed) do
+    local v = rawget(run.cfg, name)
+    if type(v) == "number" or type(v) == "string" or type(v) == "boolean" then t[name] = v end
+  end
+  return t
+end
+
+local function source_of_recipe()
+  local file = arg and arg[0] and io.open(arg[0], "rb")
+  if not file then return "" end
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+local function state_of(run, trainer)
+  local moments = {}
+  for name, kind, t in run.optim:named() do
+    moments[name] = moments[name] or {}
+    moments[name][kind] = t
+  end
+  return {
+    version = VERSION, recipe = run.name, source = source_of_recipe(), settings = settings_of(run),
+    data = run.data_hash or "", done = trainer.done, steps = trainer.steps, tokens = trainer.tokens,
+    learned_tokens = trainer.learned, updates = run.optim.count, moments = moments,
+  }
+end
+
+local function release_all(moments)
+  for _, m in pairs(moments) do
+    for _, t in pairs(m) do t:release() end
+  end
+end
+
+--- Save a run as `OUT/step-NNNNNN`. @tab run of `cft.recipe` @tparam Trainer trainer
+-- @treturn string the folder
+function M.save(run, trainer)
+  local folder = ("%s/step-%06d"):format(run.out, trainer.done)
+  local save = files.save(folder)
+  local state = state_of(run, trainer)
+  local ok, err = pcall(function()
+    write_model(save, run.model, { tokenizer = run.tokenizer, end_token = run.chat:end_token(run.tokenizer) })
+    save:write_state("state.msgpack", state)
+    save:commit()
+  end)
+  release_all(state.moments)
+  if not ok then
+    save:discard()
+    error(err, 0)
+  end
+  return folder
+end
+
+-- Checkpoints of a run's folder, newest first.
+local function candidates(out)
+  local list = {}
+  for _, name in ipairs(host.list(out) or {}) do
+    local step = tonumber(name:match "^step%-(%d+)$")
+    if step then list[#list + 1] = { step = step, path = out .. "/" .. name } end
+  end
+  table.sort(list, function(a, b) return a.step > b.step end)
+  return list
+end
+
+--- The newest checkpoint that is whole.
+-- @string out folder of the run @tab log says what was skipped and why
+-- @treturn ?string path
+function M.newest(out, log)
+  for _, c in ipairs(candidates(out)) do
+    local ok, why = files.verify(c.path)
+    if ok then return c.path end
+    log:say("skipped %s: %s", c.path, why)
+  end
+end
+
+local function check_settings(run, state, path)
+  local now = settings_of(run)
+  for name, was in pairs(state.settings) do
+    if now[name] ~= nil and now[name] ~= was then
+      blame("resume: %s was made with %s = %s, and this run has %s; give it the same, or start a new "
+            .. "run with model=%s", path, name, tostring(was), tostring(now[name]), path)
+    end
+  end
+  if state.data ~= "" and run.data_hash and state.data ~= run.data_hash then
+    blame("resume: the data are not those that %s was trained on", path)
+  end
+end
+
+--- Take weights, moments and position from a checkpoint. @tab run @param from a folder, or true for
+-- the newest one of the run's folder
+-- @treturn string the folder it came from
+function M.resume(run, from)
+  local path = from
+  if from == true then
+    if not run.cfg.out then
+      exit.fail(exit.USAGE, "--resume goes on from the newest checkpoint in out=, which is not set; or name one")
+    end
+    path = M.newest(run.cfg.out, run.log)
+    if not path then
+      exit.fail(exit.MISSING, "resume: no whole checkpoint in %s", run.cfg.out)
+    end
+  else
+    local ok, why = files.verify(path)
+    if not ok then blame("resume: %s", why) end
+  end
+  local state, why = files.read_state(path .. "/state.msgpack")
+  if not state then blame("resume: %s", why) end
+  if state.version ~= VERSION then
+    blame("resume: %s has state of version %s; this program reads %d", path, tostring(state.version), VERSION)
+  end
+  check_settings(run, state, path)
+  local source = files.folder(path)
+  run.model:read(source)
+  source:release()
+  for name, kind, t in run.optim:named() do
+    local array = state.moments[name] and state.moments[name][kind]
+    if not array then blame("resume: %s has no %s of '%s'", path, kind, name) end
+    array:copy_to(t)
+    t:release()
+  end
+  run.optim.count, run.trainer.done = state.updates, state.done
+  run.trainer.tokens, run.trainer.learned = state.tokens, state.learned_tokens
+  return path
+end
+
+return M

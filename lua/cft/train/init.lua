@@ -1,0 +1,319 @@
+--- The training loop: accumulate, clip, update, log, save. Short enough to copy out.
+--
+-- A trainer is an object: `trainer:step()` makes one update and says what it was, so that a recipe
+-- or the prompt can own the loop; `trainer:run()` is the usual one.
+
+local autograd = require "cft.engine.autograd"
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
+local door = require "cft.engine.ffi"
+local exit = require "cft.base.exit"
+local host = require "cft.host"
+local inputs = require "cft.nn.inputs"
+local mask = require "cft.samples.mask"
+local tensor = require "cft.engine.tensor"
+local C = door.C
+
+local M = {}
+local Trainer = {}
+Trainer.__index = Trainer
+
+local spec = {
+  model = { "table" }, batches = { "table" }, optim = { "table" },
+  lr = { "function" },                        -- update (from 0) → learning rate
+  steps = { "integer", min = 0 },
+  log = { "table" },
+  heldout = { "table", optional = true },     -- batches that are only measured
+  eval_every = { "integer", optional = true, min = 1 },
+  context = { "boolean", false },             -- of held-out samples, measure what is not learned as well
+  save_every = { "integer", optional = true, min = 1 },
+  save = { "function", optional = true },     -- called with the trainer
+  after_step = { "function", optional = true }, -- called with the trainer and the step's numbers
+}
+
+--- @tab opts `model`, `batches`, `optim`, `lr`, `steps`, `log`; as wanted `heldout`, `eval_every`, `context`,
+-- `save_every`, `save`, `after_step`
+function M.new(opts)
+  local self = setmetatable(check.options("train.new", opts, spec), Trainer)
+  self.done = 0                    -- updates made: with the seed, all there is of a position
+  self.tokens, self.learned = 0, 0
+  self.shared = 0                  -- of these tokens, since the process began, not computed again
+  self.model.options.ahead = true  -- losses here are walked back as they are
+  return self
+end
+
+-- ---- one update ------------------------------------------------------------------------------
+
+-- Which samples of a micro-batch have a loss that is no number, by their per-token losses.
+local function culprits(model, micro)
+  local names = {}
+  autograd.no_grad(function()
+    tensor.scope(function()
+      local _, nll, at = model:loss(micro.batch)
+      local values = nll:to_host()
+      local cu = at.cu_rows or micro.batch.cu_seqlens
+      for s = 0, at.sequences - 1 do
+        for i = cu[s], cu[s + 1] - 1 do
+          local v = values[i]
+          if v ~= v or v == math.huge then
+            names[#names + 1] = micro.names and micro.names[s + 1] or ("sample %d"):format(s)
+            break
+          end
+        end
+      end
+    end)
+  end)
+  return names
+end
+
+local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
+
+function Trainer:refuse(step, what, value, micros)
+  local names = {}
+  for _, micro in ipairs(micros) do
+    for _, name in ipairs(culprits(self.model, micro)) do names[#names + 1] = name end
+  end
+  if #names == 0 then names[1] = "none alone; their sums overflowed" end
+  self.log:close_line()
+  if self.save and self.done > 0 then self.save(self) end  -- nothing was updated: this state is good
+  exit.fail(exit.NOT_FINITE, "the %s of update %d is %s; nothing was updated. Samples: %s%s",
+            what, step, tostring(value), table.concat(names, ", ", 1, math.min(#names, 10)),
+            self.saved_in and ("; the last good state is in " .. self.saved_in) or "")
+end
+
+local function forget_upload(micro)
+  if micro.uploaded then inputs.release(micro.uploaded) end
+  micro.uploaded = nil
+end
+
+-- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn Tensor its rows' -log p,
+-- both kept: they are read when the whole update is queued @treturn table the batch on the device
+function Trainer:accumulate(micro)
+  local loss, nll, laid = tensor.scope(function()
+    return tensor.as_class("activation", function()
+      local loss, nll, at = self.model:loss(micro.uploaded or micro.batch)
+      nll:keep()
+      loss:backward()
+      return loss:keep(), nll, at
+    end)
+  end)
+  forget_upload(micro)
+  return loss, nll, laid
+end
+
+-- The micro-batches of an update, the first of them on the device: the others follow while it is busy.
+function Trainer:lay_out(update)
+  local per_epoch = self.batches:updates()
+  local micros, weight = self.batches:update(math.floor(update / per_epoch), update % per_epoch)
+  tensor.as_class("activation", function() micros[1].uploaded = self.model:upload(micros[1].batch) end)
+  return { update = update, micros = micros, weight = weight }
+end
+
+-- The ledger: mean -log p of learned tokens by kind of segment, and of samples by their verdict.
+local function enter(ledger, name, value)
+  local e = ledger[name]
+  if not e then
+    e = { sum = 0, tokens = 0 }
+    ledger[name] = e
+  end
+  e.sum, e.tokens = e.sum + value, e.tokens + 1
+end
+
+-- `context`: all rows have reached the head, and kinds that are not learned are entered as well.
+local function book(ledger, micro, values, at, context)
+  local b = micro.batch
+  local cu = at.cu_rows or b.cu_seqlens
+  local function one(i, class)
+    local row = at.host_rows and at.host_rows[i] or i
+    local learned = b.weights[row] ~= 0
+    if learned or context and b.targets[row] >= 0 then enter(ledger, mask.kind_name(b.kinds[row]), values[i]) end
+    if learned and class then enter(ledger, class, values[i]) end
+  end
+  for s = 0, tonumber(b.sequences) - 1 do
+    local verdict = micro.verdicts and micro.verdicts[s + 1]
+    local class = verdict == true and "right" or verdict == false and "wrong" or nil
+    for i = cu[s], cu[s + 1] - 1 do one(i, class) end
+  end
+  for row = 0, context and b.cu_seqlens[0] - 1 or -1 do one(row) end  -- of shared prefixes, each once
+end
+
+local function close_ledger(ledger)
+  for name, e in pairs(ledger) do ledger[name] = { loss = e.sum / e.tokens, tokens = e.tokens } end
+  return ledger
+end
+
+-- Add the ledger of an update to one of several.
+local function add_up(total, ledger)
+  for name, e in pairs(ledger) do
+    local t = total[name] or { sum = 0, tokens = 0 }
+    total[name] = t
+    t.sum, t.tokens = t.sum + e.loss * e.tokens, t.tokens + e.tokens
+  end
+end
+
+--- Two ledgers beside each other, in one line: kinds of text first, then samples by their verdict.
+-- @tab first name → { loss, tokens } @tab last the same, later
+-- @treturn string such as `critique 2.1043 -> 0.3120, verdict 0.7010 -> 0.0213, right ..., wrong ...`
+function M.compare(first, last)
+  local rank, names = { query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }, {}
+  for name in pairs(last) do names[#names + 1] = name end
+  table.sort(names, function(a, b)
+    local x, y = rank[a] or 4, rank[b] or 4
+    if x ~= y then return x < y end
+    return a < b
+  end)
+  for i, name in ipairs(names) do
+    local before = first[name] and ("%.4f -> "):format(first[name].loss) or ""
+    names[i] = ("%s %s%.4f"):format(name, before, last[name].loss)
+  end
+  return table.concat(names, ", ")
+end
+
+-- What an update came to, read when all of it is queued: the one wait for the device.
+function Trainer:read(losses, nlls, micros, laid)
+  local list = { self.optim.scale }
+  for i, loss in ipairs(losses) do list[2 * i], list[2 * i + 1] = loss, nlls[i] end
+  local read, sum, ledger = tensor.read_all(list), 0, {}
+  for i, micro in ipairs(micros) do
+    sum = sum + read[2 * i][0]
+    book(ledger, micro, read[2 * i + 1], laid[i])
+    losses[i]:release()
+    nlls[i]:release()
+  end
+  return sum, read[1][1], ledger
+end
+
+--- Make one update.
+-- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens` of the samples, of these
+-- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `ledger` (mean
+-- -log p and count of learned tokens by kind of segment and by verdict)
+function Trainer:step()
+  local start = host.now()
+  local own = self.ahead
+  self.ahead = nil
+  if own and own.update ~= self.done then  -- somebody has set `done`
+    forget_upload(own.micros[1])
+    own = nil
+  end
+  own = own or self:lay_out(self.done)
+  local micros, weight = own.micros, own.weight
+  self.model:zero_grad()
+  local losses, nlls, laid, tokens, shared, learned = {}, {}, {}, 0, 0, 0
+  for i, micro in ipairs(micros) do
+    losses[i], nlls[i], laid[i] = self:accumulate(micro)
+    local saved = tonumber(micro.batch.saved or 0)  -- a batch from Lua lists shares nothing
+    tokens, shared = tokens + tonumber(micro.batch.n) + saved, shared + saved
+    learned = learned + tonumber(micro.batch.m)
+  end
+  local lr = self.lr(self.done)
+  if type(lr) ~= "number" or not finite(lr) or lr < 0 then
+    blame("the schedule made the learning rate of update %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
+  end
+  self.optim:queue(lr, weight, losses)  -- which the device leaves out where a number is not finite
+  -- While a device is busy with this update, the next one's samples are laid out, and the first of them
+  -- queued for upload before this one is waited for. What is wrong with them is said when it is their turn:
+  -- this update is made, and is counted first.
+  if self.done + 1 < self.steps then
+    local laid_out, ahead = pcall(self.lay_out, self, self.done + 1)
+    self.ahead = laid_out and ahead or nil
+  end
+  local loss, norm, ledger = self:read(losses, nlls, micros, laid)
+  loss = loss / weight
+  local made = self.optim:settle(norm)
+  if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros) end
+  if not made then self:refuse(self.done + 1, "gradient's norm", norm, micros) end
+  self.done = self.done + 1
+  self.tokens, self.learned = self.tokens + tokens, self.learned + learned
+  self.shared = self.shared + shared
+  local seconds = host.now() - start
+  self.last = { step = self.done, epoch = self.done / self.batches:updates(), loss = loss, lr = lr, grad_norm = norm,
+                tokens = tokens, shared_tokens = shared, learned_tokens = learned,
+                ledger = close_ledger(ledger), seconds = seconds, tokens_per_s = tokens / seconds }
+  return self.last
+end
+
+-- ---- measuring -------------------------------------------------------------------------------
+
+--- Measure held-out batches.
+-- @treturn number the mean loss, each token by its weight
+-- @treturn table the ledger, as a step has it; with `context` kinds that are not learned have their place
+-- in it, of text that is computed once for several samples each token once
+function Trainer:evaluate(batches)
+  local sum, weight, ledger, options = 0, 0, {}, self.model.options
+  local skip = options.skip
+  if self.context then options.skip = false end
+  local ok, err = pcall(autograd.no_grad, function()
+    for i = 0, batches:updates() - 1 do
+      local micros, w = batches:update(0, i)
+      weight = weight + w
+      for _, micro in ipairs(micros) do
+        tensor.scope(function()
+          local loss, nll, at = self.model:loss(micro.batch)
+          local read = tensor.read_all { loss, nll }
+          sum = sum + read[1][0]
+          book(ledger, micro, read[2], at, self.context)
+        end)
+      end
+    end
+  end)
+  options.skip = skip
+  if not ok then error(err, 0) end
+  return sum / weight, close_ledger(ledger)
+end
+
+-- ---- the loop --------------------------------------------------------------------------------
+
+local function due(every, step) return every and step % every == 0 end
+
+--- Train until `steps` updates are made. Ctrl-C ends the step, saves and leaves with 130; a second
+-- one leaves at once.
+-- @treturn table the run's numbers, for summary.json; `ledger_first` and `ledger_last` are the ledgers of
+-- the first and the last tenth of its updates, `heldout_ledger_before` and `heldout_ledger_after` those of
+-- what is held out
+function Trainer:run()
+  local start, made_before, tokens_before = host.now(), self.done, self.tokens
+  local summary = { ledger_first = {}, ledger_last = {} }
+  local tenth = math.max(1, math.floor((self.steps - self.done) / 10))
+  if self.heldout then
+    summary.heldout_loss_before, summary.heldout_ledger_before = self:evaluate(self.heldout)
+    summary.heldout_loss_after, summary.heldout_ledger_after =
+      summary.heldout_loss_before, summary.heldout_ledger_before
+    self.log:say("held-out loss before: %.4f", summary.heldout_loss_before)
+  end
+  C.cft_interrupts_clear()
+  C.cft_interrupts()  -- asking is what keeps Ctrl-C from stopping the first step half way
+  while self.done < self.steps do
+    local t = self:step()
+    summary.loss_first = summary.loss_first or t.loss
+    summary.loss_last = t.loss
+    t.seconds_a_step = (host.now() - start) / (self.done - made_before)
+    local last = self.done == self.steps
+    if self.heldout and (last or due(self.eval_every, self.done)) then
+      t.heldout_loss, t.heldout_ledger = self:evaluate(self.heldout)
+      summary.heldout_loss_after, summary.heldout_ledger_after = t.heldout_loss, t.heldout_ledger
+    end
+    self.log:progress(t, self.steps)
+    if self.after_step then self.after_step(self, t) end
+    local interrupted = C.cft_interrupts() > 0
+    if self.done - made_before <= tenth then add_up(summary.ledger_first, t.ledger) end
+    if self.done > self.steps - tenth or interrupted then add_up(summary.ledger_last, t.ledger) end
+    if self.save and (last or interrupted or due(self.save_every, self.done)) then self.save(self) end
+    if interrupted then
+      self.log:close_line()
+      self.log:say("interrupted after update %d%s", self.done, self.save and "; saved" or "")
+      summary.interrupted = true
+      break
+    end
+  end
+  C.cft_interrupts_clear()
+  self.log:close_line()
+  close_ledger(summary.ledger_first)
+  close_ledger(summary.ledger_last)
+  summary.steps, summary.seconds = self.done, host.now() - start
+  summary.tokens, summary.learned_tokens, summary.shared_tokens = self.tokens, self.learned, self.shared
+  summary.tokens_per_s = (self.tokens - tokens_before) / math.max(summary.seconds, 1e-9)
+  return summary
+end
+
+M.Trainer = Trainer
+return M

@@ -1,0 +1,66 @@
+--- What a training step will hold, from the model's shape, and how many blocks must be computed again on
+-- the way back so that it fits a budget. docs/memory.md derives the numbers.
+
+local blame = require "cft.base.blame"
+local door = require "cft.engine.ffi"
+
+local M = {}
+
+local units = { b = 1, kib = 2 ^ 10, mib = 2 ^ 20, gib = 2 ^ 30, tib = 2 ^ 40,
+                kb = 1e3, mb = 1e6, gb = 1e9, tb = 1e12 }
+
+--- "8GiB" → bytes. @string text a number with B, KiB, MiB, GiB, TiB, or kB, MB, GB, TB
+function M.bytes(text)
+  local number, unit = tostring(text):match "^%s*([%d%.]+)%s*(%a+)%s*$"
+  local n, u = tonumber(number), unit and units[unit:lower()]
+  if not n or not u then blame("memory: '%s' is no size; say 8GiB or 500MiB", tostring(text)) end
+  return n * u
+end
+
+local SIZE = { f32 = 4, bf16 = 2, f64 = 8 }
+
+--- Bytes a token and block of the model's shape.
+-- @tab c config @string dtype
+-- @treturn table `kept`, what a block's forward keeps; `input`, what is kept of a block that is computed
+-- again; `backward`, what its backward needs beside that
+function M.a_token(c, dtype)
+  local size = SIZE[dtype]
+  local q, kv, f, d = c.heads * c.head_dim, c.kv_heads * c.head_dim, c.ffn, c.d
+  -- two sums of the residual stream and their norms, q k v, attention's output, gate and up, their
+  -- product; in f32 the log-sum-exp of each head and two root mean squares
+  local kept = (4 * d + 2 * q + 2 * kv + 3 * f) * size + (c.heads + 2) * 4
+  -- gradients that are alive at once: of the product, of gate and up, and of the residual stream
+  local backward = (3 * f + 2 * d) * size
+  return { kept = kept, input = d * size, backward = backward }
+end
+
+-- The head works on a chunk of rows: logits in f32, their gradient in the model's dtype.
+local function head_bytes(c, dtype, rows, device)
+  local chunk = tonumber(door.C.cft_head_chunk(device, rows, c.vocab))
+  return chunk * c.vocab * (4 + (dtype == "bf16" and 2 or 0))
+end
+
+--- Plan a step.
+-- @tparam Model model @int tokens of the largest micro-batch
+-- @number[opt] budget bytes; nil: nothing is computed again
+-- @number held what is in use before the step: weights, gradients, optimizer state
+-- @treturn table `recompute`, how many blocks; `bytes`, the estimate; `kept`, bytes a token of a block
+function M.plan(model, tokens, budget, held)
+  local c, per = model.config, M.a_token(model.config, model.dtype)
+  local function estimate(recompute)
+    local blocks = (c.layers - recompute) * per.kept + recompute * per.input
+    if recompute > 0 then blocks = blocks + per.kept end  -- the one that is being computed again
+    return held + tokens * (blocks + per.backward) + head_bytes(c, model.dtype, tokens, model.device)
+  end
+  local k = 0
+  while budget and k < c.layers - 1 and estimate(k) > budget do k = k + 1 end
+  local bytes = estimate(k)
+  if budget and bytes > budget then
+    blame("memory: %d tokens a micro-batch need about %s with every block but the last computed again, "
+          .. "more than the budget of %s; lower tokens =", tokens, require("cft.base.log").bytes(bytes),
+          require("cft.base.log").bytes(budget))
+  end
+  return { recompute = k, bytes = bytes, kept = per.kept }
+end
+
+return M

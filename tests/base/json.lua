@@ -1,0 +1,123 @@
+-- JSON: values there and back, hostile texts, values that JSON does not have.
+local ffi = require "ffi"
+local json = require "cft.base.json"
+local expect = require "tests.expect"
+
+local function reads(text, value)
+  return { "reads " .. text:sub(1, 50), function() expect.same(json.decode(text), value) end }
+end
+local function rejects(name, text, message)
+  return { "rejects " .. name, function() expect.fails(message, json.decode(text)) end }
+end
+local function writes(text, value, opts)
+  return { "writes " .. text:sub(1, 50), function() expect.same(json.encode(value, opts), text) end }
+end
+local function refuses(name, value, message)
+  return { "refuses " .. name, function() expect.raises(message, json.encode, value) end }
+end
+
+local cycle = { name = "x" }
+cycle.list = { 1, { again = cycle } }
+
+return {
+  reads('{"a": [1, 2.5, -3e2], "b": {"c": true}, "d": "x"}',
+        { a = { 1, 2.5, -300 }, b = { c = true }, d = "x" }),
+  reads("7", 7), reads('"x"', "x"), reads(" \t\r\n[ ]\n", {}), reads("false", false),
+  reads("9007199254740992", 2 ^ 53), reads("-9007199254740991", -(2 ^ 53 - 1)),
+  reads("123456789012345678901234567890", 123456789012345678901234567890),  -- as a double
+  reads('"\\u00e9\\ud83d\\ude00\\n"', "é😀\n"),
+  reads('"a\\u0000b"', "a\0b"),
+  reads('{"a": 1, "a": 2}', { a = 2 }),  -- the last one, as everywhere
+  { "reads null as json.null", function()
+    local v = json.decode '[null, {"a": null}]'
+    expect.same(v[1], json.null)
+    expect.same(v[2].a, json.null)
+    expect.same(tostring(json.null), "null")
+    expect.same(json.decode "null", json.null)
+  end },
+  { "tells arrays from objects", function()
+    local v = json.decode '{"a": [], "o": {}}'
+    expect.same({ json.is_array(v.a), json.is_array(v.o), json.is_array(v) }, { true, false, false })
+    expect.same(json.encode(v), '{"a":[],"o":{}}')
+  end },
+  { "reads memory that is no string", function()
+    local text = 'xx{"a":[1,"é"]}yy'
+    local bytes = ffi.new("uint8_t[?]", #text, text)
+    expect.same(json.decode(bytes + 2, #text - 4), { a = { 1, "é" } })
+    expect.same(json.decode(bytes + 2, 14LL), { a = { 1, "é" } })
+    expect.fails("byte 0", json.decode(bytes, 0))
+    expect.fails("byte 0 .line 1.: unable to decode byte 0xff",
+                 json.decode(ffi.new("uint8_t[4]", 0xff, 0xff, 0xff, 0xff), 4))
+  end },
+  { "reads 100,000 records and leaves nothing behind", function()
+    local parts = {}
+    for i = 1, 100000 do parts[i] = ('{"id":%d,"text":"record %d"}'):format(i, i) end
+    local list = json.decode("[" .. table.concat(parts, ",") .. "]")
+    expect.same(#list, 100000)
+    expect.same(list[99999], { id = 99999, text = "record 99999" })
+  end },
+
+  rejects("nothing", "", "not JSON at byte 0"),
+  rejects("a stray comma", '{"a": 1,}', "not JSON at byte 9 .line 1.: string or '}' expected near '}'"),
+  rejects("a broken line", '{"a": 1,\n "b": tru }', "line 2.: invalid token near 'tru'"),
+  rejects("text behind the value", "[1] x", "end of file expected near 'x'"),
+  rejects("a cut text", '{"a": [1, 2', "byte 11"),
+  rejects("invalid UTF-8", '["ab\xff"]', "byte 4 .line 1.: unable to decode byte 0xff"),
+  rejects("an overlong form", '["\xc0\x80"]', "unable to decode byte 0xc0"),
+  rejects("a lone surrogate", '["\\ud800"]', "invalid Unicode"),
+  rejects("a NUL byte", '["a\0b"]', "control character 0x0"),
+  rejects("a NUL in a key", '{"a\\u0000": 1}', "NUL byte in object key"),
+  rejects("a huge number", "[1e999]", "real number overflow"),
+  rejects("deep nesting", ("["):rep(100000), "maximum parsing depth"),
+  { "reads nesting up to 2000", function()
+    local v, depth = json.decode(("["):rep(2000) .. ("]"):rep(2000)), 0
+    while v do v, depth = v[1], depth + 1 end
+    expect.same(depth, 2000)
+  end },
+
+  writes('{"a":1,"b":[1,2,3],"c":{"d":true}}', { c = { d = true }, b = { 1, 2, 3 }, a = 1 }),
+  writes("[]", json.array()), writes("{}", {}), writes("null", json.null), writes("7", 7),
+  writes('"\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u0000/é😀"', '"\\\b\f\n\r\t\1\0/é😀'),
+  writes("[9007199254740992,-9007199254740992,0.1,1e+300,-0.5]", { 2 ^ 53, -2 ^ 53, 0.1, 1e300, -0.5 }),
+  writes("[0.30000000000000004,4.94065645841247e-324,1.7976931348623157e+308]",
+         { 0.1 + 0.2, 5e-324, 1.7976931348623157e308 }),
+  writes('{"step":1,"loss":2,"a":3}', { a = 3, loss = 2, step = 1 }, { order = { "step", "loss", "lr" } }),
+  writes('{\n  "a": [\n    1,\n    {}\n  ],\n  "b": []\n}', { a = { 1, {} }, b = json.array() }, { indent = 2 }),
+  { "what is written reads back equal", function()
+    local value = { list = { 1, "x", false, { y = -1e-7 } }, empty = json.array(), text = "\0\1é\"\\" }
+    expect.same(json.decode(json.encode(value)), value)
+    expect.same(json.decode(json.encode(value, { indent = 3 })), value)
+    expect.same(json.encode(json.decode "-0"), "-0")
+  end },
+
+  refuses("nan", { loss = { 1, 0 / 0 } }, "json.encode: a number is nan, which JSON does not have, at .loss%[2%]$"),
+  refuses("infinity", -1 / 0, "a number is infinite, which JSON does not have$"),
+  refuses("a function", { f = print }, "a value is a function, which JSON does not have, at .f$"),
+  refuses("cdata", { n = 1LL }, "a value is a cdata"),
+  refuses("a hole", { 1, nil, 3, nil, nil, 6 }, "an array has holes; put json.null there"),
+  refuses("names and positions", { 1, a = 2 }, "a table has both names and positions"),
+  refuses("odd keys", { [true] = 1 }, "a key is a boolean; keys are strings, or 1, 2, ...$"),
+  refuses("a fractional key", { [1.5] = 1 }, "an array has holes"),
+  refuses("bytes that are no text", { a = "ab\xff" }, "a string is not UTF%-8 at its byte 2, at .a$"),
+  refuses("a surrogate", "\xed\xa0\x80", "not UTF%-8 at its byte 0"),
+  refuses("a cycle", cycle, "nested deeper than 512; is it a cycle%?, at .list%[2%].again.list"),
+  { "an unknown option is refused", function()
+    expect.raises("json.encode: unknown option 'indnt'; did you mean 'indent'", json.encode, 1, { indnt = 2 })
+  end },
+
+  { "what is near a mistake is shown without control characters", function()
+    expect.fails("near '\\x1b'", json.decode "{\"a\": \27[31mab")
+    for _, text in ipairs { "[\255\27", "\0\1\2", "{\"a\" \194\155x", "[tru\194", "[" .. ("三"):rep(200) } do
+      local value, why = json.decode(text)
+      expect.fails("^not JSON at byte", value, why)
+      expect.same(why:find "[%z\1-\31\127]", nil)
+      expect.same(why:find "\194\155", nil)
+    end
+  end },
+
+  { "files: missing, a folder, broken", function()
+    expect.fails("no/such/file: No such file", json.read "no/such/file")
+    expect.fails("tests: Is a directory", json.read "tests")
+    expect.fails("tests/run.lua: not JSON at byte", json.read "tests/run.lua")
+  end },
+}

@@ -1,0 +1,65 @@
+-- `cftrun bench`: what it says is there and adds up. How fast anything is, is no test.
+local expect = require "tests.expect"
+local json = require "cft.base.json"
+local process = require "tests.process"
+local step = require "cft.cli.bench.step"
+
+local run = process.cftrun
+
+local function bench(...)
+  local r = run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--seconds", "0", "--json", ... }
+  expect.same({ r.code, r.err }, { 0, "" })
+  return json.decode(r.out).runs
+end
+
+return {
+  { "the floor counts every matmul and attention of the step", function()
+    for _, r in ipairs(bench("--dtype", "f32,bf16")) do
+      local model = step.model("demo", r.dtype, "cpu")
+      local batch = step.batch(model.config.vocab, 96, 32, 1)
+      -- The rows count the head's learned tokens, the arithmetic all; a sequence's first token is no target.
+      local head = 6 * model.config.d * model.config.vocab * (96 - tonumber(batch.m))
+      expect.close(r.floor.flops, step.arithmetic(model.config, batch) - head, 1e-9)
+      expect.close(r.share_of_floor, r.floor.seconds / r.seconds, 1e-9)
+      expect.close(r.tokens_per_s, 96 / r.seconds, 1e-9)
+      expect.truthy(r.burst_flops > 1e8 and r.floor.rate > 0)
+      model:release()
+    end
+  end },
+  { "a part that is learned is compared with all", function()
+    local r = bench("--dtype", "f32", "--learned", "0.4")[1]
+    expect.truthy(r.all_learned.arithmetic > 1.1 and r.all_learned.arithmetic < 2.5)
+    expect.close(r.all_learned.ratio, r.all_learned.seconds / r.seconds, 1e-9)
+  end },
+  { "all learned or none skipped is the same arithmetic", function()
+    local model = step.model("demo", "f32", "cpu")
+    local batch = step.batch(model.config.vocab, 96, 32, 0.5)
+    expect.truthy(step.arithmetic(model.config, batch, true) < step.arithmetic(model.config, batch))
+    model:release()
+  end },
+  { "its memory is weights, gradients, moments and what the blocks keep", function()
+    local r = bench("--dtype", "f32")[1]
+    local model = step.model("demo", "f32", "cpu")
+    local parameters = 0
+    model:zero_grad()
+    for _, g in ipairs(model.groups) do parameters = parameters + g.grad:count() end
+    expect.close(r.held_bytes, 16 * parameters, 1e-4)  -- and a few numbers of the clip
+    expect.truthy(r.peak_bytes > r.held_bytes and r.bound_bytes > r.held_bytes)
+    model:release()
+  end },
+  { "--against pytorch without a Python says what is missing", function()
+    local r = run { "bench", "--model", "demo", "--tokens", "64", "--seconds", "0", "--dtype", "f32", "--against", "pytorch",
+                    env = { CFT_PYTHON = "/nowhere/python" } }
+    expect.same(r.code, 4)
+    expect.match(r.err, "CFT_PYTHON names a Python with torch and transformers\n$")
+  end },
+  { "refuses what it does not know", function()
+    expect.match(run { "bench", "--nonsense" }.err, "^cftrun: bench: unknown argument '%-%-nonsense'")
+    expect.same(run { "bench", "--dtype", "f16" }.code, 2)
+    expect.same(run { "bench", "--tokens", "0" }.code, 2)
+    expect.match(run { "bench", "--lengths", "12,,4" }.err, "^cftrun: bench: %-%-lengths must be an integer, got ''")
+    local r = run { "bench", "--model", "no-such-model", "--dtype", "f32" }
+    expect.same(r.code, 4)
+    expect.match(r.err, "^cftrun: bench: there is no folder or file no%-such%-model")
+  end },
+}

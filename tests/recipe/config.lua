@@ -1,0 +1,143 @@
+-- A recipe's settings: defaults, the command line, mistakes.
+local config = require "cft.config"
+local exit = require "cft.base.exit"
+local expect = require "tests.expect"
+local process = require "tests.process"
+
+local defaults = {
+  model = "tiny", lr = 1e-3, batch = 8,              -- common ones
+  depth = 2, flash = true, note = "a", sizes = { 1, 2 }, files = {},
+  extra = config.optional("number|string", "something"),
+  kind = config.key { "string", "all", one_of = { "all", "slip" }, help = "which errors" },
+}
+
+local function read(...)
+  local copy = {}
+  for key, value in pairs(defaults) do copy[key] = value end
+  return config.read(copy, { [0] = "recipe.lua", ... })
+end
+
+local function reads(argument, key, value)
+  return { "reads " .. argument, function() expect.same(read(argument)[key], value) end }
+end
+
+local function refuses(message, ...)
+  local args = { ... }
+  return { "refuses " .. table.concat(args, " "), function()
+    local err = expect.raises(message, read, unpack(args))
+    expect.same(exit.code(err), exit.USAGE)
+  end }
+end
+
+local function blames(name, message, bad)
+  return { name, function()
+    expect.raises("^tests/.-:%d+: config: " .. message, function() config.read(bad, {}) end)
+  end }
+end
+
+return {
+  { "defaults: the recipe's, then the common ones", function()
+    local cfg = read()
+    expect.same({ cfg.model, cfg.lr, cfg.batch, cfg.depth }, { "tiny", 1e-3, 8, 2 })
+    expect.same({ cfg.epochs, cfg.schedule, cfg.clip, cfg.seed }, { 1, "cosine", 1, 42 })
+    expect.same({ cfg.data, cfg.steps, cfg.extra, cfg.preview }, {})
+    expect.same({ cfg.demo, cfg.dry_run, cfg.resume }, { false, false, false })
+  end },
+  { "every key of the product's list is common", function()
+    local cfg = config.read({}, {})
+    for name in ([[model data out template steps epochs batch tokens lr warmup weight_decay clip schedule
+                   seed dtype device heldout eval_every save_every]]):gmatch "%S+" do
+      local _ = cfg[name]  -- an unknown one raises
+    end
+  end },
+
+  reads("lr=1e-5", "lr", 1e-5), reads("lr=0x10", "lr", 16), reads("depth=-3", "depth", -3),
+  reads("steps=20", "steps", 20), reads("steps=", "steps", nil),
+  reads("flash=false", "flash", false), reads("flash=NO", "flash", false), reads("flash=1", "flash", true),
+  reads("note=x=y z", "note", "x=y z"), reads("note=", "note", ""), reads("note=12", "note", "12"),
+  reads("sizes=3,4,5", "sizes", { 3, 4, 5 }), reads("sizes=", "sizes", {}), reads("files=a,b", "files", { "a", "b" }),
+  reads("extra=7", "extra", 7), reads("extra=seven", "extra", "seven"), reads("extra=", "extra", nil),
+  reads("kind=slip", "kind", "slip"),
+  reads("heldout=60", "heldout", 60), reads("heldout=test.jsonl", "heldout", "test.jsonl"),
+  reads("data=one.json", "data", "one.json"), reads("data=one.json,two.json", "data", { "one.json", "two.json" }),
+  reads("length=cut_context", "length", "cut_context"), reads("beta2=0.95", "beta2", 0.95),
+  reads("max_tokens=100", "max_tokens", 100), reads("drop_last=yes", "drop_last", true),
+  reads("--demo", "demo", true), reads("--dry-run", "dry_run", true),
+  reads("--preview=3", "preview", 3), reads("--device=cuda:1", "device", "cuda:1"),
+  reads("--resume", "resume", true), reads("--resume=old run", "resume", "old run"),
+  { "the last of two wins", function() expect.same(read("lr=1", "lr=2").lr, 2) end },
+  { "options with the value behind them", function()
+    local cfg = read("--preview", "3", "--device", "cpu", "--resume", "checkpoints/x", "lr=1")
+    expect.same({ cfg.preview, cfg.device, cfg.resume, cfg.lr }, { 3, "cpu", "checkpoints/x", 1 })
+  end },
+  { "--resume takes no setting, option or script for its folder", function()
+    for _, after in ipairs { "lr=1", "--demo" } do expect.same(read("--resume", after).resume, true) end
+    local _, value, next_one = config.flag({ "--resume", "recipes/x.lua" }, 1)
+    expect.same({ value, next_one }, { true, 2 })
+  end },
+
+  refuses("^unknown key 'lrr'; did you mean 'lr'%?$", "lrr=1"),
+  refuses("^unknown key 'warm_up'; did you mean 'warmup'%?$", "warm_up=1"),
+  refuses("^unknown key 'zebra'$", "zebra=1"),
+  refuses("^lr=fast: 'lr' must be a number, got 'fast'$", "lr=fast"),
+  refuses("^lr=nan: 'lr' must be a number, got 'nan'$", "lr=nan"),
+  refuses("^lr=: 'lr' must be a number, got ''$", "lr="),
+  refuses("^lr=%-1: 'lr' must be 0 or more, got %-1$", "lr=-1"),
+  refuses("^batch=1.5: 'batch' must be an integer, got 1.5$", "batch=1.5"),
+  refuses("^batch=0: 'batch' must be 1 or more, got 0$", "batch=0"),
+  refuses("^flash=maybe: 'flash' must be a boolean, got 'maybe'$", "flash=maybe"),
+  refuses("^sizes=1,x: 'sizes' must be a table, got '1,x'$", "sizes=1,x"),
+  refuses("^dtype=b16: 'dtype' must be one of 'auto', 'f32', 'bf16', got 'b16'; did you mean 'bf16'%?$", "dtype=b16"),
+  refuses("^kind=slipp: 'kind' must be one of 'all', 'slip', got 'slipp'; did you mean 'slip'", "kind=slipp"),
+  refuses("^length=cut: 'length' must be one of 'drop', 'cut_context', 'llamafactory', got 'cut'; did you mean 'cut_context'%?$", "length=cut"),
+  refuses("^'fast' is neither key=value nor an option$", "fast"),
+  refuses("^'=3' is neither key=value nor an option$", "=3"),
+  refuses("^unknown option '%-%-demoo'; did you mean '%-%-demo'%?$", "--demoo"),
+  refuses("^unknown option '%-%-lr=1e%-5'; say lr=1e%-5$", "--lr=1e-5"),
+  refuses("^unknown option '%-%-save%-every'; say save_every=VALUE$", "--save-every", "5"),
+  refuses("^%-%-preview wants N behind it$", "--preview"),
+  refuses("^%-%-preview=x: '%-%-preview' must be an integer, got 'x'$", "--preview", "x"),
+  refuses("^%-%-demo takes no value$", "--demo=yes"),
+
+  { "a key that is not one is an error where it is read or set", function()
+    local cfg = read()
+    expect.raises("^tests/.-:%d+: config: no key 'lrr'; did you mean 'lr'%?$", function() return cfg.lrr end)
+    expect.raises("no key 'lrr'", function() cfg.lrr = 1 end)
+    cfg.steps = 7
+    expect.same(cfg.steps, 7)
+  end },
+  blames("a default of a wrong type", "'lr' must be a number, got 'fast'$", { lr = "fast" }),
+  blames("a default out of its range", "'batch' must be 1 or more, got 0$", { batch = 0 }),
+  blames("a function is no default", "'f' is a function; a key is", { f = print }),
+  blames("an option's name is no key", "'demo' is an option of cftrun and cannot be a key$", { demo = true }),
+  blames("keys have names", "keys have names, but one came as %[1%]$", { "lr" }),
+
+  { "RECIPE --help prints the header, own and common keys", function()
+    local folder = process.folder()
+    local recipe = process.write(folder .. "/r.lua", [[
+-- What this recipe does.
+local config = require "cft.config"
+config { lr = 0.25, depth = 2, kind = config.key { "string", "all", one_of = { "all", "slip" }, help = "which errors" } }
+error "not reached"
+]])
+    for _, args in ipairs { { recipe, "--help" }, { "--help", recipe }, { recipe, "lr=1", "-h" } } do
+      local r = process.cftrun(args)
+      expect.same({ r.code, r.err }, { 0, "" })
+      expect.match(r.out, "^What this recipe does%.\n\nUsage: cftrun " .. recipe:gsub("%p", "%%%0"))
+      expect.match(r.out, "\n  depth=2 *\n")
+      expect.match(r.out, "\n  kind=all +which errors %(all, slip%)\n")
+      expect.match(r.out, "\n  lr=0.25 +learning rate")
+      expect.match(r.out, "\n  %-%-dry%-run +check")
+    end
+  end },
+  { "the command line reaches cft.config, and mistakes exit with 2", function()
+    local recipe = process.write(process.folder() .. "/r.lua", [[
+local cfg = require("cft.config") { lr = 0.25 }
+print(cfg.lr, cfg.demo, cfg.preview, cfg.device)
+]])
+    local r = process.cftrun { "--demo", "--preview", "2", recipe, "lr=1e-5", "--device", "cpu" }
+    expect.same({ r.code, r.out, r.err }, { 0, "1e-05\ttrue\t2\tcpu\n", "" })
+    r = process.cftrun { recipe, "lrr=1" }
+    expect.same({ r.code, r.out, r.err }, { 2, "", "cftrun: unknown key 'lrr'; did you mean 'lr'?\n" })
+  end },
+}

@@ -1,0 +1,239 @@
+-- What a hostile or clumsy user does: one clear message that names the culprit, and nothing crashes.
+local cft = require "cft"
+local expect = require "tests.expect"
+local json = require "cft.base.json"
+local ops = cft.ops
+local process = require "tests.process"
+
+-- What is no tensor. LuaJIT itself would take an open file for any address, and nil for NULL.
+local strangers = { 1, "x", {}, print, io.stdout, true }
+
+-- A folder with a small model's weights and a config.json in which `change` is changed.
+local function model_folder(change)
+  local folder = process.folder() .. "/m"
+  local m = cft.models.new { arch = "llama", d = 8, layers = 2, heads = 2, ffn = 16, vocab = 11 }
+  cft.checkpoint.export(m, folder)
+  m:release()
+  local config = json.read(folder .. "/config.json")
+  for key, value in pairs(change) do config[key] = value end
+  process.write(folder .. "/config.json", json.encode(config))
+  return folder
+end
+
+local function refuses_config(change, message)
+  expect.raises(message, cft.models.load, model_folder(change))
+end
+
+-- ---- runs of cftrun ------------------------------------------------------------------------------
+
+-- A folder in which a recipe is run on the demo's model and its out= is `out`.
+local function recipe(more)
+  local folder = process.folder()
+  process.write(folder .. "/r.lua", [[
+local cft = require "cft"
+cft.demo.tests = 8
+local cfg = cft.config { template = "qwen", batch = 4, tokens = 512, steps = 2, out = "]] .. folder .. [[/out" }
+]] .. (more or "") .. [[
+cft.recipe.run(cfg, { name = "r" })
+]])
+  return folder .. "/r.lua", folder
+end
+
+-- A model with its tokenizer, as a run reads and writes them.
+local function save_model(folder)
+  local tokenizer = cft.demo.tokenizer(1)
+  local m = cft.models.new(cft.demo.shape(tokenizer:size(), 1, "cpu"))
+  cft.checkpoint.export(m, folder, { tokenizer = tokenizer })
+  m:release()
+end
+
+local function contents(path)
+  local file = assert(io.open(path))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+return {
+  -- ---- runs ----------------------------------------------------------------------------------
+  { "five mistakes, each one message and one code, and nothing is lost", function()
+    local path, folder = recipe()
+    local model, data, out = folder .. "/m", folder .. "/d.jsonl", folder .. "/out"
+    save_model(model)
+    local record = '{"instruction": "Critique.", "input": "1 + 1 = 3", "output": "Conclusion: wrong [END]"}\n'
+    process.write(data, record:rep(8))
+    local function run(...) return process.cftrun { path, "model=" .. model, "data=" .. data, "device=cpu", ... } end
+    local good = run()
+    expect.same({ good.code, good.err }, { 0, "" })
+    local log, summary = contents(out .. "/log.jsonl"), contents(out .. "/summary.json")
+    local function fails(code, message, r)
+      expect.same(r.code, code, message)
+      expect.match(r.err, "^cftrun: [^\n]*" .. message)
+      expect.same({ contents(out .. "/log.jsonl"), contents(out .. "/summary.json") }, { log, summary })
+      expect.truthy(cft.files.verify(out .. "/step-000002"), "the checkpoint")
+    end
+    fails(2, "unknown key 'stepz'; did you mean 'steps'%?\n$", run "stepz=3")
+
+    process.write(data, record:rep(2) .. '{"instruction": "a\n' .. record)
+    fails(1, "1 bad record, limit_bad = 0 allows none:\n  [^\n]*d.jsonl: record 2, line 3, byte 176: not JSON", run())
+    process.write(data, record:rep(8))
+
+    local weights = contents(model .. "/model.safetensors")
+    process.write(model .. "/model.safetensors", weights:sub(1, #weights - 100))
+    fails(1, "model.safetensors: is cut short: tensor \"[%w._]+\" ends at byte %d+ of the data, but the file has %d+\n$", run())
+    process.write(model .. "/model.safetensors", weights)
+
+    local tokenizer = contents(model .. "/tokenizer.json")
+    local parsed = json.decode(tokenizer)
+    parsed.model.merges = { { "no such", "token" } }
+    process.write(model .. "/tokenizer.json", json.encode(parsed))
+    fails(1, "tokenizer.json: merge 0: \"no such\" is not in the vocabulary\n$", run())
+    process.write(model .. "/tokenizer.json", tokenizer)
+
+    local text = contents(path):gsub("cft.recipe.run", "cfg.template = function() return { { text = 'x' } } end\n%0")
+    process.write(path, text)
+    fails(1, "8 of 8 samples have no learned token", run())
+  end },
+  { "a run that makes no update leaves an earlier one's log and summary", function()
+    local path, folder = recipe()
+    local first = { "--demo", path, "out=" .. folder .. "/out", "steps=2", "eval_every=" }
+    expect.same(process.cftrun(first).code, 0)
+    local log, summary = contents(folder .. "/out/log.jsonl"), contents(folder .. "/out/summary.json")
+    first[#first + 1] = "--resume"
+    local r = process.cftrun(first)
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "nothing to train: 2 of 2 updates are made")
+    expect.same(contents(folder .. "/out/log.jsonl"), log)
+    expect.same(contents(folder .. "/out/summary.json"), summary)
+    first[#first] = "warmup=nonsense"
+    expect.same(process.cftrun(first).code, 2)
+    expect.same(contents(folder .. "/out/log.jsonl"), log)
+  end },
+  { "--resume without a folder to look in", function()
+    local r = process.cftrun { "--demo", recipe(), "out=", "--resume" }
+    expect.same(r.code, 2)
+    expect.match(r.err, "^cftrun: %-%-resume goes on from the newest checkpoint in out=, which is not set")
+  end },
+  { "a schedule that gives no rate", function()
+    for _, value in ipairs { "0 / 0", "'x'", "-1", "nil" } do
+      local r = process.cftrun { "--demo", (recipe("cfg.schedule = function() return " .. value .. " end\n")), "steps=2" }
+      expect.same(r.code, 1)
+      expect.match(r.err, "^cftrun: [^\n]*r.lua:5: the schedule made the learning rate of update 1 [^\n]*\n$")
+    end
+  end },
+  { "numbers beyond counting", function()
+    for _, setting in ipairs { "steps=1e300", "seed=1e300", "batch=1e17", "tokens=inf" } do
+      local r = process.cftrun { "--demo", (recipe()), setting }
+      expect.same(r.code, 2)
+      expect.match(r.err, "^cftrun: [^\n]*must be an integer, got [^\n]*\n$")
+    end
+  end },
+  { "settings that mean nothing, before anything is loaded", function()
+    for setting, message in pairs {
+      ["steps=-1"] = "must be 0 or more", ["eval_every=0"] = "must be 1 or more", ["save_every=-1"] = "must be 1 or more",
+      ["heldout=-3"] = "must be 0 or more", ["lr=inf"] = "must be a number, got 'inf'", ["warmup=inf"] = "must be a number",
+      ["batch=0"] = "must be 1 or more", ["epochs=-1"] = "must be 0 or more",
+    } do
+      local r = process.cftrun { (recipe()), setting }
+      expect.same({ r.code, r.out }, { 2, "" })
+      expect.match(r.err, "^cftrun: " .. setting:gsub("%-", "%%-") .. ": '%w+_?%w*' " .. message)
+    end
+  end },
+  { "a load that makes no source", function()
+    local path, folder = recipe()
+    save_model(folder .. "/m")
+    local text = contents(path):gsub('{ name = "r" }', '{ name = "r", load = function() return 5 end }')
+    process.write(path, text)
+    local r = process.cftrun { path, "data=" .. path, "model=" .. folder .. "/m" }
+    expect.same(r.code, 1)
+    expect.match(r.err, "load gave 5 as the source of training records; cft.data.open and cft.data.list make one")
+  end },
+  { "a gradient that is no number updates nothing", function()
+    local m = cft.models.new { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }
+    local adamw = cft.optim.adamw(m)
+    local before = m.weights.embed.flat:to_table()
+    for _, bad in ipairs { 0 / 0, 1 / 0 } do
+      m:zero_grad()
+      m.weights.blocks[1].group.grad:fill_(bad)
+      local norm = adamw:step(1e-2)
+      expect.truthy(norm ~= norm or norm == math.huge, "the norm")
+      expect.same({ adamw.count, m.weights.embed.flat:to_table() }, { 0, before })
+    end
+    adamw:release()
+    m:release()
+  end },
+  -- ---- config.json ---------------------------------------------------------------------------
+  { "sizes that are none", function()
+    refuses_config({ hidden_size = json.null }, "hidden_size must be an integer, got nil")
+    refuses_config({ hidden_size = "8" }, "hidden_size must be an integer, got '8'")
+    refuses_config({ num_hidden_layers = -1 }, "num_hidden_layers must be from 1 to 2147483647, got %-1")
+    refuses_config({ vocab_size = 1e10 }, "vocab_size must be from 1 to 2147483647, got 10000000000")
+    refuses_config({ intermediate_size = { 16 } }, "intermediate_size must be an integer, got a table")
+    refuses_config({ num_attention_heads = 3 }, "num_attention_heads 3 is no multiple of num_key_value_heads 2")
+  end },
+  { "sizes that the files do not have take no memory", function()
+    refuses_config({ num_hidden_layers = 1e6 }, "no tensor 'model.layers.999999.self_attn.q_proj.weight'")
+    refuses_config({ hidden_size = 1e6 }, "'model.embed_tokens.weight' is %(11, 8%); config.json makes it %(11, 1000000%)")
+    refuses_config({ vocab_size = 1e9 }, "'model.embed_tokens.weight' is %(11, 8%); config.json makes it %(1000000000, 8%)")
+    refuses_config({ vocab_size = 12 }, "config.json makes it %(12, 8%)")
+    refuses_config({ head_dim = 1e9 }, "q_proj.weight' is %(8, 8%); config.json makes it %(2000000000, 8%)")
+    refuses_config({ intermediate_size = 1e9 }, "down_proj.weight' is %(8, 16%); config.json makes it %(8, 1000000000%)")
+  end },
+  { "other values of the wrong type", function()
+    refuses_config({ rms_norm_eps = "a" }, "rms_norm_eps is no number above 0")
+    refuses_config({ rms_norm_eps = 0 }, "rms_norm_eps is no number above 0")
+    refuses_config({ layer_types = 5 }, "layer_types is no list")
+    refuses_config({ tie_word_embeddings = "no" }, "tie_word_embeddings is neither true nor false")
+    refuses_config({ initializer_range = "x" }, "initializer_range is no number")
+    refuses_config({ rope_parameters = { rope_type = "linear", factor = 0 } }, "rope type 'linear' without a 'factor' above 0")
+    refuses_config({ rope_parameters = { rope_theta = {} } }, "rope_theta is no number above 0")
+  end },
+  -- ---- tensors -------------------------------------------------------------------------------
+  { "every op refuses what is no tensor", function()
+    for name in pairs(require "cft.engine.gradients") do  -- ours: another test may have defined one of its own
+      expect.raises("^[^:]+expect.lua:%d+: " .. name .. ": a tensor is wanted, got nil", ops[name])
+      for _, s in ipairs(strangers) do expect.raises(name .. ": a tensor is wanted, got ", ops[name], s) end
+    end
+  end },
+  { "and as a further argument, by name", function()
+    local x = cft.zeros { 2, 3 }
+    expect.raises("^[^:]+expect.lua:%d+: matmul: 'b' must be a tensor, got nil", ops.matmul, x)
+    expect.raises("linear: 'w' must be a tensor, got nil", ops.linear, x)
+    expect.raises("rope: 'cos' must be a tensor, got nil", ops.rope, x)
+    for _, s in ipairs(strangers) do
+      expect.raises("binary: 'b' must be a tensor, got ", ops.mul, x, s)
+      expect.raises("linear: 'b' must be a tensor, got ", ops.linear, x, x, s)
+      expect.raises("a tensor is wanted, got ", x.copy_, x, s)
+    end
+  end },
+  { "no number where one is wanted", function()
+    local x = cft.zeros { 2, 3 }
+    expect.raises("^[^:]+expect.lua:%d+: narrow: 'dim' must be a number, got a string", x.narrow, x, "a", 0, 1)
+    expect.raises("transpose: 'b' must be a number, got nil", x.transpose, x, 0)
+    expect.raises("scale: 'alpha' must be a number, got nil", x.scale, x)
+    expect.raises("rmsnorm: 'eps' must be a number, got nil", ops.rmsnorm, x, x)
+    expect.raises("full: 'value' must be a number, got a string", cft.full, { 2 }, "x")
+  end },
+  { "a gradient that only a superfluous argument wants", function()
+    local x, y = cft.randn { 2, 4 }, cft.randn({ 2, 4 }, { requires_grad = true })
+    for _, name in ipairs { "softmax", "swiglu", "exp" } do ops[name](x, y):sum():backward() end
+    expect.same(y.grad, nil)
+  end },
+  { "a released tensor says so, and may be released again", function()
+    local x = cft.zeros { 2, 3 }
+    x:release()
+    x:release()
+    expect.raises("this tensor %(2, 3%) f32 was released", ops.exp, x)
+    expect.raises("was released", ops.add, cft.zeros { 2, 3 }, x)
+    expect.match(tostring(x), "^released tensor %(2, 3%)")
+  end },
+  { "shapes that no memory holds", function()
+    expect.raises("cpu: no memory for 4000000000000000000 bytes", cft.zeros, { 1e9, 1e9 })
+    expect.raises("is larger than any memory", cft.zeros, { 2 ^ 40, 2 ^ 40 })
+    expect.raises("%(%-1%) has a negative dimension", cft.zeros, { -1 })
+    for _, d in ipairs { 0 / 0, 1 / 0, 1e300, 1.5, "a" } do
+      expect.raises("dimension 0 of a shape is .*; a whole number wanted", cft.zeros, { d })
+    end
+    expect.raises("12 dimensions; at most 6", cft.zeros, { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 })
+  end },
+}

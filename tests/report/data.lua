@@ -1,0 +1,150 @@
+-- What `cftrun data` measures and shows: counts, histograms, duplicates, samples; a page of the same.
+
+local data = require "cft.data.open"
+local dataview = require "cft.report.data"
+local demo = require "cft.demo"
+local expect = require "tests.expect"
+local html = require "cft.report.html"
+local preview = require "cft.report.samples"
+local process = require "tests.process"
+local recipe = require "cft.recipe"
+
+local function contents(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+-- The view of a run over these records, some of them held out.
+local function view_of(records, heldout, samples, made_of)
+  local folder = process.folder()
+  process.write(folder .. "/config.json", "{}")
+  process.write(folder .. "/tokenizer.json", demo.tokenizer_json(1))
+  process.write(folder .. "/tokenizer_config.json", '{"eos_token": "<|endoftext|>"}')
+  local cfg = require("cft.config").read({ model = folder, data = folder, batch = 2, tokens = 400, device = "cpu" }, {})
+  cfg.dry_run = true
+  local run = recipe.prepare(cfg, {
+    name = "view", load = function() return (made_of or data.list)(records), heldout and data.list(heldout) end,
+  }, true)
+  return dataview.gather(run, { samples = samples or 0 })
+end
+
+local function critique(i, change)
+  local r = demo.training(1)(i)
+  local copy = { instruction = r.instruction, input = r.input, output = r.output }
+  for k, v in pairs(change or {}) do copy[k] = v end
+  return copy
+end
+
+return {
+  { "histograms have round bins and lose nothing", function()
+    expect.same(dataview.histogram { 0, 3, 15 }, { width = 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 })
+    expect.same(dataview.histogram { 5, 16 }, { width = 2, 0, 0, 1, 0, 0, 0, 0, 0, 1 })
+    expect.same(dataview.histogram { 0 }, { width = 1, 1 })
+    local h = dataview.histogram { 1, 2047, 1024 }
+    expect.same({ h.width, #h }, { 200, 11 })
+    expect.same(dataview.histogram({ 0.05, 0.35, 1 }, 0.1, 10), { width = 0.1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1 })
+  end },
+
+  { "a histogram drawn", function()
+    expect.same(dataview.draw({ width = 10, 4, 0, 2, 1 }, 29), ("    0-9  4  %s\n  10-19  0\n  20-29  2  %s\n  30-39  1  %s")
+      :format(("█"):rep(17), ("█"):rep(8) .. "▌", ("█"):rep(4) .. "▎"))
+    expect.match(dataview.draw({ width = 1, 1000000, 1 }, 40), "1        1  ▏$")
+  end },
+
+  { "counts are those of the samples", function()
+    local set = view_of({ critique(0), critique(1), critique(2) }).sets[1]
+    local tokens, learned = 0, 0
+    for _, kind in ipairs(set.kinds) do tokens, learned = tokens + kind.tokens, learned + kind.learned end
+    expect.same({ tokens, learned }, { set.report.tokens, set.report.learned })
+    local right, wrong = 0, 0
+    for i = 0, 2 do
+      if demo.training(1)(i).right then right = right + 1 else wrong = wrong + 1 end
+    end
+    expect.same(set.verdicts, { right = right, wrong = wrong, none = 0 })
+    expect.same(set.lengths[set.longest[1] + 1], set.report.longest)
+    expect.same(dataview.findings(set), {})
+  end },
+
+  { "duplicates: whole records, prompts, and prompts on both sides of the split", function()
+    local view = view_of({ critique(0), critique(1), critique(0), critique(1, { output = "Another. Conclusion: right [END]" }) },
+      { critique(5), critique(1) })
+    expect.same(dataview.findings(view.sets[1]), {
+      "1 are there before, word for word: records 2", "1 ask what another one asks, with another answer" })
+    expect.same(dataview.findings(view.sets[2]), { "1 ask what a training record asks: records 1" })
+  end },
+
+  { "near duplicates: what a mixture found, or that nobody looked", function()
+    local function mixture(dedup)
+      return function(records)
+        return require("cft.data.mix").new { { data.list(records, { name = "a" }) }, { data.list { critique(7) } }, dedup = dedup }
+      end
+    end
+    local records = { critique(0), critique(1), critique(0, { output = critique(0).output .. " So it is." }) }
+    for _, dedup in ipairs { "no", "exact" } do
+      local view = view_of(records, nil, nil, mixture(dedup))
+      expect.match(dataview.unlooked(view), "^near duplicates were not looked for here; a mixture with dedup = \"near\"")
+      expect.match(html.page(view), "<p>near duplicates were not looked for here")
+    end
+    local view = view_of(records, nil, nil, mixture "near")
+    expect.same(dataview.unlooked(view), nil)
+    expect.match(view.run.samples:table(), "1 of 4 records are duplicates: 5 words in a row, 80%% of them shared\n  a: record 2 = a: record 0 %(%d+%%%)")
+    expect.truthy(not html.page(view):find "not looked for")
+  end },
+
+  { "packs and how full they are", function()
+    local view = view_of { critique(0), critique(1), critique(2), critique(3) }
+    local tokens = view.sets[1].report.tokens
+    expect.close(view.packs.fill, tokens / (view.packs.micros * 400), 1e-12)
+    expect.match(dataview.plan(view), "^2 updates of 2 samples, 2 an epoch; packs of 400 tokens are filled to %d+%.%d%% %(2 packs")
+  end },
+
+  { "control characters of the data do not reach the terminal", function()
+    expect.same(preview.readable "a\27[31mb\r\n\tc\0", "a\\x1b[31mb\\x0d\n\tc\\x00")
+  end },
+
+  { "the page needs nothing else, and no record can write into it", function()
+    local page = html.page(view_of({ critique(0, { output = "<script>alert(1)</script> & 'x' \195\169 Conclusion: right" }) }, nil, 1))
+    expect.match(page, "^<!doctype html>\n.*</html>\n$")
+    expect.match(page, "&lt;script&gt;alert%(1%)&lt;/script&gt; &amp; &#39;x&#39; \195\169")
+    for _, what in ipairs { "<script", "http", "src=", "<link", "@import", "url%(" } do
+      expect.truthy(not page:find(what), "no " .. what)
+    end
+    expect.match(page, "<span class='learned critique' title='critique, %d+ tokens, weight 1'>")
+    expect.match(page, "<span class='context query'")
+  end },
+
+  { "half a character is none in the page", function()
+    expect.same(html.escape "a\226\130", "a\239\191\189\239\191\189")
+    expect.same(html.escape "\226\130\172 \240\159\152\128 \255", "\226\130\172 \240\159\152\128 \239\191\189")
+  end },
+
+  { "cftrun data: the demo, its page, and no checkpoint", function()
+    local folder = process.folder()
+    local r = process.cftrun { "data", "--demo", "recipes/webinstruct.lua", "steps=2", "out=" .. folder .. "/out",
+                               "--samples=1", "--html", folder .. "/page.html" }
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "^2 updates of 32 samples, 2 an epoch")
+    expect.match(r.out, "\n\nnear duplicates were not looked for here; [^\n]*\n\n")
+    expect.match(r.out, "word problems: 64 samples of 64 records; %d+ tokens, %d+ learned %(3%d%.%d%%%)")
+    expect.match(r.out, "\n%-%-%- sample 0 .*⟦Critique:")
+    expect.match(contents(folder .. "/page.html"), "word problems held out")
+    expect.same(require("cft.host").kind(folder .. "/out"), nil)
+  end },
+
+  { "cftrun data: what it refuses", function()
+    local function refuses(code, message, ...)
+      local r = process.cftrun { "data", ... }
+      expect.same({ r.code, r.out }, { code, "" })
+      expect.match(r.err, message)
+    end
+    refuses(2, "a recipe is wanted: cftrun data RECIPE")
+    refuses(2, "no recipe nowhere%.lua", "nowhere.lua")
+    refuses(2, "%-%-samples", "recipes/webinstruct.lua", "--samples", "few")
+    refuses(2, "%-%-html wants a value", "recipes/webinstruct.lua", "--html")
+    refuses(2, "unknown key 'stepz'", "recipes/webinstruct.lua", "--demo", "stepz=1")
+    local none = process.write(process.folder() .. "/none.lua", "")
+    refuses(1, "never called cft%.recipe%.run", none)
+  end },
+}
