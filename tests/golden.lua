@@ -1,7 +1,7 @@
 --- Golden files: tensors of a safetensors file by name, as Lua tensors.
 
-local door = require "cft.ffi"
-local tensor = require "cft.tensor"
+local door = require "cft.engine.ffi"
+local tensor = require "cft.engine.tensor"
 local C, ffi = door.C, door.ffi
 
 local M = {}

@@ -68,7 +68,7 @@ return {
     expect.same(data.open(here .. "[a-c]r?tiques.json"):size(), 6)
     expect.same(data.paths(here .. "[!b]*.js*"), { here .. "critiques.json", here .. "critiques.json.zst",
       here .. "critiques.jsonl", here .. "critiques.jsonl.gz" })
-    expect.same(data.paths(here:gsub("data/$", "d*") .. "/critiques.json"), { here .. "critiques.json" })
+    expect.same(data.paths(here:gsub("fixtures/$", "f*") .. "/critiques.json"), { here .. "critiques.json" })
     expect.same(#data.paths(here), 5)
   end },
 
