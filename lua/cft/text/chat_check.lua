@@ -8,7 +8,7 @@
 -- for _, difference in ipairs(found or {}) do print(chat_template.describe(difference)) end
 
 local jinja = require "cft.text.jinja"
-local trim = require "cft.base.trim"
+local trim = require "cft.base.text"
 
 local M = {}
 

@@ -14,7 +14,7 @@
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
-local trim = require "cft.base.trim"
+local trim = require "cft.base.text"
 
 local M = {}
 local Template = {}

@@ -5,7 +5,7 @@
 -- @module cft.text.jinja.library
 
 local json = require "cft.base.json"
-local trim = require "cft.base.trim"
+local trim = require "cft.base.text"
 
 local M = {}
 

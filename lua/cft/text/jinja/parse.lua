@@ -4,7 +4,7 @@
 -- that is first on its line (lstrip_blocks). A node is `{ kind, line = }` and what that kind needs by name.
 -- @module cft.text.jinja.parse
 
-local trim = require "cft.base.trim"
+local trim = require "cft.base.text"
 
 local M = {}
 

@@ -1,5 +1,5 @@
 --- White space at the ends of texts, as Python's str.strip has it, and so Jinja's `trim`: Unicode's, in UTF-8.
--- @module cft.base.trim
+-- @module cft.base.text
 
 local M = {}
 
