@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cft_host.h"
+#include "util/utf8.h"
 
 // ---- modules: CFT_LUA_PATH while editing, else what was built in -------------------------------
 
@@ -99,6 +100,33 @@ static int host_now(lua_State *L) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   lua_pushnumber(L, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
+  return 1;
+}
+
+void host_push_printable(lua_State *L, const char *text, size_t bytes, const char *kept) {
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (size_t at = 0; at < bytes;) {
+    size_t n = cft_utf8_printable(text + at, bytes - at);
+    if (n == 0 && text[at] && strchr(kept, text[at])) n = 1;
+    if (n > 0) {
+      luaL_addlstring(&b, text + at, n);
+    } else {
+      char escaped[5];
+      snprintf(escaped, sizeof escaped, "\\x%02x", (unsigned char)text[at]);
+      luaL_addlstring(&b, escaped, 4);
+    }
+    at += n > 0 ? n : 1;
+  }
+  luaL_pushresult(&b);
+}
+
+// host.printable(text, kept) -> the text with what a terminal should not see written out as \x1b;
+// the characters in `kept`, such as line breaks, stay
+static int host_printable(lua_State *L) {
+  size_t bytes;
+  const char *text = luaL_checklstring(L, 1, &bytes);
+  host_push_printable(L, text, bytes, luaL_checkstring(L, 2));
   return 1;
 }
 
@@ -222,6 +250,7 @@ static int open_host(lua_State *L) {
       {"isatty", host_isatty},
       {"width", host_width},
       {"now", host_now},
+      {"printable", host_printable},
       {"sleep", host_sleep},
       {"pid", host_pid},
       {"kind", host_kind},

@@ -25,6 +25,10 @@ lua_State *host_open(void);
 // strings (cft.exit) pass unchanged.
 int host_call(lua_State *L, int nargs, int nresults);
 
+// Push a text that a terminal may see: what is not printable (cft_utf8_printable) and none of the
+// characters `kept` is written out byte by byte, as \x1b.
+void host_push_printable(lua_State *L, const char *text, size_t bytes, const char *kept);
+
 // interrupt.c: from here on SIGINT is ours. What Ctrl-C does to running Lua code depends on
 // whether a person sits at a prompt to return to; see cft_host.h.
 void host_interrupts_install(lua_State *L);

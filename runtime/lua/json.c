@@ -69,31 +69,14 @@ static int push_tree(lua_State *L) {
   return 1;
 }
 
-// Push jansson's reason. It quotes what the file has near the mistake, which may be anything.
-static void push_reason(lua_State *L, const char *text) {
-  luaL_Buffer b;
-  luaL_buffinit(L, &b);
-  for (const char *s = text; *s;) {
-    size_t n = cft_utf8_printable(s, strlen(s));
-    if (n > 0) {
-      luaL_addlstring(&b, s, n);
-    } else {
-      char escaped[5];
-      luaL_addlstring(&b, escaped,
-                      (size_t)snprintf(escaped, sizeof escaped, "\\x%02x", (unsigned char)*s));
-    }
-    s += n > 0 ? n : 1;
-  }
-  luaL_pushresult(&b);
-}
-
 static int decode_bytes(lua_State *L, const char *text, size_t bytes) {
   json_error_t error;
   // Lua has doubles only, so an integer of any length is read as one, as in JavaScript.
   json_t *root =
       json_loadb(text, bytes, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &error);
   if (!root) {
-    push_reason(L, error.text);
+    // jansson quotes what the file has near the mistake, which may be anything
+    host_push_printable(L, error.text, strlen(error.text), "");
     lua_pushnil(L);
     lua_pushfstring(L, "not JSON at byte %d (line %d): %s", error.position, error.line,
                     lua_tostring(L, -2));

@@ -61,13 +61,20 @@ int cft_utf8_encode(uint8_t out[4], uint32_t cp) {
   return 4;
 }
 
+// Controls, and what turns the direction of a line: after U+202E a name reads otherwise than it is.
+static bool steers(uint32_t cp) {
+  return cp < 0x20 || (cp >= 0x7F && cp < 0xA0) ||       // C0, DEL, C1
+         cp == 0x61C || cp == 0x200E || cp == 0x200F ||  // Unicode's Bidi_Control
+         (cp >= 0x202A && cp <= 0x202E) || (cp >= 0x2066 && cp <= 0x2069);
+}
+
 size_t cft_utf8_printable(const char *text, size_t n) {
   const uint8_t *s = (const uint8_t *)text;
-  if (n == 0 || s[0] < 0x20 || s[0] == 0x7F) return 0;
-  if (s[0] < 0x80) return 1;
+  if (n == 0) return 0;
   size_t length = (size_t)cft_utf8_length(s[0]);
   if (length > n || cft_utf8_check(s, length) < length) return 0;
-  return s[0] == 0xC2 && s[1] < 0xA0 ? 0 : length;  // U+0080 to U+009F are controls as well
+  int bytes;
+  return steers(cft_utf8_decode(s, &bytes)) ? 0 : length;
 }
 
 cft_quotation cft_quote(const char *text, size_t bytes) {

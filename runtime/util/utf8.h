@@ -28,7 +28,8 @@ static inline uint32_t cft_utf8_decode(const uint8_t *s, int *length) {
 }
 
 // The bytes of the character at `text`, which has n of them; 0 if a terminal should not see it as it
-// is: controls, and what is no UTF-8.
+// is: controls (C0, DEL, C1), those of bidirectional text, and what is no UTF-8. What is printable is
+// decided here alone; Lua asks through cft.host.printable.
 size_t cft_utf8_printable(const char *text, size_t n);
 
 // A foreign string in a message: quoted, cut to a reasonable length, what is not printable as '?'.

@@ -326,7 +326,7 @@ local nonsense = {
   { "empty", entry():gsub('"a"', '""'), "a path is ''" },
   { "a dot", entry():gsub('"a"', '"./a"'), "a path is '%./a'" },
   { "two slashes", entry():gsub('"a"', '"a//b"'), "a path is 'a//b'" },
-  { "a terminal's control", entry():gsub('"a"', '"\\u001b[2Ja"'), "a path is '%?%[2Ja'" },
+  { "a terminal's control", entry():gsub('"a"', '"\\u001b[2Ja"'), "a path is '\\x1b%[2Ja'" },
   { "too long", entry():gsub('"a"', '"' .. ("n"):rep(300) .. '"'), "a path is 'n+'" },
   { "another type", entry():gsub('"file"', '"commit"'), "a is neither file nor directory" },
   { "no size", entry():gsub("1", '"1"', 1), "a has no size" },

@@ -101,7 +101,11 @@ return {
   end },
 
   { "control characters of the data do not reach the terminal", function()
-    expect.same(preview.readable "a\27[31mb\r\n\tc\0", "a\\x1b[31mb\\x0d\n\tc\\x00")
+    local foreign = "a\27[31mb\r\n\tc\0\194\155d\226\128\174e"  -- CSI in one character, and a line turned around
+    local shown = "a\\x1b[31mb\\x0d\n\tc\\x00\\xc2\\x9bd\\xe2\\x80\\xaee"
+    local sample = { span_count = 1, spans = { [0] = { count = 1, weight = 0 } }, ids = { [0] = 7 } }
+    expect.same(preview.sample({ decode = function() return foreign end }, sample), shown)
+    expect.same(html.escape(foreign), shown)
   end },
 
   { "the page needs nothing else, and no record can write into it", function()

@@ -3,7 +3,7 @@
 local blame = require "cft.base.blame"
 local json = require "cft.base.json"
 local host = require "cft.host"
-local term = require "cft.base.term"
+local texts = require "cft.base.text"
 
 local M = {}
 local Log = {}
@@ -24,9 +24,9 @@ function M.open(folder, o)
   return self
 end
 
---- A line for the person at the screen.
+--- A line for the person at the screen; what it quotes of data cannot steer the terminal.
 function Log:say(format, ...)
-  if not self.quiet then print(select("#", ...) > 0 and format:format(...) or format) end
+  if not self.quiet then print(texts.printable(select("#", ...) > 0 and format:format(...) or format)) end
   io.stdout:flush()
 end
 
@@ -111,5 +111,4 @@ function Log:close()
   self.file = nil
 end
 
-M.paint = term.paint
 return M

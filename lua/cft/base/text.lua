@@ -1,7 +1,11 @@
---- White space at the ends of texts, as Python's str.strip has it, and so Jinja's `trim`: Unicode's, in UTF-8.
+--- Texts: white space at their ends, and what of them a terminal may see.
 -- @module cft.base.text
 
+local host = require "cft.host"
+
 local M = {}
+
+-- ---- white space, as Python's str.strip has it, and so Jinja's `trim`: Unicode's, in UTF-8 ----------
 
 local spaces = { ["\194\133"] = true, ["\194\160"] = true, ["\225\154\128"] = true,
   ["\226\128\168"] = true, ["\226\128\169"] = true, ["\226\128\175"] = true,
@@ -21,7 +25,7 @@ end
 local ascii = "[\t-\r \28-\31]*"
 
 --- A text without white space on its left.
-function M.left(text)
+function M.trim_left(text)
   local first = 1
   while true do
     first = text:match("^" .. ascii .. "()", first)
@@ -32,7 +36,7 @@ function M.left(text)
 end
 
 --- A text without white space on its right.
-function M.right(text)
+function M.trim_right(text)
   local last = #text
   while true do
     while last > 0 and spaces[text:sub(last, last)] do last = last - 1 end
@@ -43,6 +47,29 @@ function M.right(text)
 end
 
 --- A text without white space on either side.
-function M.both(text) return M.left(M.right(text)) end
+function M.trim(text) return M.trim_left(M.trim_right(text)) end
+
+-- ---- printable -----------------------------------------------------------------------------------
+
+--- A text that cannot steer a terminal: line breaks and tabs stay; other controls (C0, DEL, C1), those of
+-- bidirectional text and bytes that are no UTF-8 are written out.
+-- @string text
+-- @treturn string
+-- @usage print(text.printable "a\27[2Jb")   --> a\x1b[2Jb
+function M.printable(text) return host.printable(text, "\n\t") end
+
+local escapes = { ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ['"'] = '\\"', ["\\"] = "\\\\" }
+
+--- A text in one line and in quotes, as Lua would read it.
+-- @string text
+-- @treturn string
+-- @usage print(text.quoted 'say "a\n"')   --> "say \"a\n\""
+function M.quoted(text) return '"' .. host.printable((text:gsub('[\n\t\r"\\]', escapes)), "") .. '"' end
+
+--- A foreign text in one line, for a message.
+-- @string text
+-- @int[opt] most bytes of it that are shown
+-- @treturn string
+function M.one_line(text, most) return host.printable(text:sub(1, most), "") end
 
 return M

@@ -152,12 +152,6 @@ local function with_traceback(err)
   return debug.traceback(err, 2)
 end
 
--- A message may quote what a file of others says, and that is nothing to steer a terminal with.
-local function printable(message)
-  local function named(c) return (c:gsub(".", function(byte) return ("\\x%02x"):format(byte:byte()) end)) end
-  return (message:gsub("[%z\1-\8\11-\31\127]", named):gsub("\194[\128-\159]", named))
-end
-
 --- The program.
 -- @param ... the arguments
 -- @treturn int exit code
@@ -169,7 +163,8 @@ function M.main(...)
   local message = tostring(result)
   if message ~= "" then
     io.stdout:flush()
-    io.stderr:write(require("cft.base.term").paint("bold red", "cftrun:", io.stderr), " ", printable(message), "\n")
+    message = require("cft.base.text").printable(message)  -- it may quote what a file of others says
+    io.stderr:write(require("cft.base.term").paint("bold red", "cftrun:", io.stderr), " ", message, "\n")
   end
   return code
 end

@@ -3,6 +3,7 @@
 
 local host = require "cft.host"
 local term = require "cft.base.term"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -18,14 +19,6 @@ function M.globals()
   end })
 end
 
-local function quoted(text)
-  text = text:gsub('[%c"\\]', function(c)
-    return ({ ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ['"'] = '\\"', ["\\"] = "\\\\" })[c]
-      or ("\\%d"):format(c:byte())
-  end)
-  return '"' .. text .. '"'
-end
-
 local function has_words(value)  -- does it say itself what it is?
   local meta = getmetatable(value)
   return type(meta) == "table" and rawget(meta, "__tostring") ~= nil
@@ -33,7 +26,7 @@ end
 
 local function inner(value)  -- a value inside of a table
   if type(value) == "string" then
-    return quoted(#value > 60 and value:sub(1, 57) .. "..." or value)
+    return texts.quoted(#value > 60 and value:sub(1, 57) .. "..." or value)
   end
   if type(value) == "table" and not has_words(value) then
     return next(value) == nil and "{}" or "{...}"
@@ -50,7 +43,7 @@ end
 -- @param value
 -- @treturn string
 function M.text(value)
-  if type(value) == "string" then return quoted(value) end
+  if type(value) == "string" then return texts.quoted(value) end
   if type(value) ~= "table" or has_words(value) then return tostring(value) end
   local parts, count = {}, #value
   for i = 1, math.min(count, MOST) do parts[i] = inner(value[i]) end
@@ -100,7 +93,7 @@ function M.start(device)
   end
   function prompt.failed(err)
     if prompt.leaving then return end
-    io.stderr:write(term.paint("red", tostring(err), io.stderr), "\n")
+    io.stderr:write(term.paint("red", texts.printable(tostring(err)), io.stderr), "\n")
   end
   rawset(_G, "exit", function()
     prompt.leaving = true

@@ -12,6 +12,7 @@ local mask = require "cft.samples.mask"
 local passes = require "cft.data.parallel"
 local preview = require "cft.report.samples"
 local term = require "cft.base.term"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -283,7 +284,7 @@ local function print_set(set)
   local v = set.verdicts
   print(("  verdicts: %d right, %d wrong, %d without"):format(v.right, v.wrong, v.none))
   local findings = M.findings(set)
-  for _, line in ipairs(findings) do print("  " .. term.paint("yellow", line)) end
+  for _, line in ipairs(findings) do print("  " .. term.paint("yellow", texts.printable(line))) end
   if #findings == 0 then print("  nothing odd: no duplicates, nothing dropped, cut or refused") end
   print "\n  kind              tokens   share    learned"
   for _, kind in ipairs(set.kinds) do
@@ -296,7 +297,7 @@ local function print_set(set)
   end
   print("\n  " .. term.paint("bold", "longest"))
   for _, k in ipairs(set.longest) do
-    print(("  %8d tokens  %s"):format(set.lengths[k + 1], set.samples:where(k)))
+    print(("  %8d tokens  %s"):format(set.lengths[k + 1], texts.printable(set.samples:where(k))))
   end
   for _, k in ipairs(set.shown) do
     print ""
@@ -311,10 +312,10 @@ function M.print(view)
   print(M.plan(view) .. "\n")
   if view.run.samples.parts then print(view.run.samples:table() .. "\n") end
   if M.unlooked(view) then print(M.unlooked(view) .. "\n") end
-  if view.run.template_report then print(term.paint("yellow", view.run.template_report) .. "\n") end
+  if view.run.template_report then print(term.paint("yellow", texts.printable(view.run.template_report)) .. "\n") end
   for _, set in ipairs(view.sets) do print_set(set) end
-  for _, found in ipairs(view.contaminated) do print(found:describe()) end
-  for _, line in ipairs(view.refusals) do print(term.paint("bold red", "training would refuse: ") .. line) end
+  for _, found in ipairs(view.contaminated) do print(texts.printable(found:describe())) end
+  for _, line in ipairs(view.refusals) do print(term.paint("bold red", "training would refuse: ") .. texts.printable(line)) end
 end
 
 return M

@@ -3,6 +3,7 @@
 
 local dataview = require "cft.report.data"
 local preview = require "cft.report.samples"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -44,7 +45,7 @@ local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&qu
 
 --- A text of the data as HTML shows it.
 -- @string text
-function M.escape(text) return (valid(preview.readable(text)):gsub("[&<>\"']", entities)) end
+function M.escape(text) return (texts.printable(valid(text)):gsub("[&<>\"']", entities)) end
 
 local escape = M.escape
 

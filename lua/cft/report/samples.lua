@@ -2,20 +2,14 @@
 
 local mask = require "cft.samples.mask"
 local term = require "cft.base.term"
+local texts = require "cft.base.text"
 
 local M = {}
-
---- A text of the data, made readable: line breaks and tabs are kept, other control characters are written out, so
--- that no record can move the cursor or change colours.
--- @string text
-function M.readable(text)
-  return (text:gsub("[%z\1-\8\11-\31\127]", function(c) return ("\\x%02x"):format(c:byte()) end))
-end
 
 local function text_of(tok, sample, from, count)
   local ids = {}
   for i = from, from + count - 1 do ids[#ids + 1] = sample.ids[i] end
-  return M.readable(tok:decode(ids))
+  return texts.printable(tok:decode(ids))
 end
 
 --- One sample as text. Learned spans are green, and where there is no colour, between ⟦ and ⟧;
@@ -61,7 +55,7 @@ end
 --- Print one sample.
 -- @param samples of `cft.samples` @param tok @int k
 function M.one(samples, tok, k)
-  print(term.paint("bold", "--- " .. M.describe(samples, k)))
+  print(term.paint("bold", "--- " .. texts.printable(M.describe(samples, k))))
   print(M.sample(tok, samples:get(k)))
 end
 

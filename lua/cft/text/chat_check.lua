@@ -8,7 +8,7 @@
 -- for _, difference in ipairs(found or {}) do print(chat_template.describe(difference)) end
 
 local jinja = require "cft.text.jinja"
-local trim = require "cft.base.text"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -81,9 +81,9 @@ end
 -- Is an end the same as `tail`, but for what is never asked for, since nothing is generated behind an end token?
 -- That is white space, and an end-of-text token, which some write behind a whole conversation.
 local function same_end(text, tail, eos)
-  text = trim.right(text)
+  text = texts.trim_right(text)
   if text == tail then return true end
-  return tail ~= "" and eos ~= "" and text:sub(-#eos) == eos and trim.right(text:sub(1, -#eos - 1)) == tail
+  return tail ~= "" and eos ~= "" and text:sub(-#eos) == eos and texts.trim_right(text:sub(1, -#eos - 1)) == tail
 end
 
 -- Two turns: every gap by its name.
@@ -94,7 +94,7 @@ local function compare_turns(found, mine, model, eos)
   if same_end(their_tail, tail, eos) then their_tail = tail end
   note(found, "behind an answer (end token)", tail, their_tail)
   -- The same end token between turns is the same difference.
-  local between = tail == their_tail and mine[3] or beginning(mine[3], tail, trim.right(their_tail))
+  local between = tail == their_tail and mine[3] or beginning(mine[3], tail, texts.trim_right(their_tail))
   note(found, "between turns", between, model[3])
   note(found, "before a later answer", mine[4], model[4])
 end
@@ -181,9 +181,7 @@ end
 local LONGEST = 160
 
 local function shown(text)
-  local quoted = ("%q"):format(text):gsub("\\\n", "\\n"):gsub("\n", "\\n"):gsub("[%z\1-\31\127]", function(c)
-    return ("\\x%02x"):format(c:byte())
-  end)
+  local quoted = texts.quoted(text)
   if #quoted <= LONGEST then return quoted end
   local head, tail = quoted:sub(1, 100):gsub("[\192-\255]?[\128-\191]*$", ""), quoted:sub(-50):gsub("^[\128-\191]*", "")
   return head .. " ... " .. tail

@@ -14,7 +14,7 @@
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
-local trim = require "cft.base.text"
+local texts = require "cft.base.text"
 
 local M = {}
 local Template = {}
@@ -214,8 +214,8 @@ end
 -- Content without the white space at its ends that the template takes away.
 local function trimmed(t, role, content, behind_system)
   local rule = t.trim == true and "both" or t.trim and t.trim[role]
-  if rule == "joined" and behind_system then return trim.right(content) end
-  return rule and trim.both(content) or content
+  if rule == "joined" and behind_system then return texts.trim_right(content) end
+  return rule and texts.trim(content) or content
 end
 
 -- The parts of a message's content, as texts.

@@ -4,6 +4,7 @@
 local host = require "cft.host"
 local log = require "cft.base.log"
 local term = require "cft.base.term"
+local texts = require "cft.base.text"
 
 local Progress = {}
 Progress.__index = Progress
@@ -18,7 +19,7 @@ end
 -- @string text or a format, with what it wants
 function Progress:say(text, ...)
   self:wipe()
-  io.stderr:write(select("#", ...) > 0 and text:format(...) or text, "\n")
+  io.stderr:write(texts.printable(select("#", ...) > 0 and text:format(...) or text), "\n")
 end
 
 -- Bytes a second, over the last seconds.

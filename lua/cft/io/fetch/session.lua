@@ -9,6 +9,7 @@ local host = require "cft.host"
 local hub = require "cft.io.hub"
 local json = require "cft.base.json"
 local log = require "cft.base.log"
+local texts = require "cft.base.text"
 local new_progress = require "cft.io.fetch.progress"
 
 local C, ffi = door.C, door.ffi
@@ -62,7 +63,7 @@ end
 -- ---- one request, and whether it is worth another ----------------------------------------------
 
 --- Nothing that a server says reaches a terminal as it is.
-function M.clean(text) return (text:sub(1, 300):gsub("%c", "?")) end
+function M.clean(text) return texts.one_line(text, 300) end
 
 -- The states of a transfer (cft_net.h), by name.
 local S = {}

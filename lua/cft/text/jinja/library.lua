@@ -5,7 +5,7 @@
 -- @module cft.text.jinja.library
 
 local json = require "cft.base.json"
-local trim = require "cft.base.text"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -262,8 +262,8 @@ end
 -- A text without any of `set` at its ends; white space without a set.
 local function stripped(text, set, left, right)
   if set == nil or set == M.none then
-    if left then text = trim.left(text) end
-    return right and trim.right(text) or text
+    if left then text = texts.trim_left(text) end
+    return right and texts.trim_right(text) or text
   end
   local first, chars, inside = 1, characters(text), {}
   local last = #chars
@@ -277,7 +277,7 @@ local function split(text, separator, most)
   local parts, at = {}, 1
   most = most and most >= 0 and most or math.huge
   if separator == nil or separator == M.none then
-    text = trim.both(text)
+    text = texts.trim(text)
     while at <= #text and #parts < most do
       local stop, after = text:match("^%S+()%s*()", at)
       parts[#parts + 1], at = text:sub(at, stop - 1), after
@@ -593,7 +593,7 @@ local function rounded(value, named, digits)
 end
 
 local function integer_of(value, _, instead)
-  local x = type(value) == "boolean" and (value and 1 or 0) or tonumber(kind(value) == "text" and trim.both(value) or value)
+  local x = type(value) == "boolean" and (value and 1 or 0) or tonumber(kind(value) == "text" and texts.trim(value) or value)
   if not x then return instead or 0 end
   return x < 0 and math.ceil(x) or math.floor(x)
 end
@@ -700,7 +700,7 @@ M.filters = {
   safe = simple(text_of),
   int = integer_of,
   float = function(value, _, instead)
-    local x = tonumber(kind(value) == "text" and trim.both(value) or value)
+    local x = tonumber(kind(value) == "text" and texts.trim(value) or value)
     return x or instead or 0
   end,
   abs = function(value) return math.abs(want_number(value, "abs")) end,

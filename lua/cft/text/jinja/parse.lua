@@ -4,7 +4,7 @@
 -- that is first on its line (lstrip_blocks). A node is `{ kind, line = }` and what that kind needs by name.
 -- @module cft.text.jinja.parse
 
-local trim = require "cft.base.text"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -75,7 +75,7 @@ function Lexer:add(kind, value) self.tokens[#self.tokens + 1] = { kind = kind, v
 -- A text up to a tag: without the white space that the tag takes from it.
 function Lexer:add_text(text, open, sign)
   if sign == "-" then
-    text = trim.right(text)
+    text = texts.trim_right(text)
   elseif sign ~= "+" and open and open ~= "{{" then
     local before, blanks = text:match "^(.*\n)([ \t]*)$"
     if not before and self.fresh_line and text:find "^[ \t]*$" then before, blanks = "", text end
