@@ -17,6 +17,7 @@ local exit = require "cft.base.exit"
 local files = require "cft.io.files"
 local host = require "cft.host"
 local json = require "cft.base.json"
+local format = require "cft.base.format"
 local logs = require "cft.base.log"
 local memory = require "cft.train.memory_plan"
 local models = require "cft.models"
@@ -245,7 +246,7 @@ local function plan_memory(run, m)
   local wanted = setting(run.cfg, "memory")
   local plan = memory.plan(m, run.cfg.tokens, wanted and memory.bytes(wanted), tensor.memory(m.device).total)
   if plan.recompute > 0 then m.options.recompute = function(i) return i <= plan.recompute end end
-  run.log:say("memory: about %s a step of %d tokens, %d of %d blocks computed again", logs.bytes(plan.bytes),
+  run.log:say("memory: about %s a step of %d tokens, %d of %d blocks computed again", format.bytes(plan.bytes),
               run.cfg.tokens, plan.recompute, m.config.layers)
 end
 
@@ -279,7 +280,7 @@ function M.run(cfg, opts)
               run.tokenizer:size(), m.config.vocab)
   end
   run.log:say("model %s: %s parameters in %s", cfg.demo and "of the demo" or cfg.model,
-              logs.count(m:count()), m.dtype)
+              format.count(m:count()), m.dtype)
   if cfg.dry_run then
     run.log:say("dry run: all is there; nothing was trained")
     return
@@ -319,7 +320,7 @@ function M.run(cfg, opts)
   run.log:say("loss %.4f -> %.4f%s; %s tokens, %s tok/s, %s", summary.loss_first, summary.loss_last,
               summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
                 summary.heldout_loss_before, summary.heldout_loss_after) or "",
-              logs.count(summary.tokens), logs.count(summary.tokens_per_s), logs.duration(summary.seconds))
+              format.count(summary.tokens), format.count(summary.tokens_per_s), format.duration(summary.seconds))
   if next(summary.ledger_last) then
     run.log:say("  first and last tenth: %s", train.compare(summary.ledger_first, summary.ledger_last))
   end

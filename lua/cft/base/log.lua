@@ -1,6 +1,7 @@
 --- What a run says: lines on the screen, one JSON object a step in log.jsonl.
 
 local blame = require "cft.base.blame"
+local format = require "cft.base.format"
 local json = require "cft.base.json"
 local host = require "cft.host"
 local texts = require "cft.base.text"
@@ -25,8 +26,8 @@ function M.open(folder, o)
 end
 
 --- A line for the person at the screen; what it quotes of data cannot steer the terminal.
-function Log:say(format, ...)
-  if not self.quiet then print(texts.printable(select("#", ...) > 0 and format:format(...) or format)) end
+function Log:say(line, ...)
+  if not self.quiet then print(texts.printable(select("#", ...) > 0 and line:format(...) or line)) end
   io.stdout:flush()
 end
 
@@ -54,36 +55,13 @@ function Log:record(t)
   end
 end
 
---- 93 → "1m33s".
-function M.duration(seconds)
-  seconds = math.floor(seconds + 0.5)
-  if seconds < 60 then return ("%ds"):format(seconds) end
-  if seconds < 3600 then return ("%dm%02ds"):format(math.floor(seconds / 60), seconds % 60) end
-  return ("%dh%02dm"):format(math.floor(seconds / 3600), math.floor(seconds % 3600 / 60))
-end
-
---- 1234567 → "1.18 MiB".
-function M.bytes(n)
-  local units, i = { "B", "KiB", "MiB", "GiB", "TiB" }, 1
-  while n >= 1024 and i < #units do n, i = n / 1024, i + 1 end
-  return (i == 1 and "%d %s" or "%.2f %s"):format(n, units[i])
-end
-
---- 12345 → "12.3k".
-function M.count(n)
-  if n < 10000 then return ("%d"):format(n) end
-  if n < 1e6 then return ("%.1fk"):format(n / 1e3) end
-  if n < 1e9 then return ("%.1fM"):format(n / 1e6) end
-  return ("%.2fB"):format(n / 1e9)
-end
-
 --- A step's line: on a terminal it replaces the one before; in a file, one in ten is written.
 function Log:progress(t, steps)
   self:record(t)
   if self.quiet then return end
   local left = (steps - t.step) * t.seconds_a_step
   local line = ("step %d/%d  loss %.4f  lr %.2e  norm %.2f  %s tok/s  ETA %s"):format(
-    t.step, steps, t.loss, t.lr, t.grad_norm, M.count(t.tokens_per_s), M.duration(left))
+    t.step, steps, t.loss, t.lr, t.grad_norm, format.count(t.tokens_per_s), format.duration(left))
   if t.heldout_loss then line = line .. ("  held out %.4f"):format(t.heldout_loss) end
   if host.isatty and host.isatty(1) and not t.heldout_loss then
     io.stdout:write("\r\27[K", line)

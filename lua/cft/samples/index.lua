@@ -15,7 +15,7 @@ local files = require "cft.io.files"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local listed = require "cft.data.util.sampled_list"
-local logs = require "cft.base.log"
+local format = require "cft.base.format"
 local workers = require "cft.data.workers"
 local C, ffi = door.C, door.ffi
 
@@ -344,7 +344,7 @@ local function run(self, hooks, journal_path, o)
       if now - said > SAY_EVERY then
         local rate = (done - first * M.CHUNK) / (now - start)
         say(("  scanned %d of %d records, %s left"):format(done, source:size(),
-            logs.duration((source:size() - done) / rate)))
+            format.duration((source:size() - done) / rate)))
         said = now
       end
       return ends
@@ -425,7 +425,7 @@ function M.describe(self)
     local share = s.all > 0 and s.records / s.all or 0
     lines[1] = ("scanned %d records%s in %.1f s by %d process%s: %s records/s, %.1f MB/s"):format(s.records,
       s.records < s.all and (" (%d were scanned before)"):format(s.all - s.records) or "", s.seconds, s.processes,
-      s.processes == 1 and "" or "es", logs.count(s.records / s.seconds), share * s.bytes / s.seconds / 1e6)
+      s.processes == 1 and "" or "es", format.count(s.records / s.seconds), share * s.bytes / s.seconds / 1e6)
   end
   if self.scan_left_out then lines[#lines + 1] = "left out: " .. self.scan_left_out end
   if self.scan_taken then lines[#lines + 1] = "scan taken from " .. self.scan_taken end

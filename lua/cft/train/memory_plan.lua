@@ -2,19 +2,14 @@
 -- the way back so that it fits a budget. docs/memory.md derives the numbers.
 
 local blame = require "cft.base.blame"
+local format = require "cft.base.format"
 local door = require "cft.engine.ffi"
 
 local M = {}
 
-local units = { b = 1, kib = 2 ^ 10, mib = 2 ^ 20, gib = 2 ^ 30, tib = 2 ^ 40,
-                kb = 1e3, mb = 1e6, gb = 1e9, tb = 1e12 }
-
 --- "8GiB" → bytes. @string text a number with B, KiB, MiB, GiB, TiB, or kB, MB, GB, TB
 function M.bytes(text)
-  local number, unit = tostring(text):match "^%s*([%d%.]+)%s*(%a+)%s*$"
-  local n, u = tonumber(number), unit and units[unit:lower()]
-  if not n or not u then blame("memory: '%s' is no size; say 8GiB or 500MiB", tostring(text)) end
-  return n * u
+  return format.size(tostring(text)) or blame("memory: '%s' is no size; say 8GiB or 500MiB", tostring(text))
 end
 
 local SIZE = { f32 = 4, bf16 = 2, f64 = 8 }
@@ -57,8 +52,8 @@ function M.plan(model, tokens, budget, held)
   local bytes = estimate(k)
   if budget and bytes > budget then
     blame("memory: %d tokens a micro-batch need about %s with every block but the last computed again, "
-          .. "more than the budget of %s; lower tokens =", tokens, require("cft.base.log").bytes(bytes),
-          require("cft.base.log").bytes(budget))
+          .. "more than the budget of %s; lower tokens =", tokens, format.bytes(bytes),
+          format.bytes(budget))
   end
   return { recompute = k, bytes = bytes, kept = per.kept }
 end

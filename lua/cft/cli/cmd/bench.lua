@@ -11,7 +11,7 @@ local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local files = require "cft.io.files"
 local json = require "cft.base.json"
-local log = require "cft.base.log"
+local format = require "cft.base.format"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 
@@ -152,7 +152,7 @@ local function one(dtype, o, say)
   end
   local bound, kept = step.memory_bound(model, batch, whole.held_bytes)
   say("  peak memory %s, of which %s weights, gradients and optimizer state; %d bytes a token and block, "
-      .. "and a fifth, would be %s in all", log.bytes(whole.peak_bytes), log.bytes(whole.held_bytes), kept, log.bytes(bound))
+      .. "and a fifth, would be %s in all", format.bytes(whole.peak_bytes), format.bytes(whole.held_bytes), kept, format.bytes(bound))
   local result = { dtype = dtype, tokens = batch.n, learned = batch.m, seconds = whole.seconds,
                    tokens_per_s = batch.n / whole.seconds, floor = floor, share_of_floor = floor.seconds / whole.seconds,
                    burst_flops = burst, peak_bytes = whole.peak_bytes, held_bytes = whole.held_bytes,
@@ -166,7 +166,7 @@ local function one(dtype, o, say)
     result.pytorch = theirs
     result.ratio = result.tokens_per_s / theirs.tokens_per_s
     say("  PyTorch %s, %s: %.0f tok/s, peak %s; cft is %.2f times as fast", tostring(theirs.mode),
-        tostring(theirs.batching), theirs.tokens_per_s, log.bytes(theirs.peak_rss_bytes or 0), result.ratio)
+        tostring(theirs.batching), theirs.tokens_per_s, format.bytes(theirs.peak_rss_bytes or 0), result.ratio)
   end
   return result
 end

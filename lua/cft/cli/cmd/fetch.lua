@@ -7,7 +7,7 @@
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local fetch = require "cft.io.fetch"
-local log = require "cft.base.log"
+local format = require "cft.base.format"
 
 local M = {}
 
@@ -92,9 +92,9 @@ local function show(plan)
   for _, file in ipairs(plan.files) do
     local blob = file.blob
     local state = blob.here and "here" or blob.begun > 0 and ("%d%% here"):format(100 * blob.begun / blob.bytes) or ""
-    print(("%10s  %-9s %s"):format(log.bytes(file.bytes), state, file.path))
+    print(("%10s  %-9s %s"):format(format.bytes(file.bytes), state, file.path))
   end
-  print(("%s, %s; %s to fetch"):format(fetch.count(#plan.files), log.bytes(plan.bytes), log.bytes(plan.left)))
+  print(("%s, %s; %s to fetch"):format(fetch.count(#plan.files), format.bytes(plan.bytes), format.bytes(plan.left)))
 end
 
 --- @tab args

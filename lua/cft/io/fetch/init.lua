@@ -11,7 +11,7 @@ local exit = require "cft.base.exit"
 local host = require "cft.host"
 local hub = require "cft.io.hub"
 local listing = require "cft.io.fetch.listing"
-local log = require "cft.base.log"
+local format = require "cft.base.format"
 local session = require "cft.io.fetch.session"
 
 local C, ffi = door.C, door.ffi
@@ -64,8 +64,8 @@ local function make_room(folder, needed)
   door.check(C.cft_folder_room(bytes_out, folder))
   local room = tonumber(bytes_out[0])
   if needed > room then
-    exit.fail(exit.FAILED, "%s has room for %s, %s are to come; HF_HOME names another place", folder, log.bytes(room),
-              log.bytes(needed))
+    exit.fail(exit.FAILED, "%s has room for %s, %s are to come; HF_HOME names another place", folder, format.bytes(room),
+              format.bytes(needed))
   end
 end
 
@@ -123,7 +123,7 @@ local function download(s, blobs, locks)
                   of = #blobs }
   s.interrupted = function()
     return ("interrupted; %s of %s are here, and the same command goes on from there"):format(
-      log.bytes(state.done), log.bytes(state.total))
+      format.bytes(state.done), format.bytes(state.total))
   end
 
   local function next_of()
@@ -141,7 +141,7 @@ local function download(s, blobs, locks)
   local function settle(blob, outcome)
     if outcome == "here" then
       state.files = state.files + 1
-      if not s.progress.terminal then s.progress:say("%s  %s", blob.name, log.bytes(blob.bytes)) end
+      if not s.progress.terminal then s.progress:say("%s  %s", blob.name, format.bytes(blob.bytes)) end
       return
     end
     again[#again + 1] = blob
@@ -230,12 +230,12 @@ local function run(s)
   make_folder(folder .. "/blobs")
   make_folder(locks)
   make_room(folder, total - begun)
-  s.progress:say("%s at %s: %s, %s%s", o.name, s.commit:sub(1, 8), M.count(#files), log.bytes(total),
-                 begun == total and ", all here" or begun > 0 and ("; %s are here"):format(log.bytes(begun)) or "")
+  s.progress:say("%s at %s: %s, %s%s", o.name, s.commit:sub(1, 8), M.count(#files), format.bytes(total),
+                 begun == total and ", all here" or begun > 0 and ("; %s are here"):format(format.bytes(begun)) or "")
   local received = download(s, blobs, locks)
   local seconds = host.now() - s.progress.start
   if received > 0 then
-    s.progress:say("%s in %.1f s, %s/s", log.bytes(received), seconds, log.bytes(math.floor(received / seconds)))
+    s.progress:say("%s in %.1f s, %s/s", format.bytes(received), seconds, format.bytes(math.floor(received / seconds)))
   end
   return publish(s, folder, files)
 end

@@ -2,7 +2,7 @@
 -- @module cft.io.fetch.progress
 
 local host = require "cft.host"
-local log = require "cft.base.log"
+local format = require "cft.base.format"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
 
@@ -31,7 +31,7 @@ function Progress:rate(received)
   return seconds > 0 and (received - w[1][2]) / seconds or 0
 end
 
-local function left(bytes, rate) return rate > 0 and "  " .. log.duration(bytes / rate) .. " left" or "" end
+local function left(bytes, rate) return rate > 0 and "  " .. format.duration(bytes / rate) .. " left" or "" end
 
 --- How far it is: five times a second on a terminal, elsewhere twice a minute.
 -- @tab s `done`, `total`, `received` (bytes), `files`, `of` (files), `note` (a text)
@@ -42,7 +42,7 @@ function Progress:draw(s)
   self.drawn = now
   local rate = self:rate(s.received)
   local text = ("%3d%%  %s of %s  %s/s%s  %d/%d files%s"):format(
-    math.floor(100 * s.done / math.max(s.total, 1)), log.bytes(s.done), log.bytes(s.total), log.bytes(math.floor(rate)),
+    math.floor(100 * s.done / math.max(s.total, 1)), format.bytes(s.done), format.bytes(s.total), format.bytes(math.floor(rate)),
     left(s.total - s.done, rate), s.files, s.of, s.note)
   if not self.terminal then
     if not first then self:say(text) end

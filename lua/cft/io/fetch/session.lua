@@ -8,7 +8,7 @@ local exit = require "cft.base.exit"
 local host = require "cft.host"
 local hub = require "cft.io.hub"
 local json = require "cft.base.json"
-local log = require "cft.base.log"
+local format = require "cft.base.format"
 local texts = require "cft.base.text"
 local new_progress = require "cft.io.fetch.progress"
 
@@ -169,7 +169,7 @@ end
 --- The end of it: an error.
 function Session:fail(t, v, tries)
   local message = v.state == S.REFUSED and self:refused(t, v) or v.message
-  if v.wait > MOST_WAIT then message = ("%s; it asks to wait for %s"):format(message, log.duration(v.wait)) end
+  if v.wait > MOST_WAIT then message = ("%s; it asks to wait for %s"):format(message, format.duration(v.wait)) end
   if tries > 1 then message = ("%s (tried %d times)"):format(message, tries) end
   local wrong = v.state == S.WRONG or v.state == S.CORRUPT or v.state == S.FAILED
   exit.fail(wrong and exit.FAILED or exit.MISSING, "%s", message)
@@ -186,7 +186,7 @@ function Session:pause(v, tries, corrupt_before)
 end
 
 function Session:say_again(what, v, pause)
-  self.progress:say("%s%s; again in %s", what, M.clean(v.message), pause < 1 and "a moment" or log.duration(pause))
+  self.progress:say("%s%s; again in %s", what, M.clean(v.message), pause < 1 and "a moment" or format.duration(pause))
 end
 
 --- Get what is at a URL. @treturn string @treturn ?string its Link header
