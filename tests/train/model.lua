@@ -1,6 +1,7 @@
 -- What must hold for a whole model, whatever its weights: cuts, neighbours, skipped rows, recomputation.
 
 local autograd = require "cft.engine.autograd"
+local door = require "cft.engine.ffi"
 local expect = require "tests.expect"
 local inputs = require "cft.nn.inputs"
 local models = require "cft.models"
@@ -174,6 +175,20 @@ test("generation with a cache gives what a whole forward pass gives", function()
     end
   end
   m:release()
+end)
+
+test("what a model holds is released with it, and left to no collector", function()
+  collectgarbage() collectgarbage "stop"
+  local before = tonumber(door.C.cft_tensor_alive())
+  local m = model "f32"
+  m:zero_grad()
+  tensor.scope(function()
+    for _ in m:named() do end
+  end)
+  m:release()
+  local left = tonumber(door.C.cft_tensor_alive()) - before
+  collectgarbage "restart"
+  expect.same(left, 0)
 end)
 
 return tests

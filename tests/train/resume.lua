@@ -2,6 +2,7 @@
 
 local checkpoint = require "cft.train.checkpoint"
 local config = require "cft.config"
+local door = require "cft.engine.ffi"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
 local files = require "cft.io.files"
@@ -115,6 +116,24 @@ test("other settings are refused", function()
   with_folder(function(folder)
     run(folder)
     expect.raises("made with batch = 8, and this run has 16", function() run(folder, "--resume", "batch=16") end)
+  end)
+end)
+
+test("a save leaves no view to the collector", function()
+  with_folder(function(folder)
+    local save, left = checkpoint.save, {}
+    checkpoint.save = function(...)
+      collectgarbage "stop"
+      local before = tonumber(door.C.cft_tensor_alive())
+      local path = save(...)
+      left[#left + 1] = tonumber(door.C.cft_tensor_alive()) - before
+      collectgarbage "restart"
+      return path
+    end
+    local ok, err = pcall(run, folder)
+    checkpoint.save = save
+    if not ok then error(err, 0) end
+    expect.same(left, { 0, 0 })
   end)
 end)
 

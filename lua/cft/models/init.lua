@@ -161,7 +161,9 @@ function Model:read(source)
   end
 end
 
---- Every parameter as files name it. @treturn function iterator of name, Tensor, and gradient or nil
+--- Every parameter as files name it.
+-- @treturn function iterator of name, Tensor, and gradient or nil: views, released at the end of the open
+-- scope or by the caller
 function Model:named()
   return coroutine.wrap(function()
     for _, g in ipairs(self.groups) do

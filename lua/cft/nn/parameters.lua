@@ -53,14 +53,21 @@ function M.group(name, entries, opts)
 end
 
 --- The entry's part of a flat buffer of the group: its weights, gradient or moments.
+-- @treturn Tensor a view that outlives scopes; the caller releases it
 function Group:view(flat, e)
-  return tensor.reshape(tensor.narrow(flat, 0, e.from, count(e.dims)), e.dims):keep()
+  local span = tensor.narrow(flat, 0, e.from, count(e.dims))
+  local t = tensor.reshape(span, e.dims):keep()
+  span:release()  -- a view holds the storage, not the view it was made from
+  return t
 end
 
 --- The named part's rows of a flat buffer.
+-- @treturn Tensor a view, released at the end of the open scope or by the caller
 function Group:part(flat, p)
-  local t = tensor.narrow(self:view(flat, p.entry), 0, p.row, p.rows)
-  return t:keep()
+  local whole = self:view(flat, p.entry)
+  local t = tensor.narrow(whole, 0, p.row, p.rows)
+  whole:release()
+  return t
 end
 
 --- Rows of an entry as a parameter of their own: the same weights, the same gradient.

@@ -7,6 +7,7 @@ local exit = require "cft.base.exit"
 local files = require "cft.io.files"
 local host = require "cft.host"
 local json = require "cft.base.json"
+local tensor = require "cft.engine.tensor"
 
 local M = {}
 
@@ -71,8 +72,8 @@ function M.export(model, folder, opts)
   opts = opts or {}
   local tokenizer = opts.tokenizer or tokenizer_of(model)
   local save = files.save(folder)
-  local ok, err = pcall(write_model, save, model, { tokenizer = tokenizer, end_token = opts.end_token,
-                                                    max_shard_bytes = opts.max_shard_bytes })
+  local ok, err = pcall(tensor.scope, write_model, save, model, {
+    tokenizer = tokenizer, end_token = opts.end_token, max_shard_bytes = opts.max_shard_bytes })
   if not ok then
     save:discard()
     error(err, 0)
@@ -119,24 +120,16 @@ local function state_of(run, trainer)
   }
 end
 
-local function release_all(moments)
-  for _, m in pairs(moments) do
-    for _, t in pairs(m) do t:release() end
-  end
-end
-
 --- Save a run as `OUT/step-NNNNNN`. @tab run of `cft.recipe` @tparam Trainer trainer
 -- @treturn string the folder
 function M.save(run, trainer)
   local folder = ("%s/step-%06d"):format(run.out, trainer.done)
   local save = files.save(folder)
-  local state = state_of(run, trainer)
-  local ok, err = pcall(function()
+  local ok, err = pcall(tensor.scope, function()
     write_model(save, run.model, { tokenizer = run.tokenizer, end_token = run.chat:end_token(run.tokenizer) })
-    save:write_state("state.msgpack", state)
+    save:write_state("state.msgpack", state_of(run, trainer))
     save:commit()
   end)
-  release_all(state.moments)
   if not ok then
     save:discard()
     error(err, 0)
