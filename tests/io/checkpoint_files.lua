@@ -1,4 +1,4 @@
---- Weights, state and checkpoints through the door: cft.files, cft.gguf, cft.hub.
+--- Weights, state and checkpoints through the door: cft.files, cft.models.gguf, cft.hub.
 
 local cached = require "tests.cached"
 local expect = require "tests.expect"
@@ -6,6 +6,7 @@ local ffi = require "ffi"
 local files = require "cft.io.files"
 local host = require "cft.host"
 local hub = require "cft.io.hub"
+local models = require "cft.models"
 local process = require "tests.process"
 local tensor = require "cft.engine.tensor"
 require "cft.engine.ops"
@@ -148,7 +149,7 @@ end
 -- ---- GGUF --------------------------------------------------------------------------------------
 
 local function llama()
-  local g = files.gguf(golden .. "gguf/tiny-llama.gguf")
+  local g = models.gguf(golden .. "gguf/tiny-llama.gguf")
   expect.same(g.config, {
     architectures = { "LlamaForCausalLM" }, model_type = "llama", hidden_act = "silu",
     hidden_size = 32, num_hidden_layers = 2, num_attention_heads = 4, num_key_value_heads = 2,
@@ -167,7 +168,7 @@ local function llama()
 end
 
 local function qwen2()
-  local g = files.gguf(golden .. "gguf/tiny-qwen2.gguf")
+  local g = models.gguf(golden .. "gguf/tiny-qwen2.gguf")
   expect.same(g.config, {
     architectures = { "Qwen2ForCausalLM" }, model_type = "qwen2", hidden_act = "silu",
     hidden_size = 32, num_hidden_layers = 2, num_attention_heads = 4, num_key_value_heads = 2,
@@ -208,7 +209,7 @@ local function models_that_are_not_ours(folder)
     end
     values[#values + 1] = change
     files.write(path, gguf_text(values))
-    expect.raises("x%.gguf: " .. pattern, files.gguf, path)
+    expect.raises("x%.gguf: " .. pattern, models.gguf, path)
   end
   refused("architecture 'phi3' is not implemented", { "general.architecture", "phi3" })
   refused("architecture 'nil' is not implemented", nil, "general.architecture")
@@ -219,7 +220,7 @@ local function models_that_are_not_ours(folder)
   refused("is one of 3 parts", { "split.count", 3 })
   refused("no tensor 'token_embd.weight'")
   refused("values of another width", { "llama.attention.value_length", 3 })
-  expect.raises("No such file", files.gguf, folder .. "/none.gguf")
+  expect.raises("No such file", models.gguf, folder .. "/none.gguf")
 end
 
 -- ---- state -------------------------------------------------------------------------------------
@@ -365,7 +366,7 @@ end
 -- ---- a real file -------------------------------------------------------------------------------
 
 local function smollm2()
-  local g = files.gguf(cached.path "smollm2")
+  local g = models.gguf(cached.path "smollm2")
   expect.same(g.config, {
     architectures = { "LlamaForCausalLM" }, model_type = "llama", hidden_act = "silu",
     hidden_size = 576, num_hidden_layers = 30, num_attention_heads = 9, num_key_value_heads = 3,

@@ -1,6 +1,7 @@
 -- Small models against PyTorch: logits, every gradient, 20 updates. tests/golden/README.md tells how
 -- the numbers were made.
 
+local archs = require "cft.models.archs"
 local configs = require "cft.models.config"
 local expect = require "tests.expect"
 local golden = require "tests.golden"
@@ -161,6 +162,21 @@ test("config.json: what is not implemented is named", function()
   refuses("hidden_size must be an integer, got nil", { hidden_size = require("cft.base.json").null })
   refuses("no multiple of num_key_value_heads 3", { num_key_value_heads = 3 })
   refuses("without a 'factor' above 0", { rope_scaling = { type = "linear" } })
+end)
+
+test("an architecture is a row: what it is called, and where its window ends", function()
+  local raw = { model_type = "toy", hidden_size = 8, num_hidden_layers = 2, num_attention_heads = 2,
+                intermediate_size = 16, vocab_size = 11, sliding_window = 6 }
+  expect.fails("model_type 'toy' is not implemented; llama, mistral and qwen2 are", configs.read(raw))
+  archs.rows.toy = { module = "cft.models.llama", class = "ToyForCausalLM", qkv_bias = true, window = "limit" }
+  local c = assert(configs.read(raw))
+  expect.same({ c.arch, c.qkv_bias, c.window }, { "toy", true, 6 })
+  expect.same(configs.write(c, "f32").architectures, { "ToyForCausalLM" })
+  archs.rows.toy.window = nil
+  expect.fails("sliding_window = 6: a sliding window is not implemented", configs.read(raw))
+  archs.rows.toy.window = "if_used"
+  expect.same(assert(configs.read(raw)).window, nil)
+  archs.rows.toy = nil
 end)
 
 return tests

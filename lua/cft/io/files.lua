@@ -105,11 +105,6 @@ function M.folder(path)
   return self
 end
 
---- Open a GGUF file. See `cft.io.gguf`.
--- @string path
--- @treturn Gguf with the methods `names`, `tensor`, `release` and the fields of `Weights`
-function M.gguf(path) return require("cft.io.gguf").open(path) end
-
 -- ---- writing tensors -----------------------------------------------------------------------------
 
 -- The entry's tensor, contiguous and on the host, and what to release when it is written.

@@ -3,21 +3,19 @@
 -- A key that changes the arithmetic and is not implemented is an error that names it: a model that
 -- is nearly right trains, and nobody notices.
 
+local archs = require "cft.models.archs"
 local check = require "cft.base.check"
 
 local M = {}
 
 local ACTIVATIONS = { silu = true, swish = true }
 
---- What each model_type is called by transformers.
-M.classes = { llama = "LlamaForCausalLM", qwen2 = "Qwen2ForCausalLM", mistral = "MistralForCausalLM" }
-
--- Keys that change what a model computes, and the values that mean "not used". Mistral's window is a limit on the
--- length of samples: within it a window is full attention.
+-- Keys that change what a model computes, and the values that mean "not used". `window` is the architecture's rule.
 local unused = {
-  { "sliding_window", function(c, v) return v == nil or c.use_sliding_window == false or c.model_type == "mistral" or
-                                            (c.model_type == "qwen2" and c.use_sliding_window == nil) end,
-    "a sliding window is not implemented" },
+  { "sliding_window", function(c, v, window)
+      return v == nil or c.use_sliding_window == false or window == "limit" or
+             (window == "if_used" and c.use_sliding_window == nil)
+    end, "a sliding window is not implemented" },
   { "use_sliding_window", function(_, v) return not v end, "a sliding window is not implemented" },
   { "partial_rotary_factor", function(_, v) return v == nil or v == 1 end,
     "partial rotary embedding is not implemented" },
@@ -87,17 +85,18 @@ function M.read(raw)
   if type(raw) ~= "table" or json.is_array(raw) then return nil, "it is no object of names and values" end
   local c = without_nulls(raw, json.null)
   local arch = c.model_type
-  if not M.classes[arch] then
-    return nil, ("model_type '%s' is not implemented; llama, mistral and qwen2 are"):format(tostring(arch))
+  local row = archs.rows[arch]
+  if not row then
+    return nil, ("model_type '%s' is not implemented; %s are"):format(tostring(arch), archs.listed(archs.names))
   end
   for _, u in ipairs(unused) do
-    if not u[2](c, c[u[1]]) then
+    if not u[2](c, c[u[1]], row.window) then
       return nil, ("%s = %s: %s"):format(u[1], tostring(c[u[1]]), u[3])
     end
   end
   if c.layer_types and type(c.layer_types) ~= "table" then return nil, "layer_types is no list" end
   for _, kind in ipairs(c.layer_types or {}) do
-    if kind ~= "full_attention" and not (kind == "sliding_attention" and arch == "mistral") then
+    if kind ~= "full_attention" and not (kind == "sliding_attention" and row.window == "limit") then
       return nil, ("layer_types has '%s'; only full_attention is implemented"):format(tostring(kind))
     end
   end
@@ -105,7 +104,7 @@ function M.read(raw)
     return nil, ("hidden_act '%s' is not implemented; silu is"):format(tostring(c.hidden_act))
   end
 
-  local m, why = { arch = arch, raw = raw, qkv_bias = arch == "qwen2", tied = c.tie_word_embeddings or false }
+  local m, why = { arch = arch, raw = raw, qkv_bias = row.qkv_bias or false, tied = c.tie_word_embeddings or false }
   for ours, theirs in pairs { d = "hidden_size", layers = "num_hidden_layers", vocab = "vocab_size",
                               heads = "num_attention_heads", ffn = "intermediate_size" } do
     m[ours], why = size(c, theirs)
@@ -117,7 +116,7 @@ function M.read(raw)
   if why then return nil, why end
   m.head_dim, why = size(c, "head_dim", m.d / m.heads)
   if why then return nil, why end
-  if arch == "mistral" and c.sliding_window ~= nil and c.use_sliding_window ~= false then
+  if row.window == "limit" and c.sliding_window ~= nil and c.use_sliding_window ~= false then
     m.window, why = size(c, "sliding_window")
     if why then return nil, why end
   end
@@ -149,7 +148,7 @@ function M.write(m, dtype)
   local out = {}
   for k, v in pairs(m.raw or {}) do out[k] = v end
   local names = { f32 = "float32", bf16 = "bfloat16", f64 = "float64" }
-  out.architectures = { M.classes[m.arch] }
+  out.architectures = { archs.rows[m.arch].class }
   out.model_type = m.arch
   out.hidden_size, out.num_hidden_layers, out.vocab_size = m.d, m.layers, m.vocab
   out.num_attention_heads, out.num_key_value_heads = m.heads, m.kv_heads

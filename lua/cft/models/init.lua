@@ -2,6 +2,7 @@
 -- @usage local m = cft.models.new { arch = "llama", d = 64, layers = 2, heads = 4, ffn = 128, vocab = 97 }
 -- print(m:logits({ { 1, 2, 3 } }))
 
+local archs = require "cft.models.archs"
 local autograd = require "cft.engine.autograd"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
@@ -15,11 +16,9 @@ local M = {}
 local Model = {}
 Model.__index = Model
 
-local archs = { llama = "cft.models.llama", mistral = "cft.models.llama", qwen2 = "cft.models.qwen2" }
-
 local function build(config, o)
   local device = tensor.device(o.device or tensor.default_device())
-  local arch = require(archs[config.arch])
+  local arch = require(archs.rows[config.arch].module)
   local m = setmetatable({ config = config, arch = arch, dtype = o.dtype, device = device }, Model)
   m.weights = arch.build(config, { dtype = o.dtype, device = device })
   m.groups = m.weights.groups
@@ -31,7 +30,7 @@ end
 -- ---- random weights --------------------------------------------------------------------------
 
 local shape_spec = {
-  arch = { "string", one_of = { "llama", "mistral", "qwen2" } },
+  arch = { "string", one_of = archs.names },
   d = { "integer", min = 1 }, layers = { "integer", min = 1 }, heads = { "integer", min = 1 },
   kv_heads = { "integer", optional = true, min = 1 }, head_dim = { "integer", optional = true, min = 2 },
   ffn = { "integer", min = 1 }, vocab = { "integer", min = 1 }, context = { "integer", 2048, min = 1 },
@@ -50,7 +49,7 @@ function M.new(opts)
   local c = { arch = o.arch, d = o.d, layers = o.layers, heads = o.heads,
               kv_heads = o.kv_heads or o.heads, ffn = o.ffn, vocab = o.vocab, context = o.context,
               theta = o.theta, eps = o.eps, tied = o.tied, scaling = o.scaling, init = o.init,
-              head_dim = o.head_dim or o.d / o.heads, qkv_bias = o.arch == "qwen2" }
+              head_dim = o.head_dim or o.d / o.heads, qkv_bias = archs.rows[o.arch].qkv_bias or false }
   if c.head_dim % 2 ~= 0 then
     blame("models.new: d %d over %d heads; a head's width must be even", o.d, o.heads)
   end
@@ -100,6 +99,10 @@ local function refuse_empty_promises(c, source, path)
   end
 end
 
+--- A GGUF file seen as the Hugging Face folder it was made from. @string path
+-- @treturn table `config`, what config.json would hold, and methods `names`, `tensor`, `value`, `release`
+function M.gguf(path) return require("cft.models.gguf").open(path) end
+
 --- Load a model by folder, GGUF file, or name in the local Hub cache.
 -- @string name @tab[opt] opts `dtype` "f32", `device`; `vocab`, a larger vocabulary than the files',
 -- whose further rows of embedding and head begin as the mean of the others
@@ -109,7 +112,7 @@ function M.load(name, opts)
   local hub, files = require "cft.io.hub", require "cft.io.files"
   local path, why = hub.find(name)
   if not path then return nil, why end
-  local source = path:match "%.gguf$" and files.gguf(path) or files.folder(path)
+  local source = path:match "%.gguf$" and M.gguf(path) or files.folder(path)
   local c, problem = configs.read(source.config)
   if not c then blame("%s: %s", path, problem) end
   refuse_empty_promises(c, source, path)

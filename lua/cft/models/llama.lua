@@ -1,6 +1,6 @@
 --- Llama: a decoder of RMSNorm, rotary grouped-query attention and SwiGLU. Source: Touvron et al.
--- 2023 (arXiv 2302.13971), as transformers' LlamaForCausalLM computes it. Qwen2 is this with biases
--- on q, k and v.
+-- 2023 (arXiv 2302.13971), as transformers' LlamaForCausalLM computes it. Mistral and Qwen2 are this by
+-- other settings: `cft.models.archs` has them.
 
 local autograd = require "cft.engine.autograd"
 local cached = require "cft.nn.kv_cache"
@@ -32,6 +32,20 @@ local function block_entries(c, i)
                 { p .. "self_attn.v_proj.bias", kv } } }
   end
   return entries
+end
+
+--- Bytes of a token in a block, of which docs/memory.md derives the numbers.
+-- @tab c config @int size bytes of an activation's element
+-- @treturn table `kept`, what forward keeps for backward; `input`, what is kept of a block that is
+-- recomputed; `backward`, what backward needs beside that
+function M.memory(c, size)
+  local q, kv, f, d = c.heads * c.head_dim, c.kv_heads * c.head_dim, c.ffn, c.d
+  -- two sums of the residual stream and their norms, q k v, attention's output, gate and up, their
+  -- product; in f32 the log-sum-exp of each head and two root mean squares
+  local kept = (4 * d + 2 * q + 2 * kv + 3 * f) * size + (c.heads + 2) * 4
+  -- gradients that are alive at once: of the product, of gate and up, and of the residual stream
+  local backward = (3 * f + 2 * d) * size
+  return { kept = kept, input = d * size, backward = backward }
 end
 
 --- The model's weights as groups, one a block: embedding first, then the blocks, then norm and head.

@@ -14,20 +14,10 @@ end
 
 local SIZE = { f32 = 4, bf16 = 2, f64 = 8 }
 
---- Bytes a token and block of the model's shape.
--- @tab c config @string dtype
--- @treturn table `kept`, what a block's forward keeps; `input`, what is kept of a block that is computed
--- again; `backward`, what its backward needs beside that
-function M.a_token(c, dtype)
-  local size = SIZE[dtype]
-  local q, kv, f, d = c.heads * c.head_dim, c.kv_heads * c.head_dim, c.ffn, c.d
-  -- two sums of the residual stream and their norms, q k v, attention's output, gate and up, their
-  -- product; in f32 the log-sum-exp of each head and two root mean squares
-  local kept = (4 * d + 2 * q + 2 * kv + 3 * f) * size + (c.heads + 2) * 4
-  -- gradients that are alive at once: of the product, of gate and up, and of the residual stream
-  local backward = (3 * f + 2 * d) * size
-  return { kept = kept, input = d * size, backward = backward }
-end
+--- Bytes of a token in a block: what the model's architecture says.
+-- @tparam Model model
+-- @treturn table `kept`, `input`, `backward`; see `cft.models.llama`
+function M.a_token(model) return model.arch.memory(model.config, SIZE[model.dtype]) end
 
 -- The head works on a chunk of rows: logits in f32, their gradient in the model's dtype.
 local function head_bytes(c, dtype, rows, device)
@@ -41,7 +31,7 @@ end
 -- @number held what is in use before the step: weights, gradients, optimizer state
 -- @treturn table `recompute`, how many blocks; `bytes`, the estimate; `kept`, bytes a token of a block
 function M.plan(model, tokens, budget, held)
-  local c, per = model.config, M.a_token(model.config, model.dtype)
+  local c, per = model.config, M.a_token(model)
   local function estimate(recompute)
     local blocks = (c.layers - recompute) * per.kept + recompute * per.input
     if recompute > 0 then blocks = blocks + per.kept end  -- the one that is being computed again

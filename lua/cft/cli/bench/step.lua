@@ -219,7 +219,7 @@ end
 --- What a step may hold: weights, gradients and optimizer state, and what the list of ops says each
 -- token and block keeps (docs/memory.md), a fifth added.
 function M.memory_bound(model, b, held)
-  local kept = require("cft.train.memory_plan").a_token(model.config, model.dtype).kept
+  local kept = require("cft.train.memory_plan").a_token(model).kept
   return held + 1.2 * kept * model.config.layers * tonumber(b.n), kept
 end
 

@@ -1,0 +1,59 @@
+--- The architectures, a row each: all that is said of one outside of the module that computes it.
+-- docs/add-an-architecture.md explains the columns.
+
+local M = {}
+
+-- What GGUF files (llama.cpp's) call the tensors of Hugging Face's decoders: those of a block, where
+-- `blk.3.attn_q.weight` is `model.layers.3.self_attn.q_proj.weight`, and those outside.
+local decoder_names = {
+  block = {
+    attn_norm = "input_layernorm", ffn_norm = "post_attention_layernorm",
+    attn_q = "self_attn.q_proj", attn_k = "self_attn.k_proj", attn_v = "self_attn.v_proj",
+    attn_output = "self_attn.o_proj",
+    ffn_gate = "mlp.gate_proj", ffn_up = "mlp.up_proj", ffn_down = "mlp.down_proj",
+  },
+  outside = {
+    ["token_embd.weight"] = "model.embed_tokens.weight",
+    ["output_norm.weight"] = "model.norm.weight",
+    ["output.weight"] = "lm_head.weight",
+  },
+}
+
+--- The rows by transformers' `model_type`, which is also what `cft.models.new` takes as `arch`.
+--
+-- - `module`: builds the weights and computes (`build`, `hidden`), and knows the `memory` of a token
+-- - `class`: transformers' name of it in config.json's `architectures`
+-- - `qkv_bias`: whether q, k and v have biases
+-- - `window`: what config.json's `sliding_window` means. "limit": no sequence may be longer, since
+--   within its window a model attends to all; "if_used": nothing, unless `use_sliding_window` is true,
+--   which is refused; nil: any value is refused unless `use_sliding_window` is false
+-- - `gguf`: nil, or `name`, what `general.architecture` says, `tensors`, the names, and `interleaved`,
+--   whether rows of q and k are ordered for a rotary embedding of neighbours instead of halves
+M.rows = {
+  -- Touvron et al. 2023 (arXiv 2302.13971)
+  llama = {
+    module = "cft.models.llama", class = "LlamaForCausalLM",
+    gguf = { name = "llama", tensors = decoder_names, interleaved = true },
+  },
+  -- Jiang et al. 2023 (arXiv 2310.06825); its GGUF files say "llama"
+  mistral = { module = "cft.models.llama", class = "MistralForCausalLM", window = "limit" },
+  -- Yang et al. 2024 (arXiv 2407.10671): also Qwen2.5 and Qwen2.5-Math
+  qwen2 = {
+    module = "cft.models.llama", class = "Qwen2ForCausalLM", qkv_bias = true, window = "if_used",
+    gguf = { name = "qwen2", tensors = decoder_names },
+  },
+}
+
+--- Their names, sorted.
+M.names = {}
+for name in pairs(M.rows) do M.names[#M.names + 1] = name end
+table.sort(M.names)
+
+--- Names for a message: "llama, mistral and qwen2".
+-- @tab names a list
+-- @treturn string
+function M.listed(names)
+  return (table.concat(names, ", "):gsub(", ([^,]+)$", " and %1"))
+end
+
+return M
