@@ -355,46 +355,51 @@ typedef struct cft_adamw_args {
   double lr, beta1, beta2, eps, decay;
   int64_t step;
   uint64_t seed;
-  cft_dtype p_dtype, g_dtype;
+  cft_dtype dtype, g_dtype;  // of p; of g
   cft_dtype state_dtype;  // of m and v: f32; f64 with f64; bf16 = rounded stochastically
 } cft_adamw_args;
 
 // ---- the table -----------------------------------------------------------------------------
 
-#define CFT_KERNEL_MAP(XX)                            \
-  XX(matmul, cft_matmul_args)                         \
-  XX(embedding_fwd, cft_embedding_args)               \
-  XX(embedding_bwd, cft_embedding_bwd_args)           \
-  XX(gather_rows, cft_rows_args)                      \
-  XX(scatter_rows, cft_rows_args)                     \
-  XX(rmsnorm_fwd, cft_rmsnorm_args)                   \
-  XX(rmsnorm_bwd, cft_rmsnorm_bwd_args)               \
-  XX(rope, cft_rope_args)                             \
-  XX(swiglu_fwd, cft_swiglu_args)                     \
-  XX(swiglu_bwd, cft_swiglu_bwd_args)                 \
-  XX(attention_fwd, cft_attention_args)               \
-  XX(attention_bwd, cft_attention_bwd_args)           \
-  XX(attention_merge, cft_attention_merge_args)       \
-  XX(cross_entropy, cft_cross_entropy_args)           \
-  XX(softmax_fwd, cft_softmax_args)                   \
-  XX(softmax_bwd, cft_softmax_bwd_args)               \
-  XX(unary, cft_unary_args)                           \
-  XX(binary, cft_binary_args)                         \
-  XX(axpby, cft_axpby_args)                           \
-  XX(reduce, cft_reduce_args)                         \
-  XX(cast, cft_cast_args)                             \
-  XX(strided_copy, cft_strided_args)                  \
-  XX(fill, cft_fill_args)                             \
-  XX(random, cft_random_args)                         \
-  XX(sum_squares, cft_sum_squares_args)               \
-  XX(clip_scale, cft_clip_args)                       \
-  XX(adamw, cft_adamw_args)
+// Every slot: its name, its arguments, and how a device compiled for each dtype finds the kernel.
+//   BY_DTYPE   one for each float dtype, found by args.dtype
+//   ANY_DTYPE  one that looks at the dtypes itself
+//   CHECKED    BY_DTYPE, behind checks that the device has written down
+#define CFT_KERNEL_MAP(XX)                                \
+  XX(matmul, cft_matmul_args, CHECKED)                    \
+  XX(embedding_fwd, cft_embedding_args, BY_DTYPE)         \
+  XX(embedding_bwd, cft_embedding_bwd_args, BY_DTYPE)     \
+  XX(gather_rows, cft_rows_args, ANY_DTYPE)               \
+  XX(scatter_rows, cft_rows_args, ANY_DTYPE)              \
+  XX(rmsnorm_fwd, cft_rmsnorm_args, BY_DTYPE)             \
+  XX(rmsnorm_bwd, cft_rmsnorm_bwd_args, BY_DTYPE)         \
+  XX(rope, cft_rope_args, BY_DTYPE)                       \
+  XX(swiglu_fwd, cft_swiglu_args, BY_DTYPE)               \
+  XX(swiglu_bwd, cft_swiglu_bwd_args, BY_DTYPE)           \
+  XX(attention_fwd, cft_attention_args, BY_DTYPE)         \
+  XX(attention_bwd, cft_attention_bwd_args, BY_DTYPE)     \
+  XX(attention_merge, cft_attention_merge_args, BY_DTYPE) \
+  XX(cross_entropy, cft_cross_entropy_args, BY_DTYPE)     \
+  XX(softmax_fwd, cft_softmax_args, BY_DTYPE)             \
+  XX(softmax_bwd, cft_softmax_bwd_args, BY_DTYPE)         \
+  XX(unary, cft_unary_args, BY_DTYPE)                     \
+  XX(binary, cft_binary_args, BY_DTYPE)                   \
+  XX(axpby, cft_axpby_args, BY_DTYPE)                     \
+  XX(reduce, cft_reduce_args, BY_DTYPE)                   \
+  XX(cast, cft_cast_args, ANY_DTYPE)                      \
+  XX(strided_copy, cft_strided_args, ANY_DTYPE)           \
+  XX(fill, cft_fill_args, ANY_DTYPE)                      \
+  XX(random, cft_random_args, BY_DTYPE)                   \
+  XX(sum_squares, cft_sum_squares_args, BY_DTYPE)         \
+  XX(clip_scale, cft_clip_args, ANY_DTYPE)                \
+  XX(adamw, cft_adamw_args, BY_DTYPE)
 
 // A device's kernels. An empty slot, or E_UNSUPPORTED for a dtype, is answered by the runtime with
 // "no cuda kernel for rmsnorm in f64".
 typedef struct cft_device cft_device;
 typedef struct cft_kernels {
-#define XX(name, args) cft_status (*name)(cft_device * device, cft_stream *stream, const args *a);
+#define XX(name, args, kind) \
+  cft_status (*name)(cft_device * device, cft_stream *stream, const args *a);
   CFT_KERNEL_MAP(XX)
 #undef XX
 } cft_kernels;

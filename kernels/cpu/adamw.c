@@ -67,7 +67,7 @@ cft_status CPU(adamw)(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
              (a->state_dtype == wide || (wide == CFT_F32 && narrow_state));
   if (!fits)
     return cft_fail(CFT_E_UNSUPPORTED, "adamw: no cpu kernel for p in %s, g in %s, moments in %s",
-                    cft_dtype_name(a->p_dtype), cft_dtype_name(a->g_dtype),
+                    cft_dtype_name(a->dtype), cft_dtype_name(a->g_dtype),
                     cft_dtype_name(a->state_dtype));
 
   const acc shrink = (acc)(1 - a->lr * a->decay), eps = (acc)a->eps;
@@ -87,7 +87,7 @@ cft_status CPU(adamw)(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
     int64_t n = cpu_min(BLOCK, a->n - from);
     real *stored = (real *)a->p + from;
     acc *p =
-        a->master != NULL ? (acc *)a->master + from : opened(p_buffer, a->p, a->p_dtype, from, n);
+        a->master != NULL ? (acc *)a->master + from : opened(p_buffer, a->p, a->dtype, from, n);
     acc *m = opened(m_buffer, a->m, a->state_dtype, from, n);
     acc *v = opened(v_buffer, a->v, a->state_dtype, from, n);
     const acc *g = opened(g_buffer, a->g, a->g_dtype, from, n);

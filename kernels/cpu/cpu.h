@@ -99,7 +99,7 @@ static inline bf16 f32_bf16(float x) {
 #define CPU_EXPAND(name, dtype, isa) CPU_PASTE(name, dtype, isa)
 #define CPU(name) CPU_EXPAND(name, CFT_CPU_DTYPE, CFT_CPU_ISA)
 
-#define XX(name, args) cft_status CPU(name)(cft_device * d, cft_stream * s, const args *a);
+#define XX(name, args, kind) cft_status CPU(name)(cft_device * d, cft_stream * s, const args *a);
 CFT_KERNEL_MAP(XX)
 #undef XX
 

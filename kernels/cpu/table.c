@@ -110,12 +110,12 @@ const cft_kernels *cft_cpu_kernels_of(cft_dtype dtype) {
   }
 }
 
-#define BY_DTYPE(name, args, field)                                           \
+#define BY_DTYPE(name, args)                                                  \
   static cft_status name(cft_device *d, cft_stream *s, const args *a) {       \
-    const cft_kernels *k = cft_cpu_kernels_of(a->field);                              \
+    const cft_kernels *k = cft_cpu_kernels_of(a->dtype);                      \
     if (k == NULL || k->name == NULL)                                         \
       return cft_fail(CFT_E_UNSUPPORTED, "no cpu kernel for " #name " in %s", \
-                      cft_dtype_name(a->field));                              \
+                      cft_dtype_name(a->dtype));                              \
     return k->name(d, s, a);                                                  \
   }
 
@@ -124,59 +124,17 @@ const cft_kernels *cft_cpu_kernels_of(cft_dtype dtype) {
     return chosen->any->name(d, s, a);                                  \
   }
 
-BY_DTYPE(embedding_fwd, cft_embedding_args, dtype)
-BY_DTYPE(embedding_bwd, cft_embedding_bwd_args, dtype)
-ANY_DTYPE(gather_rows, cft_rows_args)
-ANY_DTYPE(scatter_rows, cft_rows_args)
-BY_DTYPE(rmsnorm_fwd, cft_rmsnorm_args, dtype)
-BY_DTYPE(rmsnorm_bwd, cft_rmsnorm_bwd_args, dtype)
-BY_DTYPE(rope, cft_rope_args, dtype)
-BY_DTYPE(swiglu_fwd, cft_swiglu_args, dtype)
-BY_DTYPE(swiglu_bwd, cft_swiglu_bwd_args, dtype)
-BY_DTYPE(attention_fwd, cft_attention_args, dtype)
-BY_DTYPE(attention_bwd, cft_attention_bwd_args, dtype)
-BY_DTYPE(attention_merge, cft_attention_merge_args, dtype)
-BY_DTYPE(cross_entropy, cft_cross_entropy_args, dtype)
-BY_DTYPE(softmax_fwd, cft_softmax_args, dtype)
-BY_DTYPE(softmax_bwd, cft_softmax_bwd_args, dtype)
-BY_DTYPE(unary, cft_unary_args, dtype)
-BY_DTYPE(binary, cft_binary_args, dtype)
-BY_DTYPE(axpby, cft_axpby_args, dtype)
-BY_DTYPE(reduce, cft_reduce_args, dtype)
-ANY_DTYPE(cast, cft_cast_args)
-ANY_DTYPE(strided_copy, cft_strided_args)
-ANY_DTYPE(fill, cft_fill_args)
-BY_DTYPE(random, cft_random_args, dtype)
-BY_DTYPE(sum_squares, cft_sum_squares_args, dtype)
-ANY_DTYPE(clip_scale, cft_clip_args)
-BY_DTYPE(adamw, cft_adamw_args, p_dtype)
+#define CHECKED(name, args)                                             \
+  static cft_status name(cft_device *d, cft_stream *s, const args *a) { \
+    return cft_cpu_##name(d, s, a);                                     \
+  }
+
+#define XX(name, args, kind) kind(name, args)
+CFT_KERNEL_MAP(XX)
+#undef XX
 
 const cft_kernels cft_cpu_kernels = {
-    .matmul = cft_cpu_matmul,
-    .embedding_fwd = embedding_fwd,
-    .embedding_bwd = embedding_bwd,
-    .gather_rows = gather_rows,
-    .scatter_rows = scatter_rows,
-    .rmsnorm_fwd = rmsnorm_fwd,
-    .rmsnorm_bwd = rmsnorm_bwd,
-    .rope = rope,
-    .swiglu_fwd = swiglu_fwd,
-    .swiglu_bwd = swiglu_bwd,
-    .attention_fwd = attention_fwd,
-    .attention_bwd = attention_bwd,
-    .attention_merge = attention_merge,
-    .cross_entropy = cross_entropy,
-    .softmax_fwd = softmax_fwd,
-    .softmax_bwd = softmax_bwd,
-    .unary = unary,
-    .binary = binary,
-    .axpby = axpby,
-    .reduce = reduce,
-    .cast = cast,
-    .strided_copy = strided_copy,
-    .fill = fill,
-    .random = random,
-    .sum_squares = sum_squares,
-    .clip_scale = clip_scale,
-    .adamw = adamw,
+#define XX(name, args, kind) .name = name,
+    CFT_KERNEL_MAP(XX)
+#undef XX
 };

@@ -115,7 +115,7 @@ static cft_status adamw_by_gradient(const queue &q, const cft_adamw_args *a) {
 cft_status cft_cuda_adamw(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
   if (a->n == 0) return CFT_OK;
   const queue q(d, s, "adamw");
-  return BY_FLOAT(q, a->p_dtype, adamw_by_gradient, a);
+  return BY_FLOAT(q, a->dtype, adamw_by_gradient, a);
 }
 
 // ---- the norm ------------------------------------------------------------------------------

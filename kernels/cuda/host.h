@@ -88,7 +88,7 @@ cft_status sum_rows(const queue &q, void *y, cft_dtype y_dtype, const float *x, 
                     int64_t d, bool add);
 
 // Ops; table.cu lists them.
-#define XX(name, args) \
+#define XX(name, args, kind) \
   cft_status cft_cuda_##name(cft_device *device, cft_stream *stream, const args *a);
 CFT_KERNEL_MAP(XX)
 #undef XX

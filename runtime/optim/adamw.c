@@ -43,7 +43,7 @@ cft_status cft_adamw_step(cft_tensor *p, cft_tensor *master, cft_tensor *m, cft_
     .p = p->data, .master = cft_data(master), .m = m->data, .v = v->data, .g = g->data,
     .grad_scale = cft_data(scale), .n = cft_tensor_count(p), .lr = o->lr, .beta1 = o->beta1,
     .beta2 = o->beta2, .eps = o->eps, .decay = o->decay, .step = o->step, .seed = o->seed,
-    .p_dtype = p->dtype, .g_dtype = g->dtype, .state_dtype = m->dtype }));
+    .dtype = p->dtype, .g_dtype = g->dtype, .state_dtype = m->dtype }));
 }
 
 static cft_status check_scalar(const char *op, const char *name, const cft_tensor *t,

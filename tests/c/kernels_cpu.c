@@ -1051,7 +1051,7 @@ EVERYWHERE(adamw) {
                           .g = x,
                           .n = 1,
                           .step = 1,
-                          .p_dtype = dtype,
+                          .dtype = dtype,
                           .g_dtype = CFT_I32,
                           .state_dtype = wide};
   EXPECT_FAILS(kernels->adamw(cpu, NULL, &wrong), CFT_E_UNSUPPORTED, "g in i32");
