@@ -143,7 +143,7 @@ CFT_API cft_status cft_cross_entropy(cft_tensor **nll, cft_tensor **dlogits, cft
 CFT_API cft_status cft_softmax_fwd(cft_tensor **y, cft_tensor *x);
 CFT_API cft_status cft_softmax_bwd(cft_tensor **dx, cft_tensor *dy, cft_tensor *y);
 
-// ---- elementwise, reductions, casts --------------------------------------------------------
+// ---- elementwise, reductions, random --------------------------------------------------------
 
 // y = alpha * f(x); contiguous float.
 CFT_API cft_status cft_unary_op(cft_tensor **y, cft_tensor *x, cft_unary f, double alpha);
@@ -158,10 +158,9 @@ CFT_API cft_status cft_axpby(cft_tensor *y, cft_tensor *x, double alpha, double 
 CFT_API cft_status cft_reduce(cft_tensor **y, cft_tensor *x, int dim, cft_reduction f,
                               double alpha);
 
-// The same values in another dtype, contiguous. The same dtype gives a copy.
-CFT_API cft_status cft_cast(cft_tensor **y, cft_tensor *x, cft_dtype dtype);
-
-// x itself (one reference more) where it is contiguous, else a copy that is.
-CFT_API cft_status cft_contiguous(cft_tensor **y, cft_tensor *x);
+// Random contents, a pure function of (seed, counter): uniform in [a, b), or normal with mean a and
+// standard deviation b. Contiguous f32, bf16 or f64. Philox4x32-10 (Salmon et al. 2011).
+CFT_API cft_status cft_tensor_random(cft_tensor *t, cft_distribution f, uint64_t seed,
+                                     uint64_t counter, double a, double b);
 
 #endif

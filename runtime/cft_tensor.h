@@ -101,12 +101,13 @@ CFT_API cft_status cft_tensor_read(const cft_tensor *t, void *host, size_t bytes
 // to = from: same shape; dtypes and devices may differ, strides are free.
 CFT_API cft_status cft_tensor_copy(cft_tensor *to, cft_tensor *from);
 
+// The same values in another dtype, contiguous. The same dtype gives a copy.
+CFT_API cft_status cft_cast(cft_tensor **y, cft_tensor *x, cft_dtype dtype);
+
+// x itself (one reference more) where it is contiguous, else a copy that is.
+CFT_API cft_status cft_contiguous(cft_tensor **y, cft_tensor *x);
+
 CFT_API cft_status cft_tensor_zero(cft_tensor *t);
 CFT_API cft_status cft_tensor_fill(cft_tensor *t, double value);
-
-// Random contents, a pure function of (seed, counter): uniform in [a, b), or normal with mean a and
-// standard deviation b. Contiguous f32, bf16 or f64. Philox4x32-10 (Salmon et al. 2011).
-CFT_API cft_status cft_tensor_random(cft_tensor *t, cft_distribution f, uint64_t seed,
-                                     uint64_t counter, double a, double b);
 
 #endif

@@ -96,10 +96,6 @@ cft_status cft_want_contiguous(const char *op, const char *name, const cft_tenso
                   name, cft_shape(t));
 }
 
-cft_status cft_new_like(cft_tensor **t, const cft_tensor *x) {
-  return cft_tensor_new(t, x->device, x->dtype, x->ndim, x->dims);
-}
-
 cft_status cft_gradient(cft_tensor **g, int *made, int *beta, const char *op, const char *name,
                         const cft_tensor *like, cft_dtype dtype, int wide_too) {
   *made = *beta = 0;
@@ -125,13 +121,4 @@ cft_status cft_gradient(cft_tensor **g, int *made, int *beta, const char *op, co
 
 void cft_gradient_undo(cft_tensor **g, int made) {
   if (made) cft_tensor_release(cft_take(g));
-}
-
-cft_status cft_no_kernel(const cft_tensor *x, const char *kernel) {
-  return cft_fail(CFT_E_UNSUPPORTED, "no %s kernel for %s in %s", x->device->name, kernel,
-                  cft_dtype_name(x->dtype));
-}
-
-cft_status cft_kernel_result(cft_status st, const cft_tensor *x, const char *kernel) {
-  return st == CFT_E_UNSUPPORTED ? cft_no_kernel(x, kernel) : st;
 }

@@ -1,4 +1,4 @@
-// elementwise.c - one value at a time: functions, arithmetic, casts, filling, copies.
+// elementwise.c - one value at a time: functions and arithmetic; see cft_ops.h.
 #include <string.h>
 
 #include "ops_impl.h"
@@ -68,71 +68,4 @@ cft_status cft_axpby(cft_tensor *y, cft_tensor *x, double alpha, double beta) {
   return CFT_KERNEL(x, axpby, (&(cft_axpby_args){
     .y = y->data, .x = x->data, .n = cft_tensor_count(x), .alpha = alpha, .beta = beta,
     .dtype = x->dtype, .y_dtype = y->dtype }));
-}
-
-cft_status cft_contiguous(cft_tensor **y, cft_tensor *x) {
-  if (cft_tensor_is_contiguous(x)) {
-    *y = cft_tensor_retain(x);
-    return CFT_OK;
-  }
-  cft_status st;
-  cft_tensor *y0 = NULL;
-  CFT_GO(cft_new_like(&y0, x));
-  CFT_GO(cft_tensor_copy(y0, x));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
-}
-
-cft_status cft_cast(cft_tensor **y, cft_tensor *x, cft_dtype dtype) {
-  cft_status st;
-  cft_tensor *flat = NULL, *y0 = NULL;
-  CFT_GO(cft_contiguous(&flat, x));
-  CFT_GO(cft_tensor_new(&y0, x->device, dtype, x->ndim, x->dims));
-  if (dtype == x->dtype)
-    CFT_GO(cft_tensor_copy(y0, flat));
-  else
-    CFT_GO(CFT_KERNEL(x, cast, (&(cft_cast_args){
-      .y = y0->data, .x = flat->data, .n = cft_tensor_count(x), .y_dtype = dtype,
-      .x_dtype = x->dtype })));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  cft_tensor_release(flat);
-  return st;
-}
-
-cft_status cft_tensor_zero(cft_tensor *t) {
-  if (!cft_tensor_is_contiguous(t)) return cft_tensor_fill(t, 0);
-  cft_tensor_touch(t);
-  cft_device *d = t->device;
-  return d->zero(d, d->stream(d), t->data, (size_t)cft_tensor_bytes(t));
-}
-
-cft_status cft_tensor_fill(cft_tensor *t, double value) {
-  cft_tensor *flat = NULL;
-  cft_status st = CFT_OK;
-  cft_tensor_touch(t);
-  cft_tensor *to = t;
-  if (!cft_tensor_is_contiguous(t)) {
-    CFT_GO(cft_new_like(&flat, t));
-    to = flat;
-  }
-  CFT_GO(CFT_KERNEL(t, fill, (&(cft_fill_args){
-    .y = to->data, .n = cft_tensor_count(t), .value = value, .dtype = t->dtype })));
-  if (flat) CFT_GO(cft_tensor_copy(t, flat));
-out:
-  cft_tensor_release(flat);
-  return st;
-}
-
-cft_status cft_tensor_random(cft_tensor *t, cft_distribution f, uint64_t seed, uint64_t counter,
-                             double a, double b) {
-  CFT_TRY(cft_same_float("random", CFT_ALL(t)));
-  CFT_TRY(cft_want_contiguous("random", "t", t));
-  cft_tensor_touch(t);
-  return CFT_KERNEL(t, random, (&(cft_random_args){
-    .y = t->data, .n = cft_tensor_count(t), .seed = seed, .counter = counter, .a = a, .b = b,
-    .f = f, .dtype = t->dtype }));
 }

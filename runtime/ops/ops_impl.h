@@ -33,9 +33,6 @@ cft_status cft_want_contiguous(const char *op, const char *name, const cft_tenso
 // f32 or f64: what statistics of x are kept in.
 static inline cft_dtype cft_wide(cft_dtype dtype) { return dtype == CFT_F64 ? CFT_F64 : CFT_F32; }
 
-// A tensor like x: same device, dtype and shape; contiguous.
-cft_status cft_new_like(cft_tensor **t, const cft_tensor *x);
-
 // A gradient output: makes *g where it is NULL (then *beta = 0 and *made = 1), else checks it
 // against the shape and dtype (or f32 in place of bf16, if wide_too) and sets *beta = 1.
 // Nothing at all where g is NULL.
@@ -50,22 +47,5 @@ void cft_gradient_undo(cft_tensor **g, int made);
 uint64_t cft_weight_id(const cft_tensor *w);
 
 static inline void *cft_data(const cft_tensor *t) { return t ? t->data : NULL; }
-
-static inline cft_tensor *cft_take(cft_tensor **t) {
-  cft_tensor *taken = *t;
-  *t = 0;
-  return taken;
-}
-
-cft_status cft_no_kernel(const cft_tensor *x, const char *kernel);
-
-// Call x's device's kernel; an empty slot and an E_UNSUPPORTED are put into the same words.
-#define CFT_KERNEL(x, slot, args) \
-  ((x)->device->kernels->slot     \
-       ? cft_kernel_result((x)->device->kernels->slot((x)->device, (x)->device->stream((x)->device), args), \
-                           x, #slot)                                                                     \
-       : cft_no_kernel(x, #slot))
-
-cft_status cft_kernel_result(cft_status st, const cft_tensor *x, const char *kernel);
 
 #endif

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cft_ops.h"
 #include "tensor_impl.h"
 
 static atomic_llong alive = 0;
@@ -94,6 +93,10 @@ cft_status cft_tensor_zeros(cft_tensor **t, cft_device *d, cft_dtype dtype, int 
   return tensor_new(t, d, dtype, ndim, dims, 1);
 }
 
+cft_status cft_new_like(cft_tensor **t, const cft_tensor *x) {
+  return cft_tensor_new(t, x->device, x->dtype, x->ndim, x->dims);
+}
+
 cft_tensor *cft_tensor_retain(cft_tensor *t) {
   if (t) __atomic_fetch_add(&t->refs, 1, __ATOMIC_RELAXED);
   return t;
@@ -129,6 +132,15 @@ int cft_tensor_shares(const cft_tensor *a, const cft_tensor *b) {
   return a->storage == b->storage;
 }
 
+cft_status cft_no_kernel(const cft_tensor *x, const char *kernel) {
+  return cft_fail(CFT_E_UNSUPPORTED, "no %s kernel for %s in %s", x->device->name, kernel,
+                  cft_dtype_name(x->dtype));
+}
+
+cft_status cft_kernel_result(cft_status st, const cft_tensor *x, const char *kernel) {
+  return st == CFT_E_UNSUPPORTED ? cft_no_kernel(x, kernel) : st;
+}
+
 // ---- contents ------------------------------------------------------------------------------
 
 static cft_status check_host_copy(const char *what, const cft_tensor *t, size_t bytes) {
@@ -151,66 +163,4 @@ cft_status cft_tensor_read(const cft_tensor *t, void *host, size_t bytes) {
   CFT_TRY(check_host_copy("tensor_read", t, bytes));
   if (bytes == 0) return CFT_OK;
   return t->device->download(t->device, t->device->stream(t->device), host, t->data, bytes);
-}
-
-static int same_dims(const cft_tensor *a, const cft_tensor *b) {
-  return a->ndim == b->ndim &&
-         memcmp(a->dims, b->dims, (size_t)a->ndim * sizeof a->dims[0]) == 0;
-}
-
-// Same device and dtype, any strides.
-static cft_status copy_strided(cft_tensor *to, const cft_tensor *from) {
-  cft_device *d = to->device;
-  if (cft_tensor_is_contiguous(to) && cft_tensor_is_contiguous(from))
-    return d->copy(d, d->stream(d), to->data, from->data, (size_t)cft_tensor_bytes(to));
-  if (!d->kernels->strided_copy)
-    return cft_fail(CFT_E_UNSUPPORTED, "no %s kernel for strided_copy", d->name);
-  cft_strided_args a = {.y = to->data, .x = from->data, .ndim = to->ndim, .dtype = to->dtype};
-  memcpy(a.dims, to->dims, sizeof a.dims);
-  memcpy(a.y_strides, to->strides, sizeof a.y_strides);
-  memcpy(a.x_strides, from->strides, sizeof a.x_strides);
-  return d->kernels->strided_copy(d, d->stream(d), &a);
-}
-
-// A contiguous tensor on another device, through the host where neither side is the host's.
-static cft_status copy_across(cft_tensor *to, const cft_tensor *from) {
-  size_t bytes = (size_t)cft_tensor_bytes(to);
-  if (from->device->host_memory) return cft_tensor_write(to, from->data, bytes);
-  if (to->device->host_memory) return cft_tensor_read(from, to->data, bytes);
-  void *host = malloc(bytes ? bytes : 1);
-  if (!host) return cft_fail(CFT_E_OOM, "tensor_copy: no host memory for %zu bytes", bytes);
-  cft_status st = cft_tensor_read(from, host, bytes);
-  if (st == CFT_OK) st = cft_tensor_write(to, host, bytes);
-  free(host);
-  return st;
-}
-
-cft_status cft_tensor_copy(cft_tensor *to, cft_tensor *from) {
-  if (!same_dims(to, from))
-    return cft_fail(CFT_E_SHAPE, "tensor_copy: from %s to %s; shapes must be equal",
-                    cft_shape(from), cft_shape(to));
-  if (cft_tensor_count(to) == 0) return CFT_OK;
-  cft_tensor_touch(to);
-  if (to->device == from->device && to->dtype == from->dtype) return copy_strided(to, from);
-
-  // In the order cast, move, spread: each only where it is needed.
-  cft_status st;
-  cft_tensor *cast = NULL, *moved = NULL;
-  if (to->dtype != from->dtype)
-    CFT_GO(cft_cast(&cast, from, to->dtype));
-  else
-    CFT_GO(cft_contiguous(&cast, from));
-  if (to->device == cast->device) {
-    CFT_GO(copy_strided(to, cast));
-  } else if (cft_tensor_is_contiguous(to)) {
-    CFT_GO(copy_across(to, cast));
-  } else {
-    CFT_GO(cft_tensor_new(&moved, to->device, to->dtype, to->ndim, to->dims));
-    CFT_GO(copy_across(moved, cast));
-    CFT_GO(copy_strided(to, moved));
-  }
-out:
-  cft_tensor_release(moved);
-  cft_tensor_release(cast);
-  return st;
 }

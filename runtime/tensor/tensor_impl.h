@@ -29,8 +29,29 @@ cft_status cft_tensor_over(cft_tensor **t, cft_storage *s, void *data, cft_dtype
 // Contents changed through t: every cached copy of them is stale.
 static inline void cft_tensor_touch(cft_tensor *t) { t->storage->version++; }
 
+// A tensor like x: same device, dtype and shape; contiguous.
+cft_status cft_new_like(cft_tensor **t, const cft_tensor *x);
+
+// The tensor that *t held, which it no longer does.
+static inline cft_tensor *cft_take(cft_tensor **t) {
+  cft_tensor *taken = *t;
+  *t = 0;
+  return taken;
+}
+
 // "(3, 7)"; one of eight buffers of this thread, so several fit into one message.
 const char *cft_shape(const cft_tensor *t);
 const char *cft_shape_of(int ndim, const int64_t *dims);
+
+cft_status cft_no_kernel(const cft_tensor *x, const char *kernel);
+
+// Call x's device's kernel; an empty slot and an E_UNSUPPORTED are put into the same words.
+#define CFT_KERNEL(x, slot, args) \
+  ((x)->device->kernels->slot     \
+       ? cft_kernel_result((x)->device->kernels->slot((x)->device, (x)->device->stream((x)->device), args), \
+                           x, #slot)                                                                     \
+       : cft_no_kernel(x, #slot))
+
+cft_status cft_kernel_result(cft_status st, const cft_tensor *x, const char *kernel);
 
 #endif
