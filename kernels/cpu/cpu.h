@@ -24,6 +24,7 @@
 // How many threads `work` (elements touched, more where one is dear) is worth: one, or all.
 // Nothing between: libgomp ends threads that a smaller team leaves over, and makes them anew.
 int cft_cpu_team(int64_t work);
+cft_status cft_cpu_take_threads(int threads);  // cft_cpu_set_threads, but for the description
 extern int64_t cft_cpu_worth_waking;  // the least work that all take part in; tests lower it
 
 // Share the iterations of the next loop among threads. Kernels cut work by its shape and never by
@@ -51,9 +52,6 @@ const char *cft_cpu_isa(void);
 
 // Whether this processor has an instruction set of those, in use or not.
 int cft_cpu_has(const char *name);
-
-// Say threads and instruction set in the device's description anew.
-void cft_cpu_describe(void);
 
 extern const cft_kernels cft_cpu_kernels;
 

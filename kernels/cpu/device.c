@@ -142,7 +142,7 @@ static cft_status cpu_sync(cft_device *d) {
 static char description[96];
 static cft_device cpu;
 
-void cft_cpu_describe(void) {
+static void describe(void) {
   const char *isa = cft_cpu_isa();
   int n = cft_cpu_threads(), avx512 = strcmp(isa, "base") != 0 && strcmp(isa, "avx2") != 0;
   int bf16_dots = avx512 && cft_cpu_has("avx512bf16"), amx = avx512 && cft_cpu_has("amx");
@@ -181,7 +181,13 @@ static void open_cpu(void) {
     fprintf(stderr, "CFT_ISA is ignored: %s\n", cft_last_error());
     cft_cpu_set_isa(NULL);
   }
-  cft_cpu_describe();
+  describe();
+}
+
+cft_status cft_cpu_set_threads(int n) {
+  CFT_TRY(cft_cpu_take_threads(n));
+  describe();
+  return CFT_OK;
 }
 
 cft_device *cft_cpu_device(void) {

@@ -43,12 +43,11 @@ int cft_cpu_threads(void) {
   return threads;
 }
 
-cft_status cft_cpu_set_threads(int n) {
+cft_status cft_cpu_take_threads(int n) {
   if (n < 1 || n > MAX_THREADS)
     return cft_fail(CFT_E_ARG, "threads: %d, wanted 1 to %d", n, MAX_THREADS);
   threads = n;
   omp_set_num_threads(n);  // oneDNN asks OpenMP
-  cft_cpu_describe();
   return CFT_OK;
 }
 
