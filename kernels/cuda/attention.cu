@@ -229,11 +229,6 @@ static __global__ void __launch_bounds__(THREADS)
 
 constexpr int64_t MOST_OF_DS = (int64_t)1 << 30;  // bytes that a deterministic backward may store
 
-template <class... N>
-static bool all_of_8(N... n) {
-  return ((n % 8 == 0) && ...);
-}
-
 // Does this kind of call go to cuDNN? And as which shape.
 template <class A>
 static bool cudnn_takes(const queue &q, const A *a, cudnn_shape *s) {
@@ -274,67 +269,53 @@ static bool cudnn_takes(const queue &q, const cft_attention_bwd_args *a, cudnn_s
   return s->sequences * one <= MOST_OF_DS;
 }
 
-// Runs the plan over all groups of sequences; at[] holds the tensors.
+// What a plan runs on: tensors by name, and the distance of their rows.
+struct operands {
+  void *at[CUDNN_NAMES] = {};
+  row_strides strides = {};
+
+  template <class A>
+  explicit operands(const A *a) {
+    put(CUDNN_Q, a->q, CUDNN_AT_Q, a->q_stride);
+    put(CUDNN_K, a->k, CUDNN_AT_K, a->k_stride);
+    put(CUDNN_V, a->v, CUDNN_AT_V, a->v_stride);
+    put(CUDNN_O, a->o, CUDNN_AT_O, a->o_stride);
+    put(CUDNN_LSE, a->lse, CUDNN_AT_LSE, a->H);
+  }
+  void put(int name, const void *tensor, int rows, int64_t stride) {
+    at[name] = const_cast<void *>(tensor);
+    strides.of[rows - FIRST_AT] = stride;
+  }
+};
+
+// Runs the plan over all groups of sequences.
 static cft_status run_groups(const queue &q, cuda_attention *c, cudnn_plan *plan,
-                             const cudnn_shape &s, const packed &p, const row_strides &strides,
-                             void **at, double scale) {
+                             const cudnn_shape &s, const packed &p, operands *on, double scale) {
   const int each = (int)s.sequences, groups = (int)((p.B + each - 1) / each);
   const int pitch = (each + 1 + 3) / 4 * 4;
   scratch layout, workspace;
   CFT_TRY(layout.take(q, (size_t)(ARRAYS * groups * pitch) * sizeof(int32_t)));
   CFT_TRY(run(q, layout_kernel, blocks_for(groups * (each + 1), THREADS), THREADS, 0,
-              layout.as<int32_t>(), p, strides, each, groups, pitch));
+              layout.as<int32_t>(), p, on->strides, each, groups, pitch));
   CFT_TRY(workspace.take(q, (size_t)plan->workspace));
   cudnnStatus_t st = c->calls.cudnnSetStream(c->handle, q.stream);
   for (int group = 0; group < groups && !st; group++) {
     for (int name = CUDNN_LEN_Q; name <= CUDNN_AT_SUM; name++)
-      at[name] = layout.as<int32_t>() + ((name - CUDNN_LEN_Q) * groups + group) * pitch;
-    st = cudnn_run(plan, c->handle, at, workspace.as<void>(), (float)scale);
+      on->at[name] = layout.as<int32_t>() + ((name - CUDNN_LEN_Q) * groups + group) * pitch;
+    st = cudnn_run(plan, c->handle, on->at, workspace.as<void>(), (float)scale);
   }
   if (st) return cft_fail(CFT_E_DEVICE, "%s: cuDNN: %s", q.op, c->calls.cudnnGetErrorString(st));
   return q.check(cudaSuccess);
 }
 
-static cft_status try_cudnn(const queue &q, const cft_attention_args *a, bool *taken) {
-  cudnn_shape s;
-  *taken = false;
-  cuda_attention *c = cudnn_takes(q, a, &s) ? cudnn_of(q) : nullptr;
-  cudnn_plan *plan = c ? plan_for(q, c, s) : nullptr;
-  if (!plan) return CFT_OK;
-  *taken = true;
-  row_strides strides = {};
-  strides.of[CUDNN_AT_Q - FIRST_AT] = a->q_stride;
-  strides.of[CUDNN_AT_K - FIRST_AT] = a->k_stride;
-  strides.of[CUDNN_AT_V - FIRST_AT] = a->v_stride;
-  strides.of[CUDNN_AT_O - FIRST_AT] = a->o_stride;
-  strides.of[CUDNN_AT_LSE - FIRST_AT] = a->H;
-  void *at[CUDNN_NAMES] = {};
-  at[CUDNN_Q] = const_cast<void *>(a->q);
-  at[CUDNN_K] = const_cast<void *>(a->k);
-  at[CUDNN_V] = const_cast<void *>(a->v);
-  at[CUDNN_O] = a->o;
-  at[CUDNN_LSE] = a->lse;
-  return run_groups(q, c, plan, s, packed_of(a), strides, at, a->scale);
+static cft_status run_plan(const queue &q, cuda_attention *c, cudnn_plan *plan,
+                           const cudnn_shape &s, const cft_attention_args *a) {
+  operands on(a);
+  return run_groups(q, c, plan, s, packed_of(a), &on, a->scale);
 }
 
-static cft_status try_cudnn(const queue &q, const cft_attention_bwd_args *a, bool *taken) {
-  cudnn_shape s;
-  *taken = false;
-  cuda_attention *c = cudnn_takes(q, a, &s) ? cudnn_of(q) : nullptr;
-  cudnn_plan *plan = c ? plan_for(q, c, s) : nullptr;
-  if (!plan) return CFT_OK;
-  *taken = true;
-  row_strides strides = {};
-  strides.of[CUDNN_AT_Q - FIRST_AT] = a->q_stride;
-  strides.of[CUDNN_AT_K - FIRST_AT] = a->k_stride;
-  strides.of[CUDNN_AT_V - FIRST_AT] = a->v_stride;
-  strides.of[CUDNN_AT_O - FIRST_AT] = a->o_stride;
-  strides.of[CUDNN_AT_LSE - FIRST_AT] = a->H;
-  strides.of[CUDNN_AT_DO - FIRST_AT] = a->do_stride;
-  strides.of[CUDNN_AT_DQ - FIRST_AT] = a->dq_stride;
-  strides.of[CUDNN_AT_DK - FIRST_AT] = a->K * a->D;
-  strides.of[CUDNN_AT_SUM - FIRST_AT] = a->H * a->D;
-
+static cft_status run_plan(const queue &q, cuda_attention *c, cudnn_plan *plan,
+                           const cudnn_shape &s, const cft_attention_bwd_args *a) {
   // dk and dv have rows of their own here: in a wider buffer cuDNN's parts of each query head would
   // take as many times its stride.
   const int64_t width = a->K * a->D;
@@ -345,6 +326,12 @@ static cft_status try_cudnn(const queue &q, const cft_attention_bwd_args *a, boo
     CFT_TRY(dk.take(q, bytes));
     CFT_TRY(dv.take(q, bytes));
   }
+  operands on(a);
+  on.put(CUDNN_DO, a->do_, CUDNN_AT_DO, a->do_stride);
+  on.put(CUDNN_DQ, a->dq, CUDNN_AT_DQ, a->dq_stride);
+  on.put(CUDNN_DK, direct ? a->dk : dk.as<void>(), CUDNN_AT_DK, width);
+  on.at[CUDNN_DV] = direct ? a->dv : dv.as<void>();
+  on.strides.of[CUDNN_AT_SUM - FIRST_AT] = a->H * a->D;
   const struct {
     enum cudnn_name name;
     scratch *memory;
@@ -352,23 +339,22 @@ static cft_status try_cudnn(const queue &q, const cft_attention_bwd_args *a, boo
                 {CUDNN_DQ_SUM, &sum},
                 {CUDNN_DK_HEADS, &dk_heads},
                 {CUDNN_DV_HEADS, &dv_heads}};
-  void *at[CUDNN_NAMES] = {};
   for (const auto &w : wanted) {
     if (!plan->uses[w.name]) continue;
     CFT_TRY(w.memory->take(q, (size_t)cudnn_scratch(&s, w.name, a->nq, a->nk)));
-    at[w.name] = w.memory->as<void>();
+    on.at[w.name] = w.memory->as<void>();
   }
-  at[CUDNN_Q] = const_cast<void *>(a->q);
-  at[CUDNN_K] = const_cast<void *>(a->k);
-  at[CUDNN_V] = const_cast<void *>(a->v);
-  at[CUDNN_O] = const_cast<void *>(a->o);
-  at[CUDNN_LSE] = const_cast<void *>(a->lse);
-  at[CUDNN_DO] = const_cast<void *>(a->do_);
-  at[CUDNN_DQ] = a->dq;
-  at[CUDNN_DK] = direct ? a->dk : dk.as<void>();
-  at[CUDNN_DV] = direct ? a->dv : dv.as<void>();
-  CFT_TRY(run_groups(q, c, plan, s, packed_of(a), strides, at, a->scale));
+  CFT_TRY(run_groups(q, c, plan, s, packed_of(a), &on, a->scale));
   return attention_finish_keys(q, a, dk.as<void>(), dv.as<void>());
+}
+
+template <class A>
+static cft_status try_cudnn(const queue &q, const A *a, bool *taken) {
+  cudnn_shape s;
+  cuda_attention *c = cudnn_takes(q, a, &s) ? cudnn_of(q) : nullptr;
+  cudnn_plan *plan = c ? plan_for(q, c, s) : nullptr;
+  *taken = plan != nullptr;
+  return plan ? run_plan(q, c, plan, s, a) : CFT_OK;
 }
 
 #else  // built where there is no cuDNN

@@ -41,6 +41,11 @@ static __device__ __forceinline__ int64_t sequence_of(const int32_t *cu, int64_t
   return low;
 }
 
+template <class... N>
+static inline bool all_of_8(N... n) {
+  return ((n % 8 == 0) && ...);
+}
+
 // ---- doors ---------------------------------------------------------------------------------
 
 // delta (nq, H) = sum over D of do * o; f32. (attention.cu)

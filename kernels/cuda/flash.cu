@@ -406,11 +406,6 @@ static __global__ void __launch_bounds__(THREADS)
 
 // ---- doors ---------------------------------------------------------------------------------
 
-template <class... N>
-static bool all_of_8(N... n) {
-  return ((n % 8 == 0) && ...);
-}
-
 template <int DP>
 static cft_status fwd(const queue &q, const cft_attention_args *a) {
   const flash_tensors t = {(const bf16 *)a->q,
