@@ -1,5 +1,5 @@
 // vmath.h - exp, log, tanh, sigmoid, sin and cos in f32 without branches, so that loops around them
-// vectorise. Within 3 units in the last place (tests/c/kernels_cpu.c measures it); infinities, NaN
+// vectorise. Within 3 units in the last place (tests/c/kernels_cpu/elementwise.c measures it); infinities, NaN
 // and overflow come out as libm's do, and what would be under 1.7e-38 may be zero.
 #ifndef CFT_VMATH_H
 #define CFT_VMATH_H
