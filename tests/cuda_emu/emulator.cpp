@@ -1,6 +1,6 @@
 // emulator.cpp - what a card promises and the emulator must keep: streams and events, pinned
 // buffers, captured graphs, errors, collectives, pools, tensor-core fragments. The kernels are
-// small ones of its own; cft's are tested by ops.cpp. broken/broken.cu has what must be caught.
+// small ones of its own; cft's are tested by ops/. broken/broken.cu has what must be caught.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

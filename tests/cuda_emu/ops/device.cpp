@@ -1,0 +1,73 @@
+// device.cpp - the CUDA device itself: memory, copies, failures, waits.
+#include "cases.h"
+
+CASES(device) {
+  if (!wanted("device")) return;
+  cft_device *d = the_world.gpu;
+  cft_memory_use before, during, after;
+  void *p = nullptr, *q = nullptr;
+  d->memory(d, &before, 1);
+  cft_status st = d->alloc(d, &p, 3000000, CFT_MEM_GRAD);
+  d->memory(d, &during, 0);
+  d->free(d, p, 3000000, CFT_MEM_GRAD);
+  d->memory(d, &after, 0);
+  report(!st && during.bytes[CFT_MEM_GRAD] == before.bytes[CFT_MEM_GRAD] + 3000000 &&
+             during.total == before.total + 3000000 && after.total == before.total &&
+             after.bytes[CFT_MEM_GRAD] == before.bytes[CFT_MEM_GRAD] &&
+             after.peak == during.total && during.reserved >= during.total &&
+             (uintptr_t)p % 256 == 0,
+         "device: memory is counted by class, with its peak");
+  st = d->sync(d);
+  d->trim(d);
+  d->memory(d, &after, 1);
+  report(!st && after.peak == after.total && after.reserved <= during.reserved,
+         "device: trim gives back what is not in use");
+
+  st = d->alloc(d, &p, 0, CFT_MEM_OTHER);
+  report(!st && p, "device: no bytes give a pointer that may be freed");
+  d->free(d, p, 0, CFT_MEM_OTHER);
+
+  st = d->alloc(d, &p, (size_t)1 << 50, CFT_MEM_ACTIVATION);
+  report(st == CFT_E_OOM && !p && strstr(cft_last_error(), "of activations"),
+         "device: out of memory says what for, and what is there", cft_last_error());
+  report(d->sync(d) == CFT_OK, "device: a failure is answered once");
+
+  std::vector<char> big(5 << 20), back(big.size());  // more than the staging slots hold at once
+  for (size_t i = 0; i < big.size(); i++) big[i] = (char)(i * 2654435761u >> 13);
+  const std::vector<char> kept = big;
+  st = d->alloc(d, &p, big.size(), CFT_MEM_OTHER);
+  if (!st) st = d->alloc(d, &q, big.size(), CFT_MEM_OTHER);
+  for (int i = 0; i < 3 && !st; i++) st = d->upload(d, nullptr, p, big.data(), big.size());
+  memset(big.data(), 7, big.size());  // upload has read it
+  if (!st) st = d->copy(d, nullptr, q, p, big.size());
+  if (!st) st = d->zero(d, nullptr, p, big.size());
+  if (!st) st = d->download(d, nullptr, back.data(), q, back.size());
+  report(!st && back == kept, "device: upload, copy, zero, download, in order");
+  if (!st) st = d->download(d, nullptr, back.data(), p, back.size());
+  report(!st && back == std::vector<char>(big.size(), 0), "device: zero");
+  d->free(d, p, big.size(), CFT_MEM_OTHER);
+  d->free(d, q, big.size(), CFT_MEM_OTHER);
+
+  const cft_cast_args u8 = {nullptr, nullptr, 1, CFT_F32, CFT_U8};
+  report(d->kernels->cast(d, nullptr, &u8) == CFT_E_UNSUPPORTED, "device: a cast from u8");
+  const cft_softmax_args f64 = {nullptr, nullptr, 1, 1, CFT_F64};
+  st = d->kernels->softmax_fwd(d, nullptr, &f64);
+  report(
+      st == CFT_E_UNSUPPORTED && strstr(cft_last_error(), "no cuda kernel for softmax_fwd in f64"),
+      "device: f64 is the CPU's alone", cft_last_error());
+
+  // What a step is made of, but for the loss: nothing of it waits for the device.
+  if (the_world.waits) {
+    const uint64_t waits = the_world.waits();
+    st = d->alloc(d, &p, 4096, CFT_MEM_OTHER);
+    const std::vector<char> ids(4096, 1);
+    for (int i = 0; i < 40 && !st; i++) {  // more than there are staging slots
+      st = d->upload(d, nullptr, p, ids.data(), ids.size());
+      const cft_unary_args u = {p, p, 1024, CFT_NEG, 1, 0, CFT_F32};
+      if (!st) st = d->kernels->unary(d, nullptr, &u);
+    }
+    d->free(d, p, 4096, CFT_MEM_OTHER);
+    report(!st && the_world.waits() == waits, "device: uploads, kernels, memory: without a wait");
+    d->sync(d);
+  }
+}
