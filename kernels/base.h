@@ -50,6 +50,9 @@ typedef enum cft_dtype {
 // thread's next failure; empty before the first.
 CFT_API const char *cft_last_error(void);
 
+// The oldest note (cft_note) that nobody has asked for yet, or NULL. Valid until the next call.
+CFT_API const char *cft_next_note(void);
+
 // The name of a status ("E_SHAPE") and what it means. Static strings, never NULL.
 CFT_API const char *cft_status_name(cft_status st);
 CFT_API const char *cft_status_text(cft_status st);
@@ -67,6 +70,10 @@ CFT_API cft_status cft_fail(cft_status st, const char *format, ...) CFT_PRINTF(2
 // Put "context: " in front of the recorded message and return st; for callers that know more
 // (a path, a record number). With st == CFT_OK it does nothing.
 CFT_API cft_status cft_context(cft_status st, const char *format, ...) CFT_PRINTF(2, 3);
+
+// Keep a sentence for whoever runs this process: something worth knowing that is no failure (which
+// way an op takes, a setting that is ignored). Any thread; what waits already is not said twice.
+CFT_API void cft_note(const char *format, ...) CFT_PRINTF(1, 2);
 
 // Pass a failure up.
 #define CFT_TRY(call)                          \

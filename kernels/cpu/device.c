@@ -178,7 +178,7 @@ static void open_cpu(void) {
   const char *isa = getenv("CFT_ISA");
   if (isa != NULL && *isa == 0) isa = NULL;
   if (cft_cpu_set_isa(isa) != CFT_OK) {
-    fprintf(stderr, "CFT_ISA is ignored: %s\n", cft_last_error());
+    cft_note("CFT_ISA is ignored: %s", cft_last_error());
     cft_cpu_set_isa(NULL);
   }
   describe();

@@ -143,8 +143,7 @@ static cuda_attention *cudnn_of(const queue &q) {
     if (wanted && *wanted == '0') return nullptr;
     d->attention->usable = open_cudnn(d->attention) == CFT_OK;
     if (!d->attention->usable)
-      fprintf(stderr, "cft: %s: attention runs on cft's own kernels: %s\n", d->name,
-              cft_last_error());
+      cft_note("%s: attention runs on cft's own kernels: %s", d->name, cft_last_error());
   }
   return d->attention->usable ? d->attention : nullptr;
 }
@@ -186,12 +185,12 @@ static cudnn_plan *plan_for(const queue &q, cuda_attention *c, const cudnn_shape
   }
   const cudnnStatus_t st = cudnn_plan_new(plan.get(), &c->calls, &s, c->handle, nullptr);
   if (st) {
-    fprintf(stderr, "cft: %s: cuDNN declines %s; cft's own kernel has it: %s\n", q.device->name,
-            name.c_str(), plan->why);
+    cft_note("%s: cuDNN declines %s; cft's own kernel has it: %s", q.device->name, name.c_str(),
+             plan->why);
     cudnn_plan_free(plan.get());
     return nullptr;
   }
-  fprintf(stderr, "cft: %s: compiled %s\n", q.device->name, name.c_str());
+  cft_note("%s: compiled %s", q.device->name, name.c_str());
   if (char *made = keeps ? cudnn_plan_text(plan.get()) : nullptr) {
     cache_write(path, made);
     free(made);

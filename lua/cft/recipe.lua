@@ -81,6 +81,7 @@ local function open_device(cfg, log)
   local name = tensor.device_name(d)
   local why = cfg.device == "auto" and name == "cpu" and tensor.why_cpu()
   log:say("device %s: %s%s", name, tensor.device_description(d), why and why ~= "" and (" (" .. why .. ")") or "")
+  for _, note in ipairs(tensor.notes()) do log:say("%s", note) end
   -- What is fastest is for a clock to say, and two runs may hear of it differently.
   tensor.set_autotune(d, setting(cfg, "autotune") and not setting(cfg, "deterministic"))
   local dtype = cfg.dtype ~= "auto" and cfg.dtype or tensor.best_dtype(d)

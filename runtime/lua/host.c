@@ -280,6 +280,10 @@ static int open_host(lua_State *L) {
 
 // ---- the state ---------------------------------------------------------------------------------
 
+void host_notes(void) {
+  for (const char *note; (note = cft_next_note());) fprintf(stderr, "cftrun: %s\n", note);
+}
+
 static int with_traceback(lua_State *L) {
   const char *wanted = getenv("CFT_TRACEBACK");
   if (wanted && strcmp(wanted, "1") == 0 && lua_isstring(L, 1))

@@ -29,6 +29,10 @@ int host_call(lua_State *L, int nargs, int nresults);
 // characters `kept` is written out byte by byte, as \x1b.
 void host_push_printable(lua_State *L, const char *text, size_t bytes, const char *kept);
 
+// What kernels and devices had to say (cft_note) and nobody has asked for, to stderr: after a line of
+// the prompt, and at the end of the program.
+void host_notes(void);
+
 // interrupt.c: from here on SIGINT is ours. What Ctrl-C does to running Lua code depends on
 // whether a person sits at a prompt to return to; see cft_host.h.
 void host_interrupts_install(lua_State *L);

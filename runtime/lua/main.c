@@ -39,6 +39,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "cftrun: %s\n", lua_tostring(L, -1));
     code = 1;
   }
+  host_notes();
   lua_close(L);  // finalizers give back what scripts held
   // Lua's print does not look: a full disk would end in a half report and an exit code of 0.
   if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -83,6 +83,7 @@ static void run(lua_State *L) {
     tell(L, "failed", 1);
   else if (n > 0)
     tell(L, "show", n);
+  host_notes();
   lua_settop(L, base);
 }
 

@@ -72,6 +72,25 @@ return {
   refuses("no recipe no/such.lua", "no/such.lua"),
   refuses("tests/base is a folder, not a recipe", "tests/base"),
 
+  { "what the device has to say is on stderr where nobody asked for it", function()
+    local said = "CFT_ISA is ignored: isa: 'sse9' is not known; wanted base, avx2, avx512, avx512bf16 or amx"
+    local env, use = { CFT_ISA = "sse9" }, "cft.tensor.ones({ 2 })"
+    ends(run { "-e", "print(require('cft')" .. use:sub(4) .. ":dim(0))", env = env }, 0, "2\n",
+         "^cftrun: " .. said:gsub("%p", "%%%0") .. "\n$")
+    local r = run { input = use .. "; print 'first'\nprint 'second'\n", env = env }
+    expect.same({ r.out, r.err }, { "first\nsecond\n", "cftrun: " .. said .. "\n" })
+    r = run { "-e", "print(unpack(require('cft.engine.tensor').notes()))", env = env }
+    expect.same({ r.out, r.err }, { "\n", "" })  -- the device was not opened
+    r = run { "-e", "require('cft').tensor.ones({ 2 }); print(unpack(require('cft.engine.tensor').notes()))", env = env }
+    expect.same({ r.out, r.err }, { said .. "\n", "" })
+  end },
+
+  { "a step's line comes after what was said meanwhile", function()
+    local r = run { "-e", [[local log = require("cft.base.log").open()
+      log:progress({ step = 1, loss = 1, lr = 1, grad_norm = 1, tokens_per_s = 1, seconds_a_step = 1, notes = { "100% so", "a" } }, 1)]] }
+    expect.match(r.out, "^100%% so\na\nstep 1/1 ")
+  end },
+
   { "-e runs a line with its arguments", function()
     ends(run { "-e", "print(#arg, arg[1], ...)", "a b", "--demo" }, 0, "2\ta b\ta b\t--demo\n", "")
   end },

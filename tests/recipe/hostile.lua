@@ -56,6 +56,12 @@ end
 
 return {
   -- ---- runs ----------------------------------------------------------------------------------
+  { "a setting that the device ignores is said in the run's log", function()
+    local r = process.cftrun { "--demo", "--dry-run", (recipe()), env = { CFT_ISA = "sse9" } }
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "\nCFT_ISA is ignored: isa: 'sse9' is not known")
+  end },
+
   { "five mistakes, each one message and one code, and nothing is lost", function()
     local path, folder = recipe()
     local model, data, out = folder .. "/m", folder .. "/d.jsonl", folder .. "/out"

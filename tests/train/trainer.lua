@@ -6,9 +6,13 @@ local demo = require "cft.demo"
 local expect = require "tests.expect"
 local models = require "cft.models"
 local optim = require "cft.train.optim"
+local ffi = require "ffi"
 local samples = require "cft.samples"
 local template = require "cft.text.template"
+local tensor = require "cft.engine.tensor"
 local train = require "cft.train"
+
+ffi.cdef "void cft_note(const char *format, ...);"
 
 local silent = { progress = function() end, close_line = function() end, say = function() end }
 
@@ -49,6 +53,19 @@ return {
     expect.same({ step.tokens, step.learned_tokens }, { plain.last.tokens, plain.last.learned_tokens })
     model:release()
     other:release()
+  end },
+
+  { "what kernels had to say stands beside the update it was said in", function()
+    local t, model = trainer()
+    local steps = {}
+    t.steps, t.log = 2, setmetatable({ progress = function(_, step) steps[step.step] = step.notes or false end },
+                                     { __index = silent })
+    tensor.notes()
+    ffi.C.cft_note("cpu: a kernel is %s", "slow")
+    t:run()
+    expect.same(steps, { { "cpu: a kernel is slow" }, false })
+    expect.same(tensor.notes(), {})
+    model:release()
   end },
 
   { "measuring that fails leaves the model's options as they were", function()

@@ -55,10 +55,15 @@ function Log:record(t)
   end
 end
 
---- A step's line: on a terminal it replaces the one before; in a file, one in ten is written.
+--- A step's line: on a terminal it replaces the one before; in a file, one in ten is written. Before it
+-- `t.notes`, what there was to say meanwhile.
 function Log:progress(t, steps)
   self:record(t)
   if self.quiet then return end
+  for _, note in ipairs(t.notes or {}) do
+    self:close_line()
+    self:say("%s", note)
+  end
   local left = (steps - t.step) * t.seconds_a_step
   local line = ("step %d/%d  loss %.4f  lr %.2e  norm %.2f  %s tok/s  ETA %s"):format(
     t.step, steps, t.loss, t.lr, t.grad_norm, format.count(t.tokens_per_s), format.duration(left))

@@ -115,6 +115,16 @@ end
 --- Why "auto" took the CPU; "" where it took a GPU.
 function M.why_cpu() return ffi.string(C.cft_device_why_cpu()) end
 
+--- What kernels and devices had to say since this was last asked (a setting that is ignored, a way that an
+-- op takes): a list of sentences.
+function M.notes()
+  local notes, text = {}, C.cft_next_note()
+  while text ~= nil do
+    notes[#notes + 1], text = ffi.string(text), C.cft_next_note()
+  end
+  return notes
+end
+
 --- The dtype a device trains fastest in: "bf16" or "f32".
 function M.best_dtype(d) return d.fast_bf16 ~= 0 and "bf16" or "f32" end
 

@@ -292,6 +292,8 @@ function Trainer:run()
       t.heldout_loss, t.heldout_ledger = self:evaluate(self.heldout)
       summary.heldout_loss_after, summary.heldout_ledger_after = t.heldout_loss, t.heldout_ledger
     end
+    local notes = tensor.notes()
+    if notes[1] then t.notes = notes end
     self.log:progress(t, self.steps)
     if self.after_step then self.after_step(self, t) end
     local interrupted = C.cft_interrupts() > 0

@@ -176,6 +176,18 @@ TEST(bursts) {
   EXPECT_OK(cft_cpu_set_isa(NULL));
 }
 
+TEST(notes_wait_until_they_are_asked_for) {
+  while (cft_next_note() != NULL) continue;
+  cft_note("a %s of %d", "note", 1);
+  cft_note("a second");
+  cft_note("a %s of %d", "note", 1);  // it waits already
+  EXPECT_STR(cft_next_note(), "a note of 1");
+  cft_note("a note of 1");  // said before, and true again
+  EXPECT_STR(cft_next_note(), "a second");
+  EXPECT_STR(cft_next_note(), "a note of 1");
+  EXPECT(cft_next_note() == NULL);
+}
+
 TEST(copies) {
   cpu = cft_cpu_device();
   EXPECT(cpu->stream(cpu) == NULL);
