@@ -63,14 +63,7 @@ cft_status CPU(cast)(cft_device *d, cft_stream *s, const cft_cast_args *a) {
   case PAIR(from_dtype, to_dtype): {                        \
     const from_type *px = a->x;                             \
     to_type *y = a->y;                                      \
-    PARALLEL(n)                                             \
-    for (int64_t from = 0; from < n; from += CPU_BLOCK) {   \
-      int64_t to = cpu_min(from + CPU_BLOCK, n);            \
-      SIMD for (int64_t i = from; i < to; i++) {            \
-        from_type x = px[i];                                \
-        y[i] = __VA_ARGS__;                                 \
-      }                                                     \
-    }                                                       \
+    FOR_EACH(n, from_type x = px[i]; y[i] = __VA_ARGS__)    \
     return CFT_OK;                                          \
   }
   switch (PAIR(a->x_dtype, a->y_dtype)) {
@@ -103,15 +96,11 @@ cft_status CPU(cast)(cft_device *d, cft_stream *s, const cft_cast_args *a) {
 cft_status CPU(fill)(cft_device *d, cft_stream *s, const cft_fill_args *a) {
   (void)d, (void)s;
   int64_t n = a->n;
-#define CASE(dtype, type, ...)                               \
-  case dtype: {                                              \
-    type *y = a->y, value = (type)(__VA_ARGS__);             \
-    PARALLEL(n)                                              \
-    for (int64_t from = 0; from < n; from += CPU_BLOCK) {    \
-      int64_t to = cpu_min(from + CPU_BLOCK, n);             \
-      SIMD for (int64_t i = from; i < to; i++) y[i] = value; \
-    }                                                        \
-    return CFT_OK;                                           \
+#define CASE(dtype, type, ...)                   \
+  case dtype: {                                  \
+    type *y = a->y, value = (type)(__VA_ARGS__); \
+    FOR_EACH(n, y[i] = value)                    \
+    return CFT_OK;                               \
   }
   switch (a->dtype) {
     CASE(CFT_F32, float, a->value)

@@ -41,6 +41,14 @@ static inline int64_t cpu_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t cpu_max(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t cpu_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
 
+// Run `each` for every element i of [0, n), in blocks that threads share.
+#define FOR_EACH(n, each)                                 \
+  PARALLEL(n)                                             \
+  for (int64_t from = 0; from < (n); from += CPU_BLOCK) { \
+    int64_t to = cpu_min(from + CPU_BLOCK, n);            \
+    SIMD for (int64_t i = from; i < to; i++) { each; }    \
+  }
+
 // ---- instruction sets ----------------------------------------------------------------------
 
 // Use the kernels built for "base", "avx2", "avx512", "avx512bf16" or "amx" (avx512bf16 whose bf16

@@ -1,14 +1,6 @@
 // elementwise.c - one pass over memory, any size, outputs may be inputs.
 #include "cpu.h"
 
-// Run `each` for every element i of [0, n), in blocks that threads share.
-#define FOR_EACH(n, each)                                 \
-  PARALLEL(n)                                             \
-  for (int64_t from = 0; from < (n); from += CPU_BLOCK) { \
-    int64_t to = cpu_min(from + CPU_BLOCK, n);            \
-    SIMD for (int64_t i = from; i < to; i++) { each; }    \
-  }
-
 cft_status CPU(unary)(cft_device *d, cft_stream *s, const cft_unary_args *a) {
   (void)d, (void)s;
   real *y = a->y;

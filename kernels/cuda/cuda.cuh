@@ -27,6 +27,7 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_by
 #include <string.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "host.h"
 
@@ -151,6 +152,18 @@ constexpr int WIDTH = 16 / (int)std::max({sizeof(T)...});
 template <class... P>
 static inline bool aligned16(P... p) {  // NULL is
   return (((uintptr_t)p % 16 == 0) && ...);
+}
+
+// Does `f(std::integral_constant<int, N>, i)` for this thread's elements of a flat array: once for
+// N of them, or one at a time at the end.
+template <int N, class F>
+static __device__ __forceinline__ void for_elements(int64_t n, F f) {
+  const int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * N;
+  if (i + N <= n) {
+    f(std::integral_constant<int, N>{}, i);
+  } else {
+    for (int64_t k = i; k < n; k++) f(std::integral_constant<int, 1>{}, k);
+  }
 }
 
 // ---- rows ----------------------------------------------------------------------------------

@@ -5,18 +5,6 @@
 
 constexpr int THREADS = 256;
 
-// Does `f(std::integral_constant<int, N>, i)` for this thread's elements of a flat array: once for
-// N of them, or one at a time at the end.
-template <int N, class F>
-static __device__ __forceinline__ void for_elements(int64_t n, F f) {
-  const int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N;
-  if (i + N <= n) {
-    f(std::integral_constant<int, N>{}, i);
-  } else {
-    for (int64_t k = i; k < n; k++) f(std::integral_constant<int, 1>{}, k);
-  }
-}
-
 // ---- unary ---------------------------------------------------------------------------------
 
 template <int N>
