@@ -14,6 +14,7 @@
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
+local optim = require "cft.train.optim"
 local template = require "cft.text.template"
 
 local M = {}
@@ -72,8 +73,6 @@ M.common = {
   { "tokens", M.key { "integer", 8192, min = 1, help = "tokens a micro-batch, at most" } },
   { "lr", M.key { "number", 5e-6, min = 0, help = "learning rate at its highest" } },
   { "warmup", M.key { "number", 0.1, min = 0, help = "updates until then; below 1, a share of all" } },
-  { "weight_decay", M.key { "number", 0, min = 0, help = "none on biases and norms" } },
-  { "clip", M.key { "number", 1, min = 0, help = "largest norm of the gradient; 0 does not clip" } },
   { "schedule", M.key { "string|function", "cosine", fits = named("cosine", "linear", "constant", "wsd"),
                           help = "cosine, linear, constant or wsd" } },
   { "seed", M.key { "integer", 42, min = 0, help = "of the order, and of new weights" } },
@@ -113,17 +112,14 @@ M.further = {
   { "drop_last", M.key { "boolean", false, help = "leave out a last, short update" } },
   { "norm", M.key { "string", "tokens", one_of = { "tokens", "rank_mean", "micro_mean" }, help = "what the loss is a mean of" } },
   { "ranks", M.key { "integer", 8, min = 1, help = "ranks that rank_mean imitates" } },
-  { "beta1", M.key { "number", 0.9, min = 0, max = 1, help = "AdamW: decay of the mean of gradients" } },
-  { "beta2", M.key { "number", 0.999, min = 0, max = 1, help = "AdamW: decay of the mean of their squares" } },
-  { "eps", M.key { "number", 1e-8, min = 0, help = "AdamW: added to the root of the latter" } },
-  { "master", M.key { "boolean", true, help = "f32 weights beside bf16 ones; false: bf16 alone, rounded by chance" } },
-  { "moments", M.key { "string", "f32", one_of = { "f32", "bf16" }, help = "AdamW's two means; bf16 are rounded by chance" } },
   { "gradients", M.key { "string", "f32", one_of = { "f32", "bf16" }, help = "what gradients add up in; bf16 with bf16 weights" } },
   { "skip", M.key { "boolean", true, help = "compute no logits for tokens that are not learned" } },
   { "context_loss", M.key { "boolean", false, help = "of held-out samples, measure query and response as well" } },
   { "deterministic", M.key { "boolean", false, help = "bit-equal repeats on a GPU" } },
   { "autotune", M.key { "boolean", true, help = "time a GPU's matmuls once and keep the fastest; not with deterministic" } },
 }
+
+for _, row in ipairs(optim.keys) do M.further[#M.further + 1] = { row[1], M.key(row[2]) } end
 
 --- The default of one of these keys, for a table of settings that does not come from here.
 -- @string name

@@ -287,10 +287,7 @@ function M.run(cfg, opts)
     return
   end
   for _, name in ipairs { "skip", "deterministic", "gradients" } do m.options[name] = setting(cfg, name) end
-  run.optim = optim.adamw(m, { beta1 = setting(cfg, "beta1"), beta2 = setting(cfg, "beta2"),
-                               eps = setting(cfg, "eps"), weight_decay = cfg.weight_decay,
-                               clip = cfg.clip, seed = cfg.seed, master = setting(cfg, "master"),
-                               moments = setting(cfg, "moments") })
+  run.optim = optim.of(m, function(name) return setting(cfg, name) end)
   plan_memory(run, m)
   run.trainer = train.new {
     model = m, batches = run.batches, optim = run.optim, lr = run.lr, steps = run.steps, log = run.log,

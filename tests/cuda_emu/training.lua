@@ -50,13 +50,13 @@ local function losses_of(device, o)
         results[part] = model:loss(batch)
         results[part]:backward()
       end
-      opt:queue(2e-3, weight, results)
+      opt:step(2e-3, weight, results)
       results[#results + 1] = opt.scale
       local read = tensor.read_all(results)
       local norm = table.remove(read)[1]
       losses[i] = 0
       for _, loss in ipairs(read) do losses[i] = losses[i] + loss[0] / weight end
-      assert(opt:settle(norm), "an update was not made")
+      assert(opt:finish(norm), "an update was not made")
     end)
     if i > 2 then most = math.max(most, waits() - before) end  -- plans are compiled in the first
   end
@@ -77,8 +77,8 @@ local function trained(device, samples)
                               steps = STEPS, log = {} }
   local seen, count = {}, function() return counts and tonumber(emulator.cuda_emu_uploads()) or 0 end
   local now
-  function opt.queue(...)
-    getmetatable(opt).__index.queue(...)
+  function opt.step(...)
+    getmetatable(opt).__index.step(...)
     now.queued, now.waits = count(), waits()
   end
   function trainer.read(...)

@@ -34,7 +34,7 @@ local function update()
     tensor.as_class("activation", function()
       local l = model:loss(batch)
       l:backward()
-      opt:queue(1e-5, batch.weight, { l })
+      opt:step(1e-5, batch.weight, { l })
       loss = l:item() / batch.weight  -- the one wait for the device
     end)
   end)

@@ -31,7 +31,7 @@ local function train(model, count)
       local loss = model:loss(batch)
       loss:backward()
       print(("  update %d: loss %.4f"):format(i, loss:item() / (#run - 1)))
-      opt:step(1e-3, #run - 1)
+      opt:update(1e-3, #run - 1)
     end)
   end
 end

@@ -101,7 +101,7 @@ for _, name in ipairs { "llama-small", "qwen2-small", "mistral-small" } do
       m:zero_grad()
       local loss = loss_of(b, true)
       local rate = 1e-2 * lr(step)
-      local norm = opt:step(rate, b.weight)
+      local norm = opt:update(rate, b.weight)
       expect.close(loss, want.loss[step + 1], 1e-3, "loss of update " .. step)
       expect.close(rate, want.lr[step + 1], 1e-7, "rate of update " .. step, 1e-3)
       expect.close(norm, want.grad_norm[step + 1], 1e-3, "norm of update " .. step)

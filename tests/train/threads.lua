@@ -35,7 +35,7 @@ local function losses(dtype, threads)
       loss:backward()
       seen[i] = loss:item()
     end)
-    opt:step(1e-3, b.weight)
+    opt:update(1e-3, b.weight)
   end
   opt:release()
   model:release()

@@ -85,10 +85,9 @@ end
 
 -- Settings that the bits of a run depend on. The cut into micro-batches is among them: it changes
 -- the order of sums.
-local fixed = { "batch", "tokens", "seed", "lr", "warmup", "schedule", "weight_decay", "clip",
-                "template", "max_tokens", "length", "drop_last", "packing", "norm", "rows", "ranks",
-                "share_prefix", "group_by", "stream",
-                "beta1", "beta2", "eps", "dtype", "master", "moments", "gradients", "skip" }
+local fixed = { "batch", "tokens", "seed", "lr", "warmup", "schedule", "template", "max_tokens", "length",
+                "drop_last", "packing", "norm", "rows", "ranks", "share_prefix", "group_by", "stream",
+                "dtype", "gradients", "skip" }
 
 local function settings_of(run)
   local t = {}
@@ -96,6 +95,7 @@ local function settings_of(run)
     local v = rawget(run.cfg, name)
     if type(v) == "number" or type(v) == "string" or type(v) == "boolean" then t[name] = v end
   end
+  for name, value in pairs(run.optim.settings) do t[name] = value end
   return t
 end
 
@@ -108,15 +108,15 @@ local function source_of_recipe()
 end
 
 local function state_of(run, trainer)
-  local moments = {}
-  for name, kind, t in run.optim:named() do
+  local moments = {}  -- by parameter: whatever the optimizer keeps
+  for name, kind, t in run.optim:state() do
     moments[name] = moments[name] or {}
     moments[name][kind] = t
   end
   return {
     version = VERSION, recipe = run.name, source = source_of_recipe(), settings = settings_of(run),
     data = run.data_hash or "", done = trainer.done, steps = trainer.steps, tokens = trainer.tokens,
-    learned_tokens = trainer.learned, updates = run.optim.count, moments = moments,
+    learned_tokens = trainer.learned, optimizer = run.optim.name, updates = run.optim.count, moments = moments,
   }
 end
 
@@ -172,6 +172,22 @@ local function check_settings(run, state, path)
   end
 end
 
+-- What the optimizer keeps. State that does not say whose it is, is AdamW's.
+local function load_optimizer(optim, state, path)
+  local was = state.optimizer or "adamw"
+  if was ~= optim.name then
+    blame("resume: %s was made with optimizer = %s, and this run has %s; give it the same, or start a new run with "
+          .. "model=%s", path, was, optim.name, path)
+  end
+  for name, kind, t in optim:state() do
+    local array = state.moments[name] and state.moments[name][kind]
+    if not array then blame("resume: %s has no %s of '%s'", path, kind, name) end
+    array:copy_to(t)
+    t:release()
+  end
+  optim.count = state.updates
+end
+
 --- Take weights, moments and position from a checkpoint. @tab run @param from a folder, or true for
 -- the newest one of the run's folder
 -- @treturn string the folder it came from
@@ -195,16 +211,11 @@ function M.resume(run, from)
     blame("resume: %s has state of version %s; this program reads %d", path, tostring(state.version), VERSION)
   end
   check_settings(run, state, path)
+  load_optimizer(run.optim, state, path)
   local source = files.folder(path)
   run.model:read(source)
   source:release()
-  for name, kind, t in run.optim:named() do
-    local array = state.moments[name] and state.moments[name][kind]
-    if not array then blame("resume: %s has no %s of '%s'", path, kind, name) end
-    array:copy_to(t)
-    t:release()
-  end
-  run.optim.count, run.trainer.done = state.updates, state.done
+  run.trainer.done = state.done
   run.trainer.tokens, run.trainer.learned = state.tokens, state.learned_tokens
   return path
 end

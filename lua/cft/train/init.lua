@@ -209,7 +209,7 @@ function Trainer:step()
   if type(lr) ~= "number" or not finite(lr) or lr < 0 then
     blame("the schedule made the learning rate of update %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
   end
-  self.optim:queue(lr, weight, losses)  -- which the device leaves out where a number is not finite
+  self.optim:step(lr, weight, losses)  -- which the device leaves out where a number is not finite
   -- While a device is busy with this update, the next one's samples are laid out, and the first of them
   -- queued for upload before this one is waited for. What is wrong with them is said when it is their turn:
   -- this update is made, and is counted first.
@@ -219,7 +219,7 @@ function Trainer:step()
   end
   local loss, norm, ledger = self:read(losses, nlls, micros, laid)
   loss = loss / weight
-  local made = self.optim:settle(norm)
+  local made = self.optim:finish(norm)
   if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros) end
   if not made then self:refuse(self.done + 1, "gradient's norm", norm, micros) end
   self.done = self.done + 1

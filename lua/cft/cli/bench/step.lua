@@ -174,7 +174,7 @@ function M.step(model, b, o)
       tensor.as_class("activation", function()
         local l = model:loss(b)
         l:backward()
-        opt:queue(1e-5, b.weight, { l })
+        opt:step(1e-5, b.weight, { l })
         loss = l:item() / b.weight  -- the one wait for the device
       end)
     end)

@@ -1,109 +1,173 @@
---- AdamW over a model's groups, with the global norm and its clip.
+--- Optimizers over a model's groups. What they have in common is here: the global norm of the gradients and
+-- its clip, f32 master weights, decay of matrices alone, seeds of stochastic rounding, what is saved.
+--
+-- An optimizer is a file of this folder, listed below; docs/add-an-optimizer.md says what is in it.
+-- @usage local m = cft.models.new { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }
+-- local opt = cft.optim.adamw(m, { weight_decay = 0.1 })
+-- cft.scope(function() m:logits({ 1, 2, 3 }):sum():backward() end)
+-- print(opt:update(1e-3))   -- the gradient's norm
 
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
+local exit = require "cft.base.exit"
 local tensor = require "cft.engine.tensor"
-local C, ffi = door.C, door.ffi
+local C = door.C
 
 local M = {}
-local AdamW = {}
-AdamW.__index = AdamW
 
-local spec = {
-  beta1 = { "number", 0.9, min = 0, max = 1 }, beta2 = { "number", 0.999, min = 0, max = 1 },
-  eps = { "number", 1e-8, min = 0 }, weight_decay = { "number", 0, min = 0 },
-  clip = { "number", 1, min = 0 },           -- 0: no clip
-  master = { "boolean", true },              -- f32 weights beside bf16 ones; else stochastic rounding
-  moments = { "string", "f32", one_of = { "f32", "bf16" } },
-  seed = { "integer", 0, min = 0 },          -- of the stochastic rounding
+local rules = { require "cft.train.optim.adamw" }
+
+-- Settings of all of them, in the form of a rule's own.
+local shared = {
+  { "weight_decay", { "number", 0, min = 0, help = "decoupled weight decay of matrices; none on biases and norms" } },
+  { "clip", { "number", 1, min = 0, help = "largest global norm of the gradient; 0 does not clip" } },
+  { "master", { "boolean", true, help = "keep f32 master weights beside bf16 ones; false: stochastic rounding" } },
+  { "moments", { "string", "f32", one_of = { "f32", "bf16" }, help = "dtype of moments; bf16 with stochastic rounding" } },
 }
 
---- AdamW (Loshchilov & Hutter 2019) with the defaults of Hugging Face's Trainer. Weight decay is
--- for matrices: none on biases and norms.
--- @tparam Model model @tab[opt] opts `beta1`, `beta2`, `eps`, `weight_decay`, `clip`, `master`, `moments`
--- @treturn AdamW
-function M.adamw(model, opts)
-  local self = setmetatable(check.options("optim.adamw", opts or {}, spec), AdamW)
-  self.model, self.count, self.slots = model, 0, {}
+-- ---- settings --------------------------------------------------------------------------------
+
+-- Name → spec of all that an optimizer takes.
+local specs = {}
+for _, rule in ipairs(rules) do
+  local spec = { seed = { "integer", 0, min = 0 } }  -- of stochastic rounding
+  for _, list in ipairs { rule.settings, shared } do
+    for _, row in ipairs(list) do spec[row[1]] = row[2] end
+  end
+  specs[rule.name] = spec
+end
+
+-- The spec of a key that several optimizers may have. Where their defaults differ it has none, and the help says them.
+local function merged(users)
+  local spec, texts = {}, {}
+  for field, value in pairs(users[1].spec) do spec[field] = value end
+  for _, u in ipairs(users) do
+    if u.spec[2] ~= spec[2] then spec.optional = true end
+  end
+  for i, u in ipairs(users) do
+    texts[i] = ("%s: %s%s"):format(u.rule, u.spec.help, spec.optional and (", %s"):format(u.spec[2]) or "")
+  end
+  if spec.optional then spec[2] = nil end
+  spec.help = table.concat(texts, "; ")
+  return spec
+end
+
+local function keys()
+  local names, order, users = {}, {}, {}
+  for i, rule in ipairs(rules) do
+    names[i] = rule.name
+    for _, row in ipairs(rule.settings) do
+      local name = row[1]
+      if not users[name] then users[name], order[#order + 1] = {}, name end
+      table.insert(users[name], { rule = rule.name, spec = row[2] })
+    end
+  end
+  local list = { { "optimizer", { "string", names[1], one_of = names, help = "how gradients change weights" } } }
+  for _, name in ipairs(order) do list[#list + 1] = { name, merged(users[name]) } end
+  for _, row in ipairs(shared) do list[#list + 1] = row end
+  return list
+end
+
+--- The settings that a recipe has for them: a list of `{ name, spec }`, first of all `optimizer`, which one. A spec is
+-- one of `cft.base.check`, with `help`.
+M.keys = keys()
+
+-- ---- an optimizer ----------------------------------------------------------------------------
+
+--- `name`; `settings`, what it was made with; `count`, how many steps were made; `scale` (2) on the device:
+-- what gradients are multiplied by, and their norm before the clip.
+-- @type Optimizer
+local Optimizer = {}
+Optimizer.__index = Optimizer
+
+-- What a group has: a tensor for each kind of the rule's state, and the master weights.
+local function slot_of(rule, model, group, o)
   local wide = model.dtype == "f64" and "f64" or "f32"
-  local moments = model.dtype == "f64" and "f64" or self.moments
+  local how = { dtype = model.dtype == "f64" and "f64" or o.moments, device = model.device }
+  local s = {}
+  for _, kind in ipairs(rule.state) do s[kind] = tensor.zeros({ group.flat:count() }, how):keep() end
+  if model.dtype == "bf16" and o.master then s.master = tensor.cast(group.flat, wide):keep() end
+  return s
+end
+
+local function new(rule, model, opts)
+  local o = check.options("optim." .. rule.name, opts, specs[rule.name])
+  local self = setmetatable({ name = rule.name, rule = rule, settings = o, model = model, count = 0, slots = {} },
+                            Optimizer)
   model:zero_grad()
   tensor.as_class("optim", function()
-    for i, g in ipairs(model.groups) do
-      local n, device = { g.flat:count() }, { dtype = moments, device = model.device }
-      local s = { m = tensor.zeros(n, device):keep(), v = tensor.zeros(n, device):keep() }
-      if model.dtype == "bf16" and self.master then s.master = tensor.cast(g.flat, wide):keep() end
-      self.slots[i] = s
-    end
+    for i, g in ipairs(model.groups) do self.slots[i] = slot_of(rule, model, g, o) end
     self.sum = tensor.zeros({ 1 }, { dtype = "f64", device = model.device }):keep()
     self.scale = tensor.zeros({ 2 }, { device = model.device }):keep()
   end)
   return self
 end
 
-local adamw, options = door.call(C.cft_adamw_step, 7), ffi.new "cft_adamw_options"
 local sum_squares, clip_scale = door.call(C.cft_sum_squares, 3), door.call(C.cft_clip_scale, 4)
 
--- The part of a group's buffers that decay applies to, and the rest.
-local function halves(g)
-  local n = g.flat:count()
-  return { { 0, g.decayed, true }, { g.decayed, n - g.decayed, false } }
+-- Have the rule update `n` elements of a group's buffers from `from` on.
+local function update_run(self, group, slot, from, n, at)
+  if n == 0 then return end
+  local views = {}
+  for kind, flat in pairs(slot) do views[kind] = tensor.narrow(flat, 0, from, n) end
+  views.p, views.g = tensor.narrow(group.flat, 0, from, n), tensor.narrow(group.grad, 0, from, n)
+  self.rule.update(views, self.scale, self.settings, at)
+  for _, t in pairs(views) do t:release() end
 end
 
---- Queue one update from the gradients that the model holds; nothing waits for the device. Where the
+--- Enqueue a step from the gradients that the model holds; nothing waits for the device. Where the
 -- gradient's norm or one of the losses is no finite number, the device itself leaves weights and moments
--- as they are. Whether it did is told to `settle` when the norm, `scale[1]`, has been read.
+-- as they are. Whether it did is told to `finish` when the norm, `scale[1]`, has been read.
 -- @number lr
--- @number[opt=1] weight what the summed loss is divided by: the sum of weights of the whole update
+-- @number[opt=1] weight what the summed loss is divided by: the sum of weights of the whole step
 -- @tab[opt] losses tensors that must be finite as well
-function AdamW:queue(lr, weight, losses)
+function Optimizer:step(lr, weight, losses)
+  local groups, o = self.model.groups, self.settings
   self.sum:zero_()
-  for _, g in ipairs(self.model.groups) do sum_squares(self.sum, g.grad, 1) end
+  for _, g in ipairs(groups) do sum_squares(self.sum, g.grad, 1) end
   -- Times 0, what is finite adds nothing; infinity and NaN make the sum NaN.
   for _, loss in ipairs(losses or {}) do sum_squares(self.sum, loss, 0) end
-  clip_scale(self.scale, self.sum, 1 / (weight or 1), self.clip)
+  clip_scale(self.scale, self.sum, 1 / (weight or 1), o.clip)
   self.count = self.count + 1
-  options.lr, options.beta1, options.beta2, options.eps = lr, self.beta1, self.beta2, self.eps
-  options.step = self.count
-  for i, g in ipairs(self.model.groups) do
-    local s = self.slots[i]
-    for half, part in ipairs(halves(g)) do
-      if part[2] > 0 then
-        options.decay = part[3] and self.weight_decay or 0
-        options.seed = self.seed + 2 * i + half  -- no two buffers round alike
-        local function cut(t) return t and tensor.narrow(t, 0, part[1], part[2]) end
-        local views = { cut(g.flat), cut(s.master), cut(s.m), cut(s.v), cut(g.grad) }
-        adamw(views[1], views[2], views[3], views[4], views[5], self.scale, options)
-        for j = 1, 5 do if views[j] then views[j]:release() end end
-      end
+  for i, g in ipairs(groups) do
+    local function run(from, n, half, decay)
+      update_run(self, g, self.slots[i], from, n, {
+        lr = lr, decay = decay, count = self.count,
+        seed = o.seed + 2 * i + half,  -- no two buffers round alike
+      })
     end
+    run(0, g.decayed, 1, o.weight_decay)
+    run(g.decayed, g.flat:count() - g.decayed, 2, 0)
   end
 end
 
---- What a queued update came to. @number norm as it was read
+--- What an enqueued step came to. @number norm as it was read
 -- @treturn boolean whether it was made; one that was not does not count
-function AdamW:settle(norm)
+function Optimizer:finish(norm)
   local made = norm == norm and norm < math.huge
   if not made then self.count = self.count - 1 end
   return made
 end
 
---- `queue`, and wait for what it comes to.
+--- `step`, and wait for what it comes to.
 -- @treturn number the gradient's norm before the clip; where that is NaN or infinite, nothing was updated
-function AdamW:step(lr, weight)
-  self:queue(lr, weight)
+function Optimizer:update(lr, weight)
+  self:step(lr, weight)
   local norm = (self.scale:to_host())[1]
-  self:settle(norm)
+  self:finish(norm)
   return norm
 end
 
---- Moments and master weights by parameter name, as views, for saving and resuming.
--- @treturn function iterator of name, "m" | "v" | "master", Tensor
-function AdamW:named()
+--- What it keeps, by parameter name, for saving and resuming.
+-- @treturn function iterator of name, kind ("m", "master", ...) and Tensor, a view that is released at the end
+-- of the open scope or by the caller
+function Optimizer:state()
+  local kinds = { unpack(self.rule.state) }
+  kinds[#kinds + 1] = "master"
   return coroutine.wrap(function()
     for i, g in ipairs(self.model.groups) do
       for _, p in ipairs(g.parts) do
-        for _, kind in ipairs { "m", "v", "master" } do
+        for _, kind in ipairs(kinds) do
           local flat = self.slots[i][kind]
           if flat then coroutine.yield(p.name, kind, g:part(flat, p)) end
         end
@@ -112,12 +176,40 @@ function AdamW:named()
   end)
 end
 
-function AdamW:release()
+function Optimizer:release()
   for _, s in ipairs(self.slots) do
     for _, t in pairs(s) do t:release() end
   end
   self.sum:release()
   self.scale:release()
+end
+
+-- ---- making one ------------------------------------------------------------------------------
+
+--- `cft.optim.adamw(model, opts)` and the others, by name. Weight decay is for matrices: none on biases and norms.
+-- @tparam Model model
+-- @tab[opt] opts the optimizer's `settings`; of all `weight_decay`, `clip`, `master`, `moments`, and `seed`, of
+-- stochastic rounding
+-- @treturn Optimizer
+for _, rule in ipairs(rules) do
+  M[rule.name] = function(model, opts) return new(rule, model, opts) end
+end
+
+--- The optimizer that a run's settings name, with its settings out of them.
+-- @tparam Model model
+-- @func setting name of a key → its value. One that the optimizer does not have must have its default.
+-- @treturn Optimizer
+function M.of(model, setting)
+  local name, opts = setting "optimizer", { seed = setting "seed" }
+  for _, row in ipairs(M.keys) do
+    local key, value = row[1], setting(row[1])
+    if specs[name][key] then
+      opts[key] = value
+    elseif key ~= "optimizer" and value ~= row[2][2] then
+      exit.fail(exit.USAGE, "%s=%s: optimizer %s has no %s", key, tostring(value), name, key)
+    end
+  end
+  return M[name](model, opts)
 end
 
 return M
