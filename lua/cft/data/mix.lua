@@ -17,6 +17,7 @@
 
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
+local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
 local data = require "cft.data.open"
 local files = require "cft.io.files"
@@ -371,6 +372,23 @@ function Mix:hash()
     if not hashes[k] then return nil end
   end
   return files.hash(table.concat(hashes, "\n"))
+end
+
+--- A name for the mixture: its sources, and how often each is taken.
+-- @bool[opt=false] exact no name where a function is in the way
+-- @treturn ?string 32 hexadecimal digits; nil where a part has no name; then
+-- @treturn ?string which part, and why
+function Mix:identity(exact)
+  local list = {}
+  for k, part in ipairs(self.parts) do
+    local source, why = part.source:identity(exact)
+    if not source then return nil, ("part %d: %s"):format(k, why) end
+    local how, reason = canonical.text({ weight = part.weight, epochs = part.epochs, cap = part.cap }, { exact = exact })
+    if not how then return nil, ("part %d: %s"):format(k, reason) end
+    list[k] = source .. " " .. how
+  end
+  list[#list + 1] = canonical.text { size = self.asked_size, temperature = self.temperature, over = self.over }
+  return files.hash(table.concat(list, "\n"))
 end
 
 --- The same mixture of something made of each source.

@@ -13,6 +13,7 @@
 
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
+local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local digest, hex = require("cft.io.files").digest, require("cft.io.files").hex
@@ -206,6 +207,13 @@ end
 -- What `map` makes of a record of the source is held to its schema, and may be empty.
 local function accept_of(options) return reader_of { schema = options.schema, allow_empty = true } end
 
+-- How records are read, as a text. @treturn ?string nil and why there is none
+local function read_as(o, exact)
+  local fields, why = canonical.text(o.fields, { what = "fields", exact = exact })
+  if not fields then return nil, why end
+  return ("%s %s %s"):format(o.schema or "chat", tostring(o.allow_empty or false), fields)
+end
+
 local open_options = {
   format = { "string", "auto", one_of = { "auto", "jsonl", "json", "csv", "parquet" } },
   fields = { "function", optional = true },
@@ -269,9 +277,10 @@ function M.open(path, opts)
   return sources.new {
     name = name, n = n, bad_ones = bad, accept = accept_of(o), size_in_bytes = bytes, notes = notes,
     hash_files = function() return hash_of(files) end,
-    identify = function()
-      if o.fields then return nil, "fields is a function, and a function has no name" end
-      return ("files %s %s %s"):format(hash_of(files), o.schema, tostring(o.allow_empty))
+    identify = function(exact)
+      local how, why = read_as(o, exact)
+      if not how then return nil, why end
+      return ("files %s %s"):format(hash_of(files), how)
     end,
     read = function(i)
       local file, k = file_of(files, i)
@@ -305,7 +314,15 @@ function M.list(records, opts)
   if #records == 0 then blame "data.list: no records" end
   local named = { name = "list" }
   for name, value in pairs(opts or {}) do named[name] = value end
-  return M.generate(#records, function(i) return records[i + 1] end, named)
+  local source = M.generate(#records, function(i) return records[i + 1] end, named)
+  source.identify = function(exact)
+    local text, why = canonical.text(records, { what = "a record", exact = exact })
+    if not text then return nil, why end
+    local as, reason = read_as(named, exact)
+    if not as then return nil, reason end
+    return ("list %s %s"):format(text, as)
+  end
+  return source
 end
 
 local generate_options = {
@@ -326,7 +343,14 @@ function M.generate(n, make, opts)
   local read_record, bad = reader_of(o), sources.new_bad(o.name, o.limit_bad, o.quarantine)
   return sources.new {
     name = o.name, n = n, bad_ones = bad, accept = accept_of(o),
-    identify = function() return nil, "its records are made by a function" end,
+    identify = function(exact)
+      if exact then return nil, "its records are made by a function" end
+      local text, why = canonical.text(make, { what = "generate" })
+      if not text then return nil, why end
+      local how, reason = read_as(o)
+      if not how then return nil, reason end
+      return ("generated %d %s %s"):format(n, text, how)
+    end,
     read = function(i)
       local made = make(i)
       local record, reason = read_record(made)

@@ -4,8 +4,10 @@
 
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
+local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
-local digest, hex = require("cft.io.files").digest, require("cft.io.files").hex
+local files = require "cft.io.files"
+local digest, hex = files.digest, files.hex
 local digests = require "cft.data.util.digest_table"
 local json = require "cft.base.json"
 local numbers = require "cft.data.util.int_array"
@@ -93,7 +95,7 @@ end
 
 --- A source.
 -- @tab fields `name`; `n`; `read(i)` → record or nil; `place(i)` → text; `bad_ones` of `new_bad`;
--- `identify()` → what names its records, or nil and why they have no name; `accept(made)` → what `map` made
+-- `identify(exact)` → a text that names its records, or nil and why they have none; `accept(made)` → what `map` made
 -- as a record, or nil and a reason; if there is any, `size_in_bytes`, `notes`, `hash_files()`
 -- @treturn Source
 function M.new(fields) return setmetatable(fields, Source) end
@@ -109,10 +111,16 @@ function Source:size() return self.n end
 -- @treturn number
 function Source:bytes() return self.size_in_bytes or 0 end
 
---- A name for its records, equal for equal ones: of files by their contents, of views by what they show.
--- @treturn ?string nil where a function is in the way, which has no name; then
--- @treturn ?string which
-function Source:identity() return self.identify() end
+--- A name for its records, equal for equal ones: of files by their contents, of lists by their records, of views by
+-- what they show, of functions (`map`, `fields`) by their text and upvalues, see `cft.base.canonical`.
+-- @bool[opt=false] exact no name where a function is in the way: its text does not say what it reads
+-- @treturn ?string 32 hexadecimal digits; nil where there is no name; then
+-- @treturn ?string why, such as "map is a function that has no name: its upvalue 'cfg' is an object"
+function Source:identity(exact)
+  local text, why = self.identify(exact)
+  if not text then return nil, why end
+  return files.hash(text)
+end
 
 --- What its files hold, as 32 hexadecimal digits: equal contents, equal digits. nil for what is no files',
 -- and for views.
@@ -173,10 +181,12 @@ local function view(parent, n, index, name, shows)
   return M.new {
     name = name or parent.name, n = n, bad_ones = parent.bad_ones, accept = parent.accept,
     size_in_bytes = parent:bytes() * n / math.max(parent.n, 1), notes = parent.notes,
-    identify = function()
-      local whole, why = parent:identity()
+    identify = function(exact)
+      local whole, why = parent:identity(exact)
       if not whole then return nil, why end
-      return whole .. "\n" .. shows()
+      local shown, reason = shows(exact)
+      if not shown then return nil, reason end
+      return whole .. "\n" .. shown
     end,
     read = function(i) return parent.read(index(i)) end,
     place = function(i) return parent.place(index(i)) end,
@@ -251,8 +261,8 @@ end
 -- @treturn Source
 function Source:map(make)
   local parent = self
-  local mapped = view(self, self.n, function(i) return i end)
-  mapped.identify = function() return nil, "map is a function, and a function has no name" end
+  local mapped = view(self, self.n, function(i) return i end, nil,
+    function(exact) return canonical.text(make, { what = "map", exact = exact }) end)
   mapped.read = function(i)
     local record, reason = parent.read(i)
     if record == nil then return nil, reason end

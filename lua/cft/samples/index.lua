@@ -13,6 +13,7 @@ local data = require "cft.data.open"
 local door = require "cft.engine.ffi"
 local files = require "cft.io.files"
 local host = require "cft.host"
+local identity = require "cft.samples.identity"
 local json = require "cft.base.json"
 local listed = require "cft.data.util.sampled_list"
 local format = require "cft.base.format"
@@ -279,14 +280,14 @@ end
 
 --- What names the result of scanning for these samples: nil and why where it has no name.
 function M.name(self)
-  local source, why = self.source:identity()
+  local source, why = self.source:identity(true)
   if not source then return nil, why end
   local o, policy = self.o, {}
   for _, name in ipairs { "max_tokens", "length", "cut_side", "cut_kinds" } do policy[name] = o[name] end
   for _, name in ipairs { "no_learned", "all_learned", "double_bos" } do policy[name] = o[name] == "keep" end
-  local rest, reason = require("cft.samples.tokencache").name(self.chat, self.tok, policy)
+  local rest, reason = identity.of(self.chat, self.tok, policy, true)
   if not rest then return nil, reason end
-  return files.hash(source .. "\n" .. rest)
+  return files.hash(table.concat({ source, rest, identity.program() }, "\n"))
 end
 
 -- Wait for the right to make the result at `path`, or for whoever has it to have made it.

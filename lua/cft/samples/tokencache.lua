@@ -13,6 +13,7 @@
 local door = require "cft.engine.ffi"
 local files = require "cft.io.files"
 local host = require "cft.host"
+local identity = require "cft.samples.identity"
 local json = require "cft.base.json"
 local template = require "cft.text.template"
 
@@ -48,28 +49,6 @@ local function spelled(value)
   end
   table.sort(parts)
   return "{" .. table.concat(parts, ",") .. "}"
-end
-
--- The tokenizer as it is now, tokens that were added to it included.
-local function tokenizer_hash(tok)
-  local folder = os.tmpname()
-  os.remove(folder)
-  tok:save(folder)
-  local hash = files.hash_file(folder .. "/tokenizer.json")
-  files.remove(folder)
-  return ("%s %s %s"):format(hash, tostring(tok.bos), tostring(tok.eos))
-end
-
--- This program: its file, and Lua files that are taken in place of those inside it.
-local function program_hash()
-  local parts = { host.version, host.kind "/proc/self/exe" and files.hash_file "/proc/self/exe" or "" }
-  local edited = os.getenv "CFT_LUA_PATH"
-  for _, under in ipairs(edited and { "/cft/", "/cft/templates/" } or {}) do
-    for _, name in ipairs(host.list(edited .. under) or {}) do
-      if name:match "%.lua$" then parts[#parts + 1] = name .. " " .. files.hash_file(edited .. under .. name) end
-    end
-  end
-  return table.concat(parts, " ")
 end
 
 -- What names a record: all that a template of texts looks at. nil where a weight is a function.
@@ -370,9 +349,9 @@ end
 -- @tparam Template chat @param tok @tab policy
 -- @treturn ?string nil and why where there can be none
 function M.name(chat, tok, policy)
-  local described = spelled(chat)
-  if not described then return nil, "the template has functions of the recipe, and a function has no name" end
-  return files.hash(table.concat({ program_hash(), described, tokenizer_hash(tok), spelled(policy) }, "\n"))
+  local name, why = identity.of(chat, tok, policy, true)
+  if not name then return nil, why end
+  return files.hash(identity.program() .. name)
 end
 
 --- Open the cache for these settings. Nothing of it is read before an entry is asked for.

@@ -329,6 +329,17 @@ function Tokenizer:add_token(text, opts)
   return id_out[0]
 end
 
+--- A name for it as it is now, tokens that were added included.
+-- @treturn string
+function Tokenizer:identity()
+  local path, hash = os.tmpname(), ffi.new "char[33]"
+  local status = C.cft_tokenizer_save(self.handle, nil, path)
+  if status == C.CFT_OK then status = C.cft_hash_file(hash, path) end
+  os.remove(path)
+  door.check(status)
+  return ("%s %s %s"):format(ffi.string(hash), tostring(self.bos), tostring(self.eos))
+end
+
 -- ---- saving -----------------------------------------------------------------------------------
 
 local function put_file(save, path, text) door.check(C.cft_file_write(save, path, text, #text)) end
