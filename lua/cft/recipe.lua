@@ -103,10 +103,9 @@ local function sources(cfg, o)
     return source, heldout
   end
   local source = data.open(cfg.data, { fields = o.fields, limit_bad = setting(cfg, "limit_bad"),
-                                       quarantine = setting(cfg, "quarantine"), name = o.name,
-                                       cache = setting(cfg, "cache") })
+                                       quarantine = setting(cfg, "quarantine"), name = o.name })
   if type(cfg.heldout) == "string" then
-    return source, data.open(cfg.heldout, { fields = o.fields, name = "held out", cache = setting(cfg, "cache") })
+    return source, data.open(cfg.heldout, { fields = o.fields, name = "held out" })
   elseif cfg.heldout and cfg.heldout > 0 then
     if setting(cfg, "stream") then
       exit.fail(exit.USAGE, "stream: heldout = %s goes through all records first; give a file of held-out ones, or heldout = 0",
@@ -122,7 +121,7 @@ local function sampling(run, source)
   local cfg = run.cfg
   local how = { max_tokens = setting(cfg, "max_tokens") or cfg.tokens, stream = setting(cfg, "stream"),
                 say = function(text) run.log:say("%s", text) end }
-  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned", "double_bos", "cache" } do
+  for _, name in ipairs { "length", "cut_side", "add_tokens", "no_learned", "all_learned", "double_bos" } do
     how[name] = setting(cfg, name)
   end
   if how.stream and source.parts then exit.fail(exit.USAGE, "stream: a mixture is counted before it is mixed; give one source") end

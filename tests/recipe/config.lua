@@ -140,4 +140,13 @@ print(cfg.lr, cfg.demo, cfg.preview, cfg.device)
     r = process.cftrun { recipe, "lrr=1" }
     expect.same({ r.code, r.out, r.err }, { 2, "", "cftrun: unknown key 'lrr'; did you mean 'lr'?\n" })
   end },
+  { "a key that was is refused with the reason, wherever it stands", function()
+    local folder = process.folder()
+    local plain = process.write(folder .. "/plain.lua", 'local cfg = require("cft.config") { lr = 0.25 }')
+    local with = process.write(folder .. "/with.lua", 'local cfg = require("cft.config") { cache = "tokens" }')
+    for _, r in ipairs { process.cftrun { plain, "cache=tokens" }, process.cftrun { with } } do
+      expect.same({ r.code, r.out }, { 2, "" })
+      expect.match(r.err, "^cftrun: cache: token ids are not kept between runs any more: .* Leave the key out; [^\n]*%$CFT_CACHE\n$")
+    end
+  end },
 }

@@ -3,7 +3,6 @@
 
 local demo = require "cft.demo"
 local expect = require "tests.expect"
-local host = require "cft.host"
 local json = require "cft.base.json"
 local process = require "tests.process"
 
@@ -115,33 +114,6 @@ return {
         local q = r.messages[1].content
         return { { text = q:sub(1, 20) }, { text = q:sub(21) }, { text = r.messages[2].content, learn = 1 } }
       end]]))
-  end },
-
-  { "a stale and a truncated cache", function()
-    local cache, list = process.folder(), records()
-    local function block(max_tokens)  -- the one that a run with this limit writes
-      local before = {}
-      for _, name in ipairs(host.list(cache)) do before[name] = true end
-      process.cftrun { recipe(list, ("cache = %q, max_tokens = %d"):format(cache, max_tokens)), "--preview", "1" }
-      for _, name in ipairs(host.list(cache)) do
-        for _, file in ipairs(before[name] and {} or host.list(cache .. "/" .. name)) do
-          if file:match "%.tokens$" then return cache .. "/" .. name .. "/" .. file end
-        end
-      end
-    end
-    local good, stale = block(200), block(201)
-    local function contents(path)
-      local file = assert(io.open(path, "rb"))
-      local text = file:read "*a"
-      file:close()
-      return text
-    end
-    local settings = ("cache = %q, max_tokens = 200"):format(cache)
-    process.write(good:match "^(.*)/" .. "/" .. stale:match "[^/]*$", contents(stale))
-    says("left out: .*%.tokens: was made with another template, tokenizer, policy or program\n", recipe(list, settings))
-    process.write(good, contents(good):sub(1, -2))
-    local run = process.cftrun { recipe(list, settings), "--preview", "1" }
-    expect.match(run.out, "0 records taken, 6 added\n.*left out: .*%.tokens: its %d+ bytes are not those that were written\n")
   end },
 
   { "duplicates, in a mixture; and its table", function()

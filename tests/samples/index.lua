@@ -89,7 +89,7 @@ return {
     local again = samples(folder, path)
     expect.same(seen(again), wanted)
     expect.match(text_of(again), "scan taken from ")
-    expect.same({ again.scanned, again.token_cache }, {})  -- nor was the token cache looked at
+    expect.same(again.scanned, nil)
   end },
   { "another template, another length and other bytes are other scans", function()
     local folder = process.folder()
@@ -194,35 +194,6 @@ return {
     expect.match(text_of(samples(folder, path)), "scan kept in ")
     expect.same(only(folder, "scans"), result)
     expect.truthy(not samples(folder, path).scanned, "a good one")
-  end },
-  { "what any process finds wrong with the token cache is said once", function()
-    local folder = process.folder()
-    local path = file(folder, 60)
-    local wanted = seen(samples(folder, path))
-    os.remove(only(folder, "scans"))
-    local pipe = io.popen("ls " .. folder .. "/*/*.tokens")
-    local broken = {}
-    for block in pipe:lines() do  -- one cut short, of the others all entries changed
-      local text, list = contents(block), nil
-      if #broken == 0 then
-        process.write(block, text:sub(1, -2))
-      else
-        list = #text - 32
-        while text:byte(list) do
-          list = list - 32
-          local at = 0
-          for k = 8, 1, -1 do at = at * 256 + text:byte(list + 16 + k) end
-          if at == 48 then break end  -- the first entry's line
-        end
-        process.write(block, text:sub(1, 48) .. text:sub(49, list):gsub(".", "\1") .. text:sub(list + 1))
-      end
-      broken[#broken + 1] = block
-    end
-    pipe:close()
-    local s = samples(folder, path)
-    expect.same(seen(s), wanted)
-    expect.same({ s.token_cache.taken, s.token_cache.added, #s.token_cache.broken }, { 0, 60, #broken })
-    for _, block in ipairs(broken) do expect.truthy(text_of(s):find("left out: " .. block, 1, true), block) end
   end },
   { "functions have no name, and what they make is not kept", function()
     local folder = process.folder()

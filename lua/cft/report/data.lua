@@ -185,9 +185,6 @@ function M.findings(set)
     if count > 0 then lines[#lines + 1] = ("%d %s"):format(count, says) end
   end
   local function add_list(list, says) add(list.n, ("%s: records %s"):format(says, listed.names(list))) end
-  for _, broken in ipairs(set.samples.token_cache and set.samples.token_cache.broken or {}) do
-    lines[#lines + 1] = "token cache, left out: " .. broken
-  end
   for _, bad in ipairs(r.bad) do
     if #lines < BAD then lines[#lines + 1] = "bad record: " .. data.describe(bad) end
   end

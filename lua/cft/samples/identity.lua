@@ -24,7 +24,7 @@ function M.of(chat, tok, policy, exact)
   elseif not described then
     return nil, "template: " .. why
   end
-  return files.hash(table.concat({ described, tok:identity(), (assert(canonical.text(policy))) }, "\n"))
+  return files.hash(table.concat({ described, tok:hash(), (assert(canonical.text(policy))) }, "\n"))
 end
 
 --- A name for this program: its file, and Lua files that are taken in place of those inside it.

@@ -75,13 +75,12 @@ end
 -- ---- a job: some records of a source -------------------------------------------------------------
 
 -- What a job sends: a line of JSON, then numbers, lengths and weights of its samples.
-local function scan_chunk(self, hooks, chunk, last_of_process)
-  local source, cache = self.source, self.token_cache
+local function scan_chunk(self, hooks, chunk)
+  local source = self.source
   local first = chunk * M.CHUNK
   local last = math.min(first + M.CHUNK, source:size())
   local numbers, lengths, weights = {}, {}, {}
   local report, bad = hooks.new_report(), {}
-  local taken, added, left_out = cache and cache.taken, cache and cache.added, cache and #cache.broken
   for i = first, last - 1 do
     local record = source.read(i)
     if record == nil then
@@ -94,13 +93,10 @@ local function scan_chunk(self, hooks, chunk, last_of_process)
       end
     end
   end
-  if cache and last_of_process then cache:flush() end  -- before it says what went wrong
   local n = #numbers
   report.samples = n
   local head = json.encode {
     n = n, report = encode_report(report), bad = json.array(bad), dynamic = self.dynamic,
-    taken = cache and cache.taken - taken, added = cache and cache.added - added,
-    wrong = cache and cache:left_out_after(left_out),
   }
   local function bytes(ctype, list) return n > 0 and ffi.string(ffi.new(ctype .. "[?]", n, list), 8 * n) or "" end
   return table.concat { head, "\n", bytes("int64_t", numbers), bytes("int64_t", lengths), bytes("double", weights) }
@@ -309,17 +305,11 @@ local function run(self, hooks, journal_path, o)
   local chunks = math.ceil(source:size() / M.CHUNK)
   local report = hooks.new_report()
   self.n, self.kept_report = 0, report
-  local known, cache = source:bad(), self.token_cache
-  local taken, added = cache and cache.taken, cache and cache.added
+  local known = source:bad()
   local function take(_, text)
     local head = read_chunk(text)
     M.add(report, decode_report(head.report))
     self.n, self.dynamic = self.n + head.n, self.dynamic or head.dynamic
-    if head.taken and cache then
-      taken, added = taken + head.taken, added + head.added
-      cache.taken, cache.added = taken, added  -- which this process counted too, if it did the job itself
-      for where, what in pairs(head.wrong) do cache:leave_out(where, what) end
-    end
     for _, i in ipairs(head.bad) do bad[#bad + 1] = i end
     meet(source, head.bad)
     return known:hopeless()
@@ -335,7 +325,7 @@ local function run(self, hooks, journal_path, o)
     count = chunks, first = first, processes = o.processes,
     work = function(chunk)
       if workers.inside then known.quarantine = nil end  -- the process that asked writes it, in order
-      return scan_chunk(self, hooks, chunk, chunk + o.processes >= chunks)
+      return scan_chunk(self, hooks, chunk)
     end,
     take = function(chunk, text)
       journal:append(chunk, text)
@@ -358,14 +348,10 @@ end
 
 -- Go through the records, and keep what comes of it at `path`, if there is one.
 local function make(self, hooks, path, o)
-  hooks.open_cache(self)
-  if self.token_cache then self.token_cache:load() end  -- once, for all processes
   local bad, journal = run(self, hooks, path and path .. ".part" or nil, o)
   self.source:enforce()
   local kept, problem
   if path then kept, problem = pcall(write_result, path, o.name, self, bad, journal) end
-  -- From here on samples are asked for at random, and to make one is no slower than to read it from the disk.
-  if self.token_cache then self.token_cache:close() end
   local result = kept and map_result(path, o.name)
   if result then
     adopt(self, result)
@@ -394,7 +380,7 @@ end
 
 --- Scan the records of samples that are being made, or take what an earlier scan found.
 -- @tparam Samples self
--- @tab hooks of cft.samples: `new_report`, `book`, `weight_of`, `open_cache`
+-- @tab hooks of cft.samples: `new_report`, `book`, `weight_of`
 -- @tab[opt] o `processes`, one a processor if absent; `progress`
 function M.samples(self, hooks, o)
   o = o or {}

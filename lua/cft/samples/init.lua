@@ -68,26 +68,16 @@ local refusals = {
 }
 
 -- The sample of a record, with `specials` and `prefix`, which say what is odd about its text; or nil, the
--- reason and its class. The token cache answers where it can.
+-- reason and its class.
 local function look(self, record)
-  local tok, cache = self.tok, self.token_cache
-  local key = cache and cache:key(record)
-  local sample, why, class
-  if key then
-    sample, why, class = cache:get(key)
-    if sample or class then
-      cache.taken = cache.taken + 1
-      return sample, why, class
-    end
-  end
-  sample, why, class = mask.sample(record, self.chat, tok, self.o)
+  local tok = self.tok
+  local sample, why, class = mask.sample(record, self.chat, tok, self.o)
   if sample then
     sample.specials = specials_in(sample.segments, tok)
     -- A cut prompt is none that a server would write, and a special token's string is reported as such.
     sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
     sample.segments = nil
   end
-  if key and class ~= "unsayable" then cache:put(key, sample, why, class) end
   return sample, why, class
 end
 
@@ -167,7 +157,6 @@ local function go_through(self)
     if o.progress then o.progress(i + 1, source:size()) end
   end
   self.n, report.samples = n, n
-  if self.token_cache then self.token_cache:flush() end
 end
 
 -- What the recipe did not allow is an error that names the records.
@@ -208,15 +197,6 @@ local samples_options = {
 }
 for name, spec in pairs(mask.options) do samples_options[name] = spec end
 
-local function open_cache(self)
-  local o = self.o
-  if not o.cache then return end
-  self.token_cache, self.no_cache = require("cft.samples.tokencache").open(o.cache, self.chat, self.tok, {
-    max_tokens = o.max_tokens, length = o.length, cut_side = o.cut_side, cut_kinds = o.cut_kinds,
-  })
-end
-hooks.open_cache = open_cache
-
 --- The samples of a source: all of its records are encoded once, and what is odd is reported before
 -- anything is trained. Record numbers, lengths and weights stay in memory, and ids up to
 -- `cache_bytes`; others are made again when they are asked for.
@@ -234,7 +214,7 @@ hooks.open_cache = open_cache
 -- @string[opt="error"] opts.all_learned samples with nothing but learned tokens
 -- @string[opt="error"] opts.double_bos samples that begin with two begin-of-text tokens
 -- @bool[opt=false] opts.add_tokens add the template's tokens that the tokenizer lacks
--- @string[opt] opts.cache folder that keeps ids between runs, see `cft.samples.tokencache`
+-- @string[opt] opts.cache the folder for what is kept of scans; that of `cft.data.cache_folder` if absent
 -- @int[opt=64 MiB] opts.cache_bytes of ids that are kept in memory
 -- @func[opt] opts.progress called with records done and all, once a record or more
 -- @int[opt=64 MiB] opts.large sources of files from so many bytes on are scanned in all processors, and
@@ -255,7 +235,6 @@ function M.new(source, chat, tok, opts)
   if source:bytes() >= o.large then
     require("cft.samples.index").samples(self, hooks, { progress = o.progress })
   else
-    open_cache(self)
     go_through(self)
   end
   refuse(self)
@@ -264,15 +243,6 @@ end
 
 --- Are these samples of a source?
 function M.is(value) return type(value) == "table" and rawget(getmetatable(value) or {}, "are_samples") == true end
-
--- A sample again, from the token cache or made anew.
-local function recall(self, record)
-  local cache = self.token_cache
-  local key = cache and cache:key(record)
-  local sample = key and cache:get(key)
-  if sample then return sample end
-  return mask.sample(record, self.chat, self.tok, self.o)
-end
 
 --- How many samples there are.
 -- @treturn int
@@ -289,7 +259,7 @@ function Samples:get(k)
   local sample = self.cache[k]
   if not sample then
     local record, why = self.source:get(i)
-    if record ~= nil then sample, why = recall(self, record) end
+    if record ~= nil then sample, why = mask.sample(record, self.chat, self.tok, self.o) end
     if not sample or sample.n ~= self.lengths[k] then
       blame("%s is not what it was when it was scanned%s", self.source:where(i), why and ": " .. why or "")
     end
@@ -340,11 +310,6 @@ function Samples:describe()
     r.records, r.tokens, r.learned, r.tokens > 0 and 100 * r.learned / r.tokens or 0, r.longest)
   add("  %s", self.chat:describe(self.tok))
   for _, line in ipairs(require("cft.samples.index").describe(self)) do add("  %s", line) end
-  if self.token_cache then
-    add("  %s", (self.token_cache:describe():gsub("\n", "\n  ")))
-  elseif self.no_cache then
-    add("  not cached: %s", self.no_cache)
-  end
   if #r.added > 0 then add("  added to the tokenizer: %s", table.concat(r.added, ", ")) end
   if #r.bad > 0 then add("  %d bad records left out; the first is %s", #r.bad, data.describe(r.bad[1])) end
   add_list(r.dropped, ("dropped, %s"):format(r.dropped[1] and r.dropped[1].reason or ""))

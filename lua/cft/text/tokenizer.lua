@@ -329,17 +329,6 @@ function Tokenizer:add_token(text, opts)
   return id_out[0]
 end
 
---- A name for it as it is now, tokens that were added included.
--- @treturn string
-function Tokenizer:identity()
-  local path, hash = os.tmpname(), ffi.new "char[33]"
-  local status = C.cft_tokenizer_save(self.handle, nil, path)
-  if status == C.CFT_OK then status = C.cft_hash_file(hash, path) end
-  os.remove(path)
-  door.check(status)
-  return ("%s %s %s"):format(ffi.string(hash), tostring(self.bos), tostring(self.eos))
-end
-
 -- ---- saving -----------------------------------------------------------------------------------
 
 local function put_file(save, path, text) door.check(C.cft_file_write(save, path, text, #text)) end
@@ -365,6 +354,17 @@ function Tokenizer:save(folder, save)
   door.check(C.cft_tokenizer_save(self.handle, save, folder .. "/tokenizer.json"))
   put_file(save, folder .. "/tokenizer_config.json", json.encode(config_of(self)) .. "\n")
   if self.chat_template then put_file(save, folder .. "/chat_template.jinja", self.chat_template) end
+end
+
+--- A name for what it does with texts, tokens that were added included: equal for equal tokenizers.
+-- @treturn string
+function Tokenizer:hash()
+  local path, hex = os.tmpname(), ffi.new "char[33]"
+  local status = C.cft_tokenizer_save(self.handle, nil, path)
+  if status == C.CFT_OK then status = C.cft_hash_file(hex, path) end
+  os.remove(path)
+  door.check(status)
+  return ("%s %s %s"):format(ffi.string(hex), tostring(self.bos), tostring(self.eos))
 end
 
 return M
