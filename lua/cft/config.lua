@@ -119,6 +119,7 @@ M.further = {
 }
 
 for _, row in ipairs(optim.keys) do M.further[#M.further + 1] = { row[1], M.key(row[2]) } end
+
 --- Keys that were, and why they are refused.
 M.gone = {
   cache = "token ids are not kept between runs any more: of 5 GB a scan took 239 s without a cache, 219 s and 8.9 GB of "

@@ -9,7 +9,7 @@ local models = require "cft.models"
 local process = require "tests.process"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
-local workers = require "cft.data.workers"
+local parallel = require "cft.data.parallel"
 require "cft.engine.ops"
 
 local emulated = (os.getenv "CFT_CUDA_MODULE" or ""):find "emu"
@@ -28,7 +28,7 @@ end
 local function on_ranks(size, work)
   local list, id = {}, nil
   for rank = 0, size - 1 do
-    list[rank] = workers.start(function(send)
+    list[rank] = parallel.start(function(send)
       local mine = id or comm.id "cuda"
       if rank == 0 then send(mine) end
       local c = comm.open { id = mine, rank = rank, size = size, device = "cuda", timeout = 30 }

@@ -11,18 +11,17 @@ local files = require "cft.io.files"
 local json = require "cft.base.json"
 local mix = require "cft.data.mix"
 local numbers = require "cft.data.util.int_array"
-local passes = require "cft.data.parallel"
+local parallel = require "cft.data.parallel"
 local process = require "tests.process"
-local workers = require "cft.data.workers"
 local ffi = require("cft.engine.ffi").ffi
 
 ffi.cdef "void _exit(int status);"
 
 local function in_jobs_of(records, work)
-  local chunk = passes.CHUNK
-  passes.CHUNK = records
+  local chunk = parallel.CHUNK
+  parallel.CHUNK = records
   local ok, err = pcall(work)
-  passes.CHUNK = chunk
+  parallel.CHUNK = chunk
   if not ok then error(err, 0) end
 end
 
@@ -149,7 +148,7 @@ return {
   end },
 
   { "a function that is not the same in every process is named", function()
-    local source = open(file(lines_of()), { fields = function(r) return not workers.inside and r or nil end })
+    local source = open(file(lines_of()), { fields = function(r) return not parallel.inside and r or nil end })
     in_jobs_of(7, function()
       expect.raises("record 0, line 1: is a bad record in one process and a good one in another", source.split, source,
         { heldout = 5, processes = 3 })
@@ -158,16 +157,16 @@ return {
 
   { "few records, and those in memory, need no other process", function()
     local source = open(file(lines_of()))
-    expect.same(passes.processes(source), 1)
-    local small = passes.SMALL
-    passes.SMALL = 10
-    local many, list = passes.processes(source), passes.processes(data.generate(1e6, function() return {} end))
+    expect.same(parallel.processes(source), 1)
+    local small = parallel.SMALL
+    parallel.SMALL = 10
+    local many, list = parallel.processes(source), parallel.processes(data.generate(1e6, function() return {} end))
     local inside
-    passes.each(source:range(0, 1), { processes = 2, of = function() return tostring(workers.inside) end,
+    parallel.each(source:range(0, 1), { processes = 2, of = function() return tostring(parallel.inside) end,
                                       take = function(_, at, bytes) inside = require("ffi").string(at, bytes) end })
-    local mixture = passes.processes(mix.new { { source } })
-    passes.SMALL = small
-    expect.same({ many, list, inside, mixture }, { workers.cores(), 1, "false", 1 })
+    local mixture = parallel.processes(mix.new { { source } })
+    parallel.SMALL = small
+    expect.same({ many, list, inside, mixture }, { parallel.cores(), 1, "false", 1 })
   end },
 
   { "a mixture is gone through by one process, whatever is asked for", function()
@@ -176,7 +175,7 @@ return {
     in_jobs_of(7, function()
       for count = 1, 2 do
         local mixture, passed = mix.new { { open(path) }, { open(path) } }, {}
-        passes.each(mixture, { processes = count, of = function(_, i) return tostring(i) end,
+        parallel.each(mixture, { processes = count, of = function(_, i) return tostring(i) end,
                                take = function(i) passed[#passed + 1] = i end })
         local seen = decontaminate.search(mixture, bench, { processes = count })
         found[count] = { #passed, passed[#passed], seen.count, seen.records, seen:describe() }

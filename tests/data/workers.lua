@@ -1,7 +1,7 @@
 -- Copies of this process: what they send, how they end, and who goes first.
 
 local expect = require "tests.expect"
-local workers = require "cft.data.workers"
+local parallel = require "cft.data.parallel"
 
 -- The scheduling policy of the process that asks: field 41 of its stat, behind a name in brackets.
 local function policy()
@@ -15,7 +15,7 @@ local function policy()
 end
 
 local function answer(low)
-  local w = workers.start(function(send) send(policy()) end, low)
+  local w = parallel.start(function(send) send(policy()) end, low)
   local text, why = w:read()
   w:stop()
   return text or error(why)
@@ -31,7 +31,7 @@ return {
   end },
   { "jobs come back in order, whoever is done first", function()
     local got = {}
-    workers.each { count = 7, first = 2, processes = 3,
+    parallel.jobs { count = 7, first = 2, processes = 3,
       work = function(job)
         if job == 2 then require("cft.host").sleep(0.05) end
         return tostring(job * job)
@@ -40,7 +40,7 @@ return {
     expect.same(got, { "2:4", "3:9", "4:16", "5:25", "6:36" })
   end },
   { "an error of a job is that of all, with its text", function()
-    local ok, why = pcall(workers.each, { count = 4, processes = 2, take = function() end,
+    local ok, why = pcall(parallel.jobs, { count = 4, processes = 2, take = function() end,
       work = function(job) return job == 3 and error("job three", 0) or "" end })
     expect.same(ok, false)
     expect.match(tostring(why), "job three")

@@ -16,7 +16,7 @@ local check = require "cft.base.check"
 local data = require "cft.data.open"
 local files = require "cft.io.files"
 local json = require "cft.base.json"
-local passes = require "cft.data.parallel"
+local parallel = require "cft.data.parallel"
 local template = require "cft.text.template"
 local words = require "cft.data.util.word_hash"
 local ffi = door.ffi
@@ -297,11 +297,11 @@ end
 -- @treturn Found `count` pairs; `pairs`: the highest ranks, at most `KEPT`, each `{ rank, record, where, benchmark,
 -- shared, equal, answer, passage }`; `records`: the numbers of the records that are in a pair, in order
 function M.search(source, benchmarks, opts)
-  local o = check.options("decontaminate.search", opts, { processes = passes.option })
+  local o = check.options("decontaminate.search", opts, { processes = parallel.option })
   local index = getmetatable(benchmarks) == Index and benchmarks or M.index(benchmarks)
   local self = setmetatable({ name = source.name, size = source:size(), problems = #index.problems, pairs = {},
     count = 0, records = {} }, Found)
-  passes.each(source, {
+  parallel.each(source, {
     processes = o.processes,
     of = function(record)
       local list = index:look(record)
@@ -403,7 +403,7 @@ end
 function M.apply(source, opts)
   local o = check.options("decontaminate", opts, {
     files = { "string|table" }, drop = { "boolean", false }, say = { "function" },
-    out = { "string", optional = true }, processes = passes.option,
+    out = { "string", optional = true }, processes = parallel.option,
   })
   local index, all = M.index(o.files), {}
   local function one(part)

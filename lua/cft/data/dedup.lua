@@ -21,7 +21,7 @@ local digests = require "cft.data.util.digest_table"
 local files = require "cft.io.files"
 local json = require "cft.base.json"
 local numbers = require "cft.data.util.int_array"
-local passes = require "cft.data.parallel"
+local parallel = require "cft.data.parallel"
 local words = require "cft.data.util.word_hash"
 local ffi = door.ffi
 local band, bor, bxor, lshift, rol, rshift, tobit = bit.band, bit.bor, bit.bxor, bit.lshift, bit.rol, bit.rshift, bit.tobit
@@ -244,7 +244,7 @@ end
 -- they had been compared with some only of those that may be near
 function M.new(opts)
   local o = check.options("dedup.new", opts, {
-    near = { "number", optional = true, min = 0.5, max = 1 }, by = { "function", text_of }, processes = passes.option,
+    near = { "number", optional = true, min = 0.5, max = 1 }, by = { "function", text_of }, processes = parallel.option,
   })
   return setmetatable({
     near = o.near, by = o.by, processes = o.processes, records = 0, count = 0, bounded = 0, duplicates = {},
@@ -300,7 +300,7 @@ function Seen:keep(source)
   local kept = numbers.new(source:size())
   self.parts[#self.parts + 1] = { source = source, first = self.digests.n, kept = kept }
   if self.alike then self.alike:grow(source:size()) end
-  passes.each(source, {
+  parallel.each(source, {
     processes = self.processes,
     of = function(record, i)
       local text = compared(self, source, i, record)

@@ -21,7 +21,7 @@ local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
 local data = require "cft.data.open"
 local files = require "cft.io.files"
-local passes = require "cft.data.parallel"
+local parallel = require "cft.data.parallel"
 local C = door.C
 
 local M = {}
@@ -124,7 +124,7 @@ local options = {
   dedup = { "string", "no", one_of = { "no", "exact", "near" } },
   near = { "number", 0.8, min = 0.5, max = 1 },
   over = { "integer", optional = true, min = 1 },
-  processes = passes.option,
+  processes = parallel.option,
 }
 
 -- Weights at a moment of the run, by temperature: its 1/T-th powers, so that 1 changes nothing and large ones level.

@@ -11,7 +11,7 @@ local digest, hex = files.digest, files.hex
 local digests = require "cft.data.util.digest_table"
 local json = require "cft.base.json"
 local numbers = require "cft.data.util.int_array"
-local passes = require "cft.data.parallel"
+local parallel = require "cft.data.parallel"
 local C = door.C
 
 local M = {}
@@ -248,7 +248,7 @@ end
 function Source:filter(keep, opts)
   local o = check.options("filter", opts, { processes = { "integer", 1, min = 1 } })
   local kept = numbers.new(self.n)
-  passes.each(self, {
+  parallel.each(self, {
     processes = o.processes,
     of = function(record, i) return keep(record, i) and "" or nil end,
     take = function(i) kept:add(i) end,
@@ -295,7 +295,7 @@ end
 -- Groups by the digests of keys: how many there are, and of each record that of its group plus 1, 0 for bad ones.
 local function group(self, o)
   local groups, group_of, good = digests.new(), door.zeros("int32_t", self.n), 0
-  passes.each(self, {
+  parallel.each(self, {
     processes = o.processes,
     of = function(record, i)
       local key = o.by(record, i)
@@ -339,7 +339,7 @@ end
 function Source:split(opts)
   local o = check.options("split", opts, {
     heldout = { "number", min = 0 }, by = { "function", M.prompt }, seed = { "integer", 0, min = 0 },
-    processes = passes.option,
+    processes = parallel.option,
   })
   local groups, group_of, good = group(self, o)
   local wanted = o.heldout < 1 and math.floor(o.heldout * good + 0.5) or math.floor(o.heldout)

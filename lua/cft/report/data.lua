@@ -9,7 +9,7 @@ local digests = require "cft.data.util.digest_table"
 local files = require "cft.io.files"
 local listed = require "cft.data.util.sampled_list"
 local mask = require "cft.samples.mask"
-local passes = require "cft.data.parallel"
+local parallel = require "cft.data.parallel"
 local preview = require "cft.report.samples"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
@@ -78,7 +78,7 @@ local function look_for_duplicates(source, elsewhere)
       end
     end
   end
-  passes.each(source, {
+  parallel.each(source, {
     of = function(record)
       local prompt = data.prompt(record)
       return files.digest(prompt) .. files.digest(prompt .. "\0" .. answer_of(record))

@@ -17,7 +17,7 @@ local identity = require "cft.samples.identity"
 local json = require "cft.base.json"
 local listed = require "cft.data.util.sampled_list"
 local format = require "cft.base.format"
-local workers = require "cft.data.workers"
+local parallel = require "cft.data.parallel"
 local C, ffi = door.C, door.ffi
 
 local M = {}
@@ -321,10 +321,10 @@ local function run(self, hooks, journal_path, o)
     journal = assert(open_journal(nil, take))
   end
   local start, said, first = host.now(), host.now(), journal.chunks
-  workers.each {
+  parallel.jobs {
     count = chunks, first = first, processes = o.processes,
     work = function(chunk)
-      if workers.inside then known.quarantine = nil end  -- the process that asked writes it, in order
+      if parallel.inside then known.quarantine = nil end  -- the process that asked writes it, in order
       return scan_chunk(self, hooks, chunk)
     end,
     take = function(chunk, text)
@@ -384,7 +384,7 @@ end
 -- @tab[opt] o `processes`, one a processor if absent; `progress`
 function M.samples(self, hooks, o)
   o = o or {}
-  o.processes = o.processes or workers.cores()
+  o.processes = o.processes or parallel.cores()
   local why = "there is no folder for it (CFT_CACHE, HOME)"
   local folder = self.o.cache or data.cache_folder()
   if folder then o.name, why = M.name(self) end

@@ -16,7 +16,7 @@ local door = require "cft.engine.ffi"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local scan = require "cft.samples.index"
-local workers = require "cft.data.workers"
+local parallel = require "cft.data.parallel"
 local C = door.C
 
 local M = {}
@@ -105,12 +105,12 @@ end
 
 -- In another process, behind whatever else runs here; its result is kept as any scan's is.
 local function scan_beside(self)
-  self.scanner = workers.start(function(send)
+  self.scanner = parallel.start(function(send)
     local counted = self.hooks.afresh(self)
     counted.o.say = function() end
     local at = 0
     scan.samples(counted, self.hooks, {
-      processes = math.max(1, workers.cores() - 1),
+      processes = math.max(1, parallel.cores() - 1),
       progress = function(done)
         if host.now() - at > 1 then
           send(json.encode { done = done })
