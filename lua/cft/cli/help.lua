@@ -58,10 +58,11 @@ cftrun: Critique Fine-Tuning from a recipe in Lua
   }
   heading "Environment"
   rows {
-    { "CFT_LUA_PATH=DIR", "take Lua modules from DIR (the folder lua of the sources) first" },
+    { "CFT_CACHE=DIR", "where is kept what can be made again; ~/.cache/cft" },
     { "CFT_TRACEBACK=1", "errors with a traceback" },
-    { "CFT_SHARED_DATA=DIR", "where recipes look for data sets; ../shared/data" },
+    { "HF_HOME, HF_TOKEN", "the Hub's cache and its token, as elsewhere" },
     { "NO_COLOR=1", "no colours" },
+    { "", "docs/cli.md has the rest" },
   }
 end
 
