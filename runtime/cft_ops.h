@@ -51,7 +51,7 @@ CFT_API cft_status cft_scatter_rows(cft_tensor *y, cft_tensor *x, cft_tensor *in
 //   y (..., d) new; sum (..., d) new, s, or NULL without residual (pass NULL then)
 //   rstd (n) new, f32 (f64 for f64), for the backward pass
 //   x, residual (..., d), w (d): float, one dtype; d > 0; eps > 0
-// Source: Zhang & Sennrich 2019 (arXiv 1910.07467); eps as in Llama. docs/ops/rmsnorm.md.
+// Source: Zhang & Sennrich 2019 (arXiv 1910.07467); eps as in Llama.
 CFT_API cft_status cft_rmsnorm_fwd(cft_tensor **y, cft_tensor **sum, cft_tensor **rstd,
                                    cft_tensor *x, cft_tensor *residual, cft_tensor *w, double eps);
 

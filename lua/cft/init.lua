@@ -2,7 +2,8 @@
 -- prompt is there at once.
 -- @usage local cft = require "cft"
 -- local x = cft.randn({ 2, 3 }, { requires_grad = true })
--- (x * x):sum():backward()
+-- local loss = (x * x):sum()
+-- loss:backward()
 -- print(x.grad)
 
 local modules = {
@@ -22,6 +23,7 @@ local modules = {
   samples = "cft.samples",                    -- the same of all records, checked and reported
   batch = "cft.samples.batch",                -- ids and weights -> packed micro-batches
   models = "cft.models",                      -- folder, GGUF or shape -> model
+  loss = "cft.loss",                          -- what is minimised
   optim = "cft.train.optim",                  -- AdamW and clip
   schedule = "cft.train.schedule",            -- step -> multiplier
   train = "cft.train",                        -- the loop
@@ -29,6 +31,7 @@ local modules = {
   generate = "cft.generate",                  -- text from the model
   -- the engine
   tensor = "cft.engine.tensor", ops = "cft.engine.ops", autograd = "cft.engine.autograd",
+  nn = "cft.nn",
   comm = "cft.engine.comm",                   -- sums over several processes
   -- files and the Hub
   files = "cft.io.files", hub = "cft.io.hub", fetch = "cft.io.fetch",

@@ -1,63 +1,268 @@
--- Every block of the documentation that is marked `lua run` runs; lines that begin with "> " are typed at
--- the prompt, where globals are allowed.
+-- Documentation that runs. Every block marked `lua run`, in which lines that begin with "> " are typed at the prompt,
+-- and every `@usage` of lua/cft. What a line prints is compared with the comment behind it or below it:
+--
+--   print(1 + 1, "a")   --> 2   a
+--
+-- White space counts once, and "..." is anything. Files and pages that a text names must be there.
 
+local cft = require "cft"
+local data = require "cft.data.open"
+local demo = require "cft.demo"
+local expect = require "tests.expect"
 local host = require "cft.host"
+local process = require "tests.process"
+local repl = require "cft.cli.repl"
+local tokenizer = require "cft.text.tokenizer"
 
-local function blocks_of(path)
+-- ---- what runs ----------------------------------------------------------------------------------
+
+-- A block: `path`, `line` (of its first line), `text` (a list of lines).
+local function blocks_of_page(path)
   local list, block, line_number = {}, nil, 0
   for line in io.lines(path) do
     line_number = line_number + 1
     if not block and line:match "^```lua run" then
-      block = { line = line_number + 1, text = {} }
+      block = { path = path, line = line_number + 1, text = {} }
     elseif block and line:match "^```" then
-      list[#list + 1] = block
-      block = nil
+      list[#list + 1], block = block, nil
     elseif block then
-      table.insert(block.text, (line:gsub("^> ?", "")))
+      table.insert(block.text, line)
     end
   end
   return list
 end
 
--- At the prompt an expression alone is printed.
-local function compile(text, name, env)
-  local chunk, why = loadstring(text, "=" .. name)
-  if not chunk then error(why, 0) end
-  return setfenv(chunk, env)
+-- The examples of a Lua file end with their comment, or with its next tag.
+local function blocks_of_source(path)
+  local list, block, line_number = {}, nil, 0
+  for line in io.lines(path) do
+    line_number = line_number + 1
+    local first, comment = line:match "^%-%- @usage%s?(.*)$", line:match "^%-%-%s?(.*)$"
+    if first then
+      block = { path = path, line = line_number, text = { first }, usage = true }
+      list[#list + 1] = block
+    elseif block and comment and not comment:find "^@" then
+      table.insert(block.text, comment)
+    else
+      block = nil
+    end
+  end
+  return list
 end
 
-local function run(block, name, env)
-  local statements, pending = {}, ""
-  for _, line in ipairs(block.text) do  -- as the prompt does: a line, or as many as make a whole
+-- Examples that want what is not here are compiled only.
+local elsewhere = {
+  ["lua/cft/recipe.lua"] = "a model and data",
+  ["lua/cft/config.lua"] = "the settings of a command line",
+  ["lua/cft/engine/comm.lua"] = "a GPU",
+  ["lua/cft/io/hub.lua"] = "what the Hub's cache has",
+  ["lua/cft/io/fetch/init.lua"] = "the Hub",
+  ["lua/cft/io/gguf.lua"] = "a GGUF file",
+  ["lua/cft/models/gguf.lua"] = "a GGUF file",
+  ["lua/cft/data/mix.lua"] = "files of records",
+  ["lua/cft/data/decontaminate.lua"] = "a benchmark's file",
+  ["lua/cft/base/exit.lua"] = "a program to end",
+}
+local function is_elsewhere(block)
+  return block.usage and (elsewhere[block.path] or block.text[1]:find('"problems/*', 1, true))
+end
+
+-- ---- what an example finds at hand --------------------------------------------------------------
+
+-- Things that examples speak of without making them.
+local things = {}
+function things.source() return data.list { demo.training(1)(0), demo.training(1)(1), demo.training(1)(2) } end
+function things.tok() return tokenizer.parse(demo.tokenizer_json(1), "demo", { eos = "<|endoftext|>" }) end
+function things.samples() return cft.samples.new(things.source(), cft.template.qwen(), things.tok(), {}) end
+function things.model()
+  return cft.models.new { arch = "llama", d = 64, layers = 2, heads = 4, ffn = 128, vocab = 97, seed = 1 }
+end
+function things.folder()  -- with a model and a tokenizer in it
+  local folder, model = process.folder(), things.model()
+  model:save(folder .. "/model")
+  model:release()
+  process.write(folder .. "/model/tokenizer.json", demo.tokenizer_json(1))
+  process.write(folder .. "/model/tokenizer_config.json", '{"eos_token": "<|endoftext|>"}')
+  return folder .. "/model"
+end
+function things.x() return cft.zeros { 2, 3 } end
+function things.ffi() return require "ffi" end
+
+-- In the order asked: what is at hand, the example's own module by its name, cft's modules.
+local function environment(block, print)
+  local env = { cft = cft, print = print }
+  local module = block.usage and block.path:match "^lua/(.*)%.lua$":gsub("/init$", "")
+  return setmetatable(env, { __index = function(t, name)
+    local value
+    if things[name] and not block.path:find(name .. "/init.lua", 1, true) then value = things[name]()
+    elseif module and module:match "[^/]+$" == name then value = require((module:gsub("/", ".")))
+    elseif name ~= "_G" then value = cft[name] end
+    if value == nil then return _G[name] end
+    rawset(t, name, value)
+    return value
+  end })
+end
+
+-- ---- running ------------------------------------------------------------------------------------
+
+local function compile(text, block, first)
+  local chunk, why = loadstring(("\n"):rep(block.line + first - 2) .. text, "=" .. block.path)
+  if not chunk then error(why, 0) end
+  return chunk
+end
+
+-- A list of { text, line }: the block as a whole where it has locals, which live as long as it does; else, as the
+-- prompt does, a line, or as many as make a whole. `is_prompt`: the value of an expression is shown.
+local function statements_of(block)
+  local lines, is_prompt = {}, false
+  for i, line in ipairs(block.text) do
+    is_prompt = is_prompt or line:find "^> ?" ~= nil
+    lines[i] = line:gsub("^> ?", "")
+  end
+  local whole = table.concat(lines, "\n")
+  if whole:find "local " or not is_prompt then return { { whole, 1 } } end
+  local list, pending, first = {}, "", 1
+  for i, line in ipairs(lines) do
+    if pending == "" then first = i end
     pending = pending == "" and line or pending .. "\n" .. line
     if loadstring("return " .. pending) then pending = "return " .. pending end
     if loadstring(pending) then
-      statements[#statements + 1] = pending
+      list[#list + 1] = { pending, first }
       pending = ""
     end
   end
-  if pending:match "%S" then error(name .. ": the block is not complete", 0) end
-  -- Locals live as long as the block, so statements that have any are run in one piece.
-  local whole = table.concat(block.text, "\n")
-  if whole:find "local " then return compile(whole, name, env)() end
-  for _, s in ipairs(statements) do compile(s, name, env)() end
+  if pending:match "%S" then error(("%s:%d: the block is not complete"):format(block.path, block.line), 0) end
+  return list
 end
 
-local tests = {}
-local function add(path)
-  for _, block in ipairs(blocks_of(path)) do
-    tests[#tests + 1] = { ("%s, line %d"):format(path, block.line), function()
-      local env = setmetatable({ cft = require "cft", print = function() end }, { __index = _G })
-      run(block, ("%s:%d"):format(path, block.line), env)
-      for name in pairs(env) do env[name] = nil end  -- an op that was defined holds on to its globals
-    end }
+-- What should have been printed: line of the block → text.
+local function expectations(block)
+  local list = {}
+  for i, line in ipairs(block.text) do
+    local text = line:match "%-%->%s*(.*)$"
+    if text then list[#list + 1] = { line = i, text = text } end
+  end
+  return list
+end
+
+-- One text for what may be laid out in several ways; a line break may be written \n.
+local function plain(text) return (text:gsub("\\n", " "):gsub("%s+", " "):gsub("^ ", ""):gsub(" $", "")) end
+
+local function fits(got, wanted)
+  local pattern = plain(wanted):gsub("%p", "%%%0"):gsub("%%%.%%%.%%%.", ".*")
+  return plain(got):find("^" .. pattern .. "$") ~= nil
+end
+
+-- Each expectation is of what was printed last before it, by one line.
+local function compare(block, printed)
+  local from = 0
+  for _, want in ipairs(expectations(block)) do
+    local at
+    for line = from + 1, want.line do at = printed[line] and line or at end
+    local where = ("%s:%d: "):format(block.path, block.line + want.line - 1)
+    if not at then error(where .. "nothing was printed, expected " .. want.text, 0) end
+    local got = table.concat(printed[at], "\n")
+    if not fits(got, want.text) then error(("%sprinted  %s\n  expected %s"):format(where, got, want.text), 0) end
+    from = want.line
   end
 end
 
-add "README.md"
-for _, folder in ipairs { "docs", "docs/ops" } do
+local function run(block)
+  local printed, now = {}, 1
+  local function add(text, line)
+    printed[line] = printed[line] or {}
+    table.insert(printed[line], text)
+  end
+  local function print(...)
+    local texts = {}
+    for i = 1, select("#", ...) do texts[i] = tostring((select(i, ...))) end
+    local caller = debug.getinfo(2, "Sl")  -- a tail call leaves no trace of its line
+    add(table.concat(texts, "\t"), caller.source == "=" .. block.path and caller.currentline - block.line + 1 or now)
+  end
+  local env = environment(block, print)
+  for _, statement in ipairs(statements_of(block)) do
+    now = statement[2]
+    local chunk = compile(statement[1], block, now)
+    if is_elsewhere(block) then return end
+    local values = { setfenv(chunk, env)() }
+    for i = 1, #values do add(repl.text(values[i]), now) end
+  end
+  compare(block, printed)
+  for name in pairs(env) do env[name] = nil end  -- an op that was defined holds on to its globals
+end
+
+-- ---- what is named ------------------------------------------------------------------------------
+
+local function walk(folder, visit)
   for _, name in ipairs(host.list(folder) or {}) do
-    if name:match "%.md$" then add(folder .. "/" .. name) end
+    local path = folder .. "/" .. name
+    if host.kind(path) == "folder" then walk(path, visit) else visit(path) end
   end
+end
+
+local pages, sources = { "README.md", "checkpoints/README.md", "recipes/README.md" }, {}
+walk("docs", function(path) if path:find "%.md$" then pages[#pages + 1] = path end end)
+walk("lua/cft", function(path) if path:find "%.lua$" then sources[#sources + 1] = path end end)
+
+-- A path of this repository in a text. One with a placeholder (NAME, *, <...>) or of a page to come is none.
+local function missing_in(path, text, missing)
+  local function look(name)
+    if name:find "^recipes/mine" then return end
+    name = name:gsub("[%.,:;]+$", ""):gsub("#.*$", "")
+    if name == "" or name:find "[*<{%%]" or name:find "%u%u" and not name:find "README" then return end
+    local folder = path:match "^(.*/)" or ""
+    if not host.kind(name) and not host.kind(folder .. name) then missing[path .. ": " .. name] = true end
+  end
+  for _, top in ipairs { "docs", "lua/cft", "runtime", "kernels", "tests", "recipes", "scripts" } do
+    for name in text:gmatch("%f[%w/%.]" .. top:gsub("/", "%%/") .. "/[%w_/%.%-*{<%%]+") do look(name) end
+  end
+  if path:find "%.md$" then
+    for name in text:gmatch "%]%(([^)%s]+)%)" do
+      if not name:find "^%a+:" then look(name) end
+    end
+  end
+end
+
+local tests = {
+  { "every file and page that is named is there", function()
+    local missing = {}
+    local function look(path)
+      local file = assert(io.open(path, "rb"))
+      missing_in(path, file:read "*a", missing)
+      file:close()
+    end
+    for _, path in ipairs(pages) do look(path) end
+    for _, path in ipairs(sources) do look(path) end
+    for _, layer in ipairs { "kernels", "runtime" } do
+      walk(layer, function(path) if path:find "%.[ch]u?h?$" or path:find "%.cpp$" then look(path) end end)
+    end
+    local list = {}
+    for what in pairs(missing) do list[#list + 1] = what end
+    table.sort(list)
+    expect.same(list, {})
+  end },
+  { "a block fails when it lies", function()
+    local function of(...) return { path = "page", line = 10, text = { ... } } end
+    run(of("print(1 + 1, 'a b')   --> 2   a b", "print 'a\\n  b'   --> a\\nb", "print(math.pi)", "--> 3.14..."))
+    run(of("> 1 + 1   --> 2", "> x = 3", "> x, 'a'", "--> 3 \"a\""))
+    run(of("for i = 1, 3 do print(i) end   --> 1 2 3", "print(4) --> 4"))
+    expect.raises("^page:11: printed  3\n  expected 4$", run, of("print(2)   --> 2", "print(1 + 2)   --> 4"))
+    expect.raises("^page:10: printed  22\n  expected 2$", run, of "print(22)   --> 2")
+    expect.raises("^page:11: nothing was printed, expected 2$", run, of("print(2) --> 2", "local x = 2   --> 2"))
+    expect.raises("^page:10: printed  4\n  expected 3$", run, of "> 2 + 2   --> 3")
+    expect.raises("^page:11: .*wrong", run, of("print(1)   --> 1", "error 'wrong'"))
+    expect.raises("^page:10: the block is not complete", run, of "> f(")
+    expect.raises("page:12: .*unexpected symbol", run, of("local x", "", "x = )"))
+  end },
+}
+
+local function add(block)
+  tests[#tests + 1] = { ("%s, line %d"):format(block.path, block.line), function() run(block) end }
+end
+for _, path in ipairs(pages) do
+  for _, block in ipairs(blocks_of_page(path)) do add(block) end
+end
+for _, path in ipairs(sources) do
+  for _, block in ipairs(blocks_of_source(path)) do add(block) end
 end
 return tests

@@ -335,7 +335,7 @@ end
 -- @int[opt] opts.processes as `cft.data.parallel` chooses if absent; the result is the same for any number
 -- @treturn Source the rest
 -- @treturn Source what is held out: at most `heldout` records
--- @usage local train, heldout = source:split { heldout = 60 }
+-- @usage local train, heldout = source:split { heldout = 1 }
 function Source:split(opts)
   local o = check.options("split", opts, {
     heldout = { "number", min = 0 }, by = { "function", M.prompt }, seed = { "integer", 0, min = 0 },

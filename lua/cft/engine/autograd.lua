@@ -29,7 +29,7 @@ local function with_recording(on, fn, ...)
 end
 
 --- Run `fn` without recording: nothing is kept for a backward pass.
--- @usage local y = cft.no_grad(model.logits, model, batch)
+-- @usage local y = cft.no_grad(model.logits, model, { 1, 2, 3 })
 function M.no_grad(fn, ...) return with_recording(false, fn, ...) end
 
 --- Run `fn` recording, inside of a no_grad perhaps.

@@ -269,7 +269,7 @@ local function flatten(v, dims, depth, flat)
 end
 
 --- A tensor from nested tables of numbers, or from one number.
--- @usage cft.tensor { { 1, 2 }, { 3, 4 } }
+-- @usage local x = cft.tensor.new { { 1, 2 }, { 3, 4 } }
 function M.new(data, opts)
   local o = options("tensor.new", opts)
   local dims, flat = shape_of(data), {}

@@ -1,6 +1,6 @@
 --- Files of weights and of a run's state. What is written appears whole or not at all.
 -- @module cft.io.files
--- @usage local w = cft.files.folder "checkpoints/tiny"
+-- @usage local w = cft.files.folder(folder)  -- as Hugging Face has it
 -- print(w.config.model_type, #w:names(), w:tensor(w:names()[1]))
 -- w:release()
 
@@ -393,10 +393,10 @@ end
 --- Begin a folder that is to appear at `path`, or to replace what is there, when it is complete.
 -- @string path
 -- @treturn Save
--- @usage local save = cft.files.save "checkpoints/run/step-10"
+-- @usage local save = cft.files.save(folder .. "/step-10")
 -- save:write("note.txt", "ten steps")
 -- save:commit()
--- print(cft.files.verify "checkpoints/run/step-10")  --> true
+-- print(cft.files.verify(folder .. "/step-10"))  --> true
 function M.save(path)
   local out = ffi.new "cft_save *[1]"
   door.check(C.cft_save_new(out, path))

@@ -4,7 +4,7 @@
 -- (0 is context), and `special = true` that it is one token of the template. Special tokens come from
 -- here alone: their strings inside data are plain text, unless the template says otherwise.
 --
--- A template is described by its turns; `lua/cft/templates/` has the presets, each a page to copy.
+-- A template is described by its turns; `lua/cft/text/presets/` has the presets, each a page to copy.
 -- docs/templates.md has the rules.
 -- @module cft.text.template
 -- @usage local template = require "cft.text.template"
@@ -439,7 +439,7 @@ function M.custom(make)
     answer_turn = {} }, Custom)
 end
 
---- The names of the presets, those of `lua/cft/templates/`.
+--- The names of the presets, those of `lua/cft/text/presets/`.
 M.presets = { "qwen", "chatml", "llama3", "llama2", "mistral", "gemma3", "gemma2", "phi4", "phi3", "tulu",
   "deepseek", "zephyr", "plain" }
 

@@ -3,10 +3,10 @@
 -- Ids count from 0, as in files; lists of them are Lua lists. Strings of special tokens in a text are
 -- plain text unless `parse_special` asks for more: special tokens come from templates.
 -- @module cft.text.tokenizer
--- @usage local tok = cft.tokenizer.load "checkpoints/tiny"
--- local ids = tok:encode "Step 1: 10 - 2 = 8"
--- print(#ids, tok:decode(ids))
--- print(tok.eos, tok:token(tok.eos))
+-- @usage local tok = cft.tokenizer.load(folder)  -- or a tokenizer.json, or a GGUF file
+-- local ids = tok:encode "10 - 2 = 8"
+-- print(#ids, tok:decode(ids))         --> 6   10 - 2 = 8
+-- print(tok.eos, tok:token(tok.eos))   --> ...   <|endoftext|>
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"

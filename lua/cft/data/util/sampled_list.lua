@@ -2,9 +2,9 @@
 --
 -- An entry is a record's number, or `{ record =, reason = }`.
 -- @module cft.data.util.sampled_list
--- @usage local odd = listed.new()
--- listed.add(odd, 7)
--- print(odd.n, listed.names(odd))   --> 1   7
+-- @usage local odd = sampled_list.new()
+-- sampled_list.add(odd, 7)
+-- print(odd.n, sampled_list.names(odd))   --> 1   7
 
 local M = {}
 
