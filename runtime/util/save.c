@@ -1,4 +1,4 @@
-// atomic.c - files and folders that appear whole or not at all: a temporary name, sync, rename.
+// save.c - files and folders that appear whole or not at all: a temporary name, sync, rename.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
