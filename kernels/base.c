@@ -1,8 +1,9 @@
-// base.c - statuses, dtypes and the thread's message.
+// base.c - statuses, dtypes, the thread's message, the cache folder.
 #include "base.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MESSAGE_BYTES = 1024 };
@@ -80,4 +81,15 @@ const char *cft_dtype_name(cft_dtype dtype) {
     case CFT_U8: return "u8";
   }
   return "?";
+}
+
+size_t cft_cache_folder(char *path, size_t room) {
+  const char *folder = getenv("CFT_CACHE"), *below = "";
+  if (!folder) {
+    folder = getenv("XDG_CACHE_HOME"), below = "/cft";
+    if (!folder || !*folder) folder = getenv("HOME"), below = "/.cache/cft";
+  }
+  if (!folder || !*folder) return 0;
+  int n = snprintf(path, room, "%s%s", folder, below);
+  return n > 0 && (size_t)n < room ? (size_t)n : 0;
 }

@@ -61,6 +61,12 @@ CFT_API const char *cft_status_text(cft_status st);
 CFT_API size_t cft_dtype_bytes(cft_dtype dtype);
 CFT_API const char *cft_dtype_name(cft_dtype dtype);
 
+// Where to keep what is worth keeping from run to run (indices of large files, scans, algorithms that
+// were timed): CFT_CACHE, else `cft` in XDG_CACHE_HOME or ~/.cache. Writes the path, of which nothing
+// is made, and returns its length; 0 where nothing is to be kept: CFT_CACHE is set and empty, no
+// home is known, or `room` bytes do not hold it.
+CFT_API size_t cft_cache_folder(char *path, size_t room);
+
 #ifndef CFT_CDEF
 // Record the reason of a failure and return its status:
 //   return cft_fail(CFT_E_SHAPE, "rmsnorm: w is %s but x is %s", ...);

@@ -1,47 +1,25 @@
 // cache.cpp - the folder of what is worth keeping from run to run: algorithms that were timed,
 // plans that were compiled. Losing it costs a minute of a run, so no failure here is an error.
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <string>
 
 #include "host.h"
 
-static bool make_folders(std::string path) {
-  for (size_t at = 1; at <= path.size(); at++) {
-    if (at < path.size() && path[at] != '/') continue;
-    const char kept = path[at];
-    path[at] = 0;
-    const bool made = mkdir(path.c_str(), 0777) == 0 || errno == EEXIST;
-    path[at] = kept;
-    if (!made) return false;
-  }
-  return true;
-}
-
 bool cache_path(char *path, size_t bytes, const char *file) {
-  const char *ours = getenv("CFT_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-  std::string folder;
-  if (ours && *ours)
-    folder = ours;
-  else if (xdg && *xdg)
-    folder = std::string(xdg) + "/cft";
-  else if (home && *home)
-    folder = std::string(home) + "/.cache/cft";
-  else
-    return false;
-  folder += "/cuda";
+  char cache[4096];
+  if (!cft_cache_folder(cache, sizeof cache)) return false;
+  const std::string folder = std::string(cache) + "/cuda";
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
   std::string name = file;  // a GPU's name holds spaces, and may hold anything
   for (char &c : name)
     if (!(('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z') || ('0' <= c && c <= '9') || c == '.'))
       c = '-';
-  return make_folders(folder) &&
-         (size_t)snprintf(path, bytes, "%s/%s", folder.c_str(), name.c_str()) < bytes;
+  return !error && (size_t)snprintf(path, bytes, "%s/%s", folder.c_str(), name.c_str()) < bytes;
 }
 
 bool cache_read(std::string *text, const char *path) {

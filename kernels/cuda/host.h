@@ -75,8 +75,8 @@ class scratch {
 };
 
 // A file in the folder of what is kept between runs (algorithms that were timed, compiled plans):
-// $CFT_CACHE/cuda, else $XDG_CACHE_HOME/cft/cuda, else ~/.cache/cft/cuda. The folder is made if
-// missing; false where nothing can be kept. (cache.cpp)
+// `cuda` in cft_cache_folder. It is made if missing; false where nothing is, or can be, kept.
+// (cache.cpp)
 bool cache_path(char *path, size_t bytes, const char *file);
 bool cache_read(std::string *text, const char *path);
 bool cache_write(const char *path, const std::string &text);   // whole or not at all

@@ -40,15 +40,14 @@ M.prompt = sources.prompt
 --- From so many bytes on a file is large: where its records start is kept, see `open`.
 M.LARGE = 64 * 1024 * 1024
 
+local path_room = ffi.new "char[4096]"
+
 --- The folder for what is kept of large files: `CFT_CACHE` (none where it is empty), else `cft` in
 -- `XDG_CACHE_HOME` or `~/.cache`.
 -- @treturn ?string
 function M.cache_folder()
-  local folder = os.getenv "CFT_CACHE"
-  if folder then return folder ~= "" and folder or nil end
-  local caches, home = os.getenv "XDG_CACHE_HOME", os.getenv "HOME"
-  if caches and caches ~= "" then return caches .. "/cft" end
-  return home and home ~= "" and home .. "/.cache/cft" or nil
+  local n = C.cft_cache_folder(path_room, ffi.sizeof(path_room))
+  return n > 0 and ffi.string(path_room, n) or nil
 end
 
 -- ---- schemas ---------------------------------------------------------------------------------

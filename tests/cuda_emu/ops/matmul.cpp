@@ -174,6 +174,12 @@ static void autotune() {
   check(st, kept_in(folder) == kept, "matmul autotune: the next run takes them and times nothing");
   st = two_kinds(0, false);
   check(st, kept_in(folder) == kept, "matmul autotune: off, the file stays as it is");
+  setenv("CFT_CACHE", "", 1);
+  setenv("XDG_CACHE_HOME", folder, 1);
+  st = two_kinds(1, true);
+  check(st, access((std::string(folder) + "/cft").c_str(), F_OK) != 0,
+        "matmul autotune: with an empty CFT_CACHE nothing is kept");
+  unsetenv("XDG_CACHE_HOME");
   cache ? setenv("CFT_CACHE", before.c_str(), 1) : unsetenv("CFT_CACHE");
   forget_kept(folder);
 }
