@@ -1,6 +1,6 @@
-// cft_checkpoint.h - files of weights and of a run's state, and how they get onto a disk whole or
-// not at all. Formats: safetensors (read, write), GGUF (read), msgpack state (read, write); byte by
-// byte in docs/checkpoint-format.md. Nothing here knows a device: pointers are host memory.
+// cft_checkpoint.h - files of weights and of a run's state: safetensors (read, write), GGUF (read),
+// msgpack state (read, write); byte by byte in docs/checkpoint-format.md. Nothing here knows a
+// device: pointers are host memory.
 //
 // Readers hold their file mapped; what they hand out (names, pointers) is borrowed and lives until
 // the reader's last release. They never change after opening, so any thread may read. A foreign
@@ -8,11 +8,7 @@
 #ifndef CFT_CHECKPOINT_H
 #define CFT_CHECKPOINT_H
 
-#include "base.h"
-
-#ifndef CFT_CDEF
-#include <stdbool.h>
-#endif
+#include "cft_file.h"
 
 enum { CFT_ARRAY_DIMS = 6 };  // as many as a tensor may have
 
@@ -27,90 +23,6 @@ typedef struct cft_array {
   bool aligned;  // readers: data is a multiple of dtype's size, so it may be used where it lies;
                  // else copy it out. Writers do not look at it.
 } cft_array;
-
-// ---- paths ---------------------------------------------------------------------------------
-
-typedef enum cft_path_kind {
-  CFT_PATH_NONE = 0,  // nothing there, or not allowed to look
-  CFT_PATH_FILE = 1,
-  CFT_PATH_FOLDER = 2,
-  CFT_PATH_OTHER = 3,  // a device, a socket, a pipe
-} cft_path_kind;
-
-// What is at a path, links followed. *bytes, where wanted, receives a file's size, else 0.
-CFT_API cft_path_kind cft_path_look(const char *path, int64_t *bytes);
-
-// Make a folder and those above it; one that exists is fine. E_IO.
-CFT_API cft_status cft_folder_make(const char *path);
-
-// Remove a file, or a folder with all that is in it; links are removed, not followed. A path with
-// nothing there is fine. E_IO.
-CFT_API cft_status cft_path_remove(const char *path);
-
-// The names in a folder (not "." and ".."), sorted bytewise. E_IO, E_OOM.
-typedef struct cft_names cft_names;
-CFT_API cft_status cft_folder_list(cft_names **out, const char *path);
-CFT_API int64_t cft_names_count(const cft_names *names);
-CFT_API const char *cft_names_at(const cft_names *names, int64_t i);  // NULL out of range
-CFT_API void cft_names_release(cft_names *names);
-
-// ---- writing: whole or not at all ----------------------------------------------------------
-//
-// A file is written under a temporary name in its own folder, synced, and renamed over the old one;
-// a failure or a kill at any moment leaves the old file as it was. A checkpoint is a folder that
-// appears the same way, with a list of checksums in it, `checksums.xxh128`, that is written last;
-// `xxh128sum -c checksums.xxh128` reads it too. XXH3-128 finds damage as well as a cryptographic
-// hash does, at several times the rate of a disk (6 GB/s measured; crc32 2.4); it is no defence
-// against somebody who wants to deceive.
-
-typedef struct cft_save cft_save;      // a checkpoint folder on its way
-typedef struct cft_writer cft_writer;  // one file on its way
-
-// Begin the folder that is to appear at `path`: make an empty `path.cft-tmp-XXXXXX` beside it, and
-// the folders above. Folders of such a name that killed processes left there are removed (once they
-// are a minute old); those of living processes hold a lock and stay. E_IO, E_OOM.
-CFT_API cft_status cft_save_new(cft_save **out, const char *path);
-
-// The temporary folder. Other ranks may put files there until commit.
-CFT_API const char *cft_save_folder(const cft_save *save);
-
-// Write the checksums, sync, and rename to `path`; a folder that was there is replaced and then
-// removed. Files that were not written through a cft_writer of this save are read once for their
-// checksum. On failure `path` is as it was. Release the save in any case.
-CFT_API cft_status cft_save_commit(cft_save *save);
-
-// Without commit: remove the temporary folder. Accepts NULL.
-CFT_API void cft_save_release(cft_save *save);
-
-// Begin a file: `path` lies in the save's folder or, where save is NULL, anywhere. Folders above it
-// are made. E_IO, E_OOM; E_ARG for a path that leaves the save's folder.
-CFT_API cft_status cft_writer_new(cft_writer **out, cft_save *save, const char *path);
-
-// Have the file system set `bytes` aside for the file, so that a full disk is found before hours of
-// writing. Where it cannot, nothing happens. E_IO when the disk is full.
-CFT_API cft_status cft_writer_reserve(cft_writer *w, size_t bytes);
-
-// Append. After a failure every later put and the commit fail too.
-CFT_API cft_status cft_writer_put(cft_writer *w, const void *data, size_t bytes);
-
-// Sync and rename into place. Release the writer in any case.
-CFT_API cft_status cft_writer_commit(cft_writer *w);
-
-// Without commit: remove the temporary file; the old one stays. Accepts NULL.
-CFT_API void cft_writer_release(cft_writer *w);
-
-// A whole file in one call.
-CFT_API cft_status cft_file_write(cft_save *save, const char *path, const void *data, size_t bytes);
-
-// Read a checkpoint folder against its checksums, all of it. E_IO where there is no
-// `checksums.xxh128` (a save that was never finished, or no checkpoint of ours) or a file is gone;
-// E_FORMAT names the first file, in the list's order, that is not what was written. Files that the
-// list does not have are not looked at.
-CFT_API cft_status cft_checkpoint_verify(const char *folder);
-
-// XXH3-128 of memory or of a file as 32 hex digits and a NUL: names for data, code and builds.
-CFT_API void cft_hash(char hex[33], const void *data, size_t bytes);
-CFT_API cft_status cft_hash_file(char hex[33], const char *path);
 
 // ---- safetensors ---------------------------------------------------------------------------
 //

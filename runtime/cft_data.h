@@ -91,19 +91,4 @@ CFT_API cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record
 // them: for messages.
 CFT_API cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line);
 
-// The XXH3-128 of n bytes: a name for a text where texts are many (equal prompts, cached ids). It
-// is no defence against somebody who wants two texts to collide.
-CFT_API void cft_bytes_hash(uint8_t hash[16], const void *bytes, size_t n);
-
-// ---- files of ours that are read in place ----------------------------------------------------
-
-typedef struct cft_map cft_map;
-
-// Map a file that nobody shortens: what is kept of a scan. Nothing is read before it is looked at.
-// E_IO, E_OOM. The caller owns *out; what was mapped ends with it.
-CFT_API cft_status cft_map_open(cft_map **out, const char *path);
-CFT_API const void *cft_map_data(const cft_map *m);
-CFT_API int64_t cft_map_bytes(const cft_map *m);
-CFT_API void cft_map_release(cft_map *m);  // NULL is accepted
-
 #endif

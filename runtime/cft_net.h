@@ -92,19 +92,7 @@ CFT_API const char *cft_transfer_header(const cft_transfer *t, const char *name)
 // Ends it if it still runs; what came of a file stays for the next try. NULL is accepted.
 CFT_API void cft_transfer_release(cft_transfer *t);
 
-// ---- the cache around the files ---------------------------------------------------------------
-
-// Make a symbolic link at `path`, in the place of what may be there, in one step. E_IO.
-CFT_API cft_status cft_link_replace(const char *target, const char *path);
-
 // The size of a file as it is before it is whole: PATH.incomplete; 0 where there is none.
 CFT_API int64_t cft_download_begun(const char *path);
-
-// Wait until the names in this folder have reached the disk: those of many downloads at once, which
-// sync their contents alone. E_IO.
-CFT_API cft_status cft_folder_sync(const char *folder);
-
-// Bytes that the file system of this folder has room for, to this user. E_IO.
-CFT_API cft_status cft_folder_room(int64_t *bytes, const char *folder);
 
 #endif

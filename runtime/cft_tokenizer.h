@@ -12,7 +12,7 @@
 #define CFT_TOKENIZER_H
 
 #include "base.h"
-#include "cft_checkpoint.h"
+#include "cft_checkpoint.h"  // cft_gguf, cft_save
 
 #ifndef CFT_CDEF
 #include <stdbool.h>

@@ -173,7 +173,8 @@ local function scaled(lr, multiplier) return type(multiplier) == "number" and lr
 
 -- One run at a time writes into a folder.
 local function take(folder)
-  host.make_folders(folder)
+  local made, why_not = host.make_folders(folder)
+  if not made then exit.fail(exit.FAILED, "out '%s': %s", folder, why_not) end
   local lock, why = host.lock(folder .. "/.lock")
   if why == "busy" then  -- perhaps by a run of this process that is over, and not yet collected
     collectgarbage()

@@ -13,15 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cft_checkpoint.h"
 #include "data_impl.h"
-#include "hash.h"
+#include "util/hash.h"
 
 enum {
   SAMPLES = 64,
   SAMPLE_BYTES = 4096,
   YOUNG_NS = 2000000000,  // coarser clocks than this are not met
-  HASHED_AT_ONCE = 1 << 20,
 };
 
 static const char magic[16] = "cft index 1\n";
@@ -55,40 +53,20 @@ static cft_status sample(uint8_t out[16], int fd, const char *path, uint64_t siz
   for (uint64_t i = 0; i < count; ++i) {
     uint64_t last = size > SAMPLE_BYTES ? size - SAMPLE_BYTES : 0;
     uint64_t at = last / (count - 1) * i + last % (count - 1) * i / (count - 1);
-    ssize_t got = pread(fd, piece, sizeof piece, (off_t)at);
-    if (got < 0) CFT_GO(cft_file_fail("read", path));
-    XXH3_128bits_update(state, piece, (size_t)got);
+    size_t got;
+    CFT_GO(cft_file_read(fd, path, at, piece, sizeof piece, &got));
+    XXH3_128bits_update(state, piece, got);
   }
-  hash_write(out, XXH3_128bits_digest(state));
+  cft_hash_write(out, XXH3_128bits_digest(state));
 out:
   XXH3_freeState(state);
-  return st;
-}
-
-static cft_status hash_all(uint8_t out[16], int fd, const char *path) {
-  char *chunk = malloc(HASHED_AT_ONCE);
-  XXH3_state_t *state = XXH3_createState();
-  cft_status st = CFT_OK;
-  if (!chunk || !state) CFT_GO(cft_fail(CFT_E_OOM, "%s: no memory to hash it", path));
-  XXH3_128bits_reset(state);
-  for (off_t at = 0;;) {
-    ssize_t got = pread(fd, chunk, HASHED_AT_ONCE, at);
-    if (got < 0) CFT_GO(cft_file_fail("read", path));
-    if (got == 0) break;
-    XXH3_128bits_update(state, chunk, (size_t)got);
-    at += got;
-  }
-  hash_write(out, XXH3_128bits_digest(state));
-out:
-  XXH3_freeState(state);
-  free(chunk);
   return st;
 }
 
 // All but the check itself, which is the header's last field.
 static void check_of(uint8_t out[16], const header *h, const void *arrays, size_t bytes) {
   XXH128_hash_t first = XXH3_128bits(h, offsetof(header, check));
-  hash_write(out, XXH3_128bits_withSeed(arrays, bytes, first.low64 ^ first.high64));
+  cft_hash_write(out, XXH3_128bits_withSeed(arrays, bytes, first.low64 ^ first.high64));
 }
 
 cft_status cft_index_path(char **out, const char *folder, const char *path,
@@ -163,7 +141,9 @@ static cft_status change(const char **why, const header *h, int fd, const char *
   CFT_TRY(sample(hash, fd, file, h->size));
   if (memcmp(hash, h->sample, 16) != 0) *why = "its file has other bytes now";
   if (*why || !h->young) return CFT_OK;
-  CFT_TRY(hash_all(hash, fd, file));
+  XXH128_hash_t all;
+  CFT_TRY(cft_hash_fd(&all, fd, file));
+  cft_hash_write(hash, all);
   if (memcmp(hash, h->hash, 16) != 0) *why = "its file has other bytes now";
   return CFT_OK;
 }

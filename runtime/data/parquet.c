@@ -72,10 +72,6 @@ void cft_parquet_release(cft_parquet *f) {
 int64_t cft_parquet_rows(const cft_parquet *f) { return f->rows; }
 int64_t cft_parquet_bytes(const cft_parquet *f) { return f->bytes; }
 
-cft_status cft_parquet_read(const cft_parquet *f, int64_t at, void *data, size_t n) {
-  return pq_read(f, at, data, n);
-}
-
 // ---- levels ------------------------------------------------------------------------------------
 
 // What comes next in a leaf. Where nothing does, `rep` is 0, as before a new row.

@@ -31,9 +31,6 @@ void cft_parquet_release(cft_parquet *f);  // NULL is accepted
 int64_t cft_parquet_rows(const cft_parquet *f);
 int64_t cft_parquet_bytes(const cft_parquet *f);
 
-// Read bytes of the file as they lie. E_IO.
-cft_status cft_parquet_read(const cft_parquet *f, int64_t at, void *data, size_t n);
-
 // Row i, 0 <= i < rows, as JSON that is valid until the next call. A row that has no such form
 // (text that is not UTF-8, too long) is a bad one: *reason says why, and *text is "". E_FORMAT
 // where the file is damaged, with column and row group.

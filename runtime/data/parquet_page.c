@@ -5,7 +5,6 @@
 // are walked as far as the rows asked for, once. How many rows begin in a page is its number of
 // values where nothing repeats; version 2 says it; a page of version 1 with repeated values must be
 // decoded for it. Such a page may begin in the middle of a row.
-#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -41,19 +40,8 @@ static cft_status no_memory(const pq_chunk *c, size_t bytes) {
 }
 
 cft_status pq_read(const cft_parquet *f, int64_t at, void *data, size_t n) {
-  if (f->fd < 0) {
-    if (n) memcpy(data, f->memory + at, n);
-    return CFT_OK;
-  }
-  for (size_t done = 0; done < n;) {
-    ssize_t got = pread(f->fd, (char *)data + done, n - done, (off_t)at + (off_t)done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return cft_fail(CFT_E_IO, "byte %lld: %s", (long long)at, strerror(errno));
-    if (got == 0)
-      return cft_fail(CFT_E_IO, "byte %lld: the file is shorter than when it was opened",
-                      (long long)at + (long long)done);
-    done += (size_t)got;
-  }
+  if (f->fd >= 0) return cft_file_read(f->fd, f->path, (uint64_t)at, data, n, NULL);
+  if (n) memcpy(data, f->memory + at, n);
   return CFT_OK;
 }
 

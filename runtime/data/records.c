@@ -1,7 +1,5 @@
 // records.c - a file of records: indexed once, then read at any place.
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +7,9 @@
 
 #include "csv.h"
 #include "data_impl.h"
-#include "hash.h"
 #include "parquet.h"
 #include "util/file.h"
+#include "util/hash.h"
 
 enum { CHUNK_BYTES = 1 << 18, LINE_CHUNK_BYTES = 1 << 14 };
 
@@ -158,7 +156,7 @@ static cft_status index_stream(cft_records *r, cft_stream *in, cft_records_forma
     r->bytes += (int64_t)n;
     CFT_GO(cft_split_feed(&r->split, chunk + skip, n - skip));
   }
-  hash_write(r->hash, XXH3_128bits_digest(hash));
+  cft_hash_write(r->hash, XXH3_128bits_digest(hash));
   st = cft_split_end(&r->split);
 out:
   XXH3_freeState(hash);
@@ -174,26 +172,17 @@ static cft_status open_parquet(cft_records *r, cft_stream *in, const void *bytes
                     "a Parquet file inside of gzip or zstd is not read; its "
                     "pages are compressed already");
   r->split.format = CFT_RECORDS_PARQUET;
+  int fd = cft_stream_fd(in);  // the parquet's from here on
   CFT_TRY(cft_parquet_open(&r->parquet, r->path, cft_stream_take_fd(in), bytes, n));
   r->bytes = cft_parquet_bytes(r->parquet);
   r->split.count = cft_parquet_rows(r->parquet);
-
-  char *chunk = malloc(CHUNK_BYTES);
-  XXH3_state_t *hash = XXH3_createState();
-  cft_status st = CFT_OK;
-  if (!chunk || !hash) CFT_GO(cft_fail(CFT_E_OOM, "no memory to read it"));
-  XXH3_128bits_reset(hash);
-  for (int64_t at = 0; at < r->bytes; at += CHUNK_BYTES) {
-    int64_t left = r->bytes - at;
-    size_t some = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
-    CFT_GO(cft_parquet_read(r->parquet, at, chunk, some));
-    XXH3_128bits_update(hash, chunk, some);
-  }
-  hash_write(r->hash, XXH3_128bits_digest(hash));
-out:
-  XXH3_freeState(hash);
-  free(chunk);
-  return st;
+  XXH128_hash_t hash;
+  if (fd >= 0)
+    CFT_TRY(cft_hash_fd(&hash, fd, r->path));
+  else
+    hash = XXH3_128bits(bytes, n);
+  cft_hash_write(r->hash, hash);
+  return CFT_OK;
 }
 
 static bool begins_parquet(const cft_stream *in) {
@@ -338,27 +327,11 @@ cft_records_format cft_records_format_of(const cft_records *r) { return r->split
 void cft_records_hash(const cft_records *r, uint8_t hash[16]) { memcpy(hash, r->hash, 16); }
 const char *cft_records_note(const cft_records *r) { return r->note; }
 
-void cft_bytes_hash(uint8_t hash[16], const void *bytes, size_t n) {
-  hash_write(hash, XXH3_128bits(bytes, n));
-}
-
 // ---- reading -----------------------------------------------------------------------------------
 
 static cft_status read_at(const cft_records *r, int64_t at, char *data, size_t n) {
-  if (r->fd < 0) {
-    memcpy(data, r->memory + at, n);
-    return CFT_OK;
-  }
-  for (size_t done = 0; done < n;) {
-    ssize_t got = pread(r->fd, data + done, n - done, (off_t)at + (off_t)done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0)
-      return cft_fail(CFT_E_IO, "read %s, byte %lld: %s", r->path, (long long)at, strerror(errno));
-    if (got == 0)
-      return cft_fail(CFT_E_IO, "read %s, byte %lld: the file is shorter than when it was opened",
-                      r->path, (long long)at + (long long)done);
-    done += (size_t)got;
-  }
+  if (r->fd >= 0) return cft_file_read(r->fd, r->path, (uint64_t)at, data, n, NULL);
+  memcpy(data, r->memory + at, n);
   return CFT_OK;
 }
 
@@ -442,31 +415,4 @@ cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line) {
   }
   *line = count;
   return CFT_OK;
-}
-
-// ---- files of ours -----------------------------------------------------------------------------
-
-struct cft_map {
-  cft_mapping mapping;
-};
-
-cft_status cft_map_open(cft_map **out, const char *path) {
-  cft_map *m = calloc(1, sizeof *m);
-  if (!m) return cft_fail(CFT_E_OOM, "%s: no memory to map it", path);
-  cft_status st = cft_file_map(&m->mapping, path);
-  if (st != CFT_OK) {
-    free(m);
-    return st;
-  }
-  *out = m;
-  return CFT_OK;
-}
-
-const void *cft_map_data(const cft_map *m) { return m->mapping.data; }
-int64_t cft_map_bytes(const cft_map *m) { return (int64_t)m->mapping.bytes; }
-
-void cft_map_release(cft_map *m) {
-  if (!m) return;
-  cft_file_unmap(&m->mapping);
-  free(m);
 }

@@ -1,10 +1,7 @@
 // stream.c - a file's bytes in order: as they are, from gzip members, or from zstd frames.
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -98,19 +95,8 @@ static cft_status stream_new(cft_stream **out, const char *path, int fd, const v
 }
 
 cft_status cft_stream_open(cft_stream **out, const char *path) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not make us wait
-  if (fd < 0) return cft_file_fail("open", path);
-  struct stat info;
-  if (fstat(fd, &info) != 0) {
-    cft_status st = cft_file_fail("stat", path);
-    close(fd);
-    return st;
-  }
-  if (!S_ISREG(info.st_mode)) {
-    close(fd);
-    return cft_fail(CFT_E_IO, "open %s: is %s, not a file", path,
-                    S_ISDIR(info.st_mode) ? "a folder" : "no regular file");
-  }
+  int fd;
+  CFT_TRY(cft_file_open(&fd, path, NULL));
   return stream_new(out, path, fd, NULL, 0);
 }
 

@@ -1,19 +1,15 @@
 // host.c - a Lua state with our modules in it, and what only the program can tell them.
 #include "host.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "cft_file.h"
 #include "cft_host.h"
 #include "util/utf8.h"
 
@@ -145,51 +141,45 @@ static int host_pid(lua_State *L) {
   return 1;
 }
 
+static int failed(lua_State *L) {
+  lua_pushnil(L);
+  lua_pushstring(L, cft_last_error());
+  return 2;
+}
+
 // host.kind(path) -> "file", "folder", "other", or nil if there is nothing
 static int host_kind(lua_State *L) {
-  struct stat st;
-  if (stat(luaL_checkstring(L, 1), &st) != 0) return 0;
-  lua_pushstring(L, S_ISREG(st.st_mode) ? "file" : S_ISDIR(st.st_mode) ? "folder" : "other");
+  static const char *const kinds[] = {NULL, "file", "folder", "other"};
+  lua_pushstring(L, kinds[cft_path_look(luaL_checkstring(L, 1), NULL)]);
   return 1;
 }
 
 // host.list(folder) -> sorted names without . and .., or nil and why not
 static int host_list(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1);
-  struct dirent **names;
-  int n = scandir(path, &names, NULL, alphasort);
-  if (n < 0) {
-    lua_pushnil(L);
-    lua_pushfstring(L, "%s: %s", path, strerror(errno));
-    return 2;
-  }
+  cft_names *names;
+  if (cft_folder_list(&names, luaL_checkstring(L, 1)) != CFT_OK) return failed(L);
   lua_newtable(L);
-  for (int i = 0, kept = 0; i < n; ++i) {
-    const char *name = names[i]->d_name;
-    if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0) {
-      lua_pushstring(L, name);
-      lua_rawseti(L, -2, ++kept);
-    }
-    free(names[i]);
+  for (int i = 0; i < (int)cft_names_count(names); ++i) {
+    lua_pushstring(L, cft_names_at(names, i));
+    lua_rawseti(L, -2, i + 1);
   }
-  free(names);
+  cft_names_release(names);
   return 1;
 }
 
 // host.make_folders(path) -> true; or nil and why not. Those above it are made too.
 static int host_make_folders(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1);
-  for (const char *end = path; end;) {
-    end = strchr(end + 1, '/');
-    lua_pushlstring(L, path, end ? (size_t)(end - path) : strlen(path));
-    if (mkdir(lua_tostring(L, -1), 0777) != 0 && errno != EEXIST) {
-      lua_pushnil(L);
-      lua_pushfstring(L, "%s: %s", path, strerror(errno));
-      return 2;
-    }
-    lua_pop(L, 1);
-  }
+  if (cft_folder_make(luaL_checkstring(L, 1)) != CFT_OK) return failed(L);
   lua_pushboolean(L, 1);
+  return 1;
+}
+
+// host.temporary_folder() -> the path of an empty folder that this call has made and nobody else
+// may enter, or nil and why not. Whoever asked for it removes it.
+static int host_temporary_folder(lua_State *L) {
+  char path[4096];
+  if (cft_folder_temporary(path, sizeof path) != CFT_OK) return failed(L);
+  lua_pushstring(L, path);
   return 1;
 }
 
@@ -198,25 +188,21 @@ static int host_make_folders(lua_State *L) {
 // or the process ends, however it ends.
 static int host_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
-  int kind = lua_toboolean(L, 2) ? LOCK_SH : LOCK_EX;
   int *fd = lua_newuserdata(L, sizeof *fd);
-  *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (*fd >= 0 && flock(*fd, kind | LOCK_NB) == 0) {
-    luaL_getmetatable(L, "cft.lock");
-    lua_setmetatable(L, -2);
-    return 1;
+  if (cft_lock_take(fd, path, lua_toboolean(L, 2)) != CFT_OK) return failed(L);
+  if (*fd < 0) {
+    lua_pushnil(L);
+    lua_pushliteral(L, "busy");
+    return 2;
   }
-  int why = errno;
-  if (*fd >= 0) close(*fd);
-  lua_pushnil(L);
-  lua_pushstring(L, why == EWOULDBLOCK ? "busy" : strerror(why));
-  return 2;
+  luaL_getmetatable(L, "cft.lock");
+  lua_setmetatable(L, -2);
+  return 1;
 }
 
 static int host_unlock(lua_State *L) {
   int *fd = luaL_checkudata(L, 1, "cft.lock");
-  if (*fd >= 0) close(*fd);
-  *fd = -1;
+  cft_lock_release(fd);
   return 0;
 }
 
@@ -257,6 +243,7 @@ static int open_host(lua_State *L) {
       {"list", host_list},
       {"modules", host_modules},
       {"make_folders", host_make_folders},
+      {"temporary_folder", host_temporary_folder},
       {"lock", host_lock},
       {"source", host_source_of},
       {"repl", host_repl},

@@ -2,18 +2,14 @@
 // an earlier try has left a part of it.
 #include "net/part.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "cft_checkpoint.h"  // cft_path_look
 #include "net/digest.h"
 #include "util/file.h"
 
@@ -65,8 +61,8 @@ out:
 
 void cft_part_close(cft_part *p) {
   if (p->fd >= 0) close(p->fd);
-  if (p->lock_fd >= 0) close(p->lock_fd);
-  p->fd = p->lock_fd = -1;
+  p->fd = -1;
+  cft_lock_release(&p->lock_fd);
 }
 
 void cft_part_release(cft_part *p) {
@@ -89,28 +85,14 @@ static bool stands(const cft_part *p) {
   return cft_path_look(p->path, &bytes) == CFT_PATH_FILE && bytes == p->wanted;
 }
 
-// Somebody may have removed a lock's file while it was waited for, as those do who tidy a cache:
-// what is locked then is nothing that others see.
-static bool is_at(int fd, const char *path) {
-  struct stat held, named;
-  return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino &&
-         held.st_dev == named.st_dev;
-}
-
 cft_status cft_part_lock(cft_part *p, bool *locked, bool *whole) {
   *locked = *whole = false;
-  if (p->lock_fd < 0) p->lock_fd = open(p->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (p->lock_fd < 0) return cft_file_fail("open", p->lock);
-  if (flock(p->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK || errno == EINTR) return CFT_OK;
-    // Some file systems of clusters have no locks. Two processes then write the same bytes to the
-    // same places, and the checksum has the last word.
-    bool none = errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK;
-    if (!none) return cft_file_fail("lock", p->lock);
-  }
-  if (!is_at(p->lock_fd, p->lock)) {
-    cft_part_close(p);  // the next try opens the new one
-    return CFT_OK;
+  cft_status st = cft_lock_take(&p->lock_fd, p->lock, false);
+  // Without locks two processes write the same bytes to the same places, and the checksum has the
+  // last word.
+  if (st != CFT_E_UNSUPPORTED) {
+    CFT_TRY(st);
+    if (p->lock_fd < 0) return CFT_OK;
   }
   *locked = true;
   *whole = stands(p);  // another process may have brought it while this one waited
@@ -159,7 +141,6 @@ cft_status cft_part_put(cft_part *p, const void *data, size_t bytes) {
 cft_status cft_part_restart(cft_part *p) {
   p->at = p->left = p->flushing = 0;
   if (ftruncate(p->fd, 0) != 0) return cft_file_fail("truncate", p->incomplete);
-  if (lseek(p->fd, 0, SEEK_SET) != 0) return cft_file_fail("rewind", p->incomplete);
   return cft_digest_restart(p->digest);
 }
 
@@ -168,11 +149,13 @@ cft_status cft_part_finish(cft_part *p, bool *right, const char **found) {
   *found = p->digest_found;
   *right = strcmp(p->digest_found, p->digest_wanted) == 0;
   if (!*right) return unlink(p->incomplete) == 0 ? CFT_OK : cft_file_fail("remove", p->incomplete);
-  if (fsync(p->fd) != 0) return cft_file_fail("sync", p->incomplete);
-  return rename(p->incomplete, p->path) == 0 ? CFT_OK : cft_file_fail("rename to", p->path);
+  cft_status st = cft_file_sync(p->fd, p->incomplete);
+  if (st != CFT_OK) {  // what is there may never reach the disk, and a next try would not know
+    (void)unlink(p->incomplete);
+    return st;
+  }
+  return cft_sys.rename(p->incomplete, p->path) == 0 ? CFT_OK : cft_file_fail("rename to", p->path);
 }
-
-// ---- the cache around the files ---------------------------------------------------------------
 
 int64_t cft_download_begun(const char *path) {
   int64_t bytes = 0;
@@ -180,36 +163,4 @@ int64_t cft_download_begun(const char *path) {
   if (incomplete) (void)cft_path_look(incomplete, &bytes);
   free(incomplete);
   return bytes;
-}
-
-cft_status cft_link_replace(const char *target, const char *path) {
-  cft_status st = CFT_OK;
-  // The process id is enough: a name left by one that is gone may be taken over.
-  char *temporary = cft_format("%s.cft-tmp-%ld", path, (long)getpid());
-  if (!temporary) return cft_fail(CFT_E_OOM, "link %s: out of memory", path);
-  (void)unlink(temporary);
-  if (symlink(target, temporary) != 0) CFT_GO(cft_file_fail("link", path));
-  if (rename(temporary, path) != 0) {
-    st = cft_file_fail("link", path);
-    (void)unlink(temporary);
-  }
-out:
-  free(temporary);
-  return st;
-}
-
-cft_status cft_folder_sync(const char *folder) {
-  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return cft_file_fail("open", folder);
-  cft_status st = fsync(fd) == 0 ? CFT_OK : cft_file_fail("sync", folder);
-  close(fd);
-  return st;
-}
-
-cft_status cft_folder_room(int64_t *bytes, const char *folder) {
-  struct statvfs info;
-  if (statvfs(folder, &info) != 0) return cft_file_fail("ask for the free space of", folder);
-  uint64_t room = (uint64_t)info.f_bavail * (info.f_frsize ? info.f_frsize : info.f_bsize);
-  *bytes = room > INT64_MAX ? INT64_MAX : (int64_t)room;
-  return CFT_OK;
 }

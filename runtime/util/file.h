@@ -1,19 +1,39 @@
-// file.h - files as bytes. Every message has the path, and the byte where a transfer stopped.
+// file.h - files as bytes, for the rest of the runtime; cft_file.h has what is public. Every
+// message has the path, and the byte where a transfer stopped.
 #ifndef CFT_UTIL_FILE_H
 #define CFT_UTIL_FILE_H
 
 #include <string.h>
+#include <sys/types.h>
 
-#include "base.h"
+#include "cft_file.h"
 #include "util/utf8.h"
 
 // A foreign file's name for something, as an argument of a message.
 #define QUOTED(name) cft_quote(name, strlen(name)).text
 
+// The system calls that decide whether what is on the disk is whole. Only tests write to this
+// table, to let one of the calls fail.
+typedef struct cft_system {
+  ssize_t (*pread)(int fd, void *data, size_t bytes, off_t at);
+  ssize_t (*pwrite)(int fd, const void *data, size_t bytes, off_t at);
+  int (*fsync)(int fd);
+  int (*close)(int fd);
+  int (*rename)(const char *from, const char *to);
+  int (*exchange)(const char *a, const char *b);  // renameat2 with RENAME_EXCHANGE
+  int (*flock)(int fd, int operation);
+} cft_system;
+
+extern cft_system cft_sys;
+
 typedef struct cft_mapping {
   void *data;  // NULL for an empty file
   size_t bytes;
 } cft_mapping;
+
+// Open a regular file for reading; a pipe does not make the call wait. E_IO, also for what is no
+// regular file. *bytes, where wanted, receives its size.
+cft_status cft_file_open(int *fd, const char *path, size_t *bytes);
 
 // Map a regular file, whole. The pages are private and writable: what is written to them stays in
 // this process, so a tensor may live in a file's mapping and be trained in place. Nothing is read
@@ -25,16 +45,38 @@ cft_status cft_file_map(cft_mapping *m, const char *path);
 // Accepts an empty mapping, and leaves one.
 void cft_file_unmap(cft_mapping *m);
 
-// Write exactly `bytes` bytes to fd, where `at` of them were written before (for the message).
+// Write exactly `bytes` bytes, from byte `at` of the file on. fd's own position stays.
 cft_status cft_file_write_all(int fd, const char *path, uint64_t at, const void *data,
                               size_t bytes);
 
-// Read up to `bytes` bytes from fd into data, fewer only at the end of the file; *got says how
-// many. `at` were read before (for the message).
+// Read `bytes` bytes from byte `at` of the file on, fewer only at its end: *got says how many.
+// Where got is NULL, fewer are E_IO: the file was cut since its size was asked for. fd's own
+// position stays.
 cft_status cft_file_read(int fd, const char *path, uint64_t at, void *data, size_t bytes,
                          size_t *got);
 
-// E_IO with "VERB PATH: what errno says".
+// fsync, of a file or a folder. What was written before a failure may be lost although it can still
+// be read: write it anew, do not sync again.
+cft_status cft_file_sync(int fd, const char *path);
+
+// Wait until the names in the folder of `path` have reached the disk.
+cft_status cft_folder_sync_of(const char *path);
+
+// Make the folders above a path.
+cft_status cft_folder_make_above(const char *path);
+
+// The folder that a path lies in, as a new string; NULL when memory ran out.
+char *cft_folder_of(const char *path);
+
+// Sort names as cft_folder_list has them, and add a copy of one. E_OOM.
+struct cft_names {
+  char **items;
+  int64_t count, room;
+};
+cft_status cft_names_add(cft_names *names, const char *name);
+void cft_names_sort(cft_names *names);
+
+// "VERB PATH: what errno says": E_OOM for ENOMEM, else E_IO. errno stays.
 cft_status cft_file_fail(const char *verb, const char *path);
 
 // printf into a new string, freed by the caller; NULL when memory ran out.

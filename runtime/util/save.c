@@ -1,23 +1,17 @@
 // save.c - files and folders that appear whole or not at all: a temporary name, sync, rename.
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL  // compiled in: the program needs no libxxhash where it runs
-#include <xxhash.h>
-
-#include "cft_checkpoint.h"
 #include "util/file.h"
+#include "util/hash.h"
 
 enum {
   BUFFER_BYTES = 256 << 10,  // small puts are gathered up to this
@@ -28,128 +22,6 @@ enum {
 static const char checksums_name[] = "checksums.xxh128";
 static const char temporary_mark[] = ".cft-tmp-";
 
-// ---- paths ---------------------------------------------------------------------------------
-
-cft_path_kind cft_path_look(const char *path, int64_t *bytes) {
-  struct stat info;
-  if (bytes) *bytes = 0;
-  if (stat(path, &info) != 0) return CFT_PATH_NONE;
-  if (S_ISDIR(info.st_mode)) return CFT_PATH_FOLDER;
-  if (!S_ISREG(info.st_mode)) return CFT_PATH_OTHER;
-  if (bytes) *bytes = (int64_t)info.st_size;
-  return CFT_PATH_FILE;
-}
-
-// The length of the folder part of a path, its last slash left out; 0 where there is none.
-static size_t folder_length(const char *path) {
-  const char *slash = strrchr(path, '/');
-  return slash ? (size_t)(slash - path) : 0;
-}
-
-// The folder that a path lies in, as a new string.
-static char *folder_of(const char *path) {
-  const char *slash = strrchr(path, '/');
-  if (!slash) return cft_format(".");
-  return slash == path ? cft_format("/") : cft_format("%.*s", (int)(slash - path), path);
-}
-
-cft_status cft_folder_make(const char *path) {
-  char *part = cft_format("%s", path);
-  if (!part) return cft_fail(CFT_E_OOM, "make folder %s: out of memory", path);
-  cft_status st = CFT_OK;
-  for (char *p = part; st == CFT_OK && *p;) {  // /a, /a/b, /a/b/c
-    p += strspn(p, "/");
-    p += strcspn(p, "/");
-    char end = *p;
-    *p = '\0';
-    if (mkdir(part, 0777) != 0 && cft_path_look(part, NULL) != CFT_PATH_FOLDER)
-      st = cft_file_fail("make folder", part);
-    *p = end;
-  }
-  free(part);
-  return st;
-}
-
-static cft_status folder_make_above(const char *path) {
-  char *folder = folder_of(path);
-  if (!folder) return cft_fail(CFT_E_OOM, "make folder for %s: out of memory", path);
-  cft_status st = cft_folder_make(folder);
-  free(folder);
-  return st;
-}
-
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where) {
-  (void)info;
-  (void)where;
-  return (kind == FTW_DP ? rmdir(path) : unlink(path)) != 0 && errno != ENOENT;
-}
-
-cft_status cft_path_remove(const char *path) {
-  struct stat info;
-  if (lstat(path, &info) != 0) return errno == ENOENT ? CFT_OK : cft_file_fail("remove", path);
-  if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0) return cft_file_fail("remove", path);
-  return CFT_OK;
-}
-
-struct cft_names {
-  char **items;
-  int64_t count, room;
-};
-
-static int by_name(const void *a, const void *b) {
-  return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-// Append a copy of name.
-static cft_status names_add(cft_names *names, const char *name) {
-  if (names->count == names->room) {
-    int64_t room = names->room ? 2 * names->room : 16;
-    char **items = realloc(names->items, (size_t)room * sizeof *items);
-    if (!items) return cft_fail(CFT_E_OOM, "list of names: out of memory");
-    names->items = items;
-    names->room = room;
-  }
-  char *copy = strdup(name);
-  if (!copy) return cft_fail(CFT_E_OOM, "list of names: out of memory");
-  names->items[names->count++] = copy;
-  return CFT_OK;
-}
-
-cft_status cft_folder_list(cft_names **out, const char *path) {
-  cft_names *names = calloc(1, sizeof *names);
-  if (!names) return cft_fail(CFT_E_OOM, "list %s: out of memory", path);
-  cft_status st = CFT_OK;
-  DIR *folder = opendir(path);
-  if (!folder) CFT_GO(cft_file_fail("list", path));
-  for (errno = 0;; errno = 0) {
-    struct dirent *entry = readdir(folder);
-    if (!entry) break;
-    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-      CFT_GO(names_add(names, entry->d_name));
-  }
-  if (errno) CFT_GO(cft_file_fail("list", path));
-  if (names->count) qsort(names->items, (size_t)names->count, sizeof *names->items, by_name);
-  *out = names;
-  names = NULL;
-out:
-  if (folder) closedir(folder);
-  cft_names_release(names);
-  return st;
-}
-
-int64_t cft_names_count(const cft_names *names) { return names->count; }
-
-const char *cft_names_at(const cft_names *names, int64_t i) {
-  return i >= 0 && i < names->count ? names->items[i] : NULL;
-}
-
-void cft_names_release(cft_names *names) {
-  if (!names) return;
-  for (int64_t i = 0; i < names->count; ++i) free(names->items[i]);
-  free(names->items);
-  free(names);
-}
-
 // Six characters that no other process will choose.
 static void random_suffix(char suffix[7]) {
   static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -159,65 +31,6 @@ static void random_suffix(char suffix[7]) {
   for (int i = 0; i < 6; ++i, bits /= 36) suffix[i] = digits[bits % 36];
   suffix[6] = '\0';
 }
-
-static cft_status sync_folder(const char *path) {
-  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return cft_file_fail("open", path);
-  // Some network file systems do not sync folders and say so; their renames are durable by design.
-  int failed = fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP;
-  cft_status st = failed ? cft_file_fail("sync", path) : CFT_OK;
-  close(fd);
-  return st;
-}
-
-static cft_status sync_folder_of(const char *path) {
-  char *folder = folder_of(path);
-  if (!folder) return cft_fail(CFT_E_OOM, "sync the folder of %s: out of memory", path);
-  cft_status st = sync_folder(folder);
-  free(folder);
-  return st;
-}
-
-// ---- hashes --------------------------------------------------------------------------------
-
-static void hash_hex(char hex[33], XXH128_hash_t hash) {
-  snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64, (uint64_t)hash.low64);
-}
-
-void cft_hash(char hex[33], const void *data, size_t bytes) {
-  hash_hex(hex, XXH3_128bits(data, bytes));
-}
-
-// With `sync`, what was read is also on the disk when this returns.
-static cft_status hash_file(char hex[33], const char *path, bool sync) {
-  cft_status st = CFT_OK;
-  XXH3_state_t *state = NULL;
-  char *piece = NULL;
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) CFT_GO(cft_file_fail("open", path));
-  if (cft_path_look(path, NULL) != CFT_PATH_FILE)
-    CFT_GO(cft_fail(CFT_E_IO, "read %s: is no regular file", path));
-  state = XXH3_createState();
-  piece = malloc(PIECE_BYTES);
-  if (!state || !piece) CFT_GO(cft_fail(CFT_E_OOM, "read %s: out of memory", path));
-  XXH3_128bits_reset(state);
-  for (uint64_t at = 0;;) {
-    size_t got;
-    CFT_GO(cft_file_read(fd, path, at, piece, PIECE_BYTES, &got));
-    if (got == 0) break;
-    XXH3_128bits_update(state, piece, got);
-    at += got;
-  }
-  if (sync && fsync(fd) != 0) CFT_GO(cft_file_fail("sync", path));
-  hash_hex(hex, XXH3_128bits_digest(state));
-out:
-  XXH3_freeState(state);
-  free(piece);
-  if (fd >= 0) close(fd);
-  return st;
-}
-
-cft_status cft_hash_file(char hex[33], const char *path) { return hash_file(hex, path, false); }
 
 // ---- a folder on its way -------------------------------------------------------------------
 
@@ -231,7 +44,7 @@ struct cft_save {
   int64_t count, room;
 };
 
-// A name that begin_folder made: anything, the mark, six characters.
+// A name that cft_save_new made: anything, the mark, six characters.
 static bool is_temporary(const char *name) {
   size_t n = strlen(name), tail = sizeof temporary_mark - 1 + 6;
   return n > tail && strncmp(name + n - tail, temporary_mark, sizeof temporary_mark - 1) == 0;
@@ -240,7 +53,7 @@ static bool is_temporary(const char *name) {
 // Remove what killed saves left beside `path`. Their lock went with them; a folder without a lock
 // that is young may be one whose maker has yet to take it. Best effort: a failure leaves litter.
 static void sweep(const char *path) {
-  char *folder = folder_of(path);
+  char *folder = cft_folder_of(path);
   cft_names *names = NULL;
   if (!folder || cft_folder_list(&names, folder) != CFT_OK) {
     free(folder);
@@ -252,7 +65,7 @@ static void sweep(const char *path) {
     int fd = stale ? open(stale, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
     struct stat info;
     if (fd >= 0 && fstat(fd, &info) == 0 && time(NULL) - info.st_mtime >= STALE_SECONDS &&
-        flock(fd, LOCK_EX | LOCK_NB) == 0)
+        cft_sys.flock(fd, LOCK_EX | LOCK_NB) == 0)
       (void)cft_path_remove(stale);
     if (fd >= 0) close(fd);
     free(stale);
@@ -275,7 +88,7 @@ cft_status cft_save_new(cft_save **out, const char *path) {
   cft_path_kind kind = cft_path_look(save->path, NULL);
   if (kind != CFT_PATH_NONE && kind != CFT_PATH_FOLDER)
     CFT_GO(cft_fail(CFT_E_IO, "save %s: there is a file of that name", save->path));
-  CFT_GO(folder_make_above(save->path));
+  CFT_GO(cft_folder_make_above(save->path));
   sweep(save->path);
 
   int made;
@@ -295,7 +108,8 @@ cft_status cft_save_new(cft_save **out, const char *path) {
   }
   save->lock = open(save->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (save->lock < 0) CFT_GO(cft_file_fail("open", save->temporary));
-  (void)flock(save->lock, LOCK_EX | LOCK_NB);  // a file system without locks is not swept either
+  // A file system without locks is not swept either.
+  (void)cft_sys.flock(save->lock, LOCK_EX | LOCK_NB);
   *out = save;
   save = NULL;
 out:
@@ -338,7 +152,7 @@ static cft_status save_note(cft_save *save, const char *name, XXH128_hash_t hash
     if (!entry->name) return cft_fail(CFT_E_OOM, "save %s: out of memory", save->path);
     ++save->count;
   }
-  hash_hex(entry->hex, hash);
+  cft_hash_hex(entry->hex, hash);
   return CFT_OK;
 }
 
@@ -361,17 +175,29 @@ static cft_status collect(const cft_save *save, const char *below, cft_names *fi
       case CFT_PATH_FILE:
         if (strchr(name, '\n'))
           CFT_GO(cft_fail(CFT_E_ARG, "save %s: a file's name has a line break", save->path));
-        if (strcmp(name, checksums_name) != 0) CFT_GO(names_add(files, name));
+        if (strcmp(name, checksums_name) != 0) CFT_GO(cft_names_add(files, name));
         break;
       default: CFT_GO(cft_fail(CFT_E_IO, "save %s: is neither file nor folder", path));
     }
   }
-  CFT_GO(sync_folder(folder));
+  CFT_GO(cft_folder_sync(folder));
 out:
   cft_names_release(names);
   free(folder);
   free(name);
   free(path);
+  return st;
+}
+
+// The checksum of a file that some other process wrote; what was read is then also on the disk.
+static cft_status hash_and_sync(char hex[33], const char *path) {
+  int fd;
+  XXH128_hash_t hash;
+  CFT_TRY(cft_file_open(&fd, path, NULL));
+  cft_status st = cft_hash_fd(&hash, fd, path);
+  if (st == CFT_OK) st = cft_file_sync(fd, path);
+  close(fd);
+  if (st == CFT_OK) cft_hash_hex(hex, hash);
   return st;
 }
 
@@ -382,7 +208,7 @@ static cft_status write_checksums(cft_save *save) {
   cft_names files = {0};
   char *text = NULL, *path = NULL;
   CFT_GO(collect(save, "", &files));
-  if (files.count) qsort(files.items, (size_t)files.count, sizeof *files.items, by_name);
+  cft_names_sort(&files);
 
   size_t room = 128, bytes = 0;  // for the last line
   for (int64_t i = 0; i < files.count; ++i) room += 32 + 2 + strlen(files.items[i]) + 1;
@@ -395,7 +221,7 @@ static cft_status write_checksums(cft_save *save) {
       free(path);
       path = cft_format("%s/%s", save->temporary, files.items[i]);
       if (!path) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", save->path));
-      CFT_GO(hash_file(hex, path, true));
+      CFT_GO(hash_and_sync(hex, path));
     }
     bytes += (size_t)snprintf(text + bytes, room - bytes, "%s  %s\n", known ? known->hex : hex,
                               files.items[i]);
@@ -413,39 +239,54 @@ out:
   return st;
 }
 
-// rename() that also replaces a folder which is not empty; the old one is then at `from`.
-static cft_status replace_folder(const char *from, const char *to) {
-  if (rename(from, to) == 0) return CFT_OK;
-  if (errno != ENOTEMPTY && errno != EEXIST) return cft_file_fail("rename to", to);
-  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) == 0) return CFT_OK;
-  if (errno != EINVAL && errno != ENOSYS) return cft_file_fail("rename to", to);
+// Exchange the names of two folders. On failure both have their own.
+static cft_status exchange(const char *a, const char *b) {
+  if (cft_sys.exchange(a, b) == 0) return CFT_OK;
+  if (errno != EINVAL && errno != ENOSYS) return cft_file_fail("rename to", b);
 
-  // No exchange on this file system: between two renames there is nothing at `to`, but both
-  // folders are whole. The name aside is not one that is swept.
+  // No exchange on this file system: between two renames there is nothing at `b`, but both folders
+  // are whole. The name aside is not one that is swept.
   cft_status st = CFT_OK;
-  char *aside = cft_format("%s.replaced", to);
-  if (!aside) return cft_fail(CFT_E_OOM, "rename to %s: out of memory", to);
-  if (rename(to, aside) != 0) CFT_GO(cft_file_fail("rename aside", to));
-  if (rename(from, to) != 0) {
-    st = cft_file_fail("rename to", to);
-    if (rename(aside, to) != 0) st = cft_context(st, "the old folder is now %s", aside);
-  } else if (rename(aside, from) != 0) {
+  char *aside = cft_format("%s.replaced", b);
+  if (!aside) return cft_fail(CFT_E_OOM, "rename to %s: out of memory", b);
+  if (cft_sys.rename(b, aside) != 0) CFT_GO(cft_file_fail("rename aside", b));
+  if (cft_sys.rename(a, b) != 0) {
+    st = cft_file_fail("rename to", b);
+  } else if (cft_sys.rename(aside, a) != 0) {
     st = cft_file_fail("rename", aside);
+    if (cft_sys.rename(b, a) != 0) st = cft_context(st, "the new folder is %s", b);
   }
+  if (st != CFT_OK && cft_sys.rename(aside, b) != 0)
+    st = cft_context(st, "the old folder is now %s", aside);
 out:
   free(aside);
   return st;
 }
 
+// Put the finished folder in its place; what was there is then at `temporary`. Nothing is removed
+// before the names are on the disk: until then a power cut may bring back either folder.
+static cft_status put_in_place(const cft_save *save) {
+  if (cft_sys.rename(save->temporary, save->path) != 0) {
+    if (errno != ENOTEMPTY && errno != EEXIST) return cft_file_fail("rename to", save->path);
+    CFT_TRY(exchange(save->temporary, save->path));
+  }
+  cft_status st = cft_folder_sync_of(save->path);
+  if (st == CFT_OK) return CFT_OK;
+  bool replaced = cft_path_look(save->temporary, NULL) == CFT_PATH_FOLDER;
+  bool back = replaced ? exchange(save->temporary, save->path) == CFT_OK
+                       : cft_sys.rename(save->path, save->temporary) == 0;
+  return back ? st : cft_context(st, "save %s: the new folder stays", save->path);
+}
+
 cft_status cft_save_commit(cft_save *save) {
   if (!save->temporary) return cft_fail(CFT_E_STATE, "save %s: is done already", save->path);
   CFT_TRY(write_checksums(save));
-  CFT_TRY(sync_folder(save->temporary));
-  CFT_TRY(replace_folder(save->temporary, save->path));
+  CFT_TRY(cft_folder_sync(save->temporary));
+  CFT_TRY(put_in_place(save));
   (void)cft_path_remove(save->temporary);  // the old folder, where there was one
   free(save->temporary);
   save->temporary = NULL;
-  return sync_folder_of(save->path);
+  return CFT_OK;
 }
 
 // ---- a file on its way ---------------------------------------------------------------------
@@ -496,10 +337,9 @@ cft_status cft_writer_new(cft_writer **out, cft_save *save, const char *path) {
   if (there == CFT_PATH_FOLDER) CFT_GO(cft_fail(CFT_E_IO, "write %s: is a folder", w->path));
   if (there == CFT_PATH_OTHER)  // the new file would take the place of a device or a pipe
     CFT_GO(cft_fail(CFT_E_IO, "write %s: is no regular file, and stays", w->path));
-  CFT_GO(folder_make_above(w->path));
+  CFT_GO(cft_folder_make_above(w->path));
 
-  size_t folder = folder_length(w->path);
-  const char *last = w->path + folder + (w->path[folder] == '/');
+  const char *slash = strrchr(w->path, '/'), *last = slash ? slash + 1 : w->path;
   do {
     char suffix[7];
     random_suffix(suffix);
@@ -573,23 +413,33 @@ cft_status cft_writer_put(cft_writer *w, const void *data, size_t bytes) {
   return CFT_OK;
 }
 
+// Sync and close a finished file, and rename it. On failure the old one stays and `from` is
+// removed: after a sync that failed, what it holds may never reach the disk.
+static cft_status settle(int fd, const char *from, const char *to) {
+  cft_status st = cft_file_sync(fd, to);
+  // EINTR is no failure: Linux has closed it all the same.
+  if (cft_sys.close(fd) != 0 && errno != EINTR && st == CFT_OK) st = cft_file_fail("close", to);
+  if (st == CFT_OK && cft_sys.rename(from, to) != 0) st = cft_file_fail("rename to", to);
+  if (st != CFT_OK) (void)unlink(from);
+  return st;
+}
+
 cft_status cft_writer_commit(cft_writer *w) {
   CFT_TRY(check_open(w));
   CFT_TRY(flush(w));
-  if (fsync(w->fd) != 0) return w->failed = cft_file_fail("sync", w->path);
-  if (close(w->fd) != 0) {
-    w->failed = cft_file_fail("close", w->path);
-  } else if (rename(w->temporary, w->path) != 0) {
-    w->failed = cft_file_fail("rename to", w->path);
-  }
+  w->failed = settle(w->fd, w->temporary, w->path);
   w->fd = -1;
-  if (w->failed) {
-    unlink(w->temporary);
-    return w->failed;
-  }
+  CFT_TRY(w->failed);
   // A save syncs its folders once, when it is complete.
   return w->save ? save_note(w->save, w->name, XXH3_128bits_digest(w->hash))
-                 : sync_folder_of(w->path);
+                 : cft_folder_sync_of(w->path);
+}
+
+cft_status cft_file_replace(const char *from, const char *to) {
+  int fd;
+  CFT_TRY(cft_file_open(&fd, from, NULL));
+  CFT_TRY(settle(fd, from, to));
+  return cft_folder_sync_of(to);
 }
 
 cft_status cft_file_write(cft_save *save, const char *path, const void *data, size_t bytes) {
@@ -636,7 +486,7 @@ static cft_status verify_lines(const char *folder, char *text, size_t bytes) {
                       checksums_name, count + 1);
     char *path = cft_format("%s/%s", folder, name), now[33];
     if (!path) return cft_fail(CFT_E_OOM, "verify %s: out of memory", folder);
-    cft_status st = hash_file(now, path, false);
+    cft_status st = cft_hash_file(now, path);
     if (st == CFT_OK && strcmp(hex, now) != 0)
       st = cft_fail(CFT_E_FORMAT, "%s: is not what was written: xxh128 %s, expected %s", path, now,
                     hex);
@@ -650,7 +500,7 @@ static cft_status verify_lines(const char *folder, char *text, size_t bytes) {
   return CFT_OK;
 }
 
-cft_status cft_checkpoint_verify(const char *folder) {
+cft_status cft_save_verify(const char *folder) {
   cft_status st = CFT_OK;
   cft_mapping map = {0};
   char *text = NULL, *path = cft_format("%s/%s", folder, checksums_name);

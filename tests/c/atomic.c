@@ -25,7 +25,8 @@ TEST(paths) {
   EXPECT_OK(cft_file_write(NULL, join(folder, "a/file"), "12345", 5));
   EXPECT_INT(cft_path_look(join(folder, "a/file"), &bytes), CFT_PATH_FILE);
   EXPECT_INT(bytes, 5);
-  EXPECT_FAILS(cft_folder_make(join(folder, "a/file/x")), CFT_E_IO, "make folder");
+  EXPECT_FAILS(cft_folder_make(join(folder, "a/file/x")), CFT_E_IO, "a/file: File exists");
+  EXPECT_FAILS(cft_folder_make(""), CFT_E_ARG, "make folder: the path is empty");
 
   cft_names *names;
   EXPECT_OK(cft_folder_list(&names, join(folder, "a")));
@@ -121,7 +122,7 @@ TEST(pieces_of_all_sizes) {
   cft_save_release(save);
   back = slurp(join(folder, "c/x"), &n);
   EXPECT(back && n == BYTES && memcmp(back, data, BYTES) == 0);
-  EXPECT_OK(cft_checkpoint_verify(join(folder, "c")));
+  EXPECT_OK(cft_save_verify(join(folder, "c")));
   free(back);
   free(data);
 }
@@ -153,12 +154,12 @@ TEST(a_checkpoint_appears_whole) {
               "ccb356a16ce4d54a899465fe1ae32812  ranks/0.msgpack\n"
               "648f639d4b06de94847f3c7885b257c5  ranks/1.msgpack\n"
               "# complete: 3 files, and these lines: e177ff2dacba1b2c0e686ab8c01c526c\n");
-  EXPECT_OK(cft_checkpoint_verify(path));
+  EXPECT_OK(cft_save_verify(path));
 
   make_checkpoint(path, "{\"again\": true}");  // replaced, and no trace of the old one
   expect_text(join(path, "config.json"), "{\"again\": true}");
   EXPECT_INT(entries_in(join(folder, "run")), 1);
-  EXPECT_OK(cft_checkpoint_verify(path));
+  EXPECT_OK(cft_save_verify(path));
 }
 
 TEST(a_save_that_is_dropped_leaves_nothing) {
@@ -172,7 +173,7 @@ TEST(a_save_that_is_dropped_leaves_nothing) {
   expect_text(join(path, "config.json"), "{}");
   cft_save_release(save);
   expect_text(join(path, "config.json"), "{}");
-  EXPECT_OK(cft_checkpoint_verify(path));
+  EXPECT_OK(cft_save_verify(path));
   EXPECT_INT(entries_in(folder), 1);
 }
 
@@ -184,34 +185,33 @@ TEST(a_file_written_twice_has_one_checksum) {
   EXPECT_OK(cft_file_write(save, "x", "2", 1));
   EXPECT_OK(cft_save_commit(save));
   cft_save_release(save);
-  EXPECT_OK(cft_checkpoint_verify(path));
+  EXPECT_OK(cft_save_verify(path));
 }
 
 TEST(damage_is_named) {
   const char *path = join(scratch("damage"), "c");
-  EXPECT_FAILS(cft_checkpoint_verify(path), CFT_E_IO, "there is no checksums.xxh128");
+  EXPECT_FAILS(cft_save_verify(path), CFT_E_IO, "there is no checksums.xxh128");
   make_checkpoint(path, "{}");
   const char *list = join(path, "checksums.xxh128"), *file = join(path, "ranks/1.msgpack");
   size_t n;
   char *text = (char *)slurp(list, &n);
 
   EXPECT_OK(cft_file_write(NULL, file, "mire", 4));
-  EXPECT_FAILS(cft_checkpoint_verify(path), CFT_E_FORMAT,
-               "ranks/1.msgpack: is not what was written");
+  EXPECT_FAILS(cft_save_verify(path), CFT_E_FORMAT, "ranks/1.msgpack: is not what was written");
   EXPECT_OK(cft_path_remove(file));
-  EXPECT_FAILS(cft_checkpoint_verify(path), CFT_E_IO, "ranks/1.msgpack: No such file");
+  EXPECT_FAILS(cft_save_verify(path), CFT_E_IO, "ranks/1.msgpack: No such file");
   EXPECT_OK(cft_file_write(NULL, file, "more", 4));
   EXPECT_OK(cft_file_write(NULL, join(path, "notes.txt"), "mine", 4));  // nobody's business
-  EXPECT_OK(cft_checkpoint_verify(path));
+  EXPECT_OK(cft_save_verify(path));
 
   for (size_t cut = 0; cut < n; ++cut) {  // the list itself, cut anywhere
     EXPECT_OK(cft_file_write(NULL, list, text, cut));
-    EXPECT_FAILS(cft_checkpoint_verify(path), CFT_E_FORMAT, "damaged or cut short");
+    EXPECT_FAILS(cft_save_verify(path), CFT_E_FORMAT, "damaged or cut short");
   }
   for (size_t i = 0; i < n; ++i) {  // or changed anywhere
     text[i] ^= 1;
     EXPECT_OK(cft_file_write(NULL, list, text, n));
-    EXPECT_FAILS(cft_checkpoint_verify(path), CFT_E_FORMAT, "checksums.xxh128");
+    EXPECT_FAILS(cft_save_verify(path), CFT_E_FORMAT, "checksums.xxh128");
     text[i] ^= 1;
   }
   free(text);
@@ -232,7 +232,7 @@ TEST(a_list_does_not_lead_outside) {
     int n =
         snprintf(text, sizeof text, "%s# complete: 1 files, and these lines: %s\n", lines[i], own);
     EXPECT_OK(cft_file_write(NULL, join(path, "checksums.xxh128"), text, (size_t)n));
-    EXPECT_FAILS(cft_checkpoint_verify(path), CFT_E_FORMAT, "line 1: is no checksum and name");
+    EXPECT_FAILS(cft_save_verify(path), CFT_E_FORMAT, "line 1: is no checksum and name");
   }
 }
 
@@ -345,7 +345,7 @@ TEST(a_file_too_large_leaves_the_old_one) {
 
   make_checkpoint(join(folder, "c"), "{}");
   with_file_limit(100000, save_that_does_not_fit, folder);
-  EXPECT_OK(cft_checkpoint_verify(join(folder, "c")));
+  EXPECT_OK(cft_save_verify(join(folder, "c")));
   EXPECT_INT(entries_in(folder), 2);
 }
 
@@ -376,7 +376,7 @@ TEST(a_full_disk_leaves_the_old_one) {
     saved = cft_file_write(save, "big", data, sizeof data);
     cft_save_release(save);
   }
-  cft_status valid = cft_checkpoint_verify(join(folder, "c"));
+  cft_status valid = cft_save_verify(join(folder, "c"));
   left = entries_in(folder);
   size_t n = 0;
   char *text = (char *)slurp(join(folder, "x"), &n);
@@ -393,6 +393,50 @@ TEST(a_full_disk_leaves_the_old_one) {
   EXPECT_INT(left, 2);
 }
 
+TEST(cache_folder) {
+  static const struct {
+    const char *ours, *xdg, *home, *want;
+  } cases[] = {{"/a", "/b", "/c", "/a"},
+               {NULL, "/b", "/c", "/b/cft"},
+               {NULL, "", "/c", "/c/.cache/cft"},
+               {NULL, NULL, "/c", "/c/.cache/cft"},
+               {"", "/b", "/c", ""},
+               {NULL, NULL, "", ""},
+               {NULL, NULL, NULL, ""}};
+  static const char *const names[] = {"CFT_CACHE", "XDG_CACHE_HOME", "HOME"};
+  char *before[3], path[16];
+  for (int i = 0; i < 3; ++i) before[i] = getenv(names[i]) ? strdup(getenv(names[i])) : NULL;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    const char *values[] = {cases[i].ours, cases[i].xdg, cases[i].home};
+    for (int k = 0; k < 3; ++k) values[k] ? setenv(names[k], values[k], 1) : unsetenv(names[k]);
+    path[0] = 0;
+    EXPECT_INT(cft_cache_folder(path, sizeof path), strlen(cases[i].want));
+    EXPECT_STR(path, cases[i].want);
+  }
+  setenv("CFT_CACHE", "/sixteen-bytes-x", 1);
+  EXPECT_INT(cft_cache_folder(path, sizeof path), 0);
+  for (int i = 0; i < 3; ++i) {
+    before[i] ? setenv(names[i], before[i], 1) : unsetenv(names[i]);
+    free(before[i]);
+  }
+}
+
+TEST(temporary_folders) {
+  char a[256], b[256];
+  struct stat info;
+  const char *before = getenv("TMPDIR"), *folder = scratch("temporary");
+  setenv("TMPDIR", folder, 1);
+  EXPECT_OK(cft_folder_temporary(a, sizeof a));
+  EXPECT_OK(cft_folder_temporary(b, sizeof b));
+  EXPECT_INT(entries_in(folder), 2);
+  EXPECT_INT(stat(a, &info), 0);
+  EXPECT_INT(info.st_mode & 0777, 0700);
+  EXPECT_FAILS(cft_folder_temporary(a, 8), CFT_E_ARG, "TMPDIR is too long");
+  setenv("TMPDIR", join(folder, "none"), 1);
+  EXPECT_FAILS(cft_folder_temporary(a, sizeof a), CFT_E_IO, "temporary/none: No such file");
+  before ? setenv("TMPDIR", before, 1) : unsetenv("TMPDIR");
+}
+
 TEST(hashes) {
   char hex[33];
   cft_hash(hex, "", 0);
@@ -401,7 +445,7 @@ TEST(hashes) {
   EXPECT_OK(cft_file_write(NULL, path, "hello", 5));
   EXPECT_OK(cft_hash_file(hex, path));
   EXPECT_STR(hex, "b5e9c1ad071b3e7fc779cfaa5e523818");
-  EXPECT_FAILS(cft_hash_file(hex, scratch("hash")), CFT_E_IO, "is no regular file");
+  EXPECT_FAILS(cft_hash_file(hex, scratch("hash")), CFT_E_IO, "is a folder, not a file");
   EXPECT_FAILS(cft_hash_file(hex, path), CFT_E_IO, "No such file");
 }
 

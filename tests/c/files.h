@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cft_checkpoint.h"
+#include "cft_file.h"
 #include "test.h"
 
 // "A/B", valid until the program ends.

@@ -62,7 +62,7 @@ out:
   return st;
 }
 
-static cft_status verify(void) { return cft_checkpoint_verify(path); }
+static cft_status verify(void) { return cft_save_verify(path); }
 
 TEST(reading) {
   path = golden_path("safetensors/shards");

@@ -223,8 +223,6 @@ end
 
 local c_today = {
   ["runtime/tensor/tensor.c -> runtime/cft_ops.h"] = "cast and contiguous move to runtime/tensor/copy.c",
-  ["runtime/data/index.c -> runtime/cft_checkpoint.h"] = "files leave the checkpoint room for cft_file.h",
-  ["runtime/net/part.c -> runtime/cft_checkpoint.h"] = "the same",
 }
 
 -- Does `a` stand above `b`, so that it may include it?

@@ -120,6 +120,13 @@ return {
     expect.same(r.code, 2)
     expect.match(r.err, "^cftrun: %-%-resume goes on from the newest checkpoint in out=, which is not set")
   end },
+  { "an empty out in the recipe itself, and one that cannot be made", function()
+    for _, case in ipairs { { "", "make folder: the path is empty" }, { "/proc/none/x", "make folder /proc/none: No such file or directory" } } do
+      local r = process.cftrun { "--demo", (recipe(("cfg.out = '%s'\n"):format(case[1]))), "steps=2" }
+      expect.same(r.code, 1)
+      expect.same(r.err, ("cftrun: out '%s': %s\n"):format(case[1], case[2]))
+    end
+  end },
   { "a schedule that gives no rate", function()
     for _, value in ipairs { "0 / 0", "'x'", "-1", "nil" } do
       local r = process.cftrun { "--demo", (recipe("cfg.schedule = function() return " .. value .. " end\n")), "steps=2" }

@@ -16,10 +16,10 @@ function M.open(folder, o)
   o = o or {}
   local self = setmetatable({ quiet = o.quiet, started = host.now() }, Log)
   if folder then
-    host.make_folders(folder)
+    local made, why = host.make_folders(folder)
     self.path, self.fresh = folder .. "/log.jsonl", not o.append
-    local why  -- a log that is there already lasts until this run has something to say
-    self.file, why = io.open(self.path, "a")
+    -- A log that is there already lasts until this run has something to say.
+    if made then self.file, why = io.open(self.path, "a") end
     if not self.file then blame("log: %s", why) end
   end
   return self

@@ -407,7 +407,7 @@ end
 -- @string folder
 -- @treturn ?boolean true; or nil and what is wrong: never finished, a file gone, a file changed
 function M.verify(folder)
-  local problem = failed(C.cft_checkpoint_verify(folder))
+  local problem = failed(C.cft_save_verify(folder))
   if problem then return nil, problem end
   return true
 end

@@ -1,0 +1,470 @@
+// faults.c - disks that fail at the worst moment: one system call of the file layer goes wrong, and
+// what stood there is still good, nothing half-written is left, and the message says where and why.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cft_data.h"
+#include "files.h"
+#include "net/digest.h"
+#include "net/part.h"
+#include "test.h"
+#include "util/file.h"
+
+// ---- calls that fail when they are told to ---------------------------------------------------
+
+typedef struct fault {
+  int times, reason;  // how often, and errno
+  int after;          // calls that succeed before
+} fault;
+
+static struct {
+  fault pread, pwrite, sync, sync_folder, close, rename, exchange, flock;
+  size_t most;          // bytes that one pread or pwrite moves; 0: all
+  bool takes_nothing;   // pwrite answers 0
+  const char *watched;  // a folder, and how many names it had when it was first synced
+  int64_t names;
+} on;
+
+static cft_system real;
+
+static bool due(fault *f) {
+  if (f->times == 0 || f->after-- > 0) return false;
+  --f->times;
+  errno = f->reason;
+  return true;
+}
+
+static size_t some(size_t bytes) { return on.most && bytes > on.most ? on.most : bytes; }
+
+static ssize_t pread_or_fail(int fd, void *data, size_t bytes, off_t at) {
+  return due(&on.pread) ? -1 : real.pread(fd, data, some(bytes), at);
+}
+
+static ssize_t pwrite_or_fail(int fd, const void *data, size_t bytes, off_t at) {
+  if (on.takes_nothing) return 0;
+  return due(&on.pwrite) ? -1 : real.pwrite(fd, data, some(bytes), at);
+}
+
+static int fsync_or_fail(int fd) {
+  struct stat info, watched;
+  if (fstat(fd, &info) != 0) return -1;
+  if (on.watched && stat(on.watched, &watched) == 0 && watched.st_ino == info.st_ino) {
+    on.names = entries_in(on.watched);
+    on.watched = NULL;
+  }
+  return due(S_ISDIR(info.st_mode) ? &on.sync_folder : &on.sync) ? -1 : real.fsync(fd);
+}
+
+static int close_or_fail(int fd) {
+  int failed = real.close(fd);  // Linux closes it in any case
+  return due(&on.close) ? -1 : failed;
+}
+
+static int rename_or_fail(const char *from, const char *to) {
+  return due(&on.rename) ? -1 : real.rename(from, to);
+}
+
+static int exchange_or_fail(const char *a, const char *b) {
+  return due(&on.exchange) ? -1 : real.exchange(a, b);
+}
+
+static int flock_or_fail(int fd, int operation) {
+  return due(&on.flock) ? -1 : real.flock(fd, operation);
+}
+
+// Everything works again.
+static void mend(void) {
+  if (!real.pread) real = cft_sys;
+  memset(&on, 0, sizeof on);
+  cft_sys = (cft_system){pread_or_fail,  pwrite_or_fail,   fsync_or_fail, close_or_fail,
+                         rename_or_fail, exchange_or_fail, flock_or_fail};
+}
+
+// ---- one file --------------------------------------------------------------------------------
+
+enum { BYTES = 3 << 20 };
+static char data[BYTES];
+
+// A new file over the old one fails with that reason, and the folder is as before.
+static void expect_old(const char *path, const char *verb, const char *reason) {
+  cft_status st = cft_file_write(NULL, path, data, BYTES);
+  mend();
+  EXPECT_INT(st, CFT_E_IO);
+  EXPECT(strstr(cft_last_error(), verb) && strstr(cft_last_error(), path));
+  if (!strstr(cft_last_error(), reason)) TEST_FAIL("%s, not %s", cft_last_error(), reason);
+  expect_text(path, "good");
+}
+
+static const char *old_file(const char *folder) {
+  mend();
+  const char *path = join(scratch(folder), "x");
+  cft_status st = cft_file_write(NULL, path, "good", 4);
+  if (st != CFT_OK) fprintf(stderr, "  %s\n", cft_last_error());
+  return path;
+}
+
+TEST(a_write_fails_half_way) {
+  static const int reasons[] = {ENOSPC, EIO, EDQUOT, ESTALE};
+  const char *path = old_file("write"), *folder = join(scratch_base, "write");
+  for (size_t i = 0; i < sizeof reasons / sizeof *reasons; ++i) {
+    on.pwrite = (fault){.times = 1, .reason = reasons[i], .after = 2};
+    expect_old(path, "write ", strerror(reasons[i]));
+    EXPECT_INT(entries_in(folder), 1);
+  }
+  on.pwrite = (fault){.times = 1, .reason = ENOSPC, .after = 2};
+  EXPECT_FAILS(cft_file_write(NULL, path, data, BYTES), CFT_E_IO, "byte 2097152: No space left");
+  cft_writer *w;
+  EXPECT_OK(cft_writer_new(&w, NULL, path));
+  on.pwrite = (fault){.times = 1, .reason = EIO};
+  EXPECT_OK(cft_writer_put(w, "small", 5));  // gathered: the commit finds out
+  EXPECT_FAILS(cft_writer_commit(w), CFT_E_IO, "Input/output error");
+  EXPECT_FAILS(cft_writer_commit(w), CFT_E_IO, "an earlier write failed");
+  cft_writer_release(w);
+  expect_text(path, "good");
+  EXPECT_INT(entries_in(folder), 1);
+}
+
+TEST(short_transfers_are_gone_on_with) {
+  const char *path = old_file("short"), *folder = join(scratch_base, "short");
+  char hex[33], want[33];
+  for (size_t i = 0; i < BYTES; ++i) data[i] = (char)(i * i >> 7);
+  on.most = 4099;
+  EXPECT_OK(cft_file_write(NULL, path, data, BYTES));
+  EXPECT_OK(cft_hash_file(hex, path));
+  cft_hash(want, data, BYTES);
+  EXPECT_STR(hex, want);
+  EXPECT_OK(cft_file_write(NULL, path, "good", 4));
+  on.takes_nothing = true;  // and gives no reason: this must end
+  expect_old(path, "write ", "Input/output error");
+  EXPECT_INT(entries_in(folder), 1);
+}
+
+TEST(interrupted_calls_are_made_again) {
+  const char *path = old_file("again");
+  const fault twice = {.times = 2, .reason = EINTR};
+  int fd;
+  on.pread = on.pwrite = on.sync = on.sync_folder = on.flock = twice;
+  on.close = (fault){.times = 1, .reason = EINTR};
+  EXPECT_OK(cft_file_write(NULL, path, "better", 6));
+  expect_text(path, "better");
+  char hex[33], want[33];
+  EXPECT_OK(cft_hash_file(hex, path));
+  cft_hash(want, "better", 6);
+  EXPECT_STR(hex, want);
+  EXPECT_OK(cft_lock_take(&fd, join(scratch_base, "again/lock"), false));
+  EXPECT(fd >= 0);
+  cft_lock_release(&fd);
+  EXPECT_INT(on.pread.times + on.pwrite.times + on.sync.times + on.sync_folder.times +
+                 on.close.times + on.flock.times,
+             0);
+  mend();
+}
+
+// What a network file system has taken may come back as an error at the very end.
+TEST(errors_at_the_end) {
+  const char *path = old_file("end"), *folder = join(scratch_base, "end");
+  on.sync = (fault){.times = 1, .reason = EIO};
+  expect_old(path, "sync ", "Input/output error");
+  on.sync = (fault){.times = 1, .reason = ENOSPC};
+  expect_old(path, "sync ", "No space left on device");
+  on.close = (fault){.times = 1, .reason = EDQUOT};
+  expect_old(path, "close ", "quota");
+  on.rename = (fault){.times = 1, .reason = EIO};
+  expect_old(path, "rename to ", "Input/output error");
+  EXPECT_INT(entries_in(folder), 1);
+}
+
+TEST(a_file_by_other_means_is_put_in_place) {
+  const char *path = old_file("place"), *folder = join(scratch_base, "place");
+  const char *from = join(folder, "x.new");
+  const struct {
+    fault *which;
+    const char *message;
+  } faults[] = {{&on.sync, "sync "}, {&on.close, "close "}, {&on.rename, "rename to "}};
+  for (size_t i = 0; i < sizeof faults / sizeof *faults; ++i) {
+    copy_file(path, from);
+    *faults[i].which = (fault){.times = 1, .reason = ENOSPC};
+    EXPECT_FAILS(cft_file_replace(from, path), CFT_E_IO, faults[i].message);
+    EXPECT(strstr(cft_last_error(), "No space left"));
+    expect_text(path, "good");
+    EXPECT_INT(entries_in(folder), 1);
+  }
+  copy_file(path, from);
+  EXPECT_OK(cft_file_write(NULL, from, "new", 3));
+  on.watched = folder;
+  EXPECT_OK(cft_file_replace(from, path));
+  EXPECT_INT(on.names, 1);  // the folder was synced, after the rename
+  expect_text(path, "new");
+  EXPECT_FAILS(cft_file_replace(from, path), CFT_E_IO, "x.new: No such file");
+  EXPECT_FAILS(cft_file_replace(folder, path), CFT_E_IO, "is a folder, not a file");
+}
+
+TEST(folders_that_cannot_be_synced) {
+  const char *path = old_file("folders"), *folder = join(scratch_base, "folders");
+  static const int taken[] = {EINVAL, ENOTSUP};
+  for (size_t i = 0; i < sizeof taken / sizeof *taken; ++i) {
+    on.sync_folder = (fault){.times = 100, .reason = taken[i]};
+    EXPECT_OK(cft_file_write(NULL, path, "good", 4));
+    EXPECT_OK(cft_folder_sync(folder));
+    EXPECT_INT(on.sync_folder.times, 98);
+  }
+  on.sync_folder = (fault){.times = 1, .reason = EIO};
+  EXPECT_FAILS(cft_folder_sync(folder), CFT_E_IO, "folders: Input/output error");
+  on.sync_folder = (fault){.times = 1, .reason = EIO};
+  EXPECT_FAILS(cft_file_write(NULL, path, "new", 3), CFT_E_IO, "sync ");
+  expect_text(path, "new");  // whole, and perhaps not there after a power cut
+  EXPECT_INT(entries_in(folder), 1);
+  mend();
+}
+
+// ---- a folder --------------------------------------------------------------------------------
+
+static cft_status save_text(const char *path, const char *text) {
+  cft_save *save;
+  CFT_TRY(cft_save_new(&save, path));
+  cft_status st;
+  CFT_GO(cft_file_write(save, "config.json", text, strlen(text)));
+  CFT_GO(cft_file_write(NULL, join(cft_save_folder(save), "ranks/1"), "more", 4));
+  CFT_GO(cft_save_commit(save));
+out:
+  cft_save_release(save);
+  return st;
+}
+
+// What is told to fail makes the save fail, whether there is an old one to be replaced or not.
+static void expect_old_save(const char *folder, const char *message) {
+  const char *path = join(folder, "step-1"), *fresh = join(folder, "step-2");
+  const size_t bytes = sizeof on;
+  char told[sizeof on];
+  memcpy(told, &on, bytes);
+  cft_status st = save_text(path, "new");
+  EXPECT_INT(st, CFT_E_IO);
+  if (!strstr(cft_last_error(), message)) TEST_FAIL("%s, not %s", cft_last_error(), message);
+  memcpy(&on, told, bytes);
+  st = on.exchange.times ? CFT_E_IO : save_text(fresh, "new");  // nothing to exchange it with
+  mend();
+  EXPECT_INT(st, CFT_E_IO);
+  expect_text(join(path, "config.json"), "old");
+  EXPECT_OK(cft_save_verify(path));
+  EXPECT_INT(entries_in(folder), 1);
+}
+
+static const char *old_save(const char *name) {
+  mend();
+  const char *folder = scratch(name);
+  if (save_text(join(folder, "step-1"), "old") != CFT_OK)
+    fprintf(stderr, "  %s\n", cft_last_error());
+  return folder;
+}
+
+TEST(a_save_that_fails_leaves_the_old_one) {
+  const char *folder = old_save("save");
+  // Files: config.json, ranks/1 by other means and once more for its checksum, the checksums.
+  for (int i = 0; i < 4; ++i) {
+    on.sync = (fault){.times = 1, .reason = EIO, .after = i};
+    expect_old_save(folder, "Input/output error");
+  }
+  for (int i = 0; i < 3; ++i) {
+    on.pwrite = (fault){.times = 1, .reason = ENOSPC, .after = i};
+    expect_old_save(folder, "No space left on device");
+    on.close = (fault){.times = 1, .reason = EIO, .after = i};
+    expect_old_save(folder, "Input/output error");
+  }
+  on.pread = (fault){.times = 1, .reason = ESTALE};
+  expect_old_save(folder, "ranks/1, byte 0: Stale file handle");
+  // Of those of the three files, and that of the folder itself.
+  for (int i = 0; i < 4; ++i) {
+    on.rename = (fault){.times = 1, .reason = EIO, .after = i};
+    expect_old_save(folder, "rename to ");
+  }
+  // ranks (for the file that came by other means, and once more), the folder twice, the one above.
+  for (int i = 0; i < 5; ++i) {
+    on.sync_folder = (fault){.times = 1, .reason = EIO, .after = i};
+    expect_old_save(folder, "sync ");
+  }
+  on.sync_folder = (fault){.times = 100, .reason = EINVAL};
+  EXPECT_OK(save_text(join(folder, "step-1"), "new"));
+  on.flock = (fault){.times = 100, .reason = ENOLCK};
+  EXPECT_OK(save_text(join(folder, "step-1"), "newer"));
+  expect_text(join(folder, "step-1/config.json"), "newer");
+  mend();
+}
+
+// The names must be on the disk before the old one goes: a power cut in between would leave
+// neither.
+TEST(the_old_save_stays_until_the_new_one_is_synced) {
+  const char *folder = old_save("order");
+  on.watched = folder;
+  EXPECT_OK(save_text(join(folder, "step-1"), "new"));
+  EXPECT_INT(on.names, 2);
+  EXPECT_INT(entries_in(folder), 1);
+  expect_text(join(folder, "step-1/config.json"), "new");
+  mend();
+}
+
+TEST(file_systems_without_an_exchange) {
+  static const int reasons[] = {EINVAL, ENOSYS};
+  const char *folder = old_save("exchange");
+  on.exchange = (fault){.times = 1, .reason = EIO};
+  expect_old_save(folder, "rename to ");
+  for (size_t i = 0; i < sizeof reasons / sizeof *reasons; ++i) {
+    // After the renames of three files: the one that finds the old folder there, the old one aside,
+    // the new one in, the old one to where it is removed.
+    for (int n = 1; n <= 3; ++n) {
+      on.exchange = (fault){.times = 100, .reason = reasons[i]};
+      on.rename = (fault){.times = 1, .reason = EIO, .after = 3 + n};
+      expect_old_save(folder, "Input/output error");
+    }
+    on.exchange = (fault){.times = 100, .reason = reasons[i]};
+    on.sync_folder = (fault){.times = 1, .reason = EIO, .after = 4};
+    expect_old_save(folder, "sync ");
+    on.exchange = (fault){.times = 1, .reason = reasons[i]};
+    EXPECT_OK(save_text(join(folder, "step-1"), "old"));
+    EXPECT_OK(cft_save_verify(join(folder, "step-1")));
+    EXPECT_INT(entries_in(folder), 1);
+  }
+  // Nothing can be put back: the message says where things are.
+  on.exchange = (fault){.times = 1, .reason = ENOSYS};
+  on.rename = (fault){.times = 100, .reason = EIO, .after = 5};
+  EXPECT_FAILS(save_text(join(folder, "step-1"), "new"), CFT_E_IO, "the old folder is now");
+  mend();
+  EXPECT_OK(cft_save_verify(join(folder, "step-1.replaced")));
+}
+
+// ---- reading and locks -----------------------------------------------------------------------
+
+TEST(a_file_goes_stale_while_it_is_read) {
+  const char *folder = old_save("stale"), *path = join(folder, "lines.jsonl");
+  char hex[33];
+  on.pread = (fault){.times = 1, .reason = ESTALE};
+  EXPECT_FAILS(cft_save_verify(join(folder, "step-1")), CFT_E_IO, "Stale file handle");
+  EXPECT(strstr(cft_last_error(), "step-1/config.json"));
+  EXPECT_OK(cft_file_write(NULL, path, "{\"a\":1}\n{\"a\":2}\n", 16));
+  on.pread = (fault){.times = 1, .reason = ESTALE};
+  EXPECT_FAILS(cft_hash_file(hex, path), CFT_E_IO, "lines.jsonl, byte 0: Stale file handle");
+
+  cft_records *r;
+  cft_record record;
+  on.pread = (fault){.times = 1, .reason = EIO};
+  EXPECT_FAILS(cft_records_open(&r, path, CFT_RECORDS_AUTO), CFT_E_IO,
+               "lines.jsonl, byte 0: Input/output error");
+  on.most = 3;
+  EXPECT_OK(cft_records_open(&r, path, CFT_RECORDS_AUTO));
+  on.pread = (fault){.times = 1, .reason = ESTALE};
+  EXPECT_FAILS(cft_records_get(r, 1, &record), CFT_E_IO, "lines.jsonl, byte 8: Stale file handle");
+  EXPECT_OK(cft_records_get(r, 1, &record));  // it may come back
+  EXPECT_STR(record.text, "{\"a\":2}");
+  cut_file(path, 12);
+  EXPECT_FAILS(cft_records_get(r, 1, &record), CFT_E_IO, "byte 12: the file is shorter");
+  cft_records_release(r);
+  mend();
+}
+
+TEST(locks) {
+  mend();
+  const char *path = join(scratch("locks"), "lock");
+  int a, b, c;
+  EXPECT_OK(cft_lock_take(&a, path, false));
+  EXPECT(a >= 0);
+  EXPECT_OK(cft_lock_take(&b, path, false));
+  EXPECT_INT(b, -1);
+  EXPECT_OK(cft_lock_take(&b, path, true));
+  EXPECT_INT(b, -1);
+  EXPECT_INT(unlink(path), 0);  // what `a` holds is nothing that others see
+  EXPECT_OK(cft_lock_take(&b, path, true));
+  EXPECT(b >= 0);
+  EXPECT_OK(cft_lock_take(&c, path, true));
+  EXPECT(c >= 0);
+  cft_lock_release(&a);
+  cft_lock_release(&a);
+  EXPECT_OK(cft_lock_take(&a, path, false));
+  EXPECT_INT(a, -1);
+  cft_lock_release(&b);
+  cft_lock_release(&c);
+  EXPECT_FAILS(cft_lock_take(&a, join(path, "x"), false), CFT_E_IO, "lock/x: Not a directory");
+  EXPECT_INT(a, -1);
+}
+
+TEST(file_systems_without_locks) {
+  static const int none[] = {ENOLCK, ENOSYS, EOPNOTSUPP};
+  mend();
+  const char *path = join(scratch("nolocks"), "lock");
+  int fd;
+  for (size_t i = 0; i < sizeof none / sizeof *none; ++i) {
+    on.flock = (fault){.times = 1, .reason = none[i]};
+    EXPECT_FAILS(cft_lock_take(&fd, path, false), CFT_E_UNSUPPORTED,
+                 "this file system has no locks");
+    EXPECT(strstr(cft_last_error(), path));
+    EXPECT_INT(fd, -1);
+  }
+  on.flock = (fault){.times = 1, .reason = EIO};
+  EXPECT_FAILS(cft_lock_take(&fd, path, false), CFT_E_IO, "nolocks/lock: Input/output error");
+  EXPECT_INT(fd, -1);
+}
+
+// ---- a file that is fetched ------------------------------------------------------------------
+
+static cft_status fetch(const char *path) {
+  char hex[CFT_DIGEST_ROOM];
+  cft_digest *d = NULL;
+  cft_part *p = NULL;
+  bool locked, whole, more = true, right = false;
+  const char *found;
+  cft_status st;
+  CFT_GO(cft_digest_new(&d, CFT_DIGEST_SHA256, BYTES));
+  CFT_GO(cft_digest_put(d, data, BYTES));
+  CFT_GO(cft_digest_end(d, hex));
+  cft_download what = {
+      .path = path, .lock = join(scratch_base, "lock"), .digest = hex, .bytes = BYTES};
+  CFT_GO(cft_part_new(&p, &what));
+  CFT_GO(cft_part_lock(p, &locked, &whole));
+  if (!locked || whole) CFT_GO(cft_fail(CFT_E_STATE, "the lock, or the file, is there"));
+  while (more) CFT_GO(cft_part_read(p, &more));
+  int64_t at = cft_part_bytes(p);
+  CFT_GO(cft_part_put(p, data + at, (size_t)(BYTES - at)));
+  CFT_GO(cft_part_finish(p, &right, &found));
+  if (!right) st = cft_fail(CFT_E_FORMAT, "%s is not its checksum", found);
+out:
+  cft_part_release(p);
+  cft_digest_release(d);
+  return st;
+}
+
+TEST(a_fetched_file_that_cannot_be_kept) {
+  mend();
+  const char *folder = scratch("fetched"), *path = join(folder, "blob");
+  on.sync = (fault){.times = 1, .reason = EIO};
+  EXPECT_FAILS(fetch(path), CFT_E_IO, "blob.incomplete: Input/output error");
+  EXPECT_INT(entries_in(folder), 0);  // a next try must not take what the disk may have lost
+  on.pwrite = (fault){.times = 1, .reason = ENOSPC};
+  EXPECT_FAILS(fetch(path), CFT_E_IO, "blob.incomplete, byte 0: No space left");
+  EXPECT_INT(cft_download_begun(path), 0);
+  on.rename = (fault){.times = 1, .reason = EIO};
+  EXPECT_FAILS(fetch(path), CFT_E_IO, "rename to ");
+  EXPECT_INT(cft_path_look(path, NULL), CFT_PATH_NONE);
+  EXPECT_INT(cft_download_begun(path), BYTES);
+  cut_file(join(folder, "blob.incomplete"), BYTES / 2);
+  on.pread = (fault){.times = 1, .reason = ESTALE};
+  EXPECT_FAILS(fetch(path), CFT_E_IO, "blob.incomplete, byte 0: Stale file handle");
+  on.flock = (fault){.times = 1, .reason = ENOLCK};  // goes on without
+  on.most = 100001;
+  EXPECT_OK(fetch(path));
+  EXPECT_INT(entries_in(folder), 1);
+  EXPECT_FAILS(fetch(path), CFT_E_STATE, "is there");
+  mend();
+}
+
+TEST(a_link_that_cannot_be_renamed) {
+  mend();
+  const char *folder = scratch("link"), *path = join(folder, "to");
+  char target[16] = "";
+  EXPECT_OK(cft_link_replace("old", path));
+  on.rename = (fault){.times = 1, .reason = EIO};
+  EXPECT_FAILS(cft_link_replace("new", path), CFT_E_IO, "to: Input/output error");
+  EXPECT(readlink(path, target, sizeof target) == 3 && memcmp(target, "old", 3) == 0);
+  EXPECT_INT(entries_in(folder), 1);
+}
+
+TEST_MAIN()
