@@ -1,5 +1,7 @@
 -- `cftrun bench`: what it says is there and adds up. How fast anything is, is no test.
+local cft = require "cft"
 local expect = require "tests.expect"
+local host = require "cft.host"
 local json = require "cft.base.json"
 local process = require "tests.process"
 local step = require "cft.cli.bench.step"
@@ -52,6 +54,31 @@ return {
                     env = { CFT_PYTHON = "/nowhere/python" } }
     expect.same(r.code, 4)
     expect.match(r.err, "CFT_PYTHON names a Python with torch and transformers\n$")
+  end },
+  { "what it hands to Python lies in a folder of its own, and goes", function()
+    local folder = process.folder()
+    local said = folder .. "/said"
+    local python = process.write(folder .. "/python", ([[#!/bin/sh
+for file; do case "$file" in */config.json|*/job.json) at=$(dirname "$file"); esac; done
+stat -c '%%a' "$at" >>'%s'; echo "$at" >>'%s']]):format(said, said))
+    os.execute("chmod +x " .. python)
+    local text, model = process.write(folder .. "/text.txt", "one\ntwo\n"), folder .. "/model"
+    cft.demo.tokenizer(1):save(model)
+    for _, args in ipairs {
+      { "bench", "--model", "demo", "--tokens", "64", "--seconds", "0", "--dtype", "f32", "--against", "pytorch" },
+      { "bench", "tokenizer", "--model", model, "--texts", text, "--against", "tokenizers" },
+    } do
+      args.env = { CFT_PYTHON = python, TMPDIR = folder }
+      local r = run(args)
+      expect.same(r.code, 4, r.err)
+      local list = assert(io.open(said))
+      local mode, at = list:read("*l", "*l")
+      list:close()
+      os.remove(said)
+      expect.same(mode, "700")
+      expect.match(at, "^" .. folder:gsub("%-", "%%-") .. "/cft%-%w+$")
+      expect.same(host.kind(at), nil)
+    end
   end },
   { "refuses what it does not know", function()
     expect.match(run { "bench", "--nonsense" }.err, "^cftrun: bench: unknown argument '%-%-nonsense'")

@@ -122,8 +122,7 @@ end
 -- The same file and texts on one thread of tokenizers; its ids come back as 32-bit numbers: of each
 -- text how many, then they.
 local function theirs(us, list, o)
-  local folder = os.tmpname()
-  os.remove(folder)
+  local folder = assert(host.temporary_folder())
   us.tok:save(folder)
   local lines = {}
   for i, text in ipairs(list) do lines[i] = json.encode(text) end

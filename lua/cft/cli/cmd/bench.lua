@@ -10,6 +10,7 @@ local C = require("cft.engine.ffi").C
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local files = require "cft.io.files"
+local host = require "cft.host"
 local json = require "cft.base.json"
 local format = require "cft.base.format"
 local step = require "cft.cli.bench.step"
@@ -86,8 +87,7 @@ local function hand_over(model, sequences, weights, folder)
 end
 
 local function pytorch(model, sequences, weights, dtype, o)
-  local folder = os.tmpname()
-  os.remove(folder)
+  local folder = assert(host.temporary_folder())
   hand_over(model, sequences, weights, folder)
   local python = os.getenv "CFT_PYTHON" or "python3"
   local script = os.getenv "CFT_BENCH_PYTORCH" or "tests/oracle/bench_pytorch.py"
