@@ -145,7 +145,7 @@ end
 local doors = {
   base = { "json" },
   engine = { "ffi", "tensor", "gradients", "ops", "autograd", "comm" },
-  io = { "files", "gguf", "fetch/session" },
+  io = { "gguf", "hash", "safetensors", "save", "state", "fetch/session" },
   nn = { "inputs" },
   text = { "tokenizer" },
   data = { "open", "parallel", "util/word_hash", "util/digest_table" },

@@ -1,0 +1,46 @@
+--- XXH3-128, a name for data: fast, and no defence against somebody who wants to deceive.
+-- @module cft.io.hash
+
+local door = require "cft.engine.ffi"
+
+local C, ffi = door.C, door.ffi
+
+local M = {}
+
+local hex = ffi.new "char[33]"
+
+--- The XXH3-128 of a text, in hex: a name for data and code, not a secret's keeper.
+-- @string text
+-- @treturn string 32 digits
+function M.text(text)
+  C.cft_hash(hex, text, #text)
+  return ffi.string(hex)
+end
+
+local sixteen = ffi.new "uint8_t[16]"
+
+--- The same in 16 bytes, which are half as many to keep: of a text, or of bytes in memory.
+-- @param bytes a string or a pointer
+-- @int[opt] n how many; all of a string if absent
+-- @treturn string
+function M.digest(bytes, n)
+  C.cft_bytes_hash(sixteen, bytes, n or #bytes)
+  return ffi.string(sixteen, 16)
+end
+
+--- Bytes as text, two hexadecimal digits each.
+-- @string bytes
+-- @treturn string
+function M.hex(bytes)
+  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+end
+
+--- The XXH3-128 of a file.
+-- @string path
+-- @treturn ?string 32 digits; nil and a message where it cannot be read
+function M.file(path)
+  if C.cft_hash_file(hex, path) ~= C.CFT_OK then return nil, ffi.string(C.cft_last_error()) end
+  return ffi.string(hex)
+end
+
+return M

@@ -1,0 +1,92 @@
+--- Files and folders that appear whole or not at all.
+-- @module cft.io.save
+
+local blame = require "cft.base.blame"
+local door = require "cft.engine.ffi"
+local safetensors = require "cft.io.safetensors"
+local state = require "cft.io.state"
+
+local C, ffi = door.C, door.ffi
+
+local M = {}
+
+--- A checkpoint folder on its way. Paths are relative to it.
+-- @type Save
+local Save = {}
+Save.__index = Save
+
+local function handle(self) return self.c or blame("%s: the save is done", self.path) end
+
+--- Write a text.
+-- @string path
+-- @string text
+function Save:write(path, text) door.check(C.cft_file_write(handle(self), path, text, #text)) end
+
+--- As `files.write_tensors`.
+-- @string path
+-- @tab entries
+-- @tab[opt] opts
+function Save:write_tensors(path, entries, opts) safetensors.write(path, entries, opts, handle(self)) end
+
+--- As `files.write_state`.
+-- @string path
+-- @param value
+function Save:write_state(path, value) state.write(path, value, handle(self)) end
+
+--- The temporary folder, where other processes may put files until `commit`.
+-- @treturn string
+function Save:folder() return ffi.string(C.cft_save_folder(handle(self))) end
+
+--- Write the checksums, sync, and put the folder in its place.
+function Save:commit()
+  local status = C.cft_save_commit(handle(self))
+  local message = status ~= C.CFT_OK and ffi.string(C.cft_last_error())
+  self:discard()
+  if message then blame(message) end
+end
+
+--- Remove what was written so far. The collector does the same for a save that is forgotten.
+function Save:discard()
+  if self.c then C.cft_save_release(ffi.gc(self.c, nil)) end
+  self.c = nil
+end
+
+--- Begin a folder that is to appear at `path`, or to replace what is there, when it is complete.
+-- @string path
+-- @treturn Save
+-- @usage local save = cft.files.save(folder .. "/step-10")
+-- save:write("note.txt", "ten steps")
+-- save:commit()
+-- print(cft.files.verify(folder .. "/step-10"))  --> true
+function M.begin(path)
+  local out = ffi.new "cft_save *[1]"
+  door.check(C.cft_save_new(out, path))
+  return setmetatable({ c = ffi.gc(out[0], C.cft_save_release), path = path }, Save)
+end
+
+--- Read a folder that `save` made against its checksums.
+-- @string folder
+-- @treturn ?boolean true; or nil and what is wrong: never finished, a file gone, a file changed
+function M.verify(folder)
+  if C.cft_save_verify(folder) == C.CFT_OK then return true end
+  return nil, ffi.string(C.cft_last_error())
+end
+
+-- ---- plain files -------------------------------------------------------------------------------
+
+--- Write a text file, whole or not at all, and wait until it is on the disk; folders above it are made.
+-- @string path
+-- @string text
+function M.write(path, text) door.check(C.cft_file_write(nil, path, text, #text)) end
+
+--- Put a finished file in the place of another: sync it, rename it, sync the folder. On failure what stood at
+-- `path` is as it was, and `temporary` is removed.
+-- @string temporary in the same folder
+-- @string path
+function M.replace(temporary, path) door.check(C.cft_file_replace(temporary, path)) end
+
+--- Remove a file, or a folder with all that is in it. Nothing there is fine.
+-- @string path
+function M.remove(path) door.check(C.cft_path_remove(path)) end
+
+return M
