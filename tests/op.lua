@@ -56,7 +56,7 @@ end
 --- The gradient of sum(seed * f(inputs)) against central differences in f64.
 -- @param f of tensors, gives one tensor @tab inputs f64 tensors; all are differentiated
 function M.gradcheck(f, inputs, what)
-  for _, x in ipairs(inputs) do x.requires_grad = true end
+  for _, x in ipairs(inputs) do x.requires_grad, x.grad = true, nil end
   local y = f(unpack(inputs))
   local seed = tensor.randn(y:shape(), { dtype = "f64", seed = 5, counter = 99 })
   local weights = numbers(seed)
@@ -83,6 +83,35 @@ function M.gradcheck(f, inputs, what)
     end
     M.agree(got, wanted, 2e-6, ("%s: gradient of argument %d"):format(what, k), 1e-2)
   end
+end
+
+-- The first pair of a case's tensors that have one shape: one tensor may be both of them.
+local function alike(case, names)
+  for i = 1, #names do
+    for j = i + 1, #names do
+      if table.concat(case[names[i]], " ") == table.concat(case[names[j]], " ") then return i, j end
+    end
+  end
+end
+
+-- gradcheck with one tensor as arguments i and j: one that is an input itself, one that an op has made, and
+-- one that has a gradient already when that of the op reaches it.
+local function check_twice(call, case, list, i, j, what)
+  table.remove(list, j)
+  local function twice(made)
+    return function(...)
+      local t = { ... }
+      if made then t[i] = ops.scale(t[i], 1) end
+      table.insert(t, j, t[i])
+      return call(t, case), t[i]
+    end
+  end
+  M.gradcheck(function(...) return (twice(false)(...)) end, list, what .. ", an input")
+  M.gradcheck(function(...) return (twice(true)(...)) end, list, what .. ", made")
+  M.gradcheck(function(...)
+    local y, x = twice(true)(...)
+    return y + ops.reshape(ops.sum(ops.square(x)), { 1 })  -- walked back before the op
+  end, list, what .. ", used elsewhere")
 end
 
 -- "rmsnorm" with inputs of a case in one dtype, through the tape; result and gradients as lists.
@@ -146,6 +175,12 @@ function M.run(op, names, reference, cases, o)
         add(row[1] .. ", gradcheck", function()
           local list = inputs "f64"
           M.gradcheck(function(...) return call({ ... }, case) end, list, row[1])
+        end)
+      end
+      local i, j = alike(case, names)
+      if i and not o.forward_only then
+        add(("%s, one tensor as %s and %s"):format(row[1], names[i], names[j]), function()
+          check_twice(call, case, inputs "f64", i, j, row[1])
         end)
       end
       add(row[1] .. ", f32 and bf16", function()

@@ -76,6 +76,13 @@ for _, t in ipairs(op.run("attention", { "q", "kv_rows" }, reference_of, {
     lens = { 2 }, picked = { { 2 } }, raises = "q_position%[0%] is 2" },
 }, { call = call })) do tests[#tests + 1] = t end
 
+tests[#tests + 1] = { "attention: one tensor as q and kv would be rotated twice", function()
+  local x = tensor.randn({ 3, 8 }, { dtype = "f64", seed = 1 })
+  local a = settings({ heads = 2, kv = 1, D = 4, lens = { 3 }, picked = { { 0, 1, 2 } } }, x)
+  expect.raises("attention: q and kv share memory", ops.attention, x, x, a)
+  expect.raises("attention: q and kv share memory", ops.attention, x, tensor.narrow(x, 0, 0, 3), a)
+end }
+
 -- A sequence's numbers do not depend on its neighbours, to the bit.
 for _, dtype in ipairs { "f32", "bf16" } do
   tests[#tests + 1] = { "attention: a neighbour changed leaves " .. dtype .. " bit-equal", function()

@@ -48,6 +48,7 @@ end
 
 add(op.run("linear_cross_entropy", { "x", "w" }, head, {
   { "one chunk", x = { 5, 6 }, w = { 13, 6 }, target = { 0, 12, 3, -1, 7 }, weight = { 1, 0.5, 2, 0, 1 } },
+  { "as many rows as words", x = { 4, 6 }, w = { 4, 6 }, target = { 0, 3, 2, -1 }, weight = { 1, 0.5, 2, 0 } },
   { "chunks of two", x = { 5, 6 }, w = { 13, 6 }, target = { 0, 12, 3, 4, 7 }, weight = { 1, 0.5, 2, 0, 1 }, chunk = 2 },
 }, { call = function(inputs, case)
   local t, w = labels(inputs[1], case)

@@ -18,6 +18,7 @@ local tests = op.run("linear", { "x", "w", "b" }, reference, {
   { "one row", x = { 1, 8 }, w = { 3, 8 }, b = { 3 } },
   { "odd everything", x = { 5, 7 }, w = { 11, 7 }, b = { 11 } },
   { "leading dims", x = { 2, 3, 16 }, w = { 5, 16 }, b = { 5 } },
+  { "one output", x = { 1 }, w = { 1, 1 }, b = { 1 } },
   { "wide", x = { 9, 33 }, w = { 35, 33 }, b = { 35 } },
   { "no rows", x = { 0, 4 }, w = { 3, 4 }, b = { 3 } },
   { "w of another width", x = { 2, 8 }, w = { 3, 7 }, b = { 3 }, raises = "w is %(3, 7%) but x is %(2, 8%)" },
@@ -25,6 +26,7 @@ local tests = op.run("linear", { "x", "w", "b" }, reference, {
 })
 for _, t in ipairs(op.run("linear", { "x", "w" }, reference, {
   { "without bias", x = { 4, 6 }, w = { 3, 6 } },
+  { "a square", x = { 5, 5 }, w = { 5, 5 } },
 })) do tests[#tests + 1] = t end
 
 local function product(flat, shapes)
@@ -42,6 +44,7 @@ local function product(flat, shapes)
 end
 for _, t in ipairs(op.run("matmul", { "a", "b" }, product, {
   { "odd", a = { 3, 5 }, b = { 5, 7 } },
+  { "squares", a = { 4, 4 }, b = { 4, 4 } },
   { "a column", a = { 4, 9 }, b = { 9, 1 } },
   { "inner dimensions differ", a = { 3, 5 }, b = { 4, 7 }, raises = "inner dimensions must be equal" },
 })) do tests[#tests + 1] = t end

@@ -16,6 +16,7 @@ local width = { w = function(case) return { case.x[#case.x] } end }
 local tests = op.run("rmsnorm", { "x", "w" }, reference, {
   { "one row", x = { 1, 8 }, args = { 1e-6 } },
   { "odd width", x = { 3, 7 }, args = { 1e-6 } },             -- fits no vector load
+  { "a vector", x = { 9 }, args = { 1e-6 } },                 -- of w's own shape
   { "leading dims", x = { 2, 3, 16 }, args = { 1e-6 } },
   { "many rows", x = { 67, 40 }, args = { 1e-6 } },           -- several blocks of dw's sum
   { "no rows", x = { 0, 16 }, args = { 1e-6 } },
@@ -39,6 +40,7 @@ local function reference_add(flat, shapes)
 end
 for _, t in ipairs(op.run("add_rmsnorm", { "x", "residual", "w" }, reference_add, {
   { "one row", x = { 1, 8 } },
+  { "a vector", x = { 9 } },
   { "odd", x = { 5, 7 } },
   { "many rows", x = { 40, 24 } },
   { "residual of another shape", x = { 5, 7 }, residual = { 4, 7 }, raises = "residual is %(4, 7%)" },

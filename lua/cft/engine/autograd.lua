@@ -124,8 +124,10 @@ end
 -- gradient so far (C adds to it) or NULL (C makes one).
 function Context:grad(i)
   if not self:needs(i) then return nil end
-  local slot = ffi.new "cft_tensor *[1]"
-  local so_far = own_gradient(self.inputs[i], self.walk)
+  local slot, x = ffi.new "cft_tensor *[1]", self.inputs[i]
+  -- Of a tensor that is several arguments one slot adds to what is there: C may fill them at the same time.
+  local so_far = not self.handed[x] and own_gradient(x, self.walk) or nil
+  self.handed[x] = true
   if so_far then slot[0] = door.raw(so_far) end
   self.slots[i] = { slot = slot, so_far = so_far }
   return slot
@@ -207,12 +209,12 @@ local function step_back(node, walk, root)
     any = any or grads[i] ~= nil
   end
   if any then
-    ctx.walk, ctx.slots = walk, {}
+    ctx.walk, ctx.slots, ctx.handed = walk, {}, {}
     local mark = tensor.scope_mark()
     local returned = { node.rule.backward(ctx, unpack(grads, 1, #node.outputs)) }
     for i, s in pairs(ctx.slots) do
       if not s.so_far and s.slot[0] ~= nil then
-        set_gradient(node.inputs[i], tensor.wrap(s.slot[0]), walk)
+        accumulate(node.inputs[i], tensor.wrap(s.slot[0]), walk)
       end
     end
     separate(returned, node.inputs_n, grads)

@@ -3,6 +3,7 @@
 -- `forward(ctx, ...)` computes and saves; `backward(ctx, dy)` hands C a slot for each argument's
 -- gradient (nil where nobody wants it), or returns the gradients in the order of the arguments.
 
+local blame = require "cft.base.blame"
 local door = require "cft.engine.ffi"
 local tensor = require "cft.engine.tensor"
 local C, wrap = door.C, tensor.wrap
@@ -119,6 +120,7 @@ end
 
 rule.attention = {
   forward = function(ctx, q, kv, a)
+    if kv and q:shares(kv) then blame "attention: q and kv share memory, and both are rotated in place" end
     local qv, kv_, vv = parts(a, q, kv)
     K.rope(qv, a.cos, a.sin, a.q_at, a.heads, 0)
     K.rope(kv_, a.cos, a.sin, a.k_at, a.kv_heads, 0)
