@@ -4,9 +4,9 @@
 local autograd = require "cft.engine.autograd"
 local door = require "cft.engine.ffi"
 local golden = require "tests.golden"
-local gradients = require "cft.engine.gradients"
 local inputs_of = require "cft.nn.inputs"
 local json = require "cft.base.json"
+local kernels = require "cft.engine.kernels"
 local op = require "tests.op"
 local ops = require "cft.engine.ops"
 local rope = require "cft.nn.rope"
@@ -114,9 +114,6 @@ each("swiglu", function(get, want)
   want("dup", tensor.narrow(both.grad, 1, d, d))
 end)
 
-local attend = door.maker(C.cft_attention_fwd, 2, 7, tensor.wrap)
-local attend_back = door.call(C.cft_attention_bwd, 13)
-
 each("attention", function(get, want, o)
   local function rows(t) return tensor.reshape(t, { t:dim(0), t:dim(1) * t:dim(2) }) end
   local function longest(cu)
@@ -128,11 +125,11 @@ each("attention", function(get, want, o)
   local cu_q, cu_k, owner = get "cu_q", get "cu_k", {}
   local l = inputs_of.layout({ cu_q = cu_q, cu_k = cu_k, longest_q = longest(cu_q),
                                longest_k = longest(cu_k) }, owner)
-  local y, lse = attend(q, k, v, o.H, o.K, o.scale, l)
+  local y, lse = kernels.attention_fwd(q, k, v, o.H, o.K, o.scale, l)
   want("o", y)
   want("lse", lse)
   local dq, dk, dv = tensor.empty(q:shape()), tensor.empty(k:shape()), tensor.empty(v:shape())
-  attend_back(dq, dk, dv, d_o, y, lse, q, k, v, o.H, o.K, o.scale, l)
+  kernels.attention_bwd(dq, dk, dv, d_o, y, lse, q, k, v, o.H, o.K, o.scale, l)
   want("dq", dq)
   want("dk", dk)
   want("dv", dv)

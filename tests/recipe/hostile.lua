@@ -203,7 +203,7 @@ return {
   end },
   -- ---- tensors -------------------------------------------------------------------------------
   { "every op refuses what is no tensor", function()
-    for name in pairs(require "cft.engine.gradients") do  -- ours: another test may have defined one of its own
+    for name in pairs(require "cft.engine.rules") do  -- ours: another test may have defined one of its own
       expect.raises("^[^:]+expect.lua:%d+: " .. name .. ": a tensor is wanted, got nil", ops[name])
       for _, s in ipairs(strangers) do expect.raises(name .. ": a tensor is wanted, got ", ops[name], s) end
     end

@@ -1,14 +1,13 @@
 --- The tape: record, walk back, release, recompute.
 --
--- An op is a rule of two functions (see `cft.engine.gradients`). Calling it makes a node that knows its
+-- An op is a rule of two functions (see `cft.engine.rules`). Calling it makes a node that knows its
 -- inputs; `loss:backward()` walks the nodes back in the order they were made. A node owns what its
 -- forward made: when its backward has run, all of it is released, for later nodes are done already
 -- and earlier ones never look forward. That is the whole memory policy of a step.
 
-local door = require "cft.engine.ffi"
+local kernels = require "cft.engine.kernels"
 local tensor = require "cft.engine.tensor"
 local blame = require "cft.base.blame"
-local ffi = door.ffi
 
 local M = {}
 local Tensor = tensor.Tensor
@@ -67,7 +66,7 @@ end
 local function accumulate(x, g, walk)
   local so_far = own_gradient(x, walk)
   if so_far then
-    door.try(door.C.cft_axpby, door.raw(so_far), door.raw(g), 1, 1)
+    kernels.axpby(so_far, g, 1, 1)
     g:release()
   else
     set_gradient(x, g, walk)
@@ -120,23 +119,21 @@ function Context:needs(i)
   return tensor.is(x) and x.requires_grad
 end
 
---- Where C puts the gradient of argument `i`: nil if it is not wanted, else a slot that holds the
--- gradient so far (C adds to it) or NULL (C makes one).
+--- What C does with the gradient of argument `i`, as `kernels` take it: nil if it is not wanted, the
+-- gradient so far (C adds to it), or true (C makes one, which backward returns in its place). A tensor that
+-- is several arguments has its gradient so far handed out once: C may fill several at the same time.
 function Context:grad(i)
   if not self:needs(i) then return nil end
-  local slot, x = ffi.new "cft_tensor *[1]", self.inputs[i]
-  -- Of a tensor that is several arguments one slot adds to what is there: C may fill them at the same time.
-  local so_far = not self.handed[x] and own_gradient(x, self.walk) or nil
+  local x = self.inputs[i]
+  if self.handed[x] then return true end
   self.handed[x] = true
-  if so_far then slot[0] = door.raw(so_far) end
-  self.slots[i] = { slot = slot, so_far = so_far }
-  return slot
+  return own_gradient(x, self.walk) or true
 end
 
 --- Make an op of a rule.
 -- @string name for messages
 -- @tab rule `forward(ctx, ...)` returns the outputs; `backward(ctx, ...)` gets their gradients and
--- returns those of the arguments, in order, or lets C write them through `ctx:grad(i)`
+-- returns those of the arguments, in order; nil for one that C has added to what `ctx:grad(i)` gave
 -- @treturn function the op
 function M.op(name, rule)
   local forward = rule.forward
@@ -209,14 +206,9 @@ local function step_back(node, walk, root)
     any = any or grads[i] ~= nil
   end
   if any then
-    ctx.walk, ctx.slots, ctx.handed = walk, {}, {}
+    ctx.walk, ctx.handed = walk, {}
     local mark = tensor.scope_mark()
     local returned = { node.rule.backward(ctx, unpack(grads, 1, #node.outputs)) }
-    for i, s in pairs(ctx.slots) do
-      if not s.so_far and s.slot[0] ~= nil then
-        accumulate(node.inputs[i], tensor.wrap(s.slot[0]), walk)
-      end
-    end
     separate(returned, node.inputs_n, grads)
     for i = 1, node.inputs_n do
       if returned[i] and ctx:needs(i) then accumulate(node.inputs[i], returned[i], walk) end

@@ -77,8 +77,8 @@ function M.open(o)
   return setmetatable({ c = ffi.gc(out[0], C.cft_comm_abort), rank = o.rank, size = o.size, device = device }, Comm)
 end
 
-local all_reduce = door.call(C.cft_comm_all_reduce, "all_reduce: *communicator x")
-local broadcast = door.call(C.cft_comm_broadcast, "broadcast: *communicator x #from")
+local all_reduce = door.bind "comm_all_reduce: *communicator x"
+local broadcast = door.bind "comm_broadcast: *communicator x #from"
 
 local function opened(self)
   return self.c or blame "this communicator was closed"

@@ -1,5 +1,4 @@
---- The one door to C: declarations, statuses as errors, tensors in and out.
--- No other file says `ffi.C`.
+--- The door to C: declarations, statuses as errors, tensors in and out. docs/ffi.md says who uses it.
 
 local ffi = require "ffi"
 local blame = require "cft.base.blame"
@@ -31,12 +30,13 @@ local function try(f, ...)
 end
 M.try = try
 
-M.dtypes = {
-  f32 = C.CFT_F32, bf16 = C.CFT_BF16, f64 = C.CFT_F64, f16 = C.CFT_F16,
-  i32 = C.CFT_I32, i64 = C.CFT_I64, u8 = C.CFT_U8,
-}
-M.dtype_names = {}
-for name, value in pairs(M.dtypes) do M.dtype_names[tonumber(value)] = name end
+-- C's names of dtypes: "bf16" -> its number, the number -> "bf16", and all of them in C's order.
+M.dtypes, M.dtype_names, M.dtype_list = {}, {}, {}
+for number = 0, math.huge do
+  local name = ffi.string(C.cft_dtype_name(number))
+  if name == "?" then break end
+  M.dtypes[name], M.dtype_names[number], M.dtype_list[number + 1] = number, name, name
+end
 
 -- The C type of one element, for reading a tensor's contents on the host. bf16 and f16 have none
 -- that Lua could count with: they are cast to f32 first.
@@ -58,27 +58,20 @@ function M.raw(t)
   return c
 end
 
-local raw = M.raw
-local function arg(v)
-  if type(v) == "table" then return raw(v) end
+local function handle(v)
+  if type(v) == "table" then return M.raw(v) end
   return v
 end
 
--- Arguments from the fixed table of a call. `n` is given because trailing nils are NULLs.
-local function args(n, ...)
+local function handles(n, ...)
   if n == 0 then return end
-  return arg((...)), args(n - 1, select(2, ...))
+  return handle((...)), handles(n - 1, select(2, ...))
 end
 
--- "linear: x w b? #scale *layout" → the op's name, and what each argument must be: a tensor, with
--- `?` or nil; `#`, a number; `*`, a C value.
-local function signature(text)
-  local op, rest = text:match "^([%w_]+): (.*)$"
-  local wanted = { op = op }
-  for mark, name, may in rest:gmatch "([#*]?)([%w_]+)(%??)" do
-    wanted[#wanted + 1] = { name = name, mark = mark, optional = may == "?" }
-  end
-  return wanted
+--- A C function of `n` arguments as a Lua function that takes tensors for theirs, unchecked.
+-- @param f the C function @int n given because trailing nils are NULLs
+function M.call(f, n)
+  return function(...) try(f, handles(n, ...)) end
 end
 
 --- A number, or an error at the user's line that names the argument.
@@ -88,64 +81,75 @@ function M.number(op, name, v)
   end
 end
 
+--- C's enum constants by their names in small letters: `constant.exp` is CFT_EXP.
+M.constant = setmetatable({}, { __index = function(t, name)
+  t[name] = C["CFT_" .. name:upper()]
+  return t[name]
+end })
+
+-- A declaration as the list of C's parameters, in C's order: what comes out, then what goes in.
+local function declaration(text)
+  local name, ins, outs = (text .. " -> "):match "^([%w_]+): (.-) %-> (.*)$"
+  local op = name:gsub("^tensor_", ""):gsub("^comm_", ""):gsub("_fwd$", ""):gsub("_op$", "")
+  local list = { f = C["cft_" .. name], op = op }
+  for out, may in outs:gmatch "([%w_]+)(%??)" do
+    list[#list + 1] = { name = out, slot = ffi.new "cft_tensor *[1]", optional = may == "?" }
+  end
+  for mark, arg, may in ins:gmatch "([#*]?)([%w_]+)(%??)" do
+    list[#list + 1] = { name = arg, mark = mark, optional = may == "?" }
+  end
+  return list
+end
+
 -- C would take NULL for a tensor's address, and any number for a dimension.
-local function checked(wanted, i, ...)
-  local w = wanted[i]
-  if not w then return end
-  local v = ...
-  if w.mark == "#" then
-    M.number(wanted.op, w.name, v)
-  elseif w.mark == "*" then
-    if type(v) ~= "cdata" then blame("%s: '%s' is missing, got %s", wanted.op, w.name, kind_of(v)) end
-  elseif v ~= nil or not w.optional then
+local function accepted(op, p, v)
+  if p.mark == "#" then
+    M.number(op, p.name, v)
+  elseif p.mark == "*" then
+    if type(v) ~= "cdata" then blame("%s: '%s' is missing, got %s", op, p.name, kind_of(v)) end
+  elseif v ~= nil or not p.optional then
     if type(v) ~= "table" or v.c == nil and not v.was then
-      blame("%s: '%s' must be a tensor, got %s", wanted.op, w.name, kind_of(v))
+      blame("%s: '%s' must be a tensor, got %s", op, p.name, kind_of(v))
     end
-    v = raw(v)
+    return M.raw(v)
   end
-  return v, checked(wanted, i + 1, select(2, ...))
+  return v
 end
 
--- What turns a call's arguments into C's, and its first argument: how many there are, unchecked, for
--- calls that only the library makes; or a signature.
-local function reader(arguments)
-  if type(arguments) == "number" then return args, arguments end
-  local wanted = signature(arguments)
-  return function(at, ...) return checked(wanted, at, ...) end, 1
+-- C's arguments from those of the Lua function; slots for what comes out are reused, as C never calls back.
+local function arguments(list, i, ...)
+  local p = list[i]
+  if not p then return end
+  if not p.slot then return accepted(list.op, p, (...)), arguments(list, i + 1, select(2, ...)) end
+  p.slot[0], p.made = nil, true
+  if not p.optional then return p.slot, arguments(list, i + 1, ...) end
+  local into = ...
+  p.made = into == true
+  if into and into ~= true then p.slot[0] = M.raw(into) end
+  return into and p.slot or nil, arguments(list, i + 1, select(2, ...))
 end
 
---- A C function without outputs (or that changes its arguments) as a Lua function.
--- @param f the C function
--- @tparam number|string arguments how many it takes; or, where users' values come in, its signature:
--- `"linear: x w b? #scale *layout"`, a tensor, one that may be nil, a number, a C value
-function M.call(f, arguments)
-  local read, first = reader(arguments)
-  return function(...) try(f, read(first, ...)) end
+local function results(list, i, wrap)
+  local p = list[i]
+  if not p or not p.slot then return end
+  return p.made and p.slot[0] ~= nil and wrap(p.slot[0]) or nil, results(list, i + 1, wrap)
 end
 
---- A C function whose first `outs` parameters receive new tensors, as a Lua function that returns
--- them.
--- @param f the C function
--- @int outs
--- @tparam number|string arguments the others, as for `call`
--- @param wrap makes a Lua tensor of a C tensor
-function M.maker(f, outs, arguments, wrap)
-  local read, first = reader(arguments)
-  local a, b, c = ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]"
-  if outs == 1 then
-    return function(...)
-      try(f, a, read(first, ...))
-      return wrap(a[0])
-    end
-  elseif outs == 2 then
-    return function(...)
-      try(f, a, b, read(first, ...))
-      return wrap(a[0]), wrap(b[0])
-    end
-  end
+--- A C function as a Lua function of tensors, from its declaration:
+--
+--     "linear_bwd: dy x w -> dx? dw? db?"      cft_linear_bwd
+--     "attention_fwd: q k v #heads #kv_heads #scale *layout -> o lse"
+--
+-- What goes in: a tensor, one that may be nil (`?`), a number (`#`), a C value (`*`). What comes out is
+-- returned, each a new tensor. One with `?` is an argument as well, in front of what goes in: true for a
+-- new tensor, a tensor that C adds to (nil is returned then), nil if it is not wanted.
+-- @string text @param wrap makes a Lua tensor of a C tensor
+-- @treturn function raises what C says, and what is no tensor or no number by its name
+function M.bind(text, wrap)
+  local list = declaration(text)
   return function(...)
-    try(f, a, b, c, read(first, ...))
-    return wrap(a[0]), wrap(b[0]), wrap(c[0])
+    try(list.f, arguments(list, 1, ...))
+    return results(list, 1, wrap)
   end
 end
 

@@ -1,26 +1,27 @@
 --- Ops as functions and as methods and operators of tensors. Their gradients are in
--- `cft.engine.gradients`; `ops.define` adds one of your own.
+-- `cft.engine.rules`; `ops.define` adds one of your own.
 
 local autograd = require "cft.engine.autograd"
-local door = require "cft.engine.ffi"
-local gradients = require "cft.engine.gradients"
+local kernels = require "cft.engine.kernels"
+local rules = require "cft.engine.rules"
 local tensor = require "cft.engine.tensor"
 local blame = require "cft.base.blame"
 
 local M = {}
 local Tensor = tensor.Tensor
 
-for name, rule in pairs(gradients) do
+for name, rule in pairs(rules) do
   local op = autograd.op(name, rule)
   M[name] = function(x, ...)
     if not tensor.is(x) then blame("%s: a tensor is wanted, got %s", name, type(x)) end
     return op(x, ...)
   end
+  if rule.method then Tensor[name] = M[name] end
 end
 
 --- Add an op with its gradient.
 -- @string name how it is called: `ops.NAME(...)`, and `x:NAME(...)`
--- @tab rule `forward(ctx, ...)` and `backward(ctx, dy)`, see `cft.engine.gradients`
+-- @tab rule `forward(ctx, ...)` and `backward(ctx, dy)`, see `cft.engine.rules`
 -- @usage cft.ops.define("double", {
 --   forward = function(ctx, x) return x:scale(2) end,
 --   backward = function(ctx, dy) return dy:scale(2) end,
@@ -37,12 +38,6 @@ function M.define(name, rule)
   })
   M[name], Tensor[name] = op, op
   return op
-end
-
-for _, name in ipairs { "exp", "log", "sqrt", "rsqrt", "sin", "cos", "relu", "square", "reciprocal",
-                        "tanh", "sigmoid", "silu", "abs", "scale", "softmax", "sum", "matmul",
-                        "reshape", "transpose", "narrow", "contiguous", "gather_rows" } do
-  Tensor[name] = M[name]
 end
 
 -- A number beside a tensor is a tensor of one number.
@@ -80,13 +75,8 @@ function Tensor.__unm(a) return M.scale(a, -1) end
 --- The mean of all numbers.
 function Tensor:mean() return M.scale(M.sum(self), 1 / self:count()) end
 
---- A recorded cast, where `:to` is a plain copy.
-function Tensor:cast(dtype) return M.cast(self, dtype) end
-
-local reduce = door.maker(door.C.cft_reduce, 1, "reduce: x #dim #f #alpha", tensor.wrap)
-
 --- The largest of each row, or the place of it (i32); no gradient flows through either.
-function Tensor:max(dim) return reduce(self, dim or -1, door.C.CFT_MAXIMUM, 1) end
-function Tensor:argmax(dim) return reduce(self, dim or -1, door.C.CFT_ARGMAX, 1) end
+function Tensor:max(dim) return kernels.reduction("maximum", self, dim) end
+function Tensor:argmax(dim) return kernels.reduction("argmax", self, dim) end
 
 return M

@@ -189,7 +189,7 @@ local function options(where, opts, extra)
   end
   local o = check.options(where, opts or {}, s)
   if not door.dtypes[o.dtype] then
-    blame(("%s: no dtype '%s'; there are f32, bf16, f64, f16, i32, i64, u8"):format(where, o.dtype))
+    blame("%s: no dtype '%s'; there are %s", where, o.dtype, table.concat(door.dtype_list, ", "))
   end
   return o
 end
@@ -414,9 +414,9 @@ M.cast = function(x, dtype)
   return wrap(out[0])
 end
 
-M.contiguous = door.maker(C.cft_contiguous, 1, "contiguous: x", wrap)
+M.contiguous = door.bind("contiguous: x -> y", wrap)
 
-M.narrow = door.maker(C.cft_tensor_narrow, 1, "narrow: x #dim #start #len", wrap)
+M.narrow = door.bind("tensor_narrow: x #dim #start #len -> y", wrap)
 
 M.reshape = function(x, dims)
   local n = put_dims(dims)
@@ -424,16 +424,7 @@ M.reshape = function(x, dims)
   return wrap(out[0])
 end
 
-M.transpose = door.maker(C.cft_tensor_transpose, 1, "transpose: x #a #b", wrap)
-
--- RMSNorm's forward with an optional residual: y, s (nil without), 1 / root mean square.
-local y_out, s_out, r_out = ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]", ffi.new "cft_tensor *[1]"
-function M.rmsnorm_fwd(x, residual, w, eps)
-  door.number("rmsnorm", "eps", eps)
-  door.try(C.cft_rmsnorm_fwd, y_out, residual and s_out or nil, r_out, door.raw(x),
-           residual and door.raw(residual) or nil, door.raw(w), eps)
-  return wrap(y_out[0]), residual and wrap(s_out[0]) or nil, wrap(r_out[0])
-end
+M.transpose = door.bind("tensor_transpose: x #a #b -> y", wrap)
 
 --- The same values in another dtype or on another device ("bf16", "cuda:0"); a copy.
 function Tensor:to(where)

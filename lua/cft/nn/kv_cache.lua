@@ -3,18 +3,15 @@
 -- A slot is one sequence's place of `capacity` rows in each layer's buffer. New tokens' keys and
 -- values are put at the slot's end; queries see the slot up to their own position.
 
-local door = require "cft.engine.ffi"
-local gradients = require "cft.engine.gradients"
+local ffi = require("cft.engine.ffi").ffi
 local inputs = require "cft.nn.inputs"
+local kernels = require "cft.engine.kernels"
+local rotary = require "cft.engine.rotary"
 local tensor = require "cft.engine.tensor"
-local C, ffi = door.C, door.ffi
 
 local M = {}
 local Cache = {}
 Cache.__index = Cache
-
-local rope, scatter = door.call(C.cft_rope, 6), door.call(C.cft_scatter_rows, 4)
-local attend = door.maker(C.cft_attention_fwd, 2, 7, tensor.wrap)
 
 --- @tab c config of the model @int slots @int capacity rows of each @tab o `dtype`, `device`
 function M.new(c, slots, capacity, o)
@@ -69,17 +66,16 @@ function Cache:extend(use, new)
 end
 
 --- Attention of new tokens over their slots. qkv (n, (H + 2K) D) is rotated in place; its keys and
--- values are put into the cache.
+-- values are put into the cache. @treturn Tensor (n, H D)
 function M.attention(cache, layer, qkv, at)
   local a = at.of_all
-  local q, k, _, kv = gradients.parts(a, qkv)
-  rope(q, a.cos, a.sin, a.q_at, a.heads, 0)
-  rope(k, a.cos, a.sin, a.k_at, a.kv_heads, 0)
+  local q, k, _, kv = rotary.split(a, qkv)
+  rotary.rotate(a, q, k, 0)
   local rows = cache.layers[layer]
-  scatter(rows, kv, at.place, 0)
+  kernels.scatter_rows(rows, kv, at.place, 0)
   local width = a.kv_heads * cache.c.head_dim
-  local o, lse = attend(q, tensor.narrow(rows, 1, 0, width), tensor.narrow(rows, 1, width, width),
-                        a.heads, a.kv_heads, a.scale, a.layout)
+  local o, lse = kernels.attention_fwd(q, tensor.narrow(rows, 1, 0, width), tensor.narrow(rows, 1, width, width),
+                                       a.heads, a.kv_heads, a.scale, a.layout)
   lse:release()
   return o
 end

@@ -7,6 +7,7 @@
 
 local host = require "cft.host"
 local inputs = require "cft.nn.inputs"
+local kernels = require "cft.engine.kernels"
 local models = require "cft.models"
 local ops = require "cft.engine.ops"
 local optim = require "cft.train.optim"
@@ -49,9 +50,6 @@ end
 
 -- ---- parts -----------------------------------------------------------------------------------
 
-local call, maker = door.call, door.maker
-local linear_fwd, linear_bwd = maker(C.cft_linear_fwd, 1, 3, tensor.wrap), call(C.cft_linear_bwd, 6)
-
 local function random(dims, o, class)
   return tensor.as_class(class or "activation", tensor.randn, dims, { dtype = o.dtype, device = o.device, seed = 1, counter = 1 }):keep()
 end
@@ -77,7 +75,6 @@ local function linear_rows(rows, name, n, width, out, count, o)
   local x, dy = random({ n, width }, o), random({ n, out }, o)
   local w = random({ out, width }, o, "param")
   local dw = tensor.zeros({ out, width }, { device = o.device }):keep()
-  local slot = door.ffi.new "cft_tensor *[1]"
   local flops = 2 * n * width * out
   local function row(what, fn)
     local function scoped() tensor.scope(fn) end
@@ -85,16 +82,9 @@ local function linear_rows(rows, name, n, width, out, count, o)
     rows[#rows + 1] = { name = name .. " " .. what, seconds = seconds, best = best, flops = flops, count = count, matmul = true,
                         onednn = by_onednn(scoped, o) }
   end
-  row("y", function() linear_fwd(x, w, nil) end)
-  row("dx", function()
-    slot[0] = nil
-    linear_bwd(slot, nil, nil, dy, x, w)
-    tensor.wrap(slot[0])
-  end)
-  row("dw", function()
-    slot[0] = dw.c
-    linear_bwd(nil, slot, nil, dy, x, w)
-  end)
+  row("y", function() kernels.linear_fwd(x, w, nil) end)
+  row("dx", function() kernels.linear_bwd(true, nil, nil, dy, x, w) end)
+  row("dw", function() kernels.linear_bwd(nil, dw, nil, dy, x, w) end)
   for _, t in ipairs { x, dy, w, dw } do t:release() end
 end
 
