@@ -23,7 +23,6 @@ local modules = {
   samples = "cft.samples",                    -- the same of all records, checked and reported
   batch = "cft.samples.batch",                -- ids and weights -> packed micro-batches
   models = "cft.models",                      -- folder, GGUF or shape -> model
-  loss = "cft.loss",                          -- what is minimised
   optim = "cft.train.optim",                  -- AdamW and clip
   schedule = "cft.train.schedule",            -- step -> multiplier
   train = "cft.train",                        -- the loop
@@ -31,7 +30,7 @@ local modules = {
   generate = "cft.generate",                  -- text from the model
   -- the engine
   tensor = "cft.engine.tensor", ops = "cft.engine.ops", autograd = "cft.engine.autograd",
-  nn = "cft.nn",
+  nn = "cft.nn",                              -- what models are built of
   comm = "cft.engine.comm",                   -- sums over several processes
   -- files and the Hub
   files = "cft.io.files", hub = "cft.io.hub", fetch = "cft.io.fetch",

@@ -55,29 +55,60 @@ end
 --- The forward pass needs this tensor no more: its memory is released, unless a backward rule saved
 -- it. The tape still passes through it.
 function Tensor:drop()
-  if not self.kept and not self.saved then self:release "by :drop()" end
+  if not self.kept and not self.saved then self:release "when the forward pass needed it no more" end
+end
+
+-- Run `fn` with a list of its own for what it makes. @return the list, what pcall returns
+local function listed(fn, ...)
+  local outer, mine = scope, {}
+  scope = mine
+  local results = { xpcall(fn, function(e) return e end, ...) }
+  scope = outer
+  return mine, results
+end
+
+local function returned(results)
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2, table.maxn(results))
 end
 
 --- Tensors made in `fn` are released when it ends, but those that were told to `:keep()`.
 -- @param fn called with the further arguments
 -- @return what fn returns
 function M.scope(fn, ...)
-  local outer = scope
-  local mine = {}
-  scope = mine
-  local results = { xpcall(fn, function(e) return e end, ...) }
-  scope = outer
+  local mine, results = listed(fn, ...)
   for i = #mine, 1, -1 do
     local t = mine[i]
     if t.kept then
-      if outer then outer[#outer + 1] = t end
+      if scope then scope[#scope + 1] = t end
     else
       t:release "at the end of its scope"
       t.node = nil
     end
   end
-  if not results[1] then error(results[2], 0) end
-  return unpack(results, 2, table.maxn(results))
+  return returned(results)
+end
+
+--- Run a block of a model and release what the forward pass needs no more when it ends: tensors made in it,
+-- and of its arguments those that a block returned; but none that `fn` returns. `:drop()` says which stay.
+-- @param fn called with the further arguments
+-- @return what fn returns; it may be given to one block
+function M.block(fn, ...)
+  local mine, results = listed(fn, ...)
+  local stays = {}
+  for i = 2, table.maxn(results) do
+    local t = results[i]
+    if M.is(t) then stays[t], t.of_block = true, true end
+  end
+  for _, t in ipairs(mine) do
+    if results[1] and not stays[t] then t:drop() end
+    if scope then scope[#scope + 1] = t end
+  end
+  for i = 1, results[1] and select("#", ...) or 0 do
+    local t = select(i, ...)
+    if M.is(t) and t.of_block and not stays[t] then t:drop() end
+  end
+  return returned(results)
 end
 
 --- How many tensors the open scope has seen; nil outside of one. With `since`, the list of those

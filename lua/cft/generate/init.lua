@@ -3,6 +3,7 @@
 local autograd = require "cft.engine.autograd"
 local cache = require "cft.nn.kv_cache"
 local check = require "cft.base.check"
+local linear = require "cft.nn.linear"
 local ops = require "cft.engine.ops"
 local tensor = require "cft.engine.tensor"
 
@@ -40,7 +41,7 @@ local function decode(model, prompts, o)
       local ids = tensor.scope(function()
         local at = model:place(kv:extend(use, new))
         local h = model.arch.hidden(model.weights, model.config, at, nil)
-        local last = ops.linear(ops.gather_rows(h, at.last), model.weights.head)
+        local last = linear(model.weights, "head", ops.gather_rows(h, at.last))  -- (slots, V)
         return (choose(last, o, step):to_host())
       end)
       local still, next_ids = {}, {}

@@ -8,6 +8,7 @@ local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local configs = require "cft.models.config"
 local inputs = require "cft.nn.inputs"
+local linear = require "cft.nn.linear"
 local ops = require "cft.engine.ops"
 local rope = require "cft.nn.rope"
 local tensor = require "cft.engine.tensor"
@@ -258,7 +259,7 @@ function Model:logits(sequences)
   if type(sequences[1]) == "number" then sequences = { sequences } end
   local at = self:place(inputs.put(inputs.sequences(sequences), { device = self.device, skip = false }))
   local h = self.arch.hidden(self.weights, self.config, at, nil)
-  return ops.linear(h, self.weights.head)
+  return linear(self.weights, "head", h)
 end
 
 --- Write a Hugging Face folder: config.json, weights, and what came with the model.

@@ -4,8 +4,10 @@
 
 local autograd = require "cft.engine.autograd"
 local cached = require "cft.nn.kv_cache"
+local linear = require "cft.nn.linear"
 local ops = require "cft.engine.ops"
 local parameters = require "cft.nn.parameters"
+local tensor = require "cft.engine.tensor"
 
 local M = {}
 local Block = {}
@@ -61,8 +63,8 @@ function M.build(c, opts)
     local g = parameters.group("layers." .. i, block_entries(c, i), opts)
     local b = setmetatable({ group = g, c = c, index = i }, Block)
     if i == c.layers - 1 then  -- its queries may be fewer than its keys
-      b.q, b.kv = g:rows("qkv", 0, q), g:rows("qkv", q, kv)
-      if c.qkv_bias then b.q_bias, b.kv_bias = g:rows("qkv_bias", 0, q), g:rows("qkv_bias", q, kv) end
+      g.q, g.kv = g:rows("qkv", 0, q), g:rows("qkv", q, kv)
+      if c.qkv_bias then g.q_bias, g.kv_bias = g:rows("qkv_bias", 0, q), g:rows("qkv_bias", q, kv) end
     end
     m.blocks[#m.blocks + 1], m.groups[#m.groups + 1] = b, g
   end
@@ -76,78 +78,66 @@ function M.build(c, opts)
   return m
 end
 
--- Attention of the rows of y (normalised): all of them, or in the last block only those of `rows`.
+-- The norm of the residual stream, x + branch where there is a branch. @treturn Tensor y @treturn Tensor x
+local function norm(x, branch, w, eps)
+  if branch then return ops.add_rmsnorm(branch, x, w, eps) end
+  return ops.rmsnorm(x, w, eps), x
+end
+
+-- Attention of the rows of y (n, d), normalised: of all of them, or in the last block of the m in `rows`.
 function Block:attend(y, at, rows)
-  local w = self.group
-  local q, kv
+  local w, o = self.group, nil
   if rows then
-    kv = ops.linear(y, self.kv, self.kv_bias)
-    q = ops.linear(ops.gather_rows(y, rows), self.q, self.q_bias)
+    local kv = linear(w, "kv", y)                             -- (n, 2K D)
+    local q = linear(w, "q", ops.gather_rows(y, rows))        -- (m, H D)
+    o = ops.attention(q, kv, at.of_rows)                      -- (m, H D)
   else
-    q = ops.linear(y, w.qkv, w.qkv_bias)  -- (n, (H + 2K) D)
+    local qkv = linear(w, "qkv", y)                           -- (n, (H + 2K) D)
+    if at.cache then
+      o = cached.attention(at.cache, self.index, qkv, at)     -- (n, H D)
+    else
+      o = ops.attention(qkv, nil, at.of_all)                  -- (n, H D)
+    end
   end
-  local o
-  if at.cache then
-    o = cached.attention(at.cache, self.index, q, at)
-  else
-    o = ops.attention(q, kv, rows and at.of_rows or at.of_all)
-  end
-  local out = ops.linear(o, w.o)
-  q:drop() o:drop()
-  return out
+  return linear(w, "o", o)                                    -- (m, d)
 end
 
 --- One block. The residual stream is x + branch (branch nil in the first): the sum is taken by the
--- norm that reads it. @treturn Tensor x @treturn Tensor branch
+-- norm that reads it. @tparam Tensor x (n, d) @tparam Tensor branch (n, d)
+-- @treturn Tensor x @treturn Tensor branch; (m, d) where only m `rows` go on, else (n, d)
 function Block:forward(x, branch, at, rows)
-  local w, eps = self.group, self.c.eps
-  local y
-  if branch then
-    local sum
-    y, sum = ops.add_rmsnorm(branch, x, w.norm1, eps)
-    branch:drop() x:drop()
-    x = sum
-  else
-    y = ops.rmsnorm(x, w.norm1, eps)
-  end
-  local attended = self:attend(y, at, rows)
-  y:drop()
-  if rows then x = ops.gather_rows(x, rows) end  -- from here on only what carries loss
-  local y2, x2 = ops.add_rmsnorm(attended, x, w.norm2, eps)
-  attended:drop() x:drop()
-  local gate_up = ops.linear(y2, w.gate_up)
-  y2:drop()
-  local a = ops.swiglu(gate_up)
-  gate_up:drop()
-  local out = ops.linear(a, w.down)
-  a:drop()
-  return x2, out
+  local w, eps, y = self.group, self.c.eps, nil
+  y, x = norm(x, branch, w.norm1, eps)                        -- (n, d), (n, d)
+  local attended = self:attend(y, at, rows)                   -- (m, d)
+  if rows then x = ops.gather_rows(x, rows) end               -- (m, d): from here on only what carries loss
+  y, x = norm(x, attended, w.norm2, eps)                      -- (m, d), (m, d)
+  local gate_up = linear(w, "gate_up", y)                     -- (m, 2 f)
+  return x, linear(w, "down", ops.swiglu(gate_up))            -- (m, d), (m, d)
 end
 
 -- The block as a function of one tensor, for recomputation.
 local function whole(block, x, at, rows)
-  local x2, branch = block:forward(x, nil, at, rows)
-  return ops.add(x2, branch)
+  return ops.add(tensor.block(block.forward, block, x, nil, at, rows))  -- (m, d)
 end
+
+local function last_norm(...) return (norm(...)) end
 
 --- Final hidden states, normalised: of every row, or of `at.rows` where there are any.
 -- @tab m from `build` @tab c config @tab at a batch on the device, see `cft.nn.inputs`
 -- @tab[opt] o `recompute`: blocks whose activations are made again on the way back
+-- @treturn Tensor (m, d)
 function M.hidden(m, c, at, o)
-  local x, branch = ops.embedding(m.embed.table, at.ids), nil  -- (n, d)
+  local x, branch = ops.embedding(m.embed.table, at.ids), nil -- (n, d)
   for i, block in ipairs(m.blocks) do
     local rows = i == #m.blocks and at.rows or nil
     if o and o.recompute and o.recompute(i, #m.blocks) and autograd.recording() then
-      if branch then x, branch = ops.add(x, branch), nil end
-      x = autograd.checkpoint(whole, block, x, at, rows)
+      if branch then x, branch = ops.add(x, branch), nil end  -- (n, d)
+      x = autograd.checkpoint(whole, block, x, at, rows)      -- (m, d)
     else
-      x, branch = block:forward(x, branch, at, rows)
+      x, branch = tensor.block(block.forward, block, x, branch, at, rows)  -- (m, d), (m, d)
     end
   end
-  if not branch then return ops.rmsnorm(x, m.last.norm, c.eps) end
-  local y, sum = ops.add_rmsnorm(branch, x, m.last.norm, c.eps)
-  branch:drop() x:drop() sum:drop()
-  return y
+  return (tensor.block(last_norm, x, branch, m.last.norm, c.eps))  -- (m, d)
 end
 
 return M
