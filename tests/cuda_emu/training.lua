@@ -33,7 +33,7 @@ local function losses_of(device, o)
   if o.skip ~= nil then model.options.skip = o.skip end
   model.options.deterministic = o.deterministic or false
   tensor.set_autotune(device, o.autotune or false)
-  local opt = optim.adamw(model, {})
+  local opt = optim[o.optimizer or "adamw"](model, {})
   local losses, most = {}, 0
   for i = 1, STEPS do
     -- Packs of other lengths each time: sizes that divide by nothing.
@@ -103,6 +103,7 @@ end
 
 for _, o in ipairs {
   { "Qwen2 in f32", arch = "qwen2", kv_heads = 2, tied = true, dtype = "f32", within = 1e-5 },
+  { "Qwen2 in f32 by Lion", arch = "qwen2", kv_heads = 2, tied = true, dtype = "f32", optimizer = "lion", within = 1e-3 },
   { "Qwen2 in bf16", arch = "qwen2", kv_heads = 2, tied = true, dtype = "bf16", within = 2e-3 },
   { "Qwen2 in f32, two micro-batches an update", arch = "qwen2", kv_heads = 2, parts = 2, dtype = "f32", within = 1e-5 },
   { "Qwen2 in bf16, two micro-batches an update", arch = "qwen2", kv_heads = 2, parts = 2, dtype = "bf16", within = 2e-3 },

@@ -7,6 +7,8 @@ local models = require "cft.models"
 local optim = require "cft.train.optim"
 local tensor = require "cft.engine.tensor"
 
+local DEVICE = os.getenv "CFT_TEST_DEVICE"
+
 -- One weight's step as its paper has it: p and the state s → p. g is clipped.
 local formulas = {}
 
@@ -17,8 +19,16 @@ function formulas.adamw(p, g, s, o, lr, decay, t)
   return p - lr * decay * p - lr * m / (math.sqrt(v) + o.eps)
 end
 
-local function model(dtype)
-  return models.new { arch = "qwen2", d = 8, layers = 1, heads = 2, ffn = 12, vocab = 13, dtype = dtype or "f64", seed = 4 }
+function formulas.lion(p, g, s, o, lr, decay)
+  local m = s.m or 0
+  local c = o.beta1 * m + (1 - o.beta1) * g
+  s.m = o.beta2 * m + (1 - o.beta2) * g
+  return p - lr * ((c > 0 and 1 or c < 0 and -1 or 0) + decay * p)
+end
+
+local function model(dtype)  -- f64 is the CPU's
+  return models.new { arch = "qwen2", d = 8, layers = 1, heads = 2, ffn = 12, vocab = 13, dtype = dtype, seed = 4,
+                      device = dtype ~= "f64" and DEVICE or nil }
 end
 
 -- Gradients of a step: some are 0, and the norm is above and below the clip by turns.
@@ -32,7 +42,7 @@ local function set_gradients(m, step)
   for k, g in ipairs(m.groups) do
     local values = {}
     for i = 1, g.flat:count() do values[i] = gradient(step, k, i) end
-    local t = tensor.new(values, { dtype = g.grad:dtype() })
+    local t = tensor.new(values, { dtype = g.grad:dtype(), device = m.device })
     g.grad:copy_(t)
     t:release()
   end
@@ -117,7 +127,7 @@ end)
 each("a loss that is no number is enough to leave a step out", function(name)
   local m = model "f32"
   local opt = optim[name](m)
-  local before, loss = weights(m), tensor.full({ 1 }, 0 / 0)
+  local before, loss = weights(m), tensor.full({ 1 }, 0 / 0, { device = m.device })
   set_gradients(m, 1)
   opt:step(1e-2, 1, { loss })
   expect.same(opt:finish((opt.scale:to_host())[1]), false)
@@ -175,8 +185,63 @@ each("its settings are keys of a recipe, with a line of help", function(name)
   m:release()
 end)
 
+cases[#cases + 1] = { "lion: a run of more than a chunk, and momentum in bf16, is as one of f32", function()
+  local moved = {}
+  for _, moments in ipairs { "f32", "bf16" } do
+    local m = models.new { arch = "llama", d = 64, layers = 1, heads = 1, ffn = 8, vocab = 20000, dtype = "f32",
+                           device = DEVICE }
+    local opt = optim.lion(m, { moments = moments, clip = 0 })
+    local g = m.groups[1]
+    g.flat:fill_(0)
+    for step = 1, 3 do
+      g.grad:fill_(step == 3 and -0.02 or 1)  -- beta1 m outweighs the last one
+      opt:update(0.25)
+    end
+    local flat = g.flat:to_table()
+    for i, w in ipairs(flat) do
+      if w ~= -0.75 then error(("weight %d is %g"):format(i, w), 0) end
+    end
+    moved[moments] = tensor.scope(function() return opt.slots[1].m:cast("f32"):mean():item() end)
+    opt:release()
+    m:release()
+  end
+  local want = 0.99 * (0.99 * 0.01 + 0.01) + 0.01 * -0.02
+  expect.close(moved.f32, want, 1e-5)
+  expect.close(moved.bf16, want, 1e-3)
+end }
+
+cases[#cases + 1] = { "lion: a step holds a few chunks beside its state, whatever the group's size", function()
+  local m = models.new { arch = "llama", d = 64, layers = 1, heads = 1, ffn = 8, vocab = 65536, tied = true, device = DEVICE }
+  local opt = optim.lion(m)
+  local held = tensor.memory(m.device, true).total
+  opt:update(1e-3)
+  local beside = tensor.memory(m.device).peak - held
+  expect.truthy(beside < 9 * 4 * 2 ^ 20, ("%d bytes beside 16 MiB of weights"):format(beside))
+  opt:release()
+  m:release()
+end }
+
+cases[#cases + 1] = { "a setting that the optimizer does not have is refused, its own defaults are taken", function()
+  local m = model "f32"
+  local given = { optimizer = "lion", seed = 1 }
+  local function setting(key)
+    if given[key] ~= nil then return given[key] end
+    return config.default(key)
+  end
+  local opt = optim.of(m, setting)
+  expect.same({ opt.name, opt.settings.beta1, opt.settings.beta2, opt.settings.seed }, { "lion", 0.9, 0.99, 1 })
+  opt:release()
+  given.optimizer, given.beta2 = "adamw", 0.95
+  opt = optim.of(m, setting)
+  expect.same({ opt.name, opt.settings.beta2 }, { "adamw", 0.95 })
+  opt:release()
+  given.optimizer, given.eps = "lion", 1e-6
+  expect.raises("eps=1e%-06: optimizer lion has no eps", optim.of, m, setting)
+  m:release()
+end }
+
 cases[#cases + 1] = { "an optimizer that is none", function()
-  expect.raises("optimizer=sgd: 'optimizer' must be one of 'adamw'.*got 'sgd'", function()
+  expect.raises("optimizer=sgd: 'optimizer' must be one of 'adamw', 'lion', got 'sgd'", function()
     config.read({}, { [0] = "x.lua", "optimizer=sgd" })
   end)
 end }

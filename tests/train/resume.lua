@@ -97,6 +97,35 @@ test("resumed equals uninterrupted, all states in bf16", function()
   end)
 end)
 
+test("resumed equals uninterrupted, Lion; another optimizer does not take its state", function()
+  with_folder(function(folder)
+    local how = { "optimizer=lion", "lr=1e-4", "dtype=bf16", "master=no", "moments=bf16" }
+    local whole = run(folder, unpack(how))
+    local wanted = weights(folder .. "/step-000006")
+    local state = assert(files.read_state(folder .. "/step-000003/state.msgpack"))
+    expect.same(state.optimizer, "lion")
+    for _, kinds in pairs(state.moments) do
+      for kind in pairs(kinds) do expect.same(kind, "m") end
+    end
+    files.remove(folder .. "/step-000006")
+    local read = files.read_state
+    files.read_state = function(path)  -- as it was before state said whose it is
+      local old = read(path)
+      old.optimizer, old.settings.optimizer = nil, nil
+      return old
+    end
+    local ok, err = pcall(expect.raises, "step%-000003 was made with optimizer = adamw, and this run has lion", run, folder,
+                          "--resume", unpack(how))
+    files.read_state = read
+    if not ok then error(err, 0) end
+    local again = run(folder, "--resume", unpack(how))
+    expect.same(again.loss_last, whole.loss_last, "last loss")
+    for i, v in ipairs(weights(folder .. "/step-000006")) do expect.same(v, wanted[i], "weight " .. i) end
+    how[1] = "optimizer=adamw"
+    expect.raises("was made with .-optimizer = lion, and this run has adamw", run, folder, "--resume", unpack(how))
+  end)
+end)
+
 test("a damaged checkpoint is skipped, and said so", function()
   with_folder(function(folder)
     run(folder)

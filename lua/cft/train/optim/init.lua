@@ -15,7 +15,7 @@ local C = door.C
 
 local M = {}
 
-local rules = { require "cft.train.optim.adamw" }
+local rules = { require "cft.train.optim.adamw", require "cft.train.optim.lion" }
 
 -- Settings of all of them, in the form of a rule's own.
 local shared = {
