@@ -5,7 +5,7 @@
 -- files are not looked at, so that whoever needs certainty asks for `exact` names, which functions do not have.
 -- Modules of cft and of Lua, and what is in them, go by their names.
 -- @module cft.base.canonical
--- @usage print(canonical.text { 1, lr = 0.5 })  --> {["lr"]=0.5,[1]=1}
+-- @usage print((canonical.text { 1, lr = 0.5 }))  --> {["lr"]=0.5,[1]=1}
 
 local ffi = require "ffi"
 local host = require "cft.host"
