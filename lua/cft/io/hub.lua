@@ -7,6 +7,7 @@
 
 local glob = require "cft.base.glob"
 local host = require "cft.host"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -44,7 +45,7 @@ function M.problem(name)
     and not name:find "%-%-" and not name:find "%.%." and not name:find "%.git$"
   for _, part in ipairs(parts) do fits = fits and not part:find "^[%.%-]" and not part:find "[%.%-]$" end
   if fits then return nil end
-  return ("'%s' is no name of a repository, as in Org/Name"):format(name:gsub("%c", "?"):sub(1, 200))
+  return ("'%s' is no name of a repository, as in Org/Name"):format(texts.one_line(name, 200))
 end
 
 --- Where the cache keeps a repository, if it has it.
