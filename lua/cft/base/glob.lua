@@ -4,12 +4,26 @@
 
 local M = {}
 
---- @string glob @treturn string a Lua pattern that fits whole paths
-function M.pattern(glob)
-  local out = glob:gsub("[%^%$%(%)%%%.%+%-]", "%%%0"):gsub("%[(.-)%]", function(set)
-    return "[" .. set:gsub("^!", "^"):gsub("%%%-", "-") .. "]"
-  end):gsub("%*%*/?", "\0"):gsub("%*", "[^/]*"):gsub("%?", "[^/]"):gsub("%z", ".*")
-  return "^" .. out .. "$"
+--- A Lua pattern that fits whole paths. A bracket that nothing closes is one.
+-- @string glob
+-- @bool[opt] slashes `*` and `?` stand for slashes too, as in patterns of the Hub
+-- @treturn string
+function M.pattern(glob, slashes)
+  local one = slashes and "." or "[^/]"
+  local out, i = {}, 1
+  while i <= #glob do
+    local negated, members, after = glob:match("^%[(!?)(%]?[^%]]*)%]()", i)
+    if after and members ~= "" then
+      out[#out + 1] = ("[%s%s]"):format(negated == "!" and "^" or "", (members:gsub("[%%%]%^]", "%%%0")))
+    else
+      local c = glob:sub(i, i)
+      local folders = glob:match("^%*%*/?()", i)
+      out[#out + 1] = folders and ".*" or c == "*" and one .. "*" or c == "?" and one or c:gsub("%p", "%%%0")
+      after = folders or i + 1
+    end
+    i = after
+  end
+  return "^" .. table.concat(out) .. "$"
 end
 
 --- Does a path have signs of a pattern?

@@ -3,6 +3,7 @@
 
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
+local glob = require "cft.base.glob"
 local json = require "cft.base.json"
 local clean = require("cft.io.fetch.session").clean
 
@@ -85,22 +86,7 @@ end
 -- ---- which of it -------------------------------------------------------------------------------
 
 -- As `hf download` reads them: * and ? stand for / too, and "folder/" is all that is in it.
-local function pattern(glob)
-  if glob:sub(-1) == "/" then glob = glob .. "*" end
-  local out, i = {}, 1
-  while i <= #glob do
-    local negated, members, after = glob:match("^%[(!?)(%]?[^%]]*)%]()", i)
-    if after and members ~= "" then
-      out[#out + 1] = ("[%s%s]"):format(negated == "!" and "^" or "", (members:gsub("[%%%]%^]", "%%%0")))
-    else
-      local c = glob:sub(i, i)
-      out[#out + 1] = c == "*" and ".*" or c == "?" and "." or c:gsub("%p", "%%%0")
-      after = i + 1
-    end
-    i = after
-  end
-  return "^" .. table.concat(out) .. "$"
-end
+local function pattern(text) return glob.pattern((text:gsub("/$", "/*")), true) end
 
 local function fits_any(path, patterns)
   for _, p in ipairs(patterns) do
@@ -111,7 +97,7 @@ end
 
 local function patterns(globs)
   local list_of = {}
-  for i, glob in ipairs(globs) do list_of[i] = pattern(glob) end
+  for i, text in ipairs(globs) do list_of[i] = pattern(text) end
   return list_of
 end
 
