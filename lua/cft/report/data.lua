@@ -307,7 +307,7 @@ end
 -- @tab view of `gather`
 function M.print(view)
   print(M.plan(view) .. "\n")
-  if view.run.samples.parts then print(view.run.samples:table() .. "\n") end
+  if view.run.samples.parts then print(texts.printable(view.run.samples:table()) .. "\n") end
   if M.unlooked(view) then print(M.unlooked(view) .. "\n") end
   if view.run.template_report then print(term.paint("yellow", texts.printable(view.run.template_report)) .. "\n") end
   for _, set in ipairs(view.sets) do print_set(set) end
