@@ -96,18 +96,6 @@ CFT_API cft_device *cft_cpu_device(void);
 CFT_API int cft_cpu_threads(void);
 CFT_API cft_status cft_cpu_set_threads(int threads);
 
-// Whose arithmetic the CPU's f32 and bf16 matmuls use from now on: "own", which is where a process
-// starts; or to compare with it "onednn", or "onednn-packed", which keeps weights in that library's
-// own order. E_ARG for another name, E_UNSUPPORTED where the library is missing.
-CFT_API cft_status cft_cpu_set_matmul(const char *name);
-
-// FLOP/s of all the CPU's threads at multiply-adds alone, in f32 or bf16, by the instruction set in
-// use: the best of a few short bursts. Takes about a tenth of a second.
-CFT_API double cft_cpu_burst(cft_dtype dtype);
-
-// For tests: the nth allocation from now fails, the next one for 1; 0 takes that back.
-CFT_API void cft_cpu_fail_alloc(int64_t nth);
-
 #ifndef CFT_CDEF
 // What libcft_cuda.so exports: opens GPU `index`. E_DEVICE says what is missing.
 typedef cft_status cft_cuda_open_fn(cft_device **d, int index);

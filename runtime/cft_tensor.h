@@ -2,6 +2,7 @@
 #ifndef CFT_TENSOR_H
 #define CFT_TENSOR_H
 
+#include "cpu/measure.h"
 #include "device.h"
 
 // ---- devices -------------------------------------------------------------------------------

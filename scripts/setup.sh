@@ -7,13 +7,17 @@
 packages=(
   gcc g++ libc6-dev cmake ninja-build pkg-config
   libluajit-5.1-dev    # scripting
-  libdnnl-dev          # matrix products on the CPU
   libpcre2-dev         # pre-tokenizers' patterns
   libjansson-dev       # JSON
   libmsgpack-dev       # the state of runs
   libzstd-dev zlib1g-dev libsnappy-dev libxxhash-dev  # compressed data, checksums
   libedit-dev          # the prompt
   libcurl4-openssl-dev libssl-dev  # cftrun fetch, and its checksums
+)
+
+# What is installed along with these where it can be had, and is not asked for where it cannot.
+optional=(
+  libdnnl-dev          # oneDNN, which `cftrun bench` compares our matmuls with
 )
 
 say() { echo "${0##*/}: $*" >&2; }
@@ -52,6 +56,8 @@ install_packages() {
     exit 3
   fi
   rm "$log"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${optional[@]}" >/dev/null 2>&1 ||
+    say "goes on without ${optional[*]}"
 }
 
 # build PRESET [TARGET]: bring build/PRESET up to date.

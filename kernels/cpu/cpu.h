@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu/measure.h"
 #include "device.h"
 
 // ---- threads -------------------------------------------------------------------------------
@@ -56,7 +57,6 @@ static inline int64_t cpu_blocks(int64_t n, int64_t block) { return (n + block -
 // name, E_UNSUPPORTED where the processor lacks it. The device starts with the best, or with what
 // CFT_ISA names.
 cft_status cft_cpu_set_isa(const char *name);
-const char *cft_cpu_isa(void);
 
 // Whether this processor has an instruction set of those, in use or not.
 int cft_cpu_has(const char *name);
@@ -66,11 +66,11 @@ extern const cft_kernels cft_cpu_kernels;
 // Our kernels of one dtype, as the chosen instruction set has them; NULL for a dtype without any.
 const cft_kernels *cft_cpu_kernels_of(cft_dtype dtype);
 
-// What the table's matmul is: checks, then our kernel or oneDNN's.
+// What the table's matmul is: checks, then our kernel.
 cft_status cft_cpu_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a);
-cft_status cft_onednn_matmul(cft_device *d, const cft_matmul_args *a, int packed);
-cft_status cft_onednn_open(void);
-void cft_onednn_forget(cft_device *d);  // give back what it keeps
+
+// For tests: the nth allocation from now fails, the next one for 1; 0 takes that back.
+void cft_cpu_fail_alloc(int64_t nth);
 
 // ---- 16-bit floats -------------------------------------------------------------------------
 

@@ -1,20 +1,7 @@
-// matmul.c - which arithmetic a matmul runs on: ours (gemm.c), or oneDNN's to compare with.
+// matmul.c - what stands before the products of gemm.c: checks, sums beside, empty sums.
 #include <stdbool.h>
 
 #include "cpu.h"
-
-static bool by_onednn, packed;
-
-cft_status cft_cpu_set_matmul(const char *name) {
-  bool own = strcmp(name, "own") == 0, pack = strcmp(name, "onednn-packed") == 0;
-  if (!own && !pack && strcmp(name, "onednn") != 0)
-    return cft_fail(CFT_E_ARG, "matmul: '%s' is not known; wanted own, onednn or onednn-packed",
-                    name);
-  if (!own) CFT_TRY(cft_onednn_open());
-  if (own && by_onednn) cft_onednn_forget(cft_cpu_device());
-  by_onednn = !own, packed = pack;
-  return CFT_OK;
-}
 
 // c = [c] + [bias]: all of a product over no k.
 static void no_k(const cft_matmul_args *a) {
@@ -49,6 +36,5 @@ cft_status cft_cpu_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a
       .y_beta = a->a_sum_beta, .dtype = a->dtype, .y_dtype = a->c_dtype }));
   if (a->m == 0 || a->n == 0) return CFT_OK;
   if (a->k == 0) return no_k(a), CFT_OK;
-  if (by_onednn && a->dtype != CFT_F64) return cft_onednn_matmul(d, a, packed);
   return own->matmul(d, s, a);
 }

@@ -1,8 +1,10 @@
 -- `cftrun bench`: what it says is there and adds up. How fast anything is, is no test.
 local cft = require "cft"
+local door = require "cft.engine.ffi"
 local expect = require "tests.expect"
 local host = require "cft.host"
 local json = require "cft.base.json"
+local onednn = require "cft.cli.bench.onednn"
 local process = require "tests.process"
 local step = require "cft.cli.bench.step"
 
@@ -48,6 +50,45 @@ return {
     expect.close(r.held_bytes, 16 * parameters, 1e-4)  -- and a few numbers of the clip
     expect.truthy(r.peak_bytes > r.held_bytes and r.bound_bytes > r.held_bytes)
     model:release()
+  end },
+  { "matmuls are compared with oneDNN where its module is beside cftrun", function()
+    local library, why = onednn.open()
+    if not library then skip(why) end
+    local r = bench("--dtype", "f32")[1]
+    for _, op in ipairs(r.ops) do expect.same(op.onednn ~= nil, op.matmul == true, op.name) end
+    expect.same(r.floor.by, "oneDNN")
+  end },
+  { "without oneDNN's module the bench says which column is missing and what to install", function()
+    local folder = process.folder()
+    local program = folder .. "/cftrun"
+    os.execute('cp "$(readlink /proc/$PPID/exe)" ' .. program)  -- the shell's parent is the program that asks
+    local args = "bench --model demo --tokens 64 --length 32 --seconds 0 --dtype f32"
+    local function lines_of()
+      local pipe = io.popen(("%s %s 2>&1"):format(program, args))
+      local text = pipe:read "*a"
+      pipe:close()
+      return text
+    end
+    local text = lines_of()
+    expect.match(text, "\nno column of oneDNN: " .. folder:gsub("%p", "%%%0")
+      .. "/libcft_bench_onednn%.so is not there; install libdnnl%-dev and build again\n")
+    expect.match(text, "rate  of the burst\n")
+    expect.match(text, " by cft: ")
+    process.write(folder .. "/libcft_bench_onednn.so", "no library")
+    expect.match(lines_of(), "\nno column of oneDNN: .*onednn%.so cannot be opened; install libdnnl%-dev and build again %(.-file too short%)\n")
+  end },
+  { "oneDNN's matmuls leave with what they were measured for", function()
+    local library, why = onednn.open()
+    if not library then skip(why) end
+    local cpu = door.C.cft_cpu_device()
+    local own, seen = cpu.kernels, {}
+    expect.raises("^enough$", onednn.instead, library, function(name)
+      seen[#seen + 1] = name
+      expect.truthy(cpu.kernels ~= own and cpu.kernels.matmul ~= own.matmul and cpu.kernels.adamw == own.adamw)
+      if #seen == 2 then error("enough", 0) end
+    end)
+    expect.same(seen, { "cft_onednn_matmul", "cft_onednn_matmul_packed" })
+    expect.truthy(cpu.kernels == own)
   end },
   { "--against pytorch without a Python says what is missing", function()
     local r = run { "bench", "--model", "demo", "--tokens", "64", "--seconds", "0", "--dtype", "f32", "--against", "pytorch",

@@ -9,6 +9,7 @@ local host = require "cft.host"
 local inputs = require "cft.nn.inputs"
 local kernels = require "cft.engine.kernels"
 local models = require "cft.models"
+local onednn = require "cft.cli.bench.onednn"
 local ops = require "cft.engine.ops"
 local optim = require "cft.train.optim"
 local tensor = require "cft.engine.tensor"
@@ -18,17 +19,32 @@ local C = door.C
 
 local M = {}
 
--- Median and best seconds of `fn`, which is called once before that.
-local function time(fn, seconds)
-  fn()
+--- Seconds of an op, run once: of `run` alone. What it makes is gone afterwards.
+-- @tab op as `each_op` visits it
+function M.once(op)
+  local seconds
+  tensor.scope(function()
+    local made = op.prepare and op.prepare()
+    local start = host.now()
+    op.run(made)
+    seconds = host.now() - start
+  end)
+  if op.after then op.after() end
+  return seconds
+end
+
+--- The median of a list of numbers, which is sorted by it.
+function M.median(list)
+  table.sort(list)
+  return list[math.ceil(#list / 2)]
+end
+
+-- Median and best seconds of an op, which is run once before that.
+local function time(op, seconds)
+  M.once(op)
   local times, start = {}, host.now()
-  repeat
-    local t = host.now()
-    fn()
-    times[#times + 1] = host.now() - t
-  until #times >= 3 and host.now() - start > seconds
-  table.sort(times)
-  return times[math.ceil(#times / 2)], times[1]
+  repeat times[#times + 1] = M.once(op) until #times >= 3 and host.now() - start > seconds
+  return M.median(times), times[1]
 end
 
 --- A batch of random ids: sequences of `length`, or of these lengths in turn, `tokens` in all; the last `learned` share of
@@ -54,62 +70,51 @@ local function random(dims, o, class)
   return tensor.as_class(class or "activation", tensor.randn, dims, { dtype = o.dtype, device = o.device, seed = 1, counter = 1 }):keep()
 end
 
--- Whose arithmetic a matmul is measured with, beside ours.
-local OTHERS = { "onednn", "onednn-packed" }
-
--- Best seconds of `fn` with oneDNN's matmul; nil where the library is missing or refuses.
-local function by_onednn(fn, o)
-  local best
-  for _, name in ipairs(OTHERS) do
-    if o.device == "cpu" and pcall(door.check, C.cft_cpu_set_matmul(name)) then
-      local done, _, seconds = pcall(time, fn, o.seconds)
-      if done and (not best or seconds < best) then best = seconds end
-    end
-  end
-  door.check(C.cft_cpu_set_matmul "own")
-  return best
-end
-
--- Forward, dx and dw of one linear layer: rows of the table.
-local function linear_rows(rows, name, n, width, out, count, o)
+-- Forward, dx and dw of one linear layer: x (n, width), w (out, width).
+local function linear(visit, name, n, width, out, count, o)
   local x, dy = random({ n, width }, o), random({ n, out }, o)
   local w = random({ out, width }, o, "param")
   local dw = tensor.zeros({ out, width }, { device = o.device }):keep()
-  local flops = 2 * n * width * out
-  local function row(what, fn)
-    local function scoped() tensor.scope(fn) end
-    local seconds, best = time(scoped, o.seconds)
-    rows[#rows + 1] = { name = name .. " " .. what, seconds = seconds, best = best, flops = flops, count = count, matmul = true,
-                        onednn = by_onednn(scoped, o) }
+  local function part(what, run)
+    visit { name = name .. " " .. what, flops = 2 * n * width * out, count = count, matmul = true, run = run }
   end
-  row("y", function() kernels.linear_fwd(x, w, nil) end)
-  row("dx", function() kernels.linear_bwd(true, nil, nil, dy, x, w) end)
-  row("dw", function() kernels.linear_bwd(nil, dw, nil, dy, x, w) end)
+  part("y", function() kernels.linear_fwd(x, w, nil) end)
+  part("dx", function() kernels.linear_bwd(true, nil, nil, dy, x, w) end)
+  part("dw", function() kernels.linear_bwd(nil, dw, nil, dy, x, w) end)
   for _, t in ipairs { x, dy, w, dw } do t:release() end
 end
 
--- Forward and backward of an op through the tape; bytes that must move, or flops.
-local function op_rows(rows, name, count, o, make, f, cost)
-  local args = { make() }
-  for _, a in ipairs(args) do if tensor.is(a) then a:keep() end end
-  local seconds, best = time(function()
-    tensor.scope(autograd.no_grad, f, unpack(args))
-  end, o.seconds)
-  rows[#rows + 1] = { name = name .. " forward", seconds = seconds, best = best, count = count,
-                      bytes = cost.bytes, flops = cost.flops }
-  for _, a in ipairs(args) do if tensor.is(a) and a:dtype() ~= "i32" then a.requires_grad = true end end
-  local both = time(function()
-    tensor.scope(function()
+-- Forward and backward of an op through the tape. Gradients of what is a parameter are added to, as in a step; those of
+-- activations are made anew.
+local function taped(visit, name, count, cost, f, activations, parameters, ...)
+  local args = {}
+  for _, list in ipairs { activations, parameters } do
+    for _, t in ipairs(list) do args[#args + 1] = t end
+  end
+  for i = 1, select("#", ...) do args[#args + 1] = (select(i, ...)) end
+  visit { name = name .. " forward", count = count, bytes = cost.bytes, flops = cost.flops,
+          run = function() autograd.no_grad(f, unpack(args)) end }
+  for _, list in ipairs { activations, parameters } do
+    for _, t in ipairs(list) do t.requires_grad = true end
+  end
+  visit { name = name .. " backward", count = count, bytes = cost.bytes_back, flops = cost.flops_back,
+    prepare = function()
       local y = f(unpack(args))
-      y:backward(tensor.zeros(y:shape(), { dtype = y:dtype(), device = y:device() }))
-    end)
-    for _, a in ipairs(args) do
-      if tensor.is(a) and a.grad then a.grad:release() a.grad = nil end
+      return { y, tensor.zeros(y:shape(), { dtype = y:dtype(), device = y:device() }) }
+    end,
+    run = function(made) made[1]:backward(made[2]) end,
+    after = function()
+      for _, t in ipairs(activations) do
+        t.grad:release()
+        t.grad = nil
+      end
+    end }
+  for _, list in ipairs { activations, parameters } do
+    for _, t in ipairs(list) do
+      if t.grad then t.grad:release() end
+      t:release()
     end
-  end, o.seconds)
-  rows[#rows + 1] = { name = name .. " backward", seconds = math.max(both - seconds, 1e-9), count = count,
-                      bytes = cost.bytes_back, flops = cost.flops_back }
-  for _, a in ipairs(args) do if tensor.is(a) then a:release() end end
+  end
 end
 
 -- FLOPs of causal attention over the batch, forward: half of the square of each length.
@@ -122,31 +127,66 @@ local function attention_flops(c, b)
   return 4 * sum * c.heads * c.head_dim
 end
 
---- A row an op at the model's shapes: `name`, `seconds` (median), `best`, `count` (how often a step
--- does it), `flops` or `bytes` of one.
-function M.ops(model, b, o)
-  local c, rows = model.config, {}
-  local n, learned = tonumber(b.n), tonumber(b.m)
-  local q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
-  local oo = { dtype = model.dtype, device = tensor.device_name(model.device):match "%a+", seconds = o.seconds or 0.2 }
-  local size = model.dtype == "bf16" and 2 or 4
-  linear_rows(rows, "qkv", n, c.d, q + 2 * kv, c.layers, oo)
-  linear_rows(rows, "o", n, q, c.d, c.layers, oo)
-  linear_rows(rows, "gate, up", n, c.d, 2 * c.ffn, c.layers, oo)
-  linear_rows(rows, "down", n, c.ffn, c.d, c.layers, oo)
-  linear_rows(rows, "head", math.min(learned, 512), c.d, c.vocab, learned / math.min(learned, 512), oo)
+--- Every op of a step at the model's shapes, one after the other, by `visit(op)`: `name`; `run`, with `prepare` before
+-- and `after`, which are not timed; `count`, how often a step does it; `flops` or `bytes` of one; `matmul`, whether it is
+-- one. What an op works on is there while it is visited.
+function M.each_op(model, b, visit)
+  local o = { dtype = model.dtype, device = tensor.device_name(model.device):match "%a+" }
+  local c, n, learned = model.config, tonumber(b.n), tonumber(b.m)
+  local q, kv, rows = c.heads * c.head_dim, c.kv_heads * c.head_dim, math.min(learned, 512)
+  local size = o.dtype == "bf16" and 2 or 4
   local at = model:put(b)
+  taped(visit, "embedding", 1, { bytes = 2 * n * c.d * size, bytes_back = n * c.d * (size + 8) },
+        ops.embedding, {}, { random({ c.vocab, c.d }, o, "param") }, at.ids)
+  linear(visit, "qkv", n, c.d, q + 2 * kv, c.layers, o)
+  linear(visit, "o", n, q, c.d, c.layers, o)
+  linear(visit, "gate, up", n, c.d, 2 * c.ffn, c.layers, o)
+  linear(visit, "down", n, c.ffn, c.d, c.layers, o)
+  linear(visit, "head", rows, c.d, c.vocab, learned / rows, o)
   local flops = attention_flops(c, b)
-  op_rows(rows, "attention", c.layers, oo, function() return random({ n, q + 2 * kv }, oo) end,
-          function(x) return ops.attention(ops.contiguous(x), nil, at.of_all) end,
-          { flops = flops, flops_back = 2.5 * flops })
-  op_rows(rows, "add, rmsnorm", 2 * c.layers, oo,
-          function() return random({ n, c.d }, oo), random({ n, c.d }, oo), random({ c.d }, oo) end,
-          function(x, r, w) return (ops.add_rmsnorm(x, r, w, c.eps)) end,
-          { bytes = 4 * n * c.d * size, bytes_back = 4 * n * c.d * size })
-  op_rows(rows, "swiglu", c.layers, oo, function() return random({ n, 2 * c.ffn }, oo) end, ops.swiglu,
-          { bytes = 3 * n * c.ffn * size, bytes_back = 5 * n * c.ffn * size })
+  taped(visit, "attention", c.layers, { flops = flops, flops_back = 2.5 * flops },
+        function(x) return ops.attention(ops.contiguous(x), nil, at.of_all) end, { random({ n, q + 2 * kv }, o) }, {})
+  taped(visit, "add, rmsnorm", 2 * c.layers, { bytes = 4 * n * c.d * size, bytes_back = 4 * n * c.d * size },
+        function(x, r, w) return (ops.add_rmsnorm(x, r, w, c.eps)) end,
+        { random({ n, c.d }, o), random({ n, c.d }, o) }, { random({ c.d }, o, "param") })
+  taped(visit, "swiglu", c.layers, { bytes = 3 * n * c.ffn * size, bytes_back = 5 * n * c.ffn * size },
+        ops.swiglu, { random({ n, 2 * c.ffn }, o) }, {})
+  local logits, target = random({ rows, c.vocab }, o), tensor.zeros({ rows }, { dtype = "i32", device = o.device }):keep()
+  local weight = tensor.full({ rows }, 1, { device = o.device }):keep()
+  logits.requires_grad = true
+  visit { name = "cross entropy", count = learned / rows, bytes = 2 * rows * c.vocab * size,
+          run = function() ops.cross_entropy(logits, target, weight) end }
+  for _, t in ipairs { logits, target, weight } do t:release() end
+  local opt, bytes = optim.adamw(model, {}), 0
+  for _, g in ipairs(model.groups) do
+    local grad = g.grad:dtype() == "bf16" and 2 or 4  -- read for the norm and for the step
+    bytes = bytes + g.flat:count() * (2 * grad + 16 + (size == 2 and 2 + 8 or 8))
+  end
+  visit { name = "adamw", count = 1, bytes = bytes, run = function() opt:step(0, 1) end }
+  opt:release()
   for _, t in pairs(at) do if tensor.is(t) then t:release() end end
+end
+
+-- Best seconds of an op with oneDNN's matmul; nil where it refuses.
+local function by_onednn(op, library, seconds)
+  local best
+  onednn.instead(library, function()
+    local done, _, fastest = pcall(time, op, seconds)
+    if done and (not best or fastest < best) then best = fastest end
+  end)
+  return best
+end
+
+--- A row an op at the model's shapes: `name`, `seconds` (median), `best`, `count`, `flops` or `bytes` of one;
+-- `onednn`, its best seconds, where `o.onednn` is the library of `cft.cli.bench.onednn` and has such a matmul.
+-- `o.seconds` are spent on each at least.
+function M.ops(model, b, o)
+  local rows = {}
+  M.each_op(model, b, function(op)
+    local seconds, best = time(op, o.seconds)
+    rows[#rows + 1] = { name = op.name, seconds = seconds, best = best, count = op.count, flops = op.flops, bytes = op.bytes,
+                        matmul = op.matmul, onednn = op.matmul and o.onednn and by_onednn(op, o.onednn, o.seconds) or nil }
+  end)
   return rows
 end
 
@@ -158,17 +198,15 @@ function M.step(model, b, o)
   model.options.ahead = true
   local loss
   tensor.memory(model.device, true)
-  local seconds, best = time(function()
+  local seconds, best = time({ run = function()
     model:zero_grad()
-    tensor.scope(function()
-      tensor.as_class("activation", function()
-        local l = model:loss(b)
-        l:backward()
-        opt:step(1e-5, b.weight, { l })
-        loss = l:item() / b.weight  -- the one wait for the device
-      end)
+    tensor.as_class("activation", function()
+      local l = model:loss(b)
+      l:backward()
+      opt:step(1e-5, b.weight, { l })
+      loss = l:item() / b.weight  -- the one wait for the device
     end)
-  end, o.seconds)
+  end }, o.seconds)
   local memory = tensor.memory(model.device)
   opt:release()
   return { seconds = seconds, best = best, loss = loss, peak_bytes = memory.peak,

@@ -13,6 +13,7 @@ local files = require "cft.io.files"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local format = require "cft.base.format"
+local onednn = require "cft.cli.bench.onednn"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 
@@ -110,15 +111,15 @@ end
 local function percent(part, whole) return ("%3.0f%%"):format(100 * part / whole) end
 
 -- The table of ops; seconds of all.
-local function print_ops(rows, burst, say)
-  say("  %-20s %9s %6s  %16s  %s", "op", "ms", "times", "rate", burst and "of the burst, of oneDNN's rate" or "")
+local function print_ops(rows, burst, o, say)
+  say("  %-22s %9s %6s  %16s  %s", "op", "ms", "times", "rate", burst and "of the burst" .. (o.onednn and ", of oneDNN's rate" or "") or "")
   local sum = 0
   for _, r in ipairs(rows) do
     sum = sum + r.seconds * r.count
     local shares = {}
     if r.flops and burst then shares[1] = percent(r.flops / r.seconds, burst) end
     if r.onednn then shares[2] = percent(r.onednn, r.seconds) end
-    say("  %-20s %9.3f %6.1f  %16s  %s", r.name, r.seconds * 1e3, r.count, rate(r), table.concat(shares, "  "))
+    say("  %-22s %9.3f %6.1f  %16s  %s", r.name, r.seconds * 1e3, r.count, rate(r), table.concat(shares, "  "))
   end
   return sum
 end
@@ -140,9 +141,9 @@ local function one(dtype, o, say)
   say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
   local whole = step.step(model, batch, { seconds = o.seconds })
   local burst = o.device == "cpu" and C.cft_cpu_burst(C["CFT_" .. dtype:upper()]) or nil
-  local rows = step.ops(model, batch, { seconds = o.seconds / 10 })
+  local rows = step.ops(model, batch, { seconds = o.seconds / 10, onednn = o.onednn })
   local floor = step.floor(rows)
-  local in_ops = print_ops(rows, burst, say)
+  local in_ops = print_ops(rows, burst, o, say)
   say("  a step: %.3f s, %.0f tok/s; the ops above alone %.3f s", whole.seconds, batch.n / whole.seconds, in_ops)
   say("  floor: %.1f GFLOP of matmuls and attention at %.0f GFLOP/s by %s: %.3f s, %s of the step",
       floor.flops / 1e9, floor.rate / 1e9, floor.by, floor.seconds, percent(floor.seconds, whole.seconds))
@@ -181,6 +182,10 @@ function M.run(args)
                     model = o.model, runs = {} }
   local function say(...) if not o.json then print((...):format(select(2, ...))) end end
   say("device %s: %s", results.device, results.description)
+  if o.device == "cpu" then
+    o.onednn, results.without_onednn = onednn.open()
+    if not o.onednn then say("no column of oneDNN: %s", results.without_onednn) end
+  end
   if o.dtype == "auto" then o.dtype = tensor.best_dtype(device) end
   for dtype in o.dtype:gmatch "[^,]+" do
     if dtype ~= "f32" and dtype ~= "bf16" then exit.fail(exit.USAGE, "bench: --dtype %s; f32 or bf16 wanted", dtype) end

@@ -1,64 +1,18 @@
 // onednn.c - the same matmuls by oneDNN: what `cftrun bench` measures ours against, and a second
-// opinion for the tests. The library is opened when it is first asked for.
+// opinion for the tests. A module of its own, opened by these two alone; the program knows nothing
+// of it.
 //
 // A primitive is made for a shape once and kept (making one compiles code: 0.2 to 3 ms). Where
 // oneDNN refuses bf16 (no AVX-512) the call fails with E_UNSUPPORTED.
-#include <dlfcn.h>
-#include <pthread.h>
-#include <stdbool.h>
+#include "onednn.h"
 
-#include "cpu.h"
-
-#if __has_include(<oneapi/dnnl/dnnl.h>)
 #include <oneapi/dnnl/dnnl.h>
 #include <oneapi/dnnl/dnnl_version.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
 
 // ---- the library -------------------------------------------------------------------------------
-
-#define FUNCTIONS(XX)                         \
-  XX(dnnl_engine_create)                      \
-  XX(dnnl_stream_create)                      \
-  XX(dnnl_stream_wait)                        \
-  XX(dnnl_primitive_attr_create)              \
-  XX(dnnl_primitive_attr_destroy)             \
-  XX(dnnl_primitive_attr_set_scratchpad_mode) \
-  XX(dnnl_primitive_attr_set_post_ops)        \
-  XX(dnnl_post_ops_create)                    \
-  XX(dnnl_post_ops_destroy)                   \
-  XX(dnnl_post_ops_append_sum)                \
-  XX(dnnl_primitive_desc_destroy)             \
-  XX(dnnl_primitive_desc_query_md)            \
-  XX(dnnl_primitive_create)                   \
-  XX(dnnl_primitive_destroy)                  \
-  XX(dnnl_primitive_execute)                  \
-  XX(dnnl_memory_create)                      \
-  XX(dnnl_memory_destroy)                     \
-  XX(dnnl_memory_set_data_handle)             \
-  XX(dnnl_memory_desc_get_size)               \
-  XX(dnnl_reorder_primitive_desc_create)      \
-  VERSIONED(XX)
-
-#if DNNL_VERSION_MAJOR < 3
-#define LIBRARY "libdnnl.so.2"
-#define VERSIONED(XX)                  \
-  XX(dnnl_memory_desc_init_by_strides) \
-  XX(dnnl_memory_desc_init_by_tag)     \
-  XX(dnnl_matmul_desc_init)            \
-  XX(dnnl_primitive_desc_create)
-#else
-#define LIBRARY "libdnnl.so.3"
-#define VERSIONED(XX)                      \
-  XX(dnnl_memory_desc_create_with_strides) \
-  XX(dnnl_memory_desc_create_with_tag)     \
-  XX(dnnl_memory_desc_destroy)             \
-  XX(dnnl_matmul_primitive_desc_create)
-#endif
-
-static struct {
-#define XX(name) __typeof__(&name) name;
-  FUNCTIONS(XX)
-#undef XX
-} dnn;
 
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
@@ -72,29 +26,13 @@ static cft_status status_of(dnnl_status_t st, const char *what) {
                   "matmul: oneDNN's %s failed with status %d", what, (int)st);
 }
 
-#define DNN(name, ...) CFT_GO(status_of(dnn.name(__VA_ARGS__), #name))
+#define DNN(name, ...) CFT_GO(status_of(name(__VA_ARGS__), #name))
 
 static cft_status open_locked(void) {
   cft_status st = CFT_OK;
-  if (stream) return CFT_OK;
-  void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-  if (library == NULL) return cft_fail(CFT_E_UNSUPPORTED, "matmul: %s", dlerror());
-#define XX(name)                               \
-  *(void **)&dnn.name = dlsym(library, #name); \
-  if (dnn.name == NULL)                        \
-    return cft_fail(CFT_E_UNSUPPORTED, "matmul: " LIBRARY " has no function " #name);
-  FUNCTIONS(XX)
-#undef XX
   if (!engine) DNN(dnnl_engine_create, &engine, dnnl_cpu, 0);
-  DNN(dnnl_stream_create, &stream, engine, dnnl_stream_default_flags);
+  if (!stream) DNN(dnnl_stream_create, &stream, engine, dnnl_stream_default_flags);
 out:
-  return st;
-}
-
-cft_status cft_onednn_open(void) {
-  pthread_mutex_lock(&lock);
-  cft_status st = open_locked();
-  pthread_mutex_unlock(&lock);
   return st;
 }
 
@@ -112,7 +50,7 @@ typedef dnnl_memory_desc_t layout;  // in 3 a pointer
 static cft_status layout_new(layout *y, int64_t rows, int64_t cols, int64_t stride, bool turned,
                              cft_dtype dtype) {
   dnnl_dims_t dims = {rows, cols}, strides = {turned ? 1 : stride, turned ? stride : 1};
-  return status_of(dnn.dnnl_memory_desc_init_by_strides(y, 2, dims, type_of(dtype), strides),
+  return status_of(dnnl_memory_desc_init_by_strides(y, 2, dims, type_of(dtype), strides),
                    "memory descriptor");
 }
 
@@ -120,7 +58,7 @@ static cft_status layout_new(layout *y, int64_t rows, int64_t cols, int64_t stri
 static cft_status layout_any(layout *y, int64_t rows, int64_t cols, cft_dtype dtype) {
   dnnl_dims_t dims = {rows, cols};
   return status_of(
-      dnn.dnnl_memory_desc_init_by_tag(y, 2, dims, type_of(dtype), dnnl_format_tag_any),
+      dnnl_memory_desc_init_by_tag(y, 2, dims, type_of(dtype), dnnl_format_tag_any),
       "memory descriptor");
 }
 
@@ -131,8 +69,8 @@ typedef const dnnl_memory_desc_t *described;
 static dnnl_status_t describe(dnnl_primitive_desc_t *pd, const layout *a, const layout *b,
                               const layout *bias, const layout *c, dnnl_primitive_attr_t attr) {
   dnnl_matmul_desc_t op;
-  dnnl_status_t st = dnn.dnnl_matmul_desc_init(&op, a, b, bias, c);
-  return st == dnnl_success ? dnn.dnnl_primitive_desc_create(pd, &op, attr, engine, NULL) : st;
+  dnnl_status_t st = dnnl_matmul_desc_init(&op, a, b, bias, c);
+  return st == dnnl_success ? dnnl_primitive_desc_create(pd, &op, attr, engine, NULL) : st;
 }
 
 #else
@@ -142,26 +80,26 @@ typedef dnnl_memory_desc_t layout;
 static cft_status layout_new(layout *y, int64_t rows, int64_t cols, int64_t stride, bool turned,
                              cft_dtype dtype) {
   dnnl_dims_t dims = {rows, cols}, strides = {turned ? 1 : stride, turned ? stride : 1};
-  return status_of(dnn.dnnl_memory_desc_create_with_strides(y, 2, dims, type_of(dtype), strides),
+  return status_of(dnnl_memory_desc_create_with_strides(y, 2, dims, type_of(dtype), strides),
                    "memory descriptor");
 }
 
 static cft_status layout_any(layout *y, int64_t rows, int64_t cols, cft_dtype dtype) {
   dnnl_dims_t dims = {rows, cols};
   return status_of(
-      dnn.dnnl_memory_desc_create_with_tag(y, 2, dims, type_of(dtype), dnnl_format_tag_any),
+      dnnl_memory_desc_create_with_tag(y, 2, dims, type_of(dtype), dnnl_format_tag_any),
       "memory descriptor");
 }
 
 static void layout_free(layout *y) {
-  if (*y) dnn.dnnl_memory_desc_destroy(*y);
+  if (*y) dnnl_memory_desc_destroy(*y);
 }
 static const_dnnl_memory_desc_t md(const layout *y) { return *y; }
 typedef const_dnnl_memory_desc_t described;
 
 static dnnl_status_t describe(dnnl_primitive_desc_t *pd, const layout *a, const layout *b,
                               const layout *bias, const layout *c, dnnl_primitive_attr_t attr) {
-  return dnn.dnnl_matmul_primitive_desc_create(pd, engine, *a, *b, bias ? *bias : NULL, *c, attr);
+  return dnnl_matmul_primitive_desc_create(pd, engine, *a, *b, bias ? *bias : NULL, *c, attr);
 }
 
 #endif
@@ -194,17 +132,17 @@ static plan plans[PLANS];
 static uint64_t now;
 
 static void plan_free(plan *p, cft_device *d) {
-  for (int i = 0; i < p->nargs; i++) dnn.dnnl_memory_destroy(p->args[i].memory);
-  if (p->pack_args[0].memory) dnn.dnnl_memory_destroy(p->pack_args[0].memory);
-  if (p->product) dnn.dnnl_primitive_destroy(p->product);
-  if (p->pack) dnn.dnnl_primitive_destroy(p->pack);
+  for (int i = 0; i < p->nargs; i++) dnnl_memory_destroy(p->args[i].memory);
+  if (p->pack_args[0].memory) dnnl_memory_destroy(p->pack_args[0].memory);
+  if (p->product) dnnl_primitive_destroy(p->product);
+  if (p->pack) dnnl_primitive_destroy(p->pack);
   if (p->weight) d->free(d, p->weight, p->weight_bytes, CFT_MEM_CACHE);
   memset(p, 0, sizeof *p);
 }
 
 static cft_status plan_arg(plan *p, int arg, described layout_of) {
   dnnl_memory_t memory;
-  CFT_TRY(status_of(dnn.dnnl_memory_create(&memory, layout_of, engine, DNNL_MEMORY_NONE),
+  CFT_TRY(status_of(dnnl_memory_create(&memory, layout_of, engine, DNNL_MEMORY_NONE),
                     "dnnl_memory_create"));
   p->args[p->nargs++] = (dnnl_exec_arg_t){arg, memory};
   return CFT_OK;
@@ -240,9 +178,9 @@ static cft_status plan_new(plan *p, cft_device *d, const plan_key *key) {
   CFT_GO(status_of(describe(&pd, &a, key->packed ? &b_any : &b, key->bias ? &bias : NULL, &c, attr),
                    "matmul descriptor"));
   DNN(dnnl_primitive_create, &p->product, pd);
-  described scratch = dnn.dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-  described liked = dnn.dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-  p->scratch_bytes = scratch ? dnn.dnnl_memory_desc_get_size(scratch) : 0;
+  described scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+  described liked = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+  p->scratch_bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
   CFT_GO(plan_arg(p, DNNL_ARG_DST, md(&c)));
   CFT_GO(plan_arg(p, DNNL_ARG_SRC, md(&a)));
   CFT_GO(plan_arg(p, DNNL_ARG_WEIGHTS, liked));
@@ -254,14 +192,14 @@ static cft_status plan_new(plan *p, cft_device *d, const plan_key *key) {
     p->pack_args[0].arg = DNNL_ARG_FROM;
     DNN(dnnl_memory_create, &p->pack_args[0].memory, md(&b), engine, DNNL_MEMORY_NONE);
     p->pack_args[1] = (dnnl_exec_arg_t){DNNL_ARG_TO, memory_of(p, DNNL_ARG_WEIGHTS)};
-    p->weight_bytes = dnn.dnnl_memory_desc_get_size(liked);
+    p->weight_bytes = dnnl_memory_desc_get_size(liked);
     CFT_GO(d->alloc(d, &p->weight, p->weight_bytes, CFT_MEM_CACHE));
   }
 out:
-  if (pack) dnn.dnnl_primitive_desc_destroy(pack);
-  if (pd) dnn.dnnl_primitive_desc_destroy(pd);
-  if (post) dnn.dnnl_post_ops_destroy(post);
-  if (attr) dnn.dnnl_primitive_attr_destroy(attr);
+  if (pack) dnnl_primitive_desc_destroy(pack);
+  if (pd) dnnl_primitive_desc_destroy(pd);
+  if (post) dnnl_post_ops_destroy(post);
+  if (attr) dnnl_primitive_attr_destroy(attr);
   layout_free(&a), layout_free(&b), layout_free(&b_any), layout_free(&c), layout_free(&bias);
   if (st != CFT_OK) plan_free(p, d);
   return st;
@@ -312,7 +250,9 @@ out:
   return st;
 }
 
-cft_status cft_onednn_matmul(cft_device *d, const cft_matmul_args *a, int packed) {
+static cft_status matmul(cft_device *d, const cft_matmul_args *a, bool packed) {
+  if (a->a_sum || a->dtype == CFT_F64 || a->m == 0 || a->n == 0 || a->k == 0)
+    return cft_fail(CFT_E_UNSUPPORTED, "matmul: not by oneDNN: f64, nothing to multiply, or a sum beside");
   plan_key key;
   memset(&key, 0, sizeof key);
   key.m = a->m, key.n = a->n, key.k = a->k;
@@ -331,23 +271,19 @@ cft_status cft_onednn_matmul(cft_device *d, const cft_matmul_args *a, int packed
   return st;
 }
 
+cft_status cft_onednn_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a) {
+  (void)s;
+  return matmul(d, a, false);
+}
+
+cft_status cft_onednn_matmul_packed(cft_device *d, cft_stream *s, const cft_matmul_args *a) {
+  (void)s;
+  return matmul(d, a, true);
+}
+
 void cft_onednn_forget(cft_device *d) {
   pthread_mutex_lock(&lock);
   for (plan *p = plans; p < plans + PLANS; p++)
     if (p->used) plan_free(p, d);
   pthread_mutex_unlock(&lock);
 }
-
-#else  // no headers when this was built
-
-static cft_status missing(void) {
-  return cft_fail(CFT_E_UNSUPPORTED, "matmul: cft was built without oneDNN");
-}
-cft_status cft_onednn_open(void) { return missing(); }
-void cft_onednn_forget(cft_device *d) { (void)d; }
-cft_status cft_onednn_matmul(cft_device *d, const cft_matmul_args *a, int packed) {
-  (void)d, (void)a, (void)packed;
-  return missing();
-}
-
-#endif
