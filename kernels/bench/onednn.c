@@ -57,9 +57,8 @@ static cft_status layout_new(layout *y, int64_t rows, int64_t cols, int64_t stri
 // As the library likes it best.
 static cft_status layout_any(layout *y, int64_t rows, int64_t cols, cft_dtype dtype) {
   dnnl_dims_t dims = {rows, cols};
-  return status_of(
-      dnnl_memory_desc_init_by_tag(y, 2, dims, type_of(dtype), dnnl_format_tag_any),
-      "memory descriptor");
+  return status_of(dnnl_memory_desc_init_by_tag(y, 2, dims, type_of(dtype), dnnl_format_tag_any),
+                   "memory descriptor");
 }
 
 static void layout_free(layout *y) { (void)y; }
@@ -252,7 +251,8 @@ out:
 
 static cft_status matmul(cft_device *d, const cft_matmul_args *a, bool packed) {
   if (a->a_sum || a->dtype == CFT_F64 || a->m == 0 || a->n == 0 || a->k == 0)
-    return cft_fail(CFT_E_UNSUPPORTED, "matmul: not by oneDNN: f64, nothing to multiply, or a sum beside");
+    return cft_fail(CFT_E_UNSUPPORTED,
+                    "matmul: not by oneDNN: f64, nothing to multiply, or a sum beside");
   plan_key key;
   memset(&key, 0, sizeof key);
   key.m = a->m, key.n = a->n, key.k = a->k;

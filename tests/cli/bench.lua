@@ -6,6 +6,7 @@ local host = require "cft.host"
 local json = require "cft.base.json"
 local onednn = require "cft.cli.bench.onednn"
 local process = require "tests.process"
+local shares = require "cft.cli.bench.shares"
 local step = require "cft.cli.bench.step"
 
 local run = process.cftrun
@@ -89,6 +90,93 @@ return {
     end)
     expect.same(seen, { "cft_onednn_matmul", "cft_onednn_matmul_packed" })
     expect.truthy(cpu.kernels == own)
+  end },
+  { "shares that lost more than a tenth are named, and what only one side has", function()
+    local kept = { a = 0.5, b = 0.5, c = 0.5, gone = 0.1, ["also gone"] = 0.1 }
+    local now = { { name = "a", share = 0.5 / 1.3 }, { name = "b", share = 0.451 }, { name = "c", share = 0.9 },
+                  { name = "d", share = 1 } }
+    expect.same(shares.compare(kept, now),
+                { lost = { { name = "a", kept = 0.5, share = 0.5 / 1.3 } }, missing = { "also gone", "gone" }, new = { "d" } })
+    kept.a = kept.a / 1.3
+    expect.same(shares.compare(kept, now).lost, {})
+  end },
+  { "--keep writes shares that --check passes, and names the op whose share was higher", function()
+    local path = process.folder() .. "/shares.json"
+    local function bench_of(option)
+      return run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--seconds", "0", "--dtype", "f32", option, path }
+    end
+    local r = bench_of "--keep"
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "\nkept in " .. path:gsub("%p", "%%%0") .. "\n$")
+    local file = json.read(path)
+    expect.match(file.command, "^cftrun bench %-%-model demo .* %-%-keep /")
+    expect.match(file.date, "^%d%d%d%d%-%d%d%-%d%d$")
+    expect.truthy(#file.machine > 0 and #file.isa > 0 and file.threads >= 1)
+    local names = {}
+    for name, share in pairs(file.shares.f32) do
+      names[#names + 1] = name
+      -- Far below what was measured: what else this machine does now fails no test.
+      file.shares.f32[name] = share / 20
+    end
+    expect.same(#names, 25)
+    local function keep(values) process.write(path, json.encode(values)) end
+    keep(file)
+    r = bench_of "--check"
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "\nno op lost more than a tenth of its share\n$")
+
+    file.shares.f32["down dw"] = file.shares.f32["down dw"] * 20 * 1.3 * 20
+    file.shares.f32["no such op"], file.shares.f32["o y"] = 1, nil
+    keep(file)
+    r = bench_of "--check"
+    expect.same({ r.code, r.err }, { 1, "" })
+    expect.match(r.out, "\n  down dw in f32 lost %d%d%%: %d%.%d+, kept is [%d.]+\n")
+    expect.match(r.out, "\n  no such op is in .-, but no op of this bench\n  o y is not in .-\n1 op lost more than a tenth of the share in ")
+    r = run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--seconds", "0", "--dtype", "f32", "--json", "--check", path }
+    local result = json.decode(r.out).runs[1]
+    expect.same({ r.code, #result.lost, result.lost[1].name, result.missing, result.new },
+                { 1, 1, "down dw", { "no such op" }, { "o y" } })
+  end },
+  { "--check refuses a file of another machine, instruction set, shape or dtype, and one that is none", function()
+    local path = process.folder() .. "/shares.json"
+    local o = { model = "demo", tokens = 96, lengths = { 32 }, learned = 1 }
+    local function check(change, ...)
+      local file = shares.setting(o)
+      file.format, file.shares = "cftrun bench: shares, 1", { f32 = { ["o y"] = 0.5 } }
+      process.write(path, type(change) == "string" and change or json.encode(change(file) or file))
+      local r = run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--dtype", "f32", "--check", path, ... }
+      expect.same({ r.code, select(2, r.err:gsub("\n", "")) }, { 2, 1 })
+      return r.err
+    end
+    local function set(name, value) return function(file) file[name] = value end end
+    local at = "^cftrun: bench: %-%-check .-/shares%.json: "
+    expect.match(check(set("machine", "Another 9000")), at .. "its machine is Another 9000, here it is .*; keep a new one with %-%-keep\n$")
+    expect.match(check(set("isa", "sse9")), at .. "its isa is sse9, here it is ")
+    expect.match(check(set("threads", 999)), at .. "its threads is 999, here it is ")
+    expect.match(check(set("lengths", "32,16")), at .. "its lengths is 32,16, here it is 32;")
+    expect.match(check(set("model", "other")), at .. "its model is other, here it is demo;")
+    expect.match(check(function() end, "--dtype", "bf16"), at .. "it has no shares in bf16; keep")
+    expect.match(check(set("format", "csv")), at .. "not shares of `cftrun bench %-%-keep`: its 'format' is not ")
+    expect.match(check(set("threads", "2")), "its 'threads' is not a number\n$")
+    expect.match(check(set("shares", nil)), "it has no 'shares'\n$")
+    expect.match(check(set("shares", { f32 = 1 })), "its shares in f32 are no table\n$")
+    expect.match(check(set("shares", { f32 = { ["o y"] = "0.5" } })), "its share of 'o y' in f32 is no positive number\n$")
+    expect.match(check "[]", at .. "not shares")
+    expect.match(check "{ \"format\": ", "^cftrun: bench: %-%-check: .-/shares%.json: ")
+    local r = run { "bench", "--check", "/nowhere/shares.json" }
+    expect.same(r.code, 2)
+    expect.match(r.err, "^cftrun: bench: %-%-check: /nowhere/shares%.json: No such file")
+    expect.match(run { "bench", "--keep", "x", "--device", "cuda" }.err, "%-%-keep wants %-%-device cpu: there is no burst of 'cuda'")
+    expect.match(run { "bench", "--check", "x", "--against", "pytorch" }.err, "%-%-check measures ops alone, %-%-against whole steps")
+  end },
+  { "--help says how it is called", function()
+    local r = run { "bench", "--help" }
+    expect.same(r.code, 0)
+    expect.match(r.out, "^measure ops and the training step at a model's shapes\n")
+    for _, option in ipairs { "--model", "--dtype", "--keep FILE", "--check FILE", "--learned", "--json" } do
+      expect.truthy(r.out:find(option, 1, true), option)
+    end
+    expect.truthy(not r.out:find("local", 1, true))
   end },
   { "--against pytorch without a Python says what is missing", function()
     local r = run { "bench", "--model", "demo", "--tokens", "64", "--seconds", "0", "--dtype", "f32", "--against", "pytorch",

@@ -67,7 +67,8 @@ end
 -- ---- parts -----------------------------------------------------------------------------------
 
 local function random(dims, o, class)
-  return tensor.as_class(class or "activation", tensor.randn, dims, { dtype = o.dtype, device = o.device, seed = 1, counter = 1 }):keep()
+  local opts = { dtype = o.dtype, device = o.device, seed = 1, counter = 1 }
+  return tensor.as_class(class or "activation", tensor.randn, dims, opts):keep()
 end
 
 -- Forward, dx and dw of one linear layer: x (n, width), w (out, width).
@@ -84,8 +85,8 @@ local function linear(visit, name, n, width, out, count, o)
   for _, t in ipairs { x, dy, w, dw } do t:release() end
 end
 
--- Forward and backward of an op through the tape. Gradients of what is a parameter are added to, as in a step; those of
--- activations are made anew.
+-- Forward and backward of an op through the tape. Gradients of what is a parameter are added to, as in a step; those
+-- of activations are made anew.
 local function taped(visit, name, count, cost, f, activations, parameters, ...)
   local args = {}
   for _, list in ipairs { activations, parameters } do
@@ -127,9 +128,9 @@ local function attention_flops(c, b)
   return 4 * sum * c.heads * c.head_dim
 end
 
---- Every op of a step at the model's shapes, one after the other, by `visit(op)`: `name`; `run`, with `prepare` before
--- and `after`, which are not timed; `count`, how often a step does it; `flops` or `bytes` of one; `matmul`, whether it is
--- one. What an op works on is there while it is visited.
+--- Every op of a step at the model's shapes, one after the other, by `visit(op)`: `name`; `run`, with `prepare`
+-- before and `after`, which are not timed; `count`, how often a step does it; `flops` or `bytes` of one; `matmul`,
+-- whether it is one. What an op works on is there while it is visited.
 function M.each_op(model, b, visit)
   local o = { dtype = model.dtype, device = tensor.device_name(model.device):match "%a+" }
   local c, n, learned = model.config, tonumber(b.n), tonumber(b.m)
@@ -145,13 +146,15 @@ function M.each_op(model, b, visit)
   linear(visit, "head", rows, c.d, c.vocab, learned / rows, o)
   local flops = attention_flops(c, b)
   taped(visit, "attention", c.layers, { flops = flops, flops_back = 2.5 * flops },
-        function(x) return ops.attention(ops.contiguous(x), nil, at.of_all) end, { random({ n, q + 2 * kv }, o) }, {})
+        function(x) return ops.attention(ops.contiguous(x), nil, at.of_all) end,
+        { random({ n, q + 2 * kv }, o) }, {})
   taped(visit, "add, rmsnorm", 2 * c.layers, { bytes = 4 * n * c.d * size, bytes_back = 4 * n * c.d * size },
         function(x, r, w) return (ops.add_rmsnorm(x, r, w, c.eps)) end,
         { random({ n, c.d }, o), random({ n, c.d }, o) }, { random({ c.d }, o, "param") })
   taped(visit, "swiglu", c.layers, { bytes = 3 * n * c.ffn * size, bytes_back = 5 * n * c.ffn * size },
         ops.swiglu, { random({ n, 2 * c.ffn }, o) }, {})
-  local logits, target = random({ rows, c.vocab }, o), tensor.zeros({ rows }, { dtype = "i32", device = o.device }):keep()
+  local logits = random({ rows, c.vocab }, o)
+  local target = tensor.zeros({ rows }, { dtype = "i32", device = o.device }):keep()
   local weight = tensor.full({ rows }, 1, { device = o.device }):keep()
   logits.requires_grad = true
   visit { name = "cross entropy", count = learned / rows, bytes = 2 * rows * c.vocab * size,
@@ -184,8 +187,9 @@ function M.ops(model, b, o)
   local rows = {}
   M.each_op(model, b, function(op)
     local seconds, best = time(op, o.seconds)
-    rows[#rows + 1] = { name = op.name, seconds = seconds, best = best, count = op.count, flops = op.flops, bytes = op.bytes,
-                        matmul = op.matmul, onednn = op.matmul and o.onednn and by_onednn(op, o.onednn, o.seconds) or nil }
+    rows[#rows + 1] = { name = op.name, seconds = seconds, best = best, count = op.count, flops = op.flops,
+                        bytes = op.bytes, matmul = op.matmul,
+                        onednn = op.matmul and o.onednn and by_onednn(op, o.onednn, o.seconds) or nil }
   end)
   return rows
 end

@@ -2,9 +2,13 @@
 --
 --   cftrun bench [--model PATH|NAME] [--dtype f32,bf16] [--tokens 2048] [--length 512 | --lengths 1099,517,...]
 --                [--learned 1] [--against pytorch] [--device cpu] [--seconds 2] [--json]
---   cftrun bench tokenizer ...      see docs/tokenizer.md
+--   cftrun bench [...] --keep FILE    measure each op's share of the burst, or of a copy, and write it to FILE
+--   cftrun bench [...] --check FILE   measure again and name the ops that lost more than a tenth of it: exit code 1
+--                                     then, 0 otherwise; 2 for a FILE of another machine, instruction set or shape
+--   cftrun bench tokenizer ...        see docs/tokenizer.md
 --
--- Ratios of one run are what counts: machines differ, and so does one machine from hour to hour.
+-- Ratios of one run are what counts: machines differ, and so does one machine from hour to hour. Matmuls are
+-- compared with oneDNN's where cft was built beside libdnnl-dev. docs/performance.md says how to read it all.
 
 local C = require("cft.engine.ffi").C
 local check = require "cft.base.check"
@@ -14,6 +18,7 @@ local host = require "cft.host"
 local json = require "cft.base.json"
 local format = require "cft.base.format"
 local onednn = require "cft.cli.bench.onednn"
+local shares = require "cft.cli.bench.shares"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 
@@ -24,6 +29,7 @@ local spec = {
   length = { "integer", 512, min = 1 }, lengths = { "string", "" }, learned = { "number", 1, min = 0, max = 1 },
   against = { "string", "", one_of = { "", "pytorch" } }, device = { "string", "cpu" },
   seconds = { "number", 2, min = 0 }, json = { "boolean", false },
+  keep = { "string", optional = true }, check = { "string", optional = true },
 }
 
 local function parse(args)
@@ -59,6 +65,12 @@ local function parse(args)
     lengths[#lengths + 1] = n
   end
   o.lengths = lengths
+  local name = o.check and "check" or o.keep and "keep"
+  if name and o.device ~= "cpu" then
+    exit.fail(exit.USAGE, "bench: --%s wants --device cpu: there is no burst of '%s' to hold ops against", name, o.device)
+  elseif name and o.against ~= "" then
+    exit.fail(exit.USAGE, "bench: --%s measures ops alone, --against whole steps; one of the two", name)
+  end
   return o
 end
 
@@ -112,7 +124,8 @@ local function percent(part, whole) return ("%3.0f%%"):format(100 * part / whole
 
 -- The table of ops; seconds of all.
 local function print_ops(rows, burst, o, say)
-  say("  %-22s %9s %6s  %16s  %s", "op", "ms", "times", "rate", burst and "of the burst" .. (o.onednn and ", of oneDNN's rate" or "") or "")
+  say("  %-22s %9s %6s  %16s  %s", "op", "ms", "times", "rate",
+      burst and "of the burst" .. (o.onednn and ", of oneDNN's rate" or "") or "")
   local sum = 0
   for _, r in ipairs(rows) do
     sum = sum + r.seconds * r.count
@@ -134,9 +147,14 @@ local function compare_learned(model, batch, whole, o, say)
   return { seconds = all.seconds, ratio = all.seconds / whole.seconds, arithmetic = wanted }
 end
 
-local function one(dtype, o, say)
+local function model_of(dtype, o)
   local model, why = step.model(o.model, dtype, o.device)
   if not model then exit.fail(exit.MISSING, "bench: %s", why) end
+  return model
+end
+
+local function one(dtype, o, say)
+  local model = model_of(dtype, o)
   local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, nil, o.learned, o.lengths)
   say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
   local whole = step.step(model, batch, { seconds = o.seconds })
@@ -172,25 +190,79 @@ local function one(dtype, o, say)
   return result
 end
 
+-- The shares of a dtype, beside those kept.
+local function shares_of(dtype, o, kept, say)
+  local model = model_of(dtype, o)
+  local batch = step.batch(model.config.vocab, o.tokens, nil, o.learned, o.lengths)
+  say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
+  local list = shares.measure(model, batch, { seconds = o.seconds / 10 }, kept)
+  model:release()
+  say("  %-22s %9s  %s", "op", "ms", o.check and "share, kept" or "share")
+  local by_name = {}
+  for _, op in ipairs(list) do
+    by_name[op.name] = op.share
+    local before = kept[op.name] and percent(kept[op.name], 1) or ""
+    say("  %-22s %9.3f  %s of the %-5s %s", op.name, op.seconds * 1e3, percent(op.share, 1), op.of, before)
+  end
+  local result = shares.compare(kept, list)
+  result.dtype, result.shares = dtype, list
+  if not o.check then return result, by_name end
+  for _, op in ipairs(result.lost) do
+    say("  %s in %s lost %.0f%%: %.3f, kept is %.3f", op.name, dtype, 100 * (1 - op.share / op.kept), op.share, op.kept)
+  end
+  for _, name in ipairs(result.missing) do say("  %s is in %s, but no op of this bench", name, o.check) end
+  for _, name in ipairs(result.new) do say("  %s is not in %s", name, o.check) end
+  return result, by_name
+end
+
+-- Shares of all dtypes: those of a file compared with, these written to one.
+local function check_and_keep(dtypes, results, o, say)
+  local setting = shares.setting(o)
+  local kept, now, lost = o.check and shares.read(o.check, setting, dtypes) or {}, {}, 0
+  for i, dtype in ipairs(dtypes) do
+    results.runs[i], now[dtype] = shares_of(dtype, o, kept[dtype] or {}, say)
+    lost = lost + #results.runs[i].lost
+  end
+  if o.keep then shares.write(o.keep, setting, now, o.command) end
+  if o.json then print(json.encode(results, { indent = 2 })) end
+  if not o.check then return say("kept in %s", o.keep) end
+  say(lost == 0 and "no op lost more than a tenth of its share"
+      or "%d op%s lost more than a tenth of the share in %s", lost, lost == 1 and "" or "s", o.check)
+  if lost > 0 then exit.leave(exit.FAILED) end
+end
+
+local function help()
+  for line in host.source("cft.cli.cmd.bench"):gmatch "[^\n]*" do
+    local text = line:match "^%-%-%-?%s?(.*)$"
+    if text then print(text) elseif line ~= "" then break end
+  end
+end
+
 function M.run(args)
   if args[1] == "tokenizer" then
     return require("cft.cli.bench.tokenizer").run { unpack(args, 2) }
+  elseif args[1] == "--help" or args[1] == "-h" then
+    return help()
   end
   local o = parse(args)
+  o.command = "cftrun bench " .. table.concat(args, " ")
   local device = tensor.default_device(o.device)
   local results = { device = tensor.device_name(device), description = tensor.device_description(device),
                     model = o.model, runs = {} }
   local function say(...) if not o.json then print((...):format(select(2, ...))) end end
   say("device %s: %s", results.device, results.description)
+  if o.dtype == "auto" then o.dtype = tensor.best_dtype(device) end
+  local dtypes = {}
+  for dtype in o.dtype:gmatch "[^,]+" do
+    if dtype ~= "f32" and dtype ~= "bf16" then exit.fail(exit.USAGE, "bench: --dtype %s; f32 or bf16 wanted", dtype) end
+    dtypes[#dtypes + 1] = dtype
+  end
+  if o.check or o.keep then return check_and_keep(dtypes, results, o, say) end
   if o.device == "cpu" then
     o.onednn, results.without_onednn = onednn.open()
     if not o.onednn then say("no column of oneDNN: %s", results.without_onednn) end
   end
-  if o.dtype == "auto" then o.dtype = tensor.best_dtype(device) end
-  for dtype in o.dtype:gmatch "[^,]+" do
-    if dtype ~= "f32" and dtype ~= "bf16" then exit.fail(exit.USAGE, "bench: --dtype %s; f32 or bf16 wanted", dtype) end
-    results.runs[#results.runs + 1] = one(dtype, o, say)
-  end
+  for i, dtype in ipairs(dtypes) do results.runs[i] = one(dtype, o, say) end
   if o.json then print(json.encode(results, { indent = 2 })) end
 end
 
