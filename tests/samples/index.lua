@@ -7,9 +7,31 @@ local expect = require "tests.expect"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local samples_of = require("cft.samples").new
+local parallel = require "cft.data.parallel"
 local process = require "tests.process"
-local scan = require "cft.samples.index"
 local template = require "cft.text.template"
+local ffi = require("cft.engine.ffi").ffi
+
+ffi.cdef [[
+struct file_limit { unsigned long soft, hard; };
+int getrlimit(int resource, struct file_limit *limit);
+int setrlimit(int resource, const struct file_limit *limit);
+void (*signal(int number, void (*handler)(int)))(int);
+]]
+
+-- Let no file of this process grow beyond so many bytes; gives what takes that back.
+local function with_files_up_to(bytes)
+  local FSIZE, XFSZ = 1, 25  -- RLIMIT_FSIZE, SIGXFSZ of Linux
+  local before, limit = ffi.new "struct file_limit", ffi.new "struct file_limit"
+  ffi.C.getrlimit(FSIZE, before)
+  limit.soft, limit.hard = bytes, before.hard
+  local handler = ffi.C.signal(XFSZ, ffi.cast("void (*)(int)", 1))  -- SIG_IGN: a write fails instead
+  ffi.C.setrlimit(FSIZE, limit)
+  return function()
+    ffi.C.setrlimit(FSIZE, before)
+    ffi.C.signal(XFSZ, handler)
+  end
+end
 
 local tok = demo.tokenizer(1)
 
@@ -28,15 +50,15 @@ end
 
 local function samples(folder, path, o)
   o = o or {}
-  local chunk = scan.CHUNK
-  scan.CHUNK = 7
+  local chunk = parallel.CHUNK
+  parallel.CHUNK = 7
   local ok, result = pcall(function()
     local source = data.open(path, { cache = folder, large = 0, limit_bad = o.limit_bad, quarantine = o.quarantine })
     return samples_of(source, o.chat or template.chatml(), tok, {
       max_tokens = o.max_tokens or 250, large = o.large or 0, cache = folder, progress = o.progress, say = function() end,
     })
   end)
-  scan.CHUNK = chunk
+  parallel.CHUNK = chunk
   if not ok then error(result, 0) end
   return result
 end
@@ -45,9 +67,9 @@ end
 local function seen(s)
   local r = s.report
   local list = { r.records, r.samples, r.tokens, r.learned, r.longest, r.dropped.n, r.dropped[1], r.specials,
-                 r.with_specials.n, s.dynamic, s.source:bad().n or #s.source:bad() }
+                 r.with_specials.n, s.source:bad().n or #s.source:bad() }
   for k = 0, s:size() - 1 do
-    list[#list + 1] = { tonumber(s.numbers[k]), tonumber(s.lengths[k]), s.weights[k], s:show(k) }
+    list[#list + 1] = { s:number(k), s:length(k), s:weight(k), s:show(k) }
   end
   return list
 end
@@ -89,17 +111,17 @@ return {
     local again = samples(folder, path)
     expect.same(seen(again), wanted)
     expect.match(text_of(again), "scan taken from ")
-    expect.same(again.scanned, nil)
+    expect.same(again.found.scanned, nil)
   end },
   { "another template, another length and other bytes are other scans", function()
     local folder = process.folder()
     local path = file(folder, 30)
     samples(folder, path)
-    expect.truthy(samples(folder, path, { chat = template.chatml { learn = { verdict = 2 } } }).scanned)
-    expect.truthy(samples(folder, path, { max_tokens = 240 }).scanned)
+    expect.truthy(samples(folder, path, { chat = template.chatml { learn = { verdict = 2 } } }).found.scanned)
+    expect.truthy(samples(folder, path, { max_tokens = 240 }).found.scanned)
     file(folder, 30, function(lines) lines[3] = lines[4] end)
     local s = samples(folder, path)
-    expect.truthy(s.scanned)
+    expect.truthy(s.found.scanned)
     expect.same(seen(s), seen(plainly(path)))
   end },
   { "a scan that died goes on where it was", function()
@@ -119,7 +141,7 @@ return {
     collectgarbage()
     local s = samples(folder, path)
     expect.same(seen(s), wanted)
-    expect.same(s.scanned.records, 60 - 21)
+    expect.same(s.found.scanned.records, 60 - 21)
     expect.match(text_of(s), "%(21 were scanned before%)")
   end },
   { "a damaged result is left out, and said", function()
@@ -136,7 +158,7 @@ return {
     end
     process.write(result, text:sub(1, 20))
     expect.match(text_of(samples(folder, path)), "left out: ")
-    expect.truthy(not samples(folder, path).scanned, "mended")
+    expect.truthy(not samples(folder, path).found.scanned, "mended")
   end },
   { "broken records are counted, named and collected as in one pass", function()
     local folder = process.folder()
@@ -185,15 +207,20 @@ return {
     local wanted = seen(samples(folder, path))
     local result = only(folder, "scans")
     os.remove(result)
-    os.execute("ln -s /dev/full " .. result .. ".new")
-    local s = samples(folder, path)
+    local undo
+    local ok, s = pcall(samples, folder, path, { progress = function(done)
+      if done == 30 then undo = with_files_up_to(100) end  -- the journal is written, the result is not
+    end })
+    undo()
+    expect.truthy(ok, s)
     expect.same(seen(s), wanted)
-    expect.match(text_of(s), "scan not kept: [^\n]*No space left on device")
+    expect.match(text_of(s), "scan not kept: [^\n]*/scans/%x+[^\n]*File too large")
     for _, name in ipairs(host.list(folder .. "/scans")) do expect.match(name, "%.lock$") end
-    process.write(result .. ".new", ("half of a result"):rep(9999))  -- its process was killed
+    local half = result:gsub("([^/]*)$", ".%1.cft-tmp-a1b2c3")
+    process.write(half, ("half of a result"):rep(9999))  -- its process was killed
     expect.match(text_of(samples(folder, path)), "scan kept in ")
     expect.same(only(folder, "scans"), result)
-    expect.truthy(not samples(folder, path).scanned, "a good one")
+    expect.truthy(not samples(folder, path).found.scanned, "a good one")
   end },
   { "functions have no name, and what they make is not kept", function()
     local folder = process.folder()

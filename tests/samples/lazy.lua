@@ -43,7 +43,7 @@ end
 
 local function order(s, epoch, seed)
   local list = {}
-  for place = 0, N - 1 do list[place] = s:draw(seed or 7, epoch, place, true) end
+  for place = 0, N - 1 do list[place] = s:at(seed or 7, epoch, place, true) end
   return list
 end
 
@@ -63,7 +63,7 @@ return {
     local a, b = stream(path, { no_learned = "drop" }), stream(path, { no_learned = "drop" })
     local first, second = order(a, 0), order(a, 1)
     local again = {}
-    for place = N - 1, 0, -1 do again[place] = b:draw(7, 0, place, true) end
+    for place = N - 1, 0, -1 do again[place] = b:at(7, 0, place, true) end
     expect.same(again, first)
     expect.same(order(b, 1), second)
     local differ = 0
@@ -112,10 +112,10 @@ return {
     local source = data.open(path, { limit_bad = 1 })
     local whole = samples_of(source, chat, tok, { max_tokens = 250, no_learned = "drop" })
     for k = 0, whole:size() - 1 do
-      local one, other = whole:get(k), s:get(tonumber(whole.numbers[k]))
+      local one, other = whole:get(k), s:get(whole:number(k))
       expect.same(other.n, one.n)
       for i = 0, one.n - 1 do expect.same(other.ids[i], one.ids[i]) end
-      expect.same(s.weights[one.record], whole.weights[k])
+      expect.same(s:weight(one.record), whole:weight(k))
     end
     s:close(true)
     local text = table.concat(said, "\n")

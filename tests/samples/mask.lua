@@ -279,7 +279,6 @@ return {
     local source = data.list { { instruction = "q", output = "c. Conclusion: right", right = true },
       { instruction = "q", output = "c. Conclusion: wrong" } }
     local samples = samples_of(source, chat, tok)
-    expect.same(samples.dynamic, true)
     local function at(k, step)
       local s = samples:get(k)
       return mask.spans_at(s, function() return samples:record(k) end, step)[3].weight

@@ -16,7 +16,6 @@ local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local mask = require "cft.samples.mask"
-local sampled = require "cft.samples"
 local ffi, C = door.ffi, door.C
 
 local M = {}
@@ -114,17 +113,8 @@ end
 
 -- The number of the sample at a place of an epoch.
 local function sample_at(self, epoch, place)
-  if self.samples.parts then return self.samples:at(self.seed, epoch, place) end
-  if self.samples.stream then return self.samples:draw(self.seed, epoch, place, self.shuffle) end
   if self.groups then return grouped_at(self, epoch, place) end
-  if not self.shuffle then return place end
-  return tonumber(C.cft_order_at(self.seed, epoch, place, self.n))
-end
-
--- Samples, or those of a mixture: what holds sample k, and its number there.
-local function holder(self, k)
-  if self.samples.parts then return self.samples:locate(k) end
-  return self.samples, k
+  return self.samples:at(self.seed, epoch, place, self.shuffle)
 end
 
 -- What an update has, in the order of the run: a list of `{ number =, samples =, n = }`, and where
@@ -136,12 +126,12 @@ local function items_of(self, epoch, index, loaded)
   local items, step = {}, epoch * self.count + index
   for place = index * self.batch, math.min((index + 1) * self.batch, self.n) - 1 do
     local k = sample_at(self, epoch, place)
-    local samples, at = holder(self, k)
-    local item = { number = k, samples = samples, n = tonumber(samples.lengths[at]), shared = 0 }
+    local samples, at = self.samples:locate(k)
+    local item = { number = k, samples = samples, n = samples:length(at), shared = 0 }
     if loaded then
       item.sample = samples:get(at)
       item.spans = mask.spans_at(item.sample, function() return samples:record(at) end, step)
-      item.weight = samples.dynamic and mask.weight_of(item.spans, item.sample.span_count) or samples.weights[at]
+      item.weight = item.sample.learn and mask.weight_of(item.spans, item.sample.span_count) or samples:weight(at)
     end
     items[#items + 1] = item
   end
@@ -358,8 +348,8 @@ function Batches:survey(most)
     local numbers, plan, rows = self:plan(0, index)
     s.samples, s.micros, s.rows = s.samples + #numbers, s.micros + #plan, s.rows + rows
     for _, k in ipairs(numbers) do
-      local samples, i = holder(self, k)
-      s.tokens = s.tokens + tonumber(samples.lengths[i])
+      local samples, i = self.samples:locate(k)
+      s.tokens = s.tokens + samples:length(i)
     end
   end
   s.fill = s.rows / (s.micros * self.tokens)
@@ -377,31 +367,11 @@ function M.describe(s)
     s.tokens - s.rows, s.tokens, 100 * (s.tokens - s.rows) / s.tokens)
 end
 
-local function check_samples(samples)
-  for _, part in ipairs(samples.parts or { { source = samples } }) do
-    if not sampled.is(part.source) then blame "batch.new: samples of cft.samples are wanted, or a mixture of them" end
-  end
-end
-
-local function check_lengths(self)
-  local parts = self.samples.parts or { { source = self.samples } }
-  for _, part in ipairs(parts) do
-    local samples = part.source
-    if samples.stream then  -- each is looked at when its turn comes; longer ones are left out
-      local most = samples.o.max_tokens
-      if not most or most > self.tokens then
-        blame("batch.new: a pack holds tokens = %d; a stream wants max_tokens of as many or fewer, got %s", self.tokens,
-              tostring(most))
-      end
-      return
-    end
-    for k = 0, samples:size() - 1 do
-      if samples.lengths[k] > self.tokens then
-        blame("batch.new: %s has %d tokens, but a pack holds tokens = %d; give samples.new max_tokens = %d",
-          samples:where(k), tonumber(samples.lengths[k]), self.tokens, self.tokens)
-      end
-    end
-  end
+-- Samples by themselves, or those of each part of a mixture.
+local function parts_of(samples)
+  local list = {}
+  for k, part in ipairs(samples.parts or { { source = samples } }) do list[k] = part.source end
+  return list
 end
 
 --- Batches of samples.
@@ -426,7 +396,9 @@ end
 -- @treturn Batches
 function M.new(samples, opts)
   check.value("batch.new", "samples", samples, { "table" })
-  check_samples(samples)
+  for _, part in ipairs(parts_of(samples)) do
+    if not part.length then blame "batch.new: samples of cft.samples are wanted, or a mixture of them" end
+  end
   local o = check.options("batch.new", opts, {
     batch = { "integer", min = 1 }, tokens = { "integer", min = 1 }, seed = { "integer", 0, min = 0 },
     shuffle = { "boolean", true }, drop_last = { "boolean", false }, packing = { "boolean", true },
@@ -445,12 +417,15 @@ function M.new(samples, opts)
   end
   local self = setmetatable(o, Batches)
   self.samples = samples
-  self.n = samples.parts and samples:places() or samples:size()
+  self.n = samples:places()
   self.count = o.drop_last and math.floor(self.n / o.batch) or math.ceil(self.n / o.batch)
   if self.count == 0 then
     blame("batch.new: %d samples fill no update of batch = %d", self.n, o.batch)
   end
-  if o.packing then check_lengths(self) end
+  for _, part in ipairs(o.packing and parts_of(samples) or {}) do
+    local why = part:misfit(o.tokens)
+    if why then blame("batch.new: %s", why) end
+  end
   o.share_prefix = o.share_prefix and o.packing
   if o.group_by then self.groups = group(self) end
   return self

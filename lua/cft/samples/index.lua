@@ -1,7 +1,7 @@
---- The scan of a large source: every record is made into its sample once, before anything is trained,
--- in all processors, and what came of it is kept.
+--- The index of a large source: which records are samples, how long they are, what they weigh. Every record is made into
+-- its sample once, before anything is trained, in all processors, and what came of it is kept.
 --
--- The result has a name: a hash of the source's bytes, the template, the tokenizer, the length policy and
+-- What is kept has a name: a hash of the source's bytes, the template, the tokenizer, the length policy and
 -- the program. So it cannot be out of date; what changed has another name. While it is made it is a
 -- journal that only grows: a scan that dies goes on from there. Several ranks share one; the first to
 -- come makes it. What is left on the disk is read in place: numbers, lengths and weights of the samples
@@ -15,89 +15,38 @@ local files = require "cft.io.files"
 local host = require "cft.host"
 local identity = require "cft.samples.identity"
 local json = require "cft.base.json"
-local listed = require "cft.data.util.sampled_list"
 local format = require "cft.base.format"
+local mask = require "cft.samples.mask"
 local parallel = require "cft.data.parallel"
+local reports = require "cft.samples.report"
 local C, ffi = door.C, door.ffi
 
 local M = {}
 
-M.CHUNK = 2048       -- records of a job
 local SAY_EVERY = 10  -- seconds
-local MAGIC = "cft scan 1\n"
-
--- ---- reports -----------------------------------------------------------------------------------
--- A report has counts (which add up), the longest sample, lists of records, and counts by text.
-
---- Add the report of later records to that of earlier ones.
-function M.add(into, from)
-  for name, value in pairs(from) do
-    if name == "longest" then
-      into.longest = math.max(into.longest, value)
-    elseif type(value) == "number" then
-      into[name] = into[name] + value
-    elseif value.n then
-      listed.append(into[name], value)
-    else
-      for text, count in pairs(value) do into[name][text] = (into[name][text] or 0) + count end
-    end
-  end
-end
-
--- Lists are written with their counts in front, since JSON has no table that is both.
-local function encode_report(report)
-  local out = {}
-  for name, value in pairs(report) do
-    if type(value) == "table" and value.n then
-      local entries = {}
-      for i, e in ipairs(value) do entries[i] = type(e) == "table" and json.array { e.record, e.reason or json.null } or e end
-      out[name] = { n = value.n, entries = json.array(entries) }
-    else
-      out[name] = value
-    end
-  end
-  return out
-end
-
-local function decode_report(out)
-  for name, value in pairs(out) do
-    if type(value) == "table" and value.n then
-      local entries = { n = value.n }
-      for i, e in ipairs(value.entries) do
-        entries[i] = type(e) == "table" and { record = e[1], reason = e[2] ~= json.null and e[2] or nil } or e
-      end
-      out[name] = entries
-    end
-  end
-  return out
-end
+local MAGIC = "cft scan 2\n"
 
 -- ---- a job: some records of a source -------------------------------------------------------------
 
 -- What a job sends: a line of JSON, then numbers, lengths and weights of its samples.
-local function scan_chunk(self, hooks, chunk)
-  local source = self.source
-  local first = chunk * M.CHUNK
-  local last = math.min(first + M.CHUNK, source:size())
+local function scan_chunk(self, first, last)
   local numbers, lengths, weights = {}, {}, {}
-  local report, bad = hooks.new_report(), {}
+  local report, bad = reports.new(), {}
   for i = first, last - 1 do
-    local record = source.read(i)
+    local record = self.source.read(i)
     if record == nil then
       bad[#bad + 1] = i
     else
-      local sample = hooks.book(self, report, i, record)
+      local sample, why, class, unwanted = self.build:sample(record)
+      reports.enter(report, i, sample, why, class, unwanted)
       if sample then
         local k = #numbers + 1
-        numbers[k], lengths[k], weights[k] = i, sample.n, hooks.weight_of(sample.spans, sample.span_count)
+        numbers[k], lengths[k], weights[k] = i, sample.n, mask.weight_of(sample.spans, sample.span_count)
       end
     end
   end
   local n = #numbers
-  report.samples = n
-  local head = json.encode {
-    n = n, report = encode_report(report), bad = json.array(bad), dynamic = self.dynamic,
-  }
+  local head = json.encode { n = n, report = reports.encode(report), bad = json.array(bad) }
   local function bytes(ctype, list) return n > 0 and ffi.string(ffi.new(ctype .. "[?]", n, list), 8 * n) or "" end
   return table.concat { head, "\n", bytes("int64_t", numbers), bytes("int64_t", lengths), bytes("double", weights) }
 end
@@ -166,12 +115,18 @@ end
 
 -- ---- the result ----------------------------------------------------------------------------------
 
--- Kept as: a line of magic, a line with the hash of the rest, a line of JSON filled up with spaces to a
--- multiple of 8 bytes, numbers, lengths, weights. The hash is that of the hashes of the rest's blocks, so
--- that nobody needs all of it in memory.
+-- Kept as: a line of magic, a line of JSON filled up with spaces to a multiple of 8 bytes, numbers, lengths, weights,
+-- and a line with the hash of all that. The hash is that of the hashes of its blocks, so that nobody needs all of it
+-- in memory.
 local BLOCK = 1048576
 
-local function write_columns(file, name, self, bad, journal)
+local writer_out = ffi.new "cft_writer *[1]"
+
+local function must(status)
+  if status ~= C.CFT_OK then error(ffi.string(C.cft_last_error()), 0) end
+end
+
+local function write_columns(writer, self, journal)
   local digests, pieces, bytes = {}, {}, 0
   local function put(text, last)
     pieces[#pieces + 1], bytes = text, bytes + #text
@@ -180,14 +135,13 @@ local function write_columns(file, name, self, bad, journal)
     while at <= #whole and (last or #whole - at + 1 >= BLOCK) do
       local block = whole:sub(at, at + BLOCK - 1)
       digests[#digests + 1] = files.digest(block)
-      assert(file:write(block))
+      must(C.cft_writer_put(writer, block, #block))
       at = at + #block
     end
     pieces, bytes = { whole:sub(at) }, #whole - at + 1
   end
-  local head = json.encode { name = name, n = self.n, report = encode_report(self.kept_report), bad = json.array(bad) }
-  assert(file:write(MAGIC, (" "):rep(32), "\n"))
-  put(head .. (" "):rep(-(#MAGIC + 33 + #head + 1) % 8) .. "\n")
+  local head = json.encode { name = self.name, n = self.n, report = reports.encode(self.found), bad = json.array(self.bad) }
+  put(MAGIC .. head .. (" "):rep(-(#MAGIC + #head + 1) % 8) .. "\n")
   for column = 0, 2 do
     for _, text in journal:texts() do
       local chunk, stop = read_chunk(text)
@@ -195,21 +149,24 @@ local function write_columns(file, name, self, bad, journal)
     end
   end
   put("", true)
-  assert(file:seek("set", #MAGIC))
-  assert(file:write(files.hash(table.concat(digests))))
+  local hash = files.hash(table.concat(digests))
+  must(C.cft_writer_put(writer, hash, #hash))
 end
 
--- Whoever writes has the lock of `path`, so the temporary file is his, and one that a dead process left is
--- written over.
-local function write_result(path, ...)
-  local temporary = path .. ".new"
-  local file = assert(io.open(temporary, "wb"))
-  local ok, why = pcall(write_columns, file, ...)
-  local closed, problem = file:close()
-  if ok and closed then ok, why = os.rename(temporary, path) end
-  if ok and closed then return end
-  os.remove(temporary)
-  error(why or problem, 0)
+-- Whoever writes has the lock of `path`, so what a dead process left beside it is litter.
+local function write_result(path, self, journal)
+  local folder, name = path:match "^(.*)/([^/]*)$"
+  for _, other in ipairs(host.list(folder) or {}) do
+    if other:sub(1, #name + 10) == "." .. name .. ".cft-tmp-" then os.remove(folder .. "/" .. other) end
+  end
+  must(C.cft_writer_new(writer_out, nil, path))
+  local writer = writer_out[0]
+  local ok, why = pcall(function()
+    write_columns(writer, self, journal)
+    must(C.cft_writer_commit(writer))
+  end)
+  C.cft_writer_release(writer)
+  if not ok then error(why, 0) end
 end
 
 -- Map a result. nil where there is none, with why where there is one that is not taken.
@@ -219,47 +176,42 @@ local function map_result(path, name)
   if C.cft_map_open(out, path) ~= C.CFT_OK then return nil, ffi.string(C.cft_last_error()) end
   local map = ffi.gc(out[0], C.cft_map_release)
   local bytes, text = tonumber(C.cft_map_bytes(map)), ffi.cast("const char *", C.cft_map_data(map))
-  local start = #MAGIC + 33
-  if bytes < start or ffi.string(text, #MAGIC) ~= MAGIC then return nil, path .. ": is no result of a scan" end
+  local stop = bytes - 32
+  if stop < #MAGIC or ffi.string(text, #MAGIC) ~= MAGIC then return nil, path .. ": is no result of a scan" end
   local digests = {}
-  for at = start, bytes - 1, BLOCK do
-    digests[#digests + 1] = files.digest(text + at, math.min(BLOCK, bytes - at))
+  for at = 0, stop - 1, BLOCK do
+    digests[#digests + 1] = files.digest(text + at, math.min(BLOCK, stop - at))
   end
-  if files.hash(table.concat(digests)) ~= ffi.string(text + #MAGIC, 32) then
+  if files.hash(table.concat(digests)) ~= ffi.string(text + stop, 32) then
     return nil, path .. ": its bytes are not those that were written"
   end
-  local stop = start
+  stop = #MAGIC
   while text[stop] ~= 10 do stop = stop + 1 end
-  local head = json.decode(ffi.string(text + start, stop - start))
+  local head = json.decode(ffi.string(text + #MAGIC, stop - #MAGIC))
   if head.name ~= name then
     return nil, path .. ": was made of other data, or with another template, tokenizer, policy or program"
   end
-  return { map = map, n = head.n, report = decode_report(head.report), bad = head.bad, arrays = text + stop + 1 }
+  local n, at = head.n, text + stop + 1
+  return { map = map, n = n, report = reports.decode(head.report), bad = head.bad,
+    numbers = ffi.cast("const int64_t *", at), lengths = ffi.cast("const int64_t *", at + 8 * n),
+    weights = ffi.cast("const double *", at + 16 * n) }
 end
 
--- Arrays of a journal that is not kept.
-local function read_arrays(self, journal)
+-- The same of a journal that is not kept.
+local function read_journal(self, journal)
   local n = math.max(self.n, 1)
-  self.numbers, self.lengths, self.weights =
-    ffi.new("int64_t[?]", n), ffi.new("int64_t[?]", n), ffi.new("double[?]", n)
+  local result = { n = self.n, report = self.found, numbers = ffi.new("int64_t[?]", n), lengths = ffi.new("int64_t[?]", n),
+    weights = ffi.new("double[?]", n) }
   local at = 0
   for _, text in journal:texts() do
     local chunk, stop = read_chunk(text)
     local from = ffi.cast("const char *", text) + stop
-    for column, array in ipairs { self.numbers, self.lengths, self.weights } do
+    for column, array in ipairs { result.numbers, result.lengths, result.weights } do
       ffi.copy(array + at, from + 8 * chunk.n * (column - 1), 8 * chunk.n)
     end
     at = at + chunk.n
   end
-end
-
-local function adopt(self, result)
-  local n, at = result.n, result.arrays
-  self.kept, self.n = result.map, n
-  self.numbers = ffi.cast("const int64_t *", at)
-  self.lengths = ffi.cast("const int64_t *", at + 8 * n)
-  self.weights = ffi.cast("const double *", at + 16 * n)
-  M.add(self.report, result.report)
+  return result
 end
 
 -- Meet the bad records again, in this process: their reasons, the quarantine, the limit.
@@ -274,16 +226,16 @@ end
 
 -- ---- a scan --------------------------------------------------------------------------------------
 
---- What names the result of scanning for these samples: nil and why where it has no name.
-function M.name(self)
-  local source, why = self.source:identity(true)
-  if not source then return nil, why end
-  local o, policy = self.o, {}
+-- What names the result: nil and why where it has no name.
+local function name_of(source, build)
+  local data_name, why = source:identity(true)
+  if not data_name then return nil, why end
+  local o, policy = build.o, {}
   for _, name in ipairs { "max_tokens", "length", "cut_side", "cut_kinds" } do policy[name] = o[name] end
   for _, name in ipairs { "no_learned", "all_learned", "double_bos" } do policy[name] = o[name] == "keep" end
-  local rest, reason = identity.of(self.chat, self.tok, policy, true)
+  local rest, reason = identity.of(build.chat, build.tok, policy, true)
   if not rest then return nil, reason end
-  return files.hash(table.concat({ source, rest, identity.program() }, "\n"))
+  return files.hash(table.concat({ data_name, rest, identity.program() }, "\n"))
 end
 
 -- Wait for the right to make the result at `path`, or for whoever has it to have made it.
@@ -299,18 +251,15 @@ local function take_lock(path, say)
   end
 end
 
--- Fill self with what the chunks say, in order. @treturn table numbers of bad records
-local function run(self, hooks, journal_path, o)
-  local source, bad, say = self.source, {}, self.o.say or function() end
-  local chunks = math.ceil(source:size() / M.CHUNK)
-  local report = hooks.new_report()
-  self.n, self.kept_report = 0, report
-  local known = source:bad()
+-- Go through the chunks that no earlier scan has: `n`, `bad` and `found` of self become what all of them say, in order.
+local function run(self, journal_path)
+  local source, say, known = self.source, self.say, self.source:bad()
+  self.n, self.bad, self.found = 0, {}, reports.new()
   local function take(_, text)
     local head = read_chunk(text)
-    M.add(report, decode_report(head.report))
-    self.n, self.dynamic = self.n + head.n, self.dynamic or head.dynamic
-    for _, i in ipairs(head.bad) do bad[#bad + 1] = i end
+    reports.add(self.found, reports.decode(head.report))
+    self.n = self.n + head.n
+    for _, i in ipairs(head.bad) do self.bad[#self.bad + 1] = i end
     meet(source, head.bad)
     return known:hopeless()
   end
@@ -320,93 +269,83 @@ local function run(self, hooks, journal_path, o)
     say(why)
     journal = assert(open_journal(nil, take))
   end
-  local start, said, first = host.now(), host.now(), journal.chunks
-  parallel.jobs {
-    count = chunks, first = first, processes = o.processes,
-    work = function(chunk)
-      if parallel.inside then known.quarantine = nil end  -- the process that asked writes it, in order
-      return scan_chunk(self, hooks, chunk)
-    end,
-    take = function(chunk, text)
+  local all, start, said = source:size(), host.now(), host.now()
+  local before = math.min(journal.chunks * parallel.CHUNK, all)  -- records that were scanned
+  parallel.chunks(source, {
+    first = journal.chunks, processes = self.processes,
+    work = function(first, last) return scan_chunk(self, first, last) end,
+    take = function(chunk, text, _, done)
       journal:append(chunk, text)
       local ends = take(chunk, text)
-      local now, done = host.now(), math.min((chunk + 1) * M.CHUNK, source:size())
-      if o.progress then o.progress(done, source:size()) end
+      if self.progress then self.progress(done, all) end
+      local now = host.now()
       if now - said > SAY_EVERY then
-        local rate = (done - first * M.CHUNK) / (now - start)
-        say(("  scanned %d of %d records, %s left"):format(done, source:size(),
-            format.duration((source:size() - done) / rate)))
+        local rate = (done - before) / (now - start)
+        say(("  scanned %d of %d records, %s left"):format(done, all, format.duration((all - done) / rate)))
         said = now
       end
       return ends
     end,
-  }
-  self.scanned = { seconds = host.now() - start, processes = o.processes, bytes = source:bytes(),
-    records = source:size() - math.min(first * M.CHUNK, source:size()), all = source:size() }
-  return bad, journal
+  })
+  self.scanned = { seconds = host.now() - start, processes = self.processes, bytes = source:bytes(),
+    records = all - before, all = all }
+  return journal
 end
 
 -- Go through the records, and keep what comes of it at `path`, if there is one.
-local function make(self, hooks, path, o)
-  local bad, journal = run(self, hooks, path and path .. ".part" or nil, o)
+local function make(self, path)
+  local journal = run(self, path and path .. ".part" or nil)
   self.source:enforce()
   local kept, problem
-  if path then kept, problem = pcall(write_result, path, o.name, self, bad, journal) end
-  local result = kept and map_result(path, o.name)
+  if path then kept, problem = pcall(write_result, path, self, journal) end
+  local result = kept and map_result(path, self.name)
   if result then
-    adopt(self, result)
-    self.scan_kept = path
-  else
-    read_arrays(self, journal)
-    M.add(self.report, self.kept_report)
-    if path then self.not_kept = tostring(problem) end
+    self.kept = path
+  elseif path then
+    self.not_kept = tostring(problem)
   end
+  result = result or read_journal(self, journal)
   journal:close()
+  return result
 end
 
--- Take an earlier scan's result. @treturn bool whether there was a good one
-local function recall(self, path, name)
-  local result, problem = map_result(path, name)
+-- An earlier scan's result, if there is a good one.
+local function recall(self, path)
+  local result, problem = map_result(path, self.name)
   if result and not meet(self.source, result.bad) then
     result, problem = nil, path .. ": lists bad records that are not bad"
   end
-  self.scan_left_out = problem
-  if not result then return false end
-  adopt(self, result)
-  self.scan_taken = path
+  self.left_out = problem
+  if not result then return nil end
+  self.taken = path
   self.source:enforce()
-  return true
+  return result
 end
 
---- Scan the records of samples that are being made, or take what an earlier scan found.
--- @tparam Samples self
--- @tab hooks of cft.samples: `new_report`, `book`, `weight_of`
--- @tab[opt] o `processes`, one a processor if absent; `progress`
-function M.samples(self, hooks, o)
-  o = o or {}
-  o.processes = o.processes or parallel.cores()
+local function look(self, folder)
   local why = "there is no folder for it (CFT_CACHE, HOME)"
-  local folder = self.o.cache or data.cache_folder()
-  if folder then o.name, why = M.name(self) end
-  if not o.name then
+  if folder then self.name, why = name_of(self.source, self.build) end
+  if not self.name then
     self.not_kept = why
-    return make(self, hooks, nil, o)
+    return make(self)
   end
-  local path = ("%s/scans/%s"):format(folder, o.name)
-  if recall(self, path, o.name) then return end
-  local left_out = self.scan_left_out
+  local path = ("%s/scans/%s"):format(folder, self.name)
+  local result = recall(self, path)
+  if result then return result end
+  local left_out = self.left_out
   pcall(host.make_folders, folder .. "/scans")
-  local lock = take_lock(path, self.o.say or function() end)
+  local lock = take_lock(path, self.say)
   if not lock then self.not_kept = folder .. "/scans cannot be written" end
   local ok, err = pcall(function()
-    if left_out or not recall(self, path, o.name) then make(self, hooks, lock and path, o) end  -- or somebody has made it
+    result = not left_out and recall(self, path) or make(self, lock and path)  -- or somebody has made it
   end)
   if lock then lock:release() end
   if not ok then error(err, 0) end
+  return result
 end
 
---- What there is to say of where the numbers come from, as lines.
-function M.describe(self)
+-- Where the numbers come from, as lines.
+local function notes_of(self)
   local lines, s = {}, self.scanned
   if s then
     local share = s.all > 0 and s.records / s.all or 0
@@ -414,11 +353,26 @@ function M.describe(self)
       s.records < s.all and (" (%d were scanned before)"):format(s.all - s.records) or "", s.seconds, s.processes,
       s.processes == 1 and "" or "es", format.count(s.records / s.seconds), share * s.bytes / s.seconds / 1e6)
   end
-  if self.scan_left_out then lines[#lines + 1] = "left out: " .. self.scan_left_out end
-  if self.scan_taken then lines[#lines + 1] = "scan taken from " .. self.scan_taken end
-  if self.scan_kept then lines[#lines + 1] = "scan kept in " .. self.scan_kept end
+  if self.left_out then lines[#lines + 1] = "left out: " .. self.left_out end
+  if self.taken then lines[#lines + 1] = "scan taken from " .. self.taken end
+  if self.kept then lines[#lines + 1] = "scan kept in " .. self.kept end
   if self.not_kept then lines[#lines + 1] = "scan not kept: " .. self.not_kept end
   return lines
+end
+
+--- The index of a source: what an earlier scan found, or what this one finds.
+-- @param source of `cft.data`
+-- @param build of `cft.samples.build`
+-- @tab o `cache`, the folder for what is kept, that of `cft.data.cache_folder` if absent; `processes`, one a processor if
+-- absent; `say`, gets lines meanwhile; `progress`, gets records done and all
+-- @treturn table `n` samples; `numbers`, `lengths` and `weights`, arrays of as many; `report`; `notes`, lines on where they
+-- come from; `scanned`, nil where nothing was
+function M.scan(source, build, o)
+  local self = { source = source, build = build, say = o.say or function() end, progress = o.progress,
+    processes = o.processes or parallel.cores() }
+  local result = look(self, o.cache or data.cache_folder())
+  result.notes, result.scanned = notes_of(self), self.scanned
+  return result
 end
 
 return M

@@ -1,7 +1,8 @@
 --- Samples: what the records of a source become, once each, before anything is trained.
 --
--- A sample is a record's ids with their weights (`cft.mask`). Here are the passes over all records, what a recipe
--- allows, and the report on all that was left out, cut or found odd.
+-- A sample is a record's ids with their weights (`cft.samples.mask`, `cft.samples.build`). Whoever trains asks for a few
+-- things only, of these samples, of a stream (`cft.samples.lazy`) or of a mixture of samples (`cft.data.mix`): `places`
+-- of an epoch and which number stands `at` one; `locate`, whose that number is; `length`, `get`, `record` and `where`.
 -- @module cft.samples
 -- @usage local all = samples.new(source, template.qwen(), tok, { max_tokens = 2048 })
 -- print(all:describe())
@@ -10,182 +11,76 @@
 
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
+local builder = require "cft.samples.build"
 local check = require "cft.base.check"
 local data = require "cft.data.open"
+local index = require "cft.samples.index"
+local lazy = require "cft.samples.lazy"
 local listed = require "cft.data.util.sampled_list"
 local mask = require "cft.samples.mask"
-local template = require "cft.text.template"
+local reports = require "cft.samples.report"
+local C = door.C
 
 local M = {}
 
-local Samples = { are_samples = true }
+local Samples = {}
 Samples.__index = Samples
 
--- Strings of special tokens in the record's text → how many; nil where there are none.
-local function specials_in(segments, tok)
-  local found
-  for _, segment in ipairs(segments) do
-    if segment.content then
-      for _, match in ipairs(tok:find_special(segment.text)) do
-        local text = tok:token(match.id)
-        found = found or {}
-        found[text] = (found[text] or 0) + 1
-      end
-    end
-  end
-  return found
-end
+-- ---- going through a source ------------------------------------------------------------------
 
--- Does the sample begin with the ids of its prompt? A server writes all before the last answer as one text, special
--- tokens by their strings, and encodes that; where it gets other ids, the model was trained on another prompt.
-local function begins_with_prompt(sample, tok)
-  local segments, texts = sample.segments, {}
-  local answer = #segments
-  while answer > 0 and not segments[answer].target do answer = answer - 1 end
-  while answer > 1 and segments[answer - 1].target do answer = answer - 1 end
-  for i = 1, answer - 1 do texts[i] = segments[i].text or tok:token(template.id_of(segments[i], tok)) end
-  local encoding = tok:encode_spans(table.concat(texts), true)
-  local n = encoding and tonumber(encoding.n) or math.huge
-  if n > sample.n then return false end
-  for i = 0, n - 1 do
-    if encoding.ids[i] ~= sample.ids[i] then return false end
-  end
-  return true
-end
-
-local function specials_line(report)
-  local texts = {}
-  for text in pairs(report.specials) do texts[#texts + 1] = text end
-  table.sort(texts)
-  for k, text in ipairs(texts) do texts[k] = ("%s (%d)"):format(text, report.specials[text]) end
-  return table.concat(texts, ", ")
-end
-
-local refusals = {
-  { "no_learned", "have no learned token" },
-  { "all_learned", "have nothing but learned tokens" },
-  { "double_bos", "begin with two begin-of-text tokens" },
-}
-
--- The sample of a record, with `specials` and `prefix`, which say what is odd about its text; or nil, the
--- reason and its class.
-local function look(self, record)
-  local tok = self.tok
-  local sample, why, class = mask.sample(record, self.chat, tok, self.o)
-  if sample then
-    sample.specials = specials_in(sample.segments, tok)
-    -- A cut prompt is none that a server would write, and a special token's string is reported as such.
-    sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
-    sample.segments = nil
-  end
-  return sample, why, class
-end
-
--- A report of nothing yet. Counts, lists of records, and counts by text: `cft.samples.index` adds them up.
-local function new_report()
-  return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {},
-    with_specials = listed.new(), dropped = listed.new(), cut = listed.new(), no_end = listed.new(),
-    no_prefix = listed.new(), no_learned = listed.new(), all_learned = listed.new(), double_bos = listed.new(),
-    unsayable = listed.new() }
-end
-
--- Look at a record and enter it in a report: its sample, if it is one to train on.
-local function book(self, report, i, record)
-  local tok, o = self.tok, self.o
-  report.records = report.records + 1
-  local sample, why, class = look(self, record)
-  if not sample then
-    listed.add(report[class], { record = i, reason = why })
-    return nil
-  end
-  if sample.specials then listed.add(report.with_specials, i) end
-  for text, count in pairs(sample.specials or {}) do
-    report.specials[text] = (report.specials[text] or 0) + count
-  end
-  if not sample.prefix then listed.add(report.no_prefix, i) end
-  local rows, all = mask.learned_of(sample)
-  self.dynamic = self.dynamic or sample.learn ~= nil
-  local double = tok.bos and sample.n > 1 and sample.ids[0] == tok.bos and sample.ids[1] == tok.bos
-  local refused = rows == 0 and "no_learned" or all and "all_learned" or double and "double_bos"
-  if refused then listed.add(report[refused], i) end
-  if sample.cut > 0 then listed.add(report.cut, i) end
-  if not sample.ends then listed.add(report.no_end, i) end
-  if refused and o[refused] ~= "keep" then return nil end
-  report.tokens, report.learned = report.tokens + sample.n, report.learned + rows
-  report.longest = math.max(report.longest, sample.n)
-  report.tokens_cut = report.tokens_cut + sample.cut
-  return sample
-end
-
--- Samples that nobody has gone through yet. @tab added tokens that the template added
-local function begin(source, chat, tok, o, added)
-  local report = new_report()
-  report.added, report.bad = added, source:bad()
-  return setmetatable({ source = source, name = source.name, chat = chat, tok = tok, o = o, report = report,
-    cache = {}, dynamic = false }, Samples)
-end
-
--- The same samples once more.
-local function afresh(self) return begin(self.source, self.chat, self.tok, self.o, self.report.added) end
-
--- What `cft.samples.index` and `cft.samples.lazy` do with records is done here.
-local hooks = { new_report = new_report, book = book, weight_of = mask.weight_of, afresh = afresh }
-
--- Go through the source once: which records become samples, how long they are, what is odd.
-local function go_through(self)
-  local source, o, report = self.source, self.o, self.report
-  local room, n, cached = 0, 0, 0
+-- In this process, nothing kept: the same as `index.scan` gives, and some of the samples themselves.
+local function go_through(source, build, o)
+  local found, room, n, bytes = { report = reports.new(), notes = {}, samples = {} }, 0, 0, 0
   local function make_room(rows)
     room = rows
-    self.numbers = door.resized(self.numbers, "int64_t", rows)
-    self.lengths = door.resized(self.lengths, "int64_t", rows)
-    self.weights = door.resized(self.weights, "double", rows)
+    found.numbers = door.resized(found.numbers, "int64_t", rows)
+    found.lengths = door.resized(found.lengths, "int64_t", rows)
+    found.weights = door.resized(found.weights, "double", rows)
   end
   make_room(1024)
   for i, record in source:records() do
-    local sample = book(self, report, i, record)
+    local sample, why, class, unwanted = build:sample(record)
+    reports.enter(found.report, i, sample, why, class, unwanted)
     if sample then
       if n == room then make_room(2 * room) end
-      self.numbers[n], self.lengths[n] = i, sample.n
-      self.weights[n] = mask.weight_of(sample.spans, sample.span_count)
-      local bytes = 4 * sample.n + 16 * sample.span_count + 300
-      if cached + bytes <= o.cache_bytes then
-        self.cache[n], cached = sample, cached + bytes
+      found.numbers[n], found.lengths[n] = i, sample.n
+      found.weights[n] = mask.weight_of(sample.spans, sample.span_count)
+      local more = 4 * sample.n + 16 * sample.span_count + 300
+      if bytes + more <= o.cache_bytes then
+        found.samples[n], bytes = sample, bytes + more
       end
       n = n + 1
     end
     if o.progress then o.progress(i + 1, source:size()) end
   end
-  self.n, report.samples = n, n
+  found.n = n
+  return found
 end
 
 -- What the recipe did not allow is an error that names the records.
 local function refuse(self)
-  local o, report = self.o, self.report
-  for _, refusal in ipairs(refusals) do
-    local name, says = refusal[1], refusal[2]
+  local report = self.report
+  for _, refusal in ipairs(builder.refusals) do
+    local name, _, says = unpack(refusal)
     local found = report[name]
-    if found.n > 0 and o[name] == "error" then
+    if found.n > 0 and self.build.o[name] == "error" then
       blame("%s: %d of %d samples %s (template %s): records %s; %s = \"drop\" leaves them out, \"keep\" takes them",
-        self.source.name, found.n, report.records, says, self.chat.name, listed.names(found), name)
+        self.name, found.n, report.records, says, self.chat.name, listed.names(found), name)
     end
   end
   if report.unsayable.n > 0 then
     local first = report.unsayable[1]
-    blame("%s: %d records cannot become samples: record %d: %s", self.source.name,
+    blame("%s: %d records cannot become samples: record %d: %s", self.name,
       report.unsayable.n, first.record, first.reason)
   end
   if self.n == 0 then
     local why = report.dropped[1]
-    blame("%s: none of %d records is left%s", self.source.name, report.records,
+    blame("%s: none of %d records is left%s", self.name, report.records,
       why and (": record %d has %s"):format(why.record, why.reason) or "")
   end
 end
 
 local samples_options = {
-  no_learned = { "string", "error", one_of = { "error", "drop", "keep" } },
-  all_learned = { "string", "error", one_of = { "error", "drop", "keep" } },
-  double_bos = { "string", "error", one_of = { "error", "drop", "keep" } },
   add_tokens = { "boolean", false },
   cache = { "string", optional = true },
   cache_bytes = { "integer", 64 * 1024 * 1024, min = 0 },
@@ -195,7 +90,7 @@ local samples_options = {
   say = { "function", optional = true },
   also = { "function", optional = true },
 }
-for name, spec in pairs(mask.options) do samples_options[name] = spec end
+for name, spec in pairs(builder.options) do samples_options[name] = spec end
 
 --- The samples of a source: all of its records are encoded once, and what is odd is reported before
 -- anything is trained. Record numbers, lengths and weights stay in memory, and ids up to
@@ -228,25 +123,37 @@ function M.new(source, chat, tok, opts)
     return source:map(function(part) return M.new(part, chat, tok, opts) end)
   end
   local o = check.options("samples.new", opts, samples_options)
-  o.last_first = chat.turns == "last"
   local added = chat:prepare(tok, { add_tokens = o.add_tokens })
-  local self = begin(source, chat, tok, o, added)
-  if o.stream then return require("cft.samples.lazy").new(self, hooks, Samples) end
-  if source:bytes() >= o.large then
-    require("cft.samples.index").samples(self, hooks, { progress = o.progress })
-  else
-    go_through(self)
-  end
+  local build = builder.new(chat, tok, o)
+  if o.stream then return lazy.new(source, build, o, added) end
+  local found = (source:bytes() >= o.large and index.scan or go_through)(source, build, o)
+  found.report.added, found.report.bad = added, source:bad()
+  local self = setmetatable({ source = source, name = source.name, chat = chat, tok = tok, build = build, n = found.n,
+    found = found, report = found.report }, Samples)
   refuse(self)
   return self
 end
 
---- Are these samples of a source?
-function M.is(value) return type(value) == "table" and rawget(getmetatable(value) or {}, "are_samples") == true end
+-- ---- samples ---------------------------------------------------------------------------------
 
 --- How many samples there are.
 -- @treturn int
 function Samples:size() return self.n end
+
+--- How many tokens one has.
+-- @int k from 0
+-- @treturn int
+function Samples:length(k) return tonumber(self.found.lengths[k]) end
+
+--- The sum of its weights, 0 in place of those that are functions.
+-- @int k from 0
+-- @treturn number
+function Samples:weight(k) return self.found.weights[k] end
+
+--- The number of its record in the source.
+-- @int k from 0
+-- @treturn int
+function Samples:number(k) return tonumber(self.found.numbers[k]) end
 
 --- One sample.
 -- @int k from 0
@@ -255,15 +162,13 @@ function Samples:get(k)
   if type(k) ~= "number" or k < 0 or k >= self.n or k % 1 ~= 0 then
     blame("samples: %s of %d in %s", tostring(k), self.n, self.name)
   end
-  local i = tonumber(self.numbers[k])
-  local sample = self.cache[k]
+  local i, sample = self:number(k), self.found.samples and self.found.samples[k]
   if not sample then
     local record, why = self.source:get(i)
-    if record ~= nil then sample, why = mask.sample(record, self.chat, self.tok, self.o) end
-    if not sample or sample.n ~= self.lengths[k] then
+    if record ~= nil then sample, why = self.build:again(record) end
+    if not sample or sample.n ~= self:length(k) then
       blame("%s is not what it was when it was scanned%s", self.source:where(i), why and ": " .. why or "")
     end
-    sample.segments = nil
   end
   sample.record = i
   return sample
@@ -272,58 +177,55 @@ end
 --- The record that a sample was made of.
 -- @int k from 0
 -- @treturn table
-function Samples:record(k) return self.source:get(tonumber(self.numbers[k])) end
+function Samples:record(k) return self.source:get(self:number(k)) end
 
 --- Where it comes from, for messages.
 -- @int k from 0
 -- @treturn string
-function Samples:where(k) return self.source:where(tonumber(self.numbers[k])) end
+function Samples:where(k) return self.source:where(self:number(k)) end
 
 --- A sample as the model sees it, for looking at: its spans with their text.
+-- @function Samples:show
 -- @int k from 0
 -- @int[opt=0] step for weights that are functions
 -- @treturn table a list of `{ text =, weight =, kind =, ids = }`; texts are decoded ids, and a character
 -- that lies on the edge of two spans is cut
-function Samples:show(k, step)
-  local sample = self:get(k)
-  local spans = mask.spans_at(sample, function() return self:record(k) end, step or 0)
-  local shown, at = {}, 0
-  for i = 0, sample.span_count - 1 do
-    local ids = {}
-    for j = 1, tonumber(spans[i].count) do ids[j] = sample.ids[at + j - 1] end
-    at = at + #ids
-    shown[i + 1] = { text = self.tok:decode(ids), weight = spans[i].weight,
-      kind = mask.kind_name(spans[i].kind), ids = ids }
+Samples.show = builder.show
+
+--- How many places an epoch has.
+-- @treturn int
+function Samples:places() return self.n end
+
+--- The number of the sample at a place.
+-- @int seed @int epoch @int place @bool shuffle
+-- @treturn int
+function Samples:at(seed, epoch, place, shuffle)
+  return shuffle and tonumber(C.cft_order_at(seed, epoch, place, self.n)) or place
+end
+
+--- Whose a number is, and which it is there: these samples', unlike a mixture's.
+-- @int k
+-- @treturn Samples
+-- @treturn int
+function Samples:locate(k) return self, k end
+
+--- Why packs of so many tokens cannot hold every sample; nil where they can.
+-- @int tokens
+-- @treturn ?string
+function Samples:misfit(tokens)
+  if self.report.longest <= tokens then return nil end
+  for k = 0, self.n - 1 do
+    if self:length(k) > tokens then
+      return ("%s has %d tokens, but a pack holds tokens = %d; give samples.new max_tokens = %d"):format(self:where(k),
+        self:length(k), tokens, tokens)
+    end
   end
-  return shown
 end
 
 --- What the scan found, a line each: counts first, then all that was left out, cut or found odd.
 -- @treturn string
 function Samples:describe()
-  local r, lines = self.report, {}
-  local function add(...) lines[#lines + 1] = (...):format(select(2, ...)) end
-  local function add_list(entry, says)
-    if entry.n > 0 then add("  %d %s: records %s", entry.n, says, listed.names(entry)) end
-  end
-  add("%s: %d samples of %d records; %d tokens, %d learned (%.1f%%), longest %d", self.name, r.samples,
-    r.records, r.tokens, r.learned, r.tokens > 0 and 100 * r.learned / r.tokens or 0, r.longest)
-  add("  %s", self.chat:describe(self.tok))
-  for _, line in ipairs(require("cft.samples.index").describe(self)) do add("  %s", line) end
-  if #r.added > 0 then add("  added to the tokenizer: %s", table.concat(r.added, ", ")) end
-  if #r.bad > 0 then add("  %d bad records left out; the first is %s", #r.bad, data.describe(r.bad[1])) end
-  add_list(r.dropped, ("dropped, %s"):format(r.dropped[1] and r.dropped[1].reason or ""))
-  add_list(r.cut, ("cut (%s), %d tokens in all"):format(self.o.length, r.tokens_cut))
-  if self.chat:end_token(self.tok) or self.chat.make then add_list(r.no_end, "do not end in a learned end token") end
-  add_list(r.no_prefix, "do not begin with what their prompt alone is encoded as, which is what a server sends")
-  for _, refusal in ipairs(refusals) do
-    add_list(r[refusal[1]], ("%s (%s)"):format(refusal[2], self.o[refusal[1]] == "keep" and "kept" or "dropped"))
-  end
-  if r.with_specials.n > 0 then
-    add_list(r.with_specials, ("hold strings of special tokens, taken as %s: %s"):format(
-      self.chat.specials == "llamafactory" and "these tokens" or "plain text", specials_line(r)))
-  end
-  return table.concat(lines, "\n")
+  return reports.describe(self.report, { name = self.name, build = self.build, notes = self.found.notes })
 end
 
 return M

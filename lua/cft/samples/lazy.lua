@@ -11,15 +11,19 @@
 -- @module cft.samples.lazy
 
 local blame = require "cft.base.blame"
-local data = require "cft.data.open"
+local builder = require "cft.samples.build"
 local door = require "cft.engine.ffi"
 local host = require "cft.host"
+local index = require "cft.samples.index"
 local json = require "cft.base.json"
-local scan = require "cft.samples.index"
+local mask = require "cft.samples.mask"
 local parallel = require "cft.data.parallel"
+local reports = require "cft.samples.report"
 local C = door.C
 
 local M = {}
+local Lazy = { stream = true }
+Lazy.__index = Lazy
 
 local DRAWS = 100            -- records that are tried for a place
 local STRIDE = 1000003       -- between the seeds of these draws
@@ -28,17 +32,13 @@ local LOOK_EVERY = 0.5       -- seconds between looks at the scan
 
 -- ---- one record ------------------------------------------------------------------------------
 
--- What to do about it is in a recipe: an error, or leaving it out.
-local says = {
-  no_learned = "has no learned token", all_learned = "has nothing but learned tokens",
-  double_bos = "begins with two begin-of-text tokens",
-}
-
 -- Odd, and trained on all the same: the first is said.
 local odd = {
-  cut = "was cut", no_end = "does not end in a learned end token",
-  no_prefix = "does not begin with what its prompt alone is encoded as, which is what a server sends",
-  with_specials = "holds strings of special tokens",
+  { "was cut", function(s) return s.cut > 0 end },
+  { "does not end in a learned end token", function(s) return not s.ends end },
+  { "does not begin with what its prompt alone is encoded as, which is what a server sends",
+    function(s) return not s.prefix end },
+  { "holds strings of special tokens", function(s) return s.specials ~= nil end },
 }
 
 -- The sample of record k; nil and why it is left out.
@@ -49,33 +49,30 @@ local function look(self, k)
     source:enforce()
     return nil, "is a bad one: " .. reason
   end
-  local report = self.hooks.new_report()
-  local sample = self.hooks.book(self, report, k, record)
-  for name, says_so in pairs(odd) do
-    if report[name].n > 0 and not self.told[name] then
-      self.told[name] = true
-      self.say(("  %s %s%s; others like it are counted by the scan"):format(source:where(k), says_so,
-        sample and "" or ", and is left out"))
-    end
-  end
-  if not sample then
-    for name, what in pairs(says) do
-      if report[name].n > 0 then
-        if self.o[name] == "error" then
-          blame("%s %s (template %s); %s = \"drop\" leaves it out, \"keep\" takes it", source:where(k), what,
-            self.chat.name, name)
-        end
-        return nil, what
+  local sample, why, class, unwanted = self.build:sample(record)
+  if sample or unwanted then
+    for n, row in ipairs(odd) do
+      if not self.told[n] and row[2](sample or unwanted) then
+        self.told[n] = true
+        self.say(("  %s %s%s; others like it are counted by the scan"):format(source:where(k), row[1],
+          sample and "" or ", and is left out"))
       end
     end
-    if report.unsayable.n > 0 then
-      blame("%s cannot become a sample: %s", source:where(k), report.unsayable[1].reason)
-    end
-    return nil, "has " .. report.dropped[1].reason
   end
-  local why = self.o.also and self.o.also(record, source:where(k))
-  if why then return nil, why end
-  sample.record, sample.segments = k, nil
+  if unwanted then
+    if self.build.o[class] == "error" then
+      blame("%s %s (template %s); %s = \"drop\" leaves it out, \"keep\" takes it", source:where(k), why,
+        self.chat.name, class)
+    end
+    return nil, why
+  elseif class == "unsayable" then
+    blame("%s cannot become a sample: %s", source:where(k), why)
+  elseif not sample then
+    return nil, "has " .. why
+  end
+  local refused = self.also and self.also(record, source:where(k))
+  if refused then return nil, refused end
+  sample.record = k
   return sample
 end
 
@@ -106,11 +103,9 @@ end
 -- In another process, behind whatever else runs here; its result is kept as any scan's is.
 local function scan_beside(self)
   self.scanner = parallel.start(function(send)
-    local counted = self.hooks.afresh(self)
-    counted.o.say = function() end
     local at = 0
-    scan.samples(counted, self.hooks, {
-      processes = math.max(1, parallel.cores() - 1),
+    local found = index.scan(self.source, self.build, {
+      cache = self.cache, processes = math.max(1, parallel.cores() - 1),
       progress = function(done)
         if host.now() - at > 1 then
           send(json.encode { done = done })
@@ -118,7 +113,8 @@ local function scan_beside(self)
         end
       end,
     })
-    send(json.encode { text = counted:describe() })
+    found.report.added, found.report.bad = self.report.added, self.source:bad()
+    send(json.encode { text = reports.describe(found.report, { name = self.name, build = self.build, notes = found.notes }) })
   end, true)
 end
 
@@ -145,77 +141,93 @@ end
 
 -- ---- samples -----------------------------------------------------------------------------------
 
---- Make a stream of samples that are being made. Called by `cft.samples.new` with `stream`.
--- @tparam Samples self @tab hooks @tab Samples the class
-function M.new(self, hooks, Samples)
-  local Stream = setmetatable({ are_samples = true, stream = true }, { __index = Samples })
-  Stream.__index = Stream
+--- Is record k one to train on? Looks at it.
+function Lazy:good(k) return entry_of(self, k).sample ~= nil end
 
-  --- Is record k one to train on? Looks at it.
-  function Stream:good(k) return entry_of(self, k).sample ~= nil end
+--- The record at a place of an epoch: a function of these, and of what is left out.
+-- @int seed @int epoch @int place @bool shuffle
+function Lazy:at(seed, epoch, place, shuffle)
+  self:poll()
+  local first
+  for draw = 0, DRAWS - 1 do
+    local k = place
+    if shuffle or draw > 0 then k = tonumber(C.cft_order_at(seed + draw * STRIDE, epoch, place, self.n)) end
+    if self:good(k) then return k end
+    first = first or k
+  end
+  blame("%s: %d records were drawn for place %d of epoch %d, and none can be trained on; the first, %s, %s",
+    self.name, DRAWS, place, epoch, self.source:where(first), entry_of(self, first).why)
+end
 
-  --- The record at a place of an epoch: a function of these, and of what is left out.
-  -- @int seed @int epoch @int place @bool shuffle
-  function Stream:draw(seed, epoch, place, shuffle)
-    self:poll()
-    local first
-    for draw = 0, DRAWS - 1 do
-      local k = place
-      if shuffle or draw > 0 then k = tonumber(C.cft_order_at(seed + draw * STRIDE, epoch, place, self.n)) end
-      if self:good(k) then return k end
-      first = first or k
+function Lazy:size() return self.n end
+function Lazy:places() return self.n end
+function Lazy:locate(k) return self, k end
+function Lazy:record(k) return self.source:get(k) end
+function Lazy:where(k) return self.source:where(k) end
+function Lazy:length(k) return self:get(k).n end
+Lazy.show = builder.show
+
+function Lazy:weight(k)
+  local sample = self:get(k)
+  return mask.weight_of(sample.spans, sample.span_count)
+end
+
+function Lazy:get(k)
+  if type(k) ~= "number" or k < 0 or k >= self.n or k % 1 ~= 0 then
+    blame("samples: %s of %d in %s", tostring(k), self.n, self.name)
+  end
+  local entry = entry_of(self, k)
+  return entry.sample or blame("%s %s", self.source:where(k), entry.why)
+end
+
+--- Each is looked at when its turn comes, and longer ones are left out, if there is a limit.
+function Lazy:misfit(tokens)
+  local most = self.build.o.max_tokens
+  if most and most <= tokens then return nil end
+  return ("a pack holds tokens = %d; a stream wants max_tokens of as many or fewer, got %s"):format(tokens, tostring(most))
+end
+
+--- Hear what the scan beside the training has found; said when it is over.
+function Lazy:poll()
+  local now = host.now()
+  if self.scanner and now - self.listened > LOOK_EVERY then
+    self.listened = now
+    listen(self)
+  end
+end
+
+--- Wait for the scan to end, or end it.
+-- @bool[opt=false] wait
+function Lazy:close(wait)
+  while self.scanner do
+    if listen(self, wait and 1000 or 0) then return end
+    if not wait then
+      self.say(("the scan had %d of %d records when training ended; the next one goes on there"):format(
+        self.scan_done or 0, self.n))
+      self.scanner:stop()
+      self.scanner = nil
     end
-    blame("%s: %d records were drawn for place %d of epoch %d, and none can be trained on; the first, %s, %s",
-      self.name, DRAWS, place, epoch, self.source:where(first), entry_of(self, first).why)
   end
+end
 
-  function Stream:get(k)
-    if type(k) ~= "number" or k < 0 or k >= self.n or k % 1 ~= 0 then
-      blame("samples: %s of %d in %s", tostring(k), self.n, self.name)
-    end
-    local entry = entry_of(self, k)
-    return entry.sample or blame("%s %s", self.source:where(k), entry.why)
-  end
+function Lazy:describe()
+  return ("%s: a stream of %d records, %.2f GB; each is checked before it is trained on\n  %s\n  %s"):format(
+    self.name, self.n, self.source:bytes() / 1e9, self.chat:describe(self.tok),
+    self.scanner and "a scan in another process counts them meanwhile" or "no scan is needed for the counts")
+end
 
-  --- Hear what the scan beside the training has found; said when it is over.
-  function Stream:poll()
-    local now = host.now()
-    if self.scanner and now - self.listened > LOOK_EVERY then
-      self.listened = now
-      listen(self)
-    end
-  end
-
-  --- Wait for the scan to end, or end it.
-  -- @bool[opt=false] wait
-  function Stream:close(wait)
-    while self.scanner do
-      if listen(self, wait and 1000 or 0) then return end
-      if not wait then
-        self.say(("the scan had %d of %d records when training ended; the next one goes on there"):format(
-          self.scan_done or 0, self.n))
-        self.scanner:stop()
-        self.scanner = nil
-      end
-    end
-  end
-
-  function Stream:describe()
-    return ("%s: a stream of %d records, %.2f GB; each is checked before it is trained on\n  %s\n  %s"):format(
-      self.name, self.n, self.source:bytes() / 1e9, self.chat:describe(self.tok),
-      self.scanner and "a scan in another process counts them meanwhile" or "no scan is needed for the counts")
-  end
-
-  setmetatable(self, Stream)
-  self.hooks, self.n, self.say = hooks, self.source:size(), self.o.say or print
-  self.young, self.old, self.young_bytes, self.told, self.left_out = {}, {}, 0, {}, {}
-  self.numbers = setmetatable({}, { __index = function(_, k) return k end })
-  self.lengths = setmetatable({}, { __index = function(_, k) return self:get(k).n end })
-  self.weights = setmetatable({}, { __index = function(_, k)
-    local sample = self:get(k)
-    return hooks.weight_of(sample.spans, sample.span_count)
-  end })
-  self.listened = host.now()
+--- A stream of samples. `cft.samples.new` makes one with `stream`.
+-- @param source of `cft.data`
+-- @param build of `cft.samples.build`
+-- @tab o `say`, `also` and `cache` of `cft.samples.new`
+-- @tab added tokens that the template added
+-- @treturn Lazy
+function M.new(source, build, o, added)
+  local report = reports.new()
+  report.added, report.bad = added, source:bad()
+  local self = setmetatable({ source = source, name = source.name, chat = build.chat, tok = build.tok, build = build,
+    report = report, cache = o.cache, also = o.also, say = o.say or print, n = source:size(), young = {}, old = {},
+    young_bytes = 0, told = {}, left_out = {}, listened = host.now() }, Lazy)
   scan_beside(self)
   return self
 end
