@@ -13,6 +13,7 @@ local bit = require "bit"
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
+local conversation = require "cft.data.conversation"
 local data = require "cft.data.open"
 local files = require "cft.io.files"
 local json = require "cft.base.json"
@@ -49,13 +50,6 @@ end
 function M.normal(text) return plain(text, 0, words.find(text) - 1) end
 
 -- ---- questions and answers -------------------------------------------------------------------
-
-local function text_of(content)
-  if type(content) == "string" then return content end
-  local texts = {}
-  for i, part in ipairs(content) do texts[i] = part.text end
-  return table.concat(texts)
-end
 
 -- What the user asks, the solutions that are to be judged left out.
 local function questions_of(record)
@@ -151,9 +145,9 @@ end
 local function read_problem(record)
   local text = strings(record, { "problem", "question" })[1]
   if text then return text, strings(record, { "solution" })[1] or "" end
-  local conversation = data.conversation(record)
-  if not conversation then return nil end
-  return questions_of(conversation)[1], text_of(conversation.messages[#conversation.messages].content)
+  local asked = conversation.of(record)
+  if not asked then return nil end
+  return questions_of(asked)[1], conversation.answer(asked)
 end
 
 --- Read benchmarks.
@@ -241,7 +235,7 @@ function Index:look(record)
   end
   local list, answers = {}, nil
   for number, pair in pairs(found) do
-    answers = answers or answers_of(record.raw, text_of(record.messages[#record.messages - 1].content))
+    answers = answers or answers_of(record.raw, conversation.text(record.messages[#record.messages - 1].content))
     list[#list + 1] = { problem = self.problems[number], shared = pair.shared, passage = pair.passage,
       equal = pair.equal or false, answer = shares(answers, self.problems[number].answers) }
   end

@@ -17,6 +17,7 @@ local bit = require "bit"
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
+local conversation = require "cft.data.conversation"
 local digests = require "cft.data.util.digest_table"
 local files = require "cft.io.files"
 local json = require "cft.base.json"
@@ -223,15 +224,7 @@ end
 
 -- ---- what was seen -----------------------------------------------------------------------------
 
-local function text_of(record)
-  if not record.messages then return json.encode(record) end
-  local texts = {}
-  for _, message in ipairs(record.messages) do
-    if type(message.content) == "string" then texts[#texts + 1] = message.content end
-    for _, part in ipairs(type(message.content) == "table" and message.content or {}) do texts[#texts + 1] = part.text end
-  end
-  return table.concat(texts, "\n")
-end
+local function text_of(record) return record.messages and conversation.whole(record) or json.encode(record) end
 
 --- Something that remembers what it saw.
 -- @tab[opt] opts

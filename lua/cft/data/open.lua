@@ -15,6 +15,7 @@ local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
+local conversation = require "cft.data.conversation"
 local exit = require "cft.base.exit"
 local digest, hex = require("cft.io.files").digest, require("cft.io.files").hex
 local glob = require "cft.base.glob"
@@ -33,9 +34,13 @@ M.is = sources.is
 -- @function describe
 M.describe = sources.describe
 
---- All of a record that stands before its answer. See `cft.data.source`.
+--- A record of one of the known schemas as a conversation. See `cft.data.conversation`.
+-- @function conversation
+M.conversation = conversation.of
+
+--- All of a record that stands before its answer. See `cft.data.conversation`.
 -- @function prompt
-M.prompt = sources.prompt
+M.prompt = conversation.prompt
 
 --- From so many bytes on a file is large: where its records start is kept, see `open`.
 M.LARGE = 64 * 1024 * 1024
@@ -48,110 +53,6 @@ local path_room = ffi.new "char[4096]"
 function M.cache_folder()
   local n = C.cft_cache_folder(path_room, ffi.sizeof(path_room))
   return n > 0 and ffi.string(path_room, n) or nil
-end
-
--- ---- schemas ---------------------------------------------------------------------------------
-
--- null is how JSON says that a field is not there.
-local function field(record, name)
-  local value = record[name]
-  if value ~= json.null then return value end
-end
-
-local function content_problem(content)
-  if type(content) == "string" then return nil end
-  if type(content) ~= "table" or #content == 0 then return "is no text" end
-  for _, part in ipairs(content) do
-    if type(part) ~= "table" or type(part.text) ~= "string" then return "has a part without text" end
-  end
-end
-
-local function is_empty(content)
-  if type(content) == "string" then return content == "" end
-  for _, part in ipairs(content) do
-    if part.text ~= "" then return false end
-  end
-  return true
-end
-
-local function from_messages(record, allow_empty)
-  local came = field(record, "messages")
-  if type(came) ~= "table" or #came == 0 then return nil, "'messages' is no list of messages" end
-  local messages, wanted = {}, "user"
-  for i, message in ipairs(came) do
-    if type(message) ~= "table" then return nil, ("message %d is no object"):format(i) end
-    local role, content = message.role, message.content
-    local problem = content_problem(content)
-    if problem then return nil, ("the content of message %d %s"):format(i, problem) end
-    if role == "system" and i == 1 then
-      messages[1] = { role = role, content = content }
-    elseif role ~= wanted then
-      return nil, ("message %d has the role %s where '%s' was wanted"):format(i,
-        type(role) == "string" and "'" .. role .. "'" or "of type " .. type(role), wanted)
-    else
-      if is_empty(content) and not allow_empty then return nil, ("message %d is empty"):format(i) end
-      messages[#messages + 1] = { role = role, content = content }
-      wanted = role == "user" and "assistant" or "user"
-    end
-  end
-  if wanted ~= "user" or #messages < 2 then return nil, "the last message is not the assistant's" end
-  return messages
-end
-
--- The question is `instruction` and `input`, joined by one line break where both are there.
-local function from_instruction(record, allow_empty)
-  local text = {}
-  for _, name in ipairs { "instruction", "input", "output", "system" } do
-    local value = field(record, name)
-    if value ~= nil and type(value) ~= "string" then
-      return nil, ("'%s' is no text but a %s"):format(name, type(value))
-    end
-    text[name] = value
-  end
-  if not text.output then return nil, "there is no 'output'" end
-  if not text.instruction and not text.input then return nil, "there is no 'instruction'" end
-  local question = {}
-  for _, name in ipairs { "instruction", "input" } do
-    if text[name] and text[name] ~= "" then question[#question + 1] = text[name] end
-  end
-  if not allow_empty then
-    if #question == 0 then return nil, "'instruction' and 'input' are empty" end
-    if text.output == "" then return nil, "'output' is empty" end
-  end
-  local messages = {
-    { role = "user", content = table.concat(question, "\n") },
-    { role = "assistant", content = text.output },
-  }
-  if text.system and text.system ~= "" then
-    table.insert(messages, 1, { role = "system", content = text.system })
-  end
-  return messages
-end
-
---- A record of one of the known schemas as a conversation.
--- `{ instruction, input, output }`, all texts; `input` may be absent, empty or null, `system` may be
--- there. Or `{ messages = { { role, content }, ... } }`: a system message first if any, then user and
--- assistant in turns, the assistant last. A content is a text, or a list of parts
--- `{ text =, kind =, learn = }` (see `cft.template`).
--- @tab record
--- @bool[opt=false] allow_empty take an empty question or answer
--- @treturn ?table `{ messages =, raw = record }`; or nil and the reason
-function M.conversation(record, allow_empty)
-  if type(record) ~= "table" or json.is_array(record) then return nil, "the record is no object" end
-  local messages, reason
-  if field(record, "messages") ~= nil then
-    messages, reason = from_messages(record, allow_empty)
-  elseif record.instruction ~= nil or record.output ~= nil then
-    messages, reason = from_instruction(record, allow_empty)
-  else
-    local names = {}
-    for name in pairs(record) do names[#names + 1] = tostring(name) end
-    table.sort(names)
-    reason = ("neither 'messages' nor 'instruction' and 'output'; its fields are: %s")
-      :format(#names > 0 and table.concat(names, ", ") or "none")
-  end
-  if not messages then return nil, reason end
-  return { messages = messages, raw = record.raw or record }
 end
 
 -- ---- sources ---------------------------------------------------------------------------------

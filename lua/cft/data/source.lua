@@ -6,6 +6,7 @@ local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
+local conversation = require "cft.data.conversation"
 local files = require "cft.io.files"
 local digest, hex = files.digest, files.hex
 local digests = require "cft.data.util.digest_table"
@@ -274,24 +275,6 @@ function Source:map(make)
   return mapped
 end
 
---- All that stands before the answer: two records with equal prompts ask the same.
--- @tab record a conversation
--- @treturn string
-function M.prompt(record)
-  local texts = {}
-  for k = 1, #record.messages - 1 do
-    local message = record.messages[k]
-    local content = message.content
-    if type(content) == "table" then
-      local parts = {}
-      for i, part in ipairs(content) do parts[i] = part.text end
-      content = table.concat(parts)
-    end
-    texts[#texts + 1] = message.role .. "\0" .. content
-  end
-  return table.concat(texts, "\0")
-end
-
 -- Groups by the digests of keys: how many there are, and of each record that of its group plus 1, 0 for bad ones.
 local function group(self, o)
   local groups, group_of, good = digests.new(), door.zeros("int32_t", self.n), 0
@@ -338,7 +321,7 @@ end
 -- @usage local train, heldout = source:split { heldout = 1 }
 function Source:split(opts)
   local o = check.options("split", opts, {
-    heldout = { "number", min = 0 }, by = { "function", M.prompt }, seed = { "integer", 0, min = 0 },
+    heldout = { "number", min = 0 }, by = { "function", conversation.prompt }, seed = { "integer", 0, min = 0 },
     processes = parallel.option,
   })
   local groups, group_of, good = group(self, o)

@@ -4,6 +4,7 @@
 -- @module cft.report.data
 
 local batch = require "cft.samples.batch"
+local conversation = require "cft.data.conversation"
 local data = require "cft.data.open"
 local digests = require "cft.data.util.digest_table"
 local files = require "cft.io.files"
@@ -51,14 +52,6 @@ local function quantile(sorted, share) return sorted[math.max(1, math.ceil(share
 
 -- ---- duplicates ------------------------------------------------------------------------------
 
-local function answer_of(record)
-  local content = record.messages[#record.messages].content
-  if type(content) == "string" then return content end
-  local texts = {}
-  for i, part in ipairs(content) do texts[i] = part.text end
-  return table.concat(texts)
-end
-
 -- Records that are there before: whole, or their prompt. `elsewhere`: a list of the prompts of training sets.
 local function look_for_duplicates(source, elsewhere)
   local found = { whole = listed.new(), prompt = 0, leaked = listed.new(), prompts = digests.new() }
@@ -80,8 +73,8 @@ local function look_for_duplicates(source, elsewhere)
   end
   parallel.each(source, {
     of = function(record)
-      local prompt = data.prompt(record)
-      return files.digest(prompt) .. files.digest(prompt .. "\0" .. answer_of(record))
+      local prompt = conversation.prompt(record)
+      return files.digest(prompt) .. files.digest(prompt .. "\0" .. conversation.answer(record))
     end,
     take = take,
   })

@@ -10,6 +10,7 @@
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
+local conversation = require "cft.data.conversation"
 local template = require "cft.text.template"
 local ffi = door.ffi
 
@@ -260,19 +261,6 @@ local function spans_of(pieces)
   return spans, #list, learn
 end
 
-local function verdict_of(record)
-  local content = record.messages and record.messages[#record.messages].content
-  if type(content) == "table" then
-    local texts = {}
-    for i, part in ipairs(content) do
-      if part.verdict ~= nil then return part.verdict end  -- who made the parts knows it
-      texts[i] = part.text
-    end
-    content = table.concat(texts)
-  end
-  return content and template.verdict(content)
-end
-
 --- What `encode` may be told, as specs for `check.options`.
 M.options = {
   max_tokens = { "integer", optional = true, min = 1 },
@@ -305,7 +293,7 @@ function M.sample(record, chat, tok, o)
   local spans, span_count, learn = spans_of(pieces)
   return {
     n = n, ids = ids, spans = spans, span_count = span_count, learn = learn, cut = cut, whole = whole,
-    ends = ends and last.count > 0 or false, verdict = verdict_of(record), segments = segments,
+    ends = ends and last.count > 0 or false, verdict = conversation.verdict(record), segments = segments,
   }
 end
 

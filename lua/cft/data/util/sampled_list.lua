@@ -1,4 +1,4 @@
---- Lists of records in reports: how many there are, and the first of them.
+--- Sampled lists of records, for reports: how many there are, and the first of them.
 --
 -- An entry is a record's number, or `{ record =, reason = }`.
 -- @module cft.data.util.sampled_list
