@@ -12,7 +12,10 @@ local template = require "cft.text.template"
 local tensor = require "cft.engine.tensor"
 local train = require "cft.train"
 
-ffi.cdef "void cft_note(const char *format, ...);"
+ffi.cdef [[
+  void cft_note(const char *format, ...);
+  int raise(int signal);
+]]
 
 local silent = { progress = function() end, close_line = function() end, say = function() end }
 
@@ -38,6 +41,26 @@ return {
     expect.same({ second.step, t.done, t.optim.count }, { 2, 2, 2 })
     expect.raises("record 7 is gone", t.step, t)
     expect.same({ t.done, t.optim.count }, { 2, 2 })
+    model:release()
+  end },
+
+  { "Ctrl-C while the next update is laid out ends the step, which is counted", function()
+    local t, model = trainer()
+    local update, C = t.batches.update, require("cft.engine.ffi").C
+    t.batches.update = function(self, epoch, index)
+      if index == 1 and t.batches.update ~= update then
+        t.batches.update = update
+        ffi.C.raise(2)
+      end
+      return update(self, epoch, index)
+    end
+    C.cft_interrupts_clear()
+    local ok, err = pcall(t.step, t)
+    C.cft_interrupts_clear()
+    expect.same(ok, false)
+    expect.match(err, "interrupted$")
+    expect.same({ t.done, t.optim.count, t.last.step }, { 1, 1, 1 })
+    expect.same(t:step().step, 2)
     model:release()
   end },
 

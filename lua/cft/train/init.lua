@@ -10,11 +10,11 @@ local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
 local host = require "cft.host"
 local inputs = require "cft.nn.inputs"
-local mask = require "cft.samples.mask"
+local ledgers = require "cft.train.ledger"
 local tensor = require "cft.engine.tensor"
 local C = door.C
 
-local M = {}
+local M = { compare = ledgers.compare }
 local Trainer = {}
 Trainer.__index = Trainer
 
@@ -109,66 +109,6 @@ function Trainer:lay_out(update)
   return { update = update, micros = micros, weight = weight }
 end
 
--- The ledger: mean -log p of learned tokens by kind of segment, and of samples by their verdict.
-local function enter(ledger, name, value)
-  local e = ledger[name]
-  if not e then
-    e = { sum = 0, tokens = 0 }
-    ledger[name] = e
-  end
-  e.sum, e.tokens = e.sum + value, e.tokens + 1
-end
-
--- `context`: all rows have reached the head, and kinds that are not learned are entered as well.
-local function book(ledger, micro, values, at, context)
-  local b = micro.batch
-  local cu = at.cu_rows or b.cu_seqlens
-  local function one(i, class)
-    local row = at.host_rows and at.host_rows[i] or i
-    local learned = b.weights[row] ~= 0
-    if learned or context and b.targets[row] >= 0 then enter(ledger, mask.kind_name(b.kinds[row]), values[i]) end
-    if learned and class then enter(ledger, class, values[i]) end
-  end
-  for s = 0, tonumber(b.sequences) - 1 do
-    local verdict = micro.verdicts and micro.verdicts[s + 1]
-    local class = verdict == true and "right" or verdict == false and "wrong" or nil
-    for i = cu[s], cu[s + 1] - 1 do one(i, class) end
-  end
-  for row = 0, context and b.cu_seqlens[0] - 1 or -1 do one(row) end  -- of shared prefixes, each once
-end
-
-local function close_ledger(ledger)
-  for name, e in pairs(ledger) do ledger[name] = { loss = e.sum / e.tokens, tokens = e.tokens } end
-  return ledger
-end
-
--- Add the ledger of an update to one of several.
-local function add_up(total, ledger)
-  for name, e in pairs(ledger) do
-    local t = total[name] or { sum = 0, tokens = 0 }
-    total[name] = t
-    t.sum, t.tokens = t.sum + e.loss * e.tokens, t.tokens + e.tokens
-  end
-end
-
---- Two ledgers beside each other, in one line: kinds of text first, then samples by their verdict.
--- @tab first name → { loss, tokens } @tab last the same, later
--- @treturn string such as `critique 2.1043 -> 0.3120, verdict 0.7010 -> 0.0213, right ..., wrong ...`
-function M.compare(first, last)
-  local rank, names = { query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }, {}
-  for name in pairs(last) do names[#names + 1] = name end
-  table.sort(names, function(a, b)
-    local x, y = rank[a] or 4, rank[b] or 4
-    if x ~= y then return x < y end
-    return a < b
-  end)
-  for i, name in ipairs(names) do
-    local before = first[name] and ("%.4f -> "):format(first[name].loss) or ""
-    names[i] = ("%s %s%.4f"):format(name, before, last[name].loss)
-  end
-  return table.concat(names, ", ")
-end
-
 -- What an update came to, read when all of it is queued: the one wait for the device.
 function Trainer:read(losses, nlls, micros, laid)
   local list = { self.optim.scale }
@@ -176,7 +116,7 @@ function Trainer:read(losses, nlls, micros, laid)
   local read, sum, ledger = tensor.read_all(list), 0, {}
   for i, micro in ipairs(micros) do
     sum = sum + read[2 * i][0]
-    book(ledger, micro, read[2 * i + 1], laid[i])
+    ledgers.enter(ledger, micro, read[2 * i + 1], laid[i])
     losses[i]:release()
     nlls[i]:release()
   end
@@ -213,9 +153,12 @@ function Trainer:step()
   -- While a device is busy with this update, the next one's samples are laid out, and the first of them
   -- queued for upload before this one is waited for. What is wrong with them is said when it is their turn:
   -- this update is made, and is counted first.
+  local interrupted
   if self.done + 1 < self.steps then
     local laid_out, ahead = pcall(self.lay_out, self, self.done + 1)
     self.ahead = laid_out and ahead or nil
+    -- Ctrl-C at the prompt is no fault of the samples.
+    interrupted = not laid_out and tostring(ahead):find "interrupted$" and host.interrupts() > 0 and ahead
   end
   local loss, norm, ledger = self:read(losses, nlls, micros, laid)
   loss = loss / weight
@@ -228,7 +171,8 @@ function Trainer:step()
   local seconds = host.now() - start
   self.last = { step = self.done, epoch = self.done / self.batches:updates(), loss = loss, lr = lr, grad_norm = norm,
                 tokens = tokens, shared_tokens = shared, learned_tokens = learned,
-                ledger = close_ledger(ledger), seconds = seconds, tokens_per_s = tokens / seconds }
+                ledger = ledgers.close(ledger), seconds = seconds, tokens_per_s = tokens / seconds }
+  if interrupted then error(interrupted, 0) end
   return self.last
 end
 
@@ -251,14 +195,14 @@ function Trainer:evaluate(batches)
           local loss, nll, at = self.model:loss(micro.batch)
           local read = tensor.read_all { loss, nll }
           sum = sum + read[1][0]
-          book(ledger, micro, read[2], at, self.context)
+          ledgers.enter(ledger, micro, read[2], at, self.context)
         end)
       end
     end
   end)
   options.skip = skip
   if not ok then error(err, 0) end
-  return sum / weight, close_ledger(ledger)
+  return sum / weight, ledgers.close(ledger)
 end
 
 -- ---- the loop --------------------------------------------------------------------------------
@@ -297,8 +241,8 @@ function Trainer:run()
     self.log:progress(t, self.steps)
     if self.after_step then self.after_step(self, t) end
     local interrupted = C.cft_interrupts() > 0
-    if self.done - made_before <= tenth then add_up(summary.ledger_first, t.ledger) end
-    if self.done > self.steps - tenth or interrupted then add_up(summary.ledger_last, t.ledger) end
+    if self.done - made_before <= tenth then ledgers.add(summary.ledger_first, t.ledger) end
+    if self.done > self.steps - tenth or interrupted then ledgers.add(summary.ledger_last, t.ledger) end
     if self.save and (last or interrupted or due(self.save_every, self.done)) then self.save(self) end
     if interrupted then
       self.log:close_line()
@@ -309,8 +253,8 @@ function Trainer:run()
   end
   C.cft_interrupts_clear()
   self.log:close_line()
-  close_ledger(summary.ledger_first)
-  close_ledger(summary.ledger_last)
+  ledgers.close(summary.ledger_first)
+  ledgers.close(summary.ledger_last)
   summary.steps, summary.seconds = self.done, host.now() - start
   summary.tokens, summary.learned_tokens, summary.shared_tokens = self.tokens, self.learned, self.shared
   summary.tokens_per_s = (self.tokens - tokens_before) / math.max(summary.seconds, 1e-9)

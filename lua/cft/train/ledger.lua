@@ -1,0 +1,73 @@
+--- The ledger of a run: mean -log p of loss tokens by kind of segment, and of samples by their verdict.
+
+local mask = require "cft.samples.mask"
+
+local M = {}
+
+local function enter(ledger, name, value)
+  local e = ledger[name]
+  if not e then
+    e = { sum = 0, tokens = 0 }
+    ledger[name] = e
+  end
+  e.sum, e.tokens = e.sum + value, e.tokens + 1
+end
+
+--- Enter the tokens of a micro-batch.
+-- @tab ledger name → { sum, tokens }; gets them
+-- @tab micro the micro-batch @param values -log p of each row of the head @tab at the batch on the device
+-- @bool[opt] context all rows have reached the head, and kinds that are not learned are entered as well
+function M.enter(ledger, micro, values, at, context)
+  local b = micro.batch
+  local cu = at.cu_rows or b.cu_seqlens
+  local function one(i, class)
+    local row = at.host_rows and at.host_rows[i] or i
+    local learned = b.weights[row] ~= 0
+    if learned or context and b.targets[row] >= 0 then enter(ledger, mask.kind_name(b.kinds[row]), values[i]) end
+    if learned and class then enter(ledger, class, values[i]) end
+  end
+  for s = 0, tonumber(b.sequences) - 1 do
+    local verdict = micro.verdicts and micro.verdicts[s + 1]
+    local class = verdict == true and "right" or verdict == false and "wrong" or nil
+    for i = cu[s], cu[s + 1] - 1 do one(i, class) end
+  end
+  for row = 0, context and b.cu_seqlens[0] - 1 or -1 do one(row) end  -- of shared prefixes, each once
+end
+
+--- Sums become means.
+-- @tab ledger name → { sum, tokens }
+-- @treturn table the same: name → { loss, tokens }
+function M.close(ledger)
+  for name, e in pairs(ledger) do ledger[name] = { loss = e.sum / e.tokens, tokens = e.tokens } end
+  return ledger
+end
+
+--- Add the ledger of an optimizer step to one of several.
+-- @tab total name → { sum, tokens } @tab ledger as `close` returned it
+function M.add(total, ledger)
+  for name, e in pairs(ledger) do
+    local t = total[name] or { sum = 0, tokens = 0 }
+    total[name] = t
+    t.sum, t.tokens = t.sum + e.loss * e.tokens, t.tokens + e.tokens
+  end
+end
+
+--- Two ledgers beside each other, in one line: kinds of text first, then samples by their verdict.
+-- @tab first name → { loss, tokens } @tab last the same, later
+-- @treturn string such as `critique 2.1043 -> 0.3120, verdict 0.7010 -> 0.0213, right ..., wrong ...`
+function M.compare(first, last)
+  local rank, names = { query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }, {}
+  for name in pairs(last) do names[#names + 1] = name end
+  table.sort(names, function(a, b)
+    local x, y = rank[a] or 4, rank[b] or 4
+    if x ~= y then return x < y end
+    return a < b
+  end)
+  for i, name in ipairs(names) do
+    local before = first[name] and ("%.4f -> "):format(first[name].loss) or ""
+    names[i] = ("%s %s%.4f"):format(name, before, last[name].loss)
+  end
+  return table.concat(names, ", ")
+end
+
+return M
