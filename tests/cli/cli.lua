@@ -60,12 +60,23 @@ return {
     end
   end },
 
+  { "tables of settings in the docs are as declared", function()
+    for _, path in ipairs { "docs/cli.md", "docs/recipes.md" } do
+      local r, file = run { "scripts/print_settings.lua", path }, assert(io.open(path, "rb"))
+      expect.same({ r.code, r.err }, { 0, "" })
+      expect.truthy(r.out:find("| `", 1, true) and r.out == file:read "*a",
+                    path .. " is not what `cftrun scripts/print_settings.lua --write " .. path .. "` writes")
+      file:close()
+    end
+  end },
+
   refuses("unknown option '%-%-hlep'; did you mean '%-%-help'%?", "--hlep"),
   refuses("unknown option '%-%-dryrun'; did you mean '%-%-dry%-run'%?", "--dryrun", "x.lua"),
   refuses("%-e wants a line of Lua behind it", "-e"),
   refuses("%-%-device wants D behind it", "--device"),
   refuses("%-%-demo wants a recipe", "--demo", "--preview", "3"),
   refuses("%-%-preview wants a recipe", "--device", "cpu", "--preview", "3"),
+  refuses("%-%-allow%-change wants KEY%[,KEY%] behind it", "--allow-change"),
   refuses("device=gpu: 'device' must be cpu, cuda, cuda:N or auto, got 'gpu'", "--device", "gpu"),
   refuses("no recipe and no command 'bnech'[^\n]*", "bnech"),
   refuses("no recipe tests/runn.lua; did you mean 'tests/run.lua'%?", "tests/runn.lua"),

@@ -117,7 +117,6 @@ for n, rooms in ipairs(floors) do
 end
 
 local steps_up_today = {
-  ["config/init -> cli/help"] = "help prints what it is given, and the recipe room asks for it",
   ["models/init -> train/checkpoint"] = "Model:save leaves to a function of models and io",
 }
 
@@ -127,7 +126,6 @@ local missing_today = {
 }
 
 local circles_today = {
-  ["cli/help config/init"] = "the same as config/init -> cli/help",
 }
 
 -- Files of a folder, but where a file is one of a kind and the folder a list of them.

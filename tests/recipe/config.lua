@@ -98,6 +98,41 @@ return {
   refuses("^%-%-preview wants N behind it$", "--preview"),
   refuses("^%-%-preview=x: '%-%-preview' must be an integer, got 'x'$", "--preview", "x"),
   refuses("^%-%-demo takes no value$", "--demo=yes"),
+  refuses("^%-%-allow%-change goes with %-%-resume$", "--allow-change", "lr"),
+  refuses("^%-%-allow%-change lrr: no key 'lrr'; did you mean 'lr'%?$", "--resume", "--allow-change=steps,lrr"),
+  { "--allow-change takes keys, with commas", function()
+    expect.same(read("--resume", "--allow-change", "lr,depth").allow_change, { "lr", "depth" })
+  end },
+
+  { "each key is declared once, with a group and what resume thinks of it", function()
+    local seen = {}
+    for _, list in ipairs { config.common, config.further } do
+      for _, row in ipairs(list) do
+        local name, spec = row[1], row[2]
+        expect.same(seen[name], nil, name)
+        seen[name] = true
+        expect.truthy(spec.help and spec.group, name .. " has help and a group")
+      end
+    end
+    expect.same(config.key({ "number", 1 }).resume, "same")
+    expect.raises("^tests/.-:%d+: config.key: resume is same, free or resolved, got 'often'$",
+                  function() config.key { "number", resume = "often" } end)
+  end },
+  { "a stage's settings are those of its group, as they are", function()
+    local cfg = read("beta2=0.95", "seed=7")
+    expect.same(config.group(cfg, "data").limit_bad, 0)
+    expect.same({ config.group(cfg, "batch").seed, config.group(cfg, "optim").beta2 }, { 7, 0.95 })
+    expect.same(config.group(cfg, "forward"), { skip = true, deterministic = false, gradients = "f32" })
+    expect.same(config.group(config.complete { beta2 = 0.5 }, "optim").beta2, 0.5)
+  end },
+  { "what resume compares: keys of the recipe's own too, but for free ones", function()
+    local cfg = config.read({ depth = 2, note = config.key { "string", "a", resume = "free" } }, { "depth=3", "out=x", "lr=1" })
+    local list = config.identity(cfg)
+    expect.same({ list.depth.value, list.lr.value, list.lr.default, list.data.resolved }, { 3, 1, 5e-6, true })
+    for _, name in ipairs { "note", "out", "eval_every", "save_every", "device", "quarantine" } do expect.same(list[name], nil, name) end
+    list = config.identity(config.complete { depth = 3, demo = true, lr = 1 })
+    expect.same({ list.depth.value, list.lr.value, list.clip.value, list.demo }, { 3, 1, 1 })
+  end },
 
   { "a key that is not one is an error where it is read or set", function()
     local cfg = read()
@@ -126,7 +161,7 @@ error "not reached"
       expect.match(r.out, "^What this recipe does%.\n\nUsage: cftrun " .. recipe:gsub("%p", "%%%0"))
       expect.match(r.out, "\n  depth=2 *\n")
       expect.match(r.out, "\n  kind=all +which errors %(all, slip%)\n")
-      expect.match(r.out, "\n  lr=0.25 +learning rate")
+      expect.match(r.out, "\n  lr=0.25 +peak learning rate")
       expect.match(r.out, "\n  %-%-dry%-run +check")
     end
   end },

@@ -137,6 +137,17 @@ return {
     expect.same(require("cft.host").kind(folder .. "/out"), nil)
   end },
 
+  { "cftrun data: a recipe whose settings are a plain table is not trained either", function()
+    local folder = process.folder()
+    local path = process.write(folder .. "/plain.lua", ([[
+      require("cft").recipe.run({ demo = true, steps = 2, batch = 4, tokens = 512, device = "cpu", out = %q }, { name = "plain" })
+    ]]):format(folder .. "/out"))
+    local r = process.cftrun { "data", path, "--samples=0" }
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "word problems: 8 samples of 8 records")
+    expect.same(require("cft.host").kind(folder .. "/out"), nil)
+  end },
+
   { "cftrun data: what it refuses", function()
     local function refuses(code, message, ...)
       local r = process.cftrun { "data", ... }

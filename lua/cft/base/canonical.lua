@@ -3,7 +3,7 @@
 -- Numbers, texts, booleans and tables of these are spelled out, keys in order. A function is told by the text of its
 -- lines and by its upvalues, which must be plain too. That says which function it is, not what it reads: globals and
 -- files are not looked at, so that whoever needs certainty asks for `exact` names, which functions do not have.
--- Modules of cft and of Lua, and what is in them, go by their names.
+-- Modules of cft and of Lua, and what is in them, go by their names; an object by the text `__canonical` of its metatable.
 -- @module cft.base.canonical
 -- @usage print((canonical.text { 1, lr = 0.5 }))  --> {["lr"]=0.5,[1]=1}
 
@@ -101,6 +101,7 @@ end
 
 local function spell_table(t, where, o)
   local meta = getmetatable(t)
+  if meta and meta.__canonical then return meta.__canonical end
   if meta and not json.is_array(t) and not (o.object and o.depth == 1) then
     return nil, where .. " is an object"
   end

@@ -11,10 +11,10 @@ local Log = {}
 Log.__index = Log
 
 --- @string[opt] folder where log.jsonl goes; nil: screen only
--- @tab[opt] o `append` (a resumed run), `quiet`
+-- @tab[opt] o `append` (a resumed run), `quiet`; `write`, from path and text to a file that appears whole, for `go_on`
 function M.open(folder, o)
   o = o or {}
-  local self = setmetatable({ quiet = o.quiet, started = host.now() }, Log)
+  local self = setmetatable({ quiet = o.quiet, write = o.write, started = host.now() }, Log)
   if folder then
     local made, why = host.make_folders(folder)
     self.path, self.fresh = folder .. "/log.jsonl", not o.append
@@ -23,6 +23,25 @@ function M.open(folder, o)
     if not self.file then blame("log: %s", why) end
   end
   return self
+end
+
+--- This run goes on after a step: what an earlier one wrote of later steps goes, and what is no whole line, as soon
+-- as there is something to write in its place.
+-- @int step
+function Log:go_on(step) self.kept = step end
+
+-- Cut the file back to that step; it is replaced whole or not at all, and only where that changes it.
+local function cut(self)
+  local file = assert(io.open(self.path, "rb"))
+  local text, lines = file:read "*a", {}
+  file:close()
+  for line in (text .. "\n"):gmatch "([^\n]*)\n" do
+    local t = json.decode(line)
+    local later = type(t) == "table" and type(t.step) == "number" and t.step > self.kept
+    if type(t) == "table" and not later then lines[#lines + 1] = line .. "\n" end
+  end
+  local kept = table.concat(lines)
+  if kept ~= text then self.write(self.path, kept) end
 end
 
 --- A line for the person at the screen; what it quotes of data cannot steer the terminal.
@@ -42,9 +61,11 @@ function Log:record(t)
   if not self.file then return end
   local copy = {}
   for k, v in pairs(t) do copy[k] = finite(v) end
-  if self.fresh then
+  if self.fresh or self.kept then
     self.file:close()
-    self.file, self.fresh = assert(io.open(self.path, "w")), false
+    if self.kept then cut(self) end
+    self.file = assert(io.open(self.path, self.fresh and "w" or "a"))
+    self.fresh, self.kept = false, nil
   end
   local ok, why = self.file:write(json.encode(copy), "\n")
   if ok then ok, why = self.file:flush() end

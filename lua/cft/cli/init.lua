@@ -37,14 +37,14 @@ end
 -- ---- scripts ---------------------------------------------------------------------------------
 
 local function set_arguments(script, args)
-  local list = { [0] = script }
+  local list = { [0] = script, inspect = args.inspect }
   for i, value in ipairs(args) do list[i] = value end
   rawset(_G, "arg", list)
 end
 
 --- Run a Lua file as `cftrun FILE args...` does: no stray globals, its arguments in `arg`.
 -- @string path
--- @tab args list of strings
+-- @tab args list of strings; `inspect`: what its recipe does in place of training, see `cft.recipe.inspect`
 -- @return what the script returns
 function M.script(path, args)
   local chunk, message = loadfile(path)

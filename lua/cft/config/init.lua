@@ -14,141 +14,26 @@
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
-local optim = require "cft.train.optim"
-local template = require "cft.text.template"
+local help = require "cft.config.help"
+local keys = require "cft.config.keys"
 
-local M = {}
+local M = { flags = keys.flags, common = keys.common, further = keys.further, key = keys.key, optional = keys.optional }
 
---- Options of a run, which stand before or behind the recipe's path. Each becomes a field of the
--- configuration. `takes`: what follows it; in brackets if it may be left out.
-M.flags = {
-  ["--demo"] = { field = "demo", help = "tiny built-in model and data, on the CPU" },
-  ["--dry-run"] = { field = "dry_run", help = "check model, data and settings; train nothing" },
-  ["--preview"] = { field = "preview", takes = "N", help = "show N samples as the model sees them" },
-  ["--device"] = { field = "device", takes = "D", help = "cpu, cuda, cuda:1 or auto; same as device=D" },
-  ["--resume"] = { field = "resume", takes = "[FOLDER]", help = "go on from the newest checkpoint, or from this one" },
-}
-
-local Key = {}
-
---- A key with more to say than its default.
--- @tab spec as for `check.options`: `{ "type", default }` and any of `one_of`, `min`, `max`,
--- `optional`; and `help`, one line
--- @usage cft.config { kinds = cft.config.key { "string", "all", one_of = { "all", "slip" }, help = "which errors" } }
-function M.key(spec) return setmetatable(spec, Key) end
-
---- A key that may stay nil.
--- @string kind a type, or several: "number|string"
--- @string[opt] help one line
-function M.optional(kind, help) return M.key { kind, optional = true, help = help } end
-
-local function is_device(name)
-  if name == "auto" or name == "cpu" or name:find "^cuda$" or name:find "^cuda:%d+$" then return nil end
-  return "cpu, cuda, cuda:N or auto"
-end
-
--- A check for keys that take a name, or something that has no name.
-local function named(...)
-  local names = { ... }
-  return function(value)
-    if type(value) ~= "string" then return nil end
-    for _, name in ipairs(names) do
-      if value == name then return nil end
-    end
-    return "one of " .. table.concat(names, ", ") .. check.suggestion(value, names)
-  end
-end
-
---- The keys of every recipe: { name, spec }, in the order in which `cftrun RECIPE --help` shows them.
-M.common = {
-  { "model", M.optional("string", "weights: a folder, a .gguf file, or a name in the local Hub cache") },
-  { "data", M.optional("string|table", "training records: a file, or several with commas") },
-  { "out", M.optional("string", "folder for checkpoints, log.jsonl and summary.json") },
-  { "template", M.key { "string|function|table", optional = true,
-                        fits = named(unpack(template.presets)),
-                        help = "how a record becomes text: " .. table.concat(template.presets, ", ") } },
-  { "steps", M.key { "integer", optional = true, min = 0, help = "updates; wins over epochs" } },
-  { "epochs", M.key { "number", 1, min = 0, help = "passes over the data" } },
-  { "batch", M.key { "integer", 32, min = 1, help = "samples an update" } },
-  { "tokens", M.key { "integer", 8192, min = 1, help = "tokens a micro-batch, at most" } },
-  { "lr", M.key { "number", 5e-6, min = 0, help = "learning rate at its highest" } },
-  { "warmup", M.key { "number", 0.1, min = 0, help = "updates until then; below 1, a share of all" } },
-  { "schedule", M.key { "string|function", "cosine", fits = named("cosine", "linear", "constant", "wsd"),
-                          help = "cosine, linear, constant or wsd" } },
-  { "seed", M.key { "integer", 42, min = 0, help = "of the order, and of new weights" } },
-  { "dtype", M.key { "string", "auto", one_of = { "auto", "f32", "bf16" }, help = "of weights and activations" } },
-  { "device", M.key { "string", "auto", fits = is_device, help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" } },
-  { "memory", M.optional("string", "a budget such as 8GiB: blocks are computed again so that a step fits") },
-  { "heldout", M.key { "number|string", optional = true, min = 0,
-                       help = "records kept out of training: how many, a share below 1, or a file" } },
-  { "eval_every", M.key { "integer", optional = true, min = 1, help = "updates between held-out losses" } },
-  { "save_every", M.key { "integer", optional = true, min = 1, help = "updates between checkpoints" } },
-}
-
-local policy = { "error", "drop", "keep" }
-
---- More keys of every recipe, for those who need them; the same form.
-M.further = {
-  { "max_tokens", M.key { "integer", optional = true, min = 1, help = "longest sample; if absent, that of a micro-batch" } },
-  { "length", M.key { "string", "drop", one_of = { "drop", "cut_context", "llamafactory" }, help = "what becomes of longer ones" } },
-  { "cut_side", M.key { "string", "right", one_of = { "left", "right" }, help = "the side cut_context takes from" } },
-  { "no_learned", M.key { "string", "error", one_of = policy, help = "samples without a learned token" } },
-  { "all_learned", M.key { "string", "error", one_of = policy, help = "samples with nothing but learned tokens" } },
-  { "double_bos", M.key { "string", "error", one_of = policy, help = "samples that begin with two begin-of-text tokens" } },
-  { "template_check", M.key { "string", "log", one_of = { "log", "strict", "off" },
-                              help = "what becomes of differences from the model's own chat template" } },
-  { "add_tokens", M.key { "boolean", false, help = "add tokens of the template that the tokenizer lacks" } },
-  { "stream", M.key { "boolean", false, help = "train at once, each record checked when its turn comes" } },
-  { "limit_bad", M.key { "integer", 0, min = 0, help = "unreadable records that are passed over" } },
-  { "quarantine", M.optional("string", "file that collects them") },
-  { "decontaminate", M.optional("string|table", "benchmarks whose questions are looked for in the training records") },
-  { "decontaminate_drop", M.key { "boolean", false, help = "leave out the records that were found" } },
-  { "packing", M.key { "boolean", true, help = "samples back to back; false: padded rows, as the authors' trainer" } },
-  { "rows", M.key { "integer", 8, min = 1, help = "samples a micro-batch without packing" } },
-  { "share_prefix", M.key { "boolean", true, help = "compute once what samples of a pack begin with alike" } },
-  { "group_by", M.key { "string|function", optional = true, fits = named("prefix"),
-                        help = "prefix: samples that begin alike stand together in the order" } },
-  { "drop_last", M.key { "boolean", false, help = "leave out a last, short update" } },
-  { "norm", M.key { "string", "tokens", one_of = { "tokens", "rank_mean", "micro_mean" }, help = "what the loss is a mean of" } },
-  { "ranks", M.key { "integer", 8, min = 1, help = "ranks that rank_mean imitates" } },
-  { "gradients", M.key { "string", "f32", one_of = { "f32", "bf16" }, help = "what gradients add up in; bf16 with bf16 weights" } },
-  { "skip", M.key { "boolean", true, help = "compute no logits for tokens that are not learned" } },
-  { "context_loss", M.key { "boolean", false, help = "of held-out samples, measure query and response as well" } },
-  { "deterministic", M.key { "boolean", false, help = "bit-equal repeats on a GPU" } },
-  { "autotune", M.key { "boolean", true, help = "time a GPU's matmuls once and keep the fastest; not with deterministic" } },
-}
-
-for _, row in ipairs(optim.keys) do M.further[#M.further + 1] = { row[1], M.key(row[2]) } end
-
---- Keys that were, and why they are refused.
-M.gone = {
-  cache = "token ids are not kept between runs any more: of 5 GB a scan took 239 s without a cache, 219 s and 8.9 GB of "
-    .. "disk to fill one. Leave the key out; what is kept of large files goes to $CFT_CACHE",
-}
+local declared = setmetatable({}, { __mode = "k" })  -- settings → name → spec
 
 local function refuse_gone(name)
-  if M.gone[name] then exit.fail(exit.USAGE, "%s: %s", name, M.gone[name]) end
-end
-
---- The default of one of these keys, for a table of settings that does not come from here.
--- @string name
-function M.default(name)
-  for _, list in ipairs { M.common, M.further } do
-    for _, row in ipairs(list) do
-      if row[1] == name then return row[2][2] end
-    end
-  end
+  if keys.gone[name] then exit.fail(exit.USAGE, "%s: %s", name, keys.gone[name]) end
 end
 
 -- ---- the keys of one recipe ------------------------------------------------------------------
 
 -- A recipe's default as a spec. `base` is the common key of this name, if it is one.
 local function spec_of(name, default, base)
-  if getmetatable(default) == Key then
+  if keys.is(default) then
     default.help = default.help or base and base.help
     return default
   end
-  local spec = { type(default), default }
+  local spec = keys.key { type(default), default }
   for field, value in pairs(base or {}) do
     if field ~= 2 then spec[field] = value end
   end
@@ -280,17 +165,17 @@ end
 
 --- Settings from defaults and arguments; what `cft.config` does with the command line's.
 -- @tab defaults
--- @tab args a list of strings, and `[0]` for the name of the script
+-- @tab args a list of strings; `[0]`, the name of the script; `inspect`, what `cftrun data` wants of it
 -- @treturn table key → value. A key that is not one is an error where it is read.
 function M.read(defaults, args)
   for _, argument in ipairs(args) do
     if argument == "--demo" then defaults = for_demo(defaults) end
   end
   local specs, names = specs_of(defaults)
-  local values = { demo = false, dry_run = false, resume = false }
+  local values = { demo = false, dry_run = false, resume = false, inspect = args.inspect }
   for name, spec in pairs(specs) do values[name] = spec[2] end
 
-  local i, help = 1, false
+  local i, asks_help = 1, false
   while i <= #args do
     local flag, value, after = M.flag(args, i)
     local name, text = args[i]:match "^([%a_][%w_]*)=(.*)$"
@@ -302,7 +187,7 @@ function M.read(defaults, args)
       end
       values[flag.field] = value
     elseif args[i] == "--help" or args[i] == "-h" then
-      help = true
+      asks_help = true
     elseif not name then
       unknown(args[i], specs)
     elseif not specs[name] then
@@ -313,14 +198,24 @@ function M.read(defaults, args)
     end
     i = after or i + 1
   end
-  if help then
-    require("cft.cli.help").recipe(args[0], specs, names)
+  if asks_help then
+    help.recipe(args[0], specs, names)
     exit.leave()
   end
+  if values.allow_change then
+    if not values.resume then exit.fail(exit.USAGE, "--allow-change goes with --resume") end
+    values.allow_change = read.table(values.allow_change)
+    for _, name in ipairs(values.allow_change) do
+      if not specs[name] then
+        exit.fail(exit.USAGE, "--allow-change %s: no key '%s'%s", name, name, check.suggestion(name, specs))
+      end
+    end
+  end
 
-  local known = { preview = true }
+  local known = { preview = true, allow_change = true, inspect = true }
   for name in pairs(specs) do known[name] = true end
-  return setmetatable(values, {
+  local settings = setmetatable(values, {
+    __canonical = "settings",  -- in the name of a function that reads them; they are compared one by one
     __index = function(_, name)
       if known[name] then return nil end
       blame("config: no key '%s'%s", tostring(name), check.suggestion(tostring(name), specs))
@@ -332,6 +227,53 @@ function M.read(defaults, args)
       rawset(t, name, value)
     end,
   })
+  declared[settings] = specs
+  return settings
+end
+
+-- ---- settings by their declarations ------------------------------------------------------------
+
+--- Settings as all stages read them: those of `read` as they are; a plain table with the defaults of `keys`
+-- behind it, and what `cftrun data` wants of the script that runs.
+-- @tab cfg
+-- @treturn table cfg
+function M.complete(cfg)
+  if declared[cfg] then return cfg end
+  local defaults = { inspect = (rawget(_G, "arg") or {}).inspect }
+  local specs = {}
+  for name in pairs(cfg) do specs[name] = { resume = "same" } end
+  for _, flag in pairs(keys.flags) do specs[flag.field] = nil end
+  for name, spec in pairs(keys.by_name) do defaults[name], specs[name] = spec[2], spec end
+  declared[cfg] = specs
+  return setmetatable(cfg, { __index = defaults, __canonical = "settings" })
+end
+
+--- The settings of one stage.
+-- @tab cfg of `complete`
+-- @string group such as "samples", "batch", "forward"
+-- @treturn table name → value
+function M.group(cfg, group)
+  local values = {}
+  for name, spec in pairs(keys.by_name) do
+    if (" " .. spec.group .. " "):find(" " .. group .. " ", 1, true) then values[name] = cfg[name] end
+  end
+  return values
+end
+
+--- What of the settings is a run's own, so that a resumed one must have the same: all keys that are not
+-- declared free.
+-- @tab cfg of `complete`
+-- @treturn table name → { `value`; `default`, what the key is where nobody sets it; `resolved`, the value is compared
+-- where what it came to is not }
+function M.identity(cfg)
+  local list = {}
+  for name, spec in pairs(declared[cfg]) do
+    if spec.resume ~= "free" then
+      local base = keys.by_name[name]
+      list[name] = { value = cfg[name], default = base and base[2], resolved = spec.resume == "resolved" or nil }
+    end
+  end
+  return list
 end
 
 --- Has the script that runs asked for its settings?

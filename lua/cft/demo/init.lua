@@ -132,11 +132,15 @@ local function record(seed, index, heldout)
 end
 
 --- Training records, the paper's fields `instruction`, `input`, `output`: a function of seed and index.
-function M.training(seed) return function(i) return record(seed, i, false) end end
+function M.training(seed)
+  return function(i) return record(seed, i, false) end
+end
 
 --- Held-out records: none shares its numbers with a training record; also `right`, and `kind` of a
 -- wrong one.
-function M.heldout(seed) return function(i) return record(seed + 1, i, true) end end
+function M.heldout(seed)
+  return function(i) return record(seed + 1, i, true) end
+end
 
 -- ---- tokenizer -------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
 -- @usage local found = chat_template.compare(cft.template.qwen(), tok)
 -- for _, difference in ipairs(found or {}) do print(chat_template.describe(difference)) end
 
+local exit = require "cft.base.exit"
 local jinja = require "cft.text.jinja"
 local texts = require "cft.base.text"
 
@@ -206,6 +207,22 @@ function M.report(chat, found)
     :format(chat.name, #found, #found == 1 and "" or "s") }
   for i, difference in ipairs(found) do lines[i + 1] = "  " .. M.describe(difference) end
   return table.concat(lines, "\n")
+end
+
+--- Compare, and do what a run's `template_check` says: what servers write with the model's own chat template
+-- should be what is trained on.
+-- @tparam Template chat @param tok
+-- @string policy `log`, `strict`, which ends the run where they differ, or `off`
+-- @treturn ?string what there is to say
+function M.enforce(chat, tok, policy)
+  if policy == "off" then return nil end
+  local found, why = M.compare(chat, tok)
+  local report = why and "template " .. chat.name .. " cannot be compared: " .. why
+    or found and #found > 0 and M.report(chat, found) or nil
+  if report and policy == "strict" then
+    exit.fail(exit.FAILED, '%s\n  template_check = "strict" allows none', report)
+  end
+  return report
 end
 
 return M

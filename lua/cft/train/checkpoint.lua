@@ -6,12 +6,13 @@ local configs = require "cft.models.config"
 local exit = require "cft.base.exit"
 local files = require "cft.io.files"
 local host = require "cft.host"
+local identity = require "cft.train.identity"
 local json = require "cft.base.json"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
 
-local VERSION = 1  -- of state.msgpack
+local VERSION = 2  -- of state.msgpack; 1 had some settings in place of the run's identity
 
 -- ---- the model -------------------------------------------------------------------------------
 
@@ -83,22 +84,6 @@ end
 
 -- ---- a run -----------------------------------------------------------------------------------
 
--- Settings that the bits of a run depend on. The cut into micro-batches is among them: it changes
--- the order of sums.
-local fixed = { "batch", "tokens", "seed", "lr", "warmup", "schedule", "template", "max_tokens", "length",
-                "drop_last", "packing", "norm", "rows", "ranks", "share_prefix", "group_by", "stream",
-                "dtype", "gradients", "skip" }
-
-local function settings_of(run)
-  local t = {}
-  for _, name in ipairs(fixed) do
-    local v = rawget(run.cfg, name)
-    if type(v) == "number" or type(v) == "string" or type(v) == "boolean" then t[name] = v end
-  end
-  for name, value in pairs(run.optim.settings) do t[name] = value end
-  return t
-end
-
 local function source_of_recipe()
   local file = arg and arg[0] and io.open(arg[0], "rb")
   if not file then return "" end
@@ -114,8 +99,8 @@ local function state_of(run, trainer)
     moments[name][kind] = t
   end
   return {
-    version = VERSION, recipe = run.name, source = source_of_recipe(), settings = settings_of(run),
-    data = run.data_hash or "", done = trainer.done, steps = trainer.steps, tokens = trainer.tokens,
+    version = VERSION, recipe = run.name, source = source_of_recipe(), identity = run.identity,
+    changes = run.changes, done = trainer.done, steps = trainer.steps, tokens = trainer.tokens,
     learned_tokens = trainer.learned, optimizer = run.optim.name, updates = run.optim.count, moments = moments,
   }
 end
@@ -159,16 +144,36 @@ function M.newest(out, log)
   end
 end
 
-local function check_settings(run, state, path)
-  local now = settings_of(run)
-  for name, was in pairs(state.settings) do
-    if now[name] ~= nil and now[name] ~= was then
-      blame("resume: %s was made with %s = %s, and this run has %s; give it the same, or start a new "
-            .. "run with model=%s", path, name, tostring(was), tostring(now[name]), path)
-    end
+-- Those of the differences that the user allows; all others end the run.
+local function allow(changes, allowed, path)
+  local is_allowed, met, texts, keys = {}, {}, {}, {}
+  for _, key in ipairs(allowed or {}) do is_allowed[key] = true end
+  for _, change in ipairs(changes) do
+    if not is_allowed[change.key] then texts[#texts + 1] = "  " .. change.text end
+    if not met[change.key] then keys[#keys + 1] = change.key end
+    met[change.key] = true
   end
-  if state.data ~= "" and run.data_hash and state.data ~= run.data_hash then
-    blame("resume: the data are not those that %s was trained on", path)
+  for _, key in ipairs(allowed or {}) do
+    if not met[key] then exit.fail(exit.USAGE, "--allow-change %s: %s did not change since %s", key, key, path) end
+  end
+  if #texts == 0 then return end
+  blame("resume: this run is not the one that made %s:\n%s\n  give it the same, or go on all the same with "
+        .. "--allow-change %s, or start a new run with model=%s", path, table.concat(texts, "\n"),
+        table.concat(keys, ","), path)
+end
+
+-- The run as it is beside the run as it was. What is allowed to change is logged, and kept in later checkpoints.
+local function check_identity(run, state, path)
+  local old = state.version == 1
+  local was = old and identity.of_version_1(state, run.identity, run.source:hash()) or state.identity
+  local changes, unknown = identity.compare(was, run.identity, old)
+  allow(changes, run.cfg.allow_change, path)
+  if old then run.log:say("resume: %s was saved by an earlier program, state version 1", path) end
+  for _, text in ipairs(unknown) do run.log:say("resume: %s", text) end
+  run.changes = state.changes or {}
+  for _, change in ipairs(changes) do
+    run.log:say("resume: changed after step %d: %s", state.done, change.text)
+    run.changes[#run.changes + 1] = ("after step %d: %s"):format(state.done, change.text)
   end
 end
 
@@ -207,10 +212,11 @@ function M.resume(run, from)
   end
   local state, why = files.read_state(path .. "/state.msgpack")
   if not state then blame("resume: %s", why) end
-  if state.version ~= VERSION then
-    blame("resume: %s has state of version %s; this program reads %d", path, tostring(state.version), VERSION)
+  if state.version ~= VERSION and state.version ~= 1 then
+    blame("resume: %s has state of version %s; this program reads 1 and %d: resume with the program that wrote it, or "
+          .. "start a new run with model=%s", path, tostring(state.version), VERSION, path)
   end
-  check_settings(run, state, path)
+  check_identity(run, state, path)
   load_optimizer(run.optim, state, path)
   local source = files.folder(path)
   run.model:read(source)

@@ -4,6 +4,7 @@
 local blame = require "cft.base.blame"
 local format = require "cft.base.format"
 local door = require "cft.engine.ffi"
+local tensor = require "cft.engine.tensor"
 
 local M = {}
 
@@ -46,6 +47,17 @@ function M.plan(model, tokens, budget, held)
           format.bytes(budget))
   end
   return { recompute = k, bytes = bytes, kept = per.kept }
+end
+
+--- Plan a step, and have the model recompute as many blocks as that takes.
+-- @tparam Model model @int tokens of the largest micro-batch
+-- @string[opt] budget such as "8GiB"
+-- @treturn string what was planned, for the log
+function M.apply(model, tokens, budget)
+  local plan = M.plan(model, tokens, budget and M.bytes(budget), tensor.memory(model.device).total)
+  if plan.recompute > 0 then model.options.recompute = function(i) return i <= plan.recompute end end
+  return ("memory: about %s a step of %d tokens, %d of %d blocks computed again"):format(format.bytes(plan.bytes),
+    tokens, plan.recompute, model.config.layers)
 end
 
 return M

@@ -66,18 +66,23 @@ function M.wsd(opts)
   end)
 end
 
-local names = { cosine = M.cosine, linear = M.linear, constant = M.constant, wsd = M.wsd }
+--- What `named` knows.
+M.names = { "cosine", "linear", "constant", "wsd" }
 
 --- The schedule of that name.
--- @string name "cosine", "linear", "constant" or "wsd"
+-- @string name one of `names`
 -- @number warmup below 1 a part of the steps (rounded up), else steps
 -- @int steps
 function M.named(name, warmup, steps)
-  if not names[name] then
-    require "cft.base.blame"(("schedule '%s'; there are cosine, linear, constant and wsd%s"):format(
-      tostring(name), check.suggestion(tostring(name), names)))
+  local make
+  for _, each in ipairs(M.names) do
+    if each == name then make = M[each] end
   end
-  return names[name] { steps = steps, warmup = M.warmup_steps(warmup, steps) }
+  if not make then
+    require "cft.base.blame"(("schedule '%s'; there are %s and %s%s"):format(tostring(name),
+      table.concat(M.names, ", ", 1, #M.names - 1), M.names[#M.names], check.suggestion(tostring(name), M.names)))
+  end
+  return make { steps = steps, warmup = M.warmup_steps(warmup, steps) }
 end
 
 --- Steps of warm-up: `warmup` below 1 is a part of the run, rounded up as Hugging Face's Trainer

@@ -8,11 +8,8 @@
 
 local check = require "cft.base.check"
 local config = require "cft.config"
-local dataview = require "cft.report.data"
 local exit = require "cft.base.exit"
-local files = require "cft.io.files"
 local host = require "cft.host"
-local recipe = require "cft.recipe"
 
 local M = {}
 
@@ -51,45 +48,8 @@ local function parse(args)
   return o, rest
 end
 
--- ---- looking ---------------------------------------------------------------------------------
-
-local POLICIES = { "no_learned", "all_learned", "double_bos" }
-
--- Settings under which nothing is refused, since what would be refused is to be seen.
--- @treturn table those of the recipe
-local function lenient(cfg)
-  local asked = {}
-  for _, name in ipairs { "limit_bad", unpack(POLICIES) } do
-    asked[name] = rawget(cfg, name) or config.default(name)
-    if asked[name] == "error" then cfg[name] = "keep" end
-  end
-  asked.template_check = rawget(cfg, "template_check") or config.default "template_check"
-  if asked.template_check == "strict" then cfg.template_check = "log" end
-  cfg.limit_bad, cfg.quarantine, cfg.dry_run = 2 ^ 40, nil, true
-  return asked
-end
-
--- Why training would not begin, a line each.
-local function refusals(view, asked)
-  local lines = {}
-  if view.run.template_report and asked.template_check == "strict" then
-    lines[1] = 'the model\'s chat template is another one, template_check = "strict"'
-  end
-  for _, set in ipairs(view.sets) do
-    if #set.report.bad > asked.limit_bad then
-      lines[#lines + 1] = ("%s: %d bad records, limit_bad = %d"):format(set.name, #set.report.bad, asked.limit_bad)
-    end
-    for _, name in ipairs(POLICIES) do
-      if asked[name] == "error" and set.report[name].n > 0 then
-        lines[#lines + 1] = ("%s: %d samples, %s = \"error\""):format(set.name, set.report[name].n, name)
-      end
-    end
-  end
-  return lines
-end
-
 --- @tab args
--- @treturn ?int 1 if a run would refuse these data
+-- The recipe leaves with 1 if a run would refuse these data.
 function M.run(args)
   local o, rest = parse(args)
   if not o.recipe then
@@ -98,24 +58,9 @@ function M.run(args)
     return
   end
   if host.kind(o.recipe) ~= "file" then exit.fail(exit.USAGE, "data: no recipe %s", o.recipe) end
-  local view
-  recipe.instead = function(cfg, opts)
-    local asked = lenient(cfg)
-    view = dataview.gather(recipe.prepare(cfg, opts, true), { samples = o.samples })
-    view.refusals = refusals(view, asked)
-    dataview.print(view)
-  end
-  local ok, err = pcall(require("cft.cli").script, o.recipe, rest)
-  recipe.instead = nil
-  if not ok then error(err, 0) end
-  if not view then
-    exit.fail(exit.FAILED, "%s never called cft.recipe.run, so there are no data to look at", o.recipe)
-  end
-  if o.html then
-    files.write(o.html, require("cft.report.html").page(view))
-    print("written: " .. o.html)
-  end
-  return #view.refusals > 0 and exit.FAILED or exit.OK
+  rest.inspect = { samples = o.samples, html = o.html }
+  require("cft.cli").script(o.recipe, rest)
+  exit.fail(exit.FAILED, "%s never called cft.recipe.run, so there are no data to look at", o.recipe)
 end
 
 return M

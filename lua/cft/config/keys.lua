@@ -1,0 +1,188 @@
+--- The settings of every recipe and the options of a run, each declared once: what it is, what it is for,
+-- and whether a run may be resumed with another value. Help, the tables of docs/ (scripts/print_settings.lua),
+-- the options of the stages (`cft.config.group`) and the identity of a run come from here.
+-- @module cft.config.keys
+
+local check = require "cft.base.check"
+local optim = require "cft.train.optim"
+local schedule = require "cft.train.schedule"
+local template = require "cft.text.template"
+
+local M = {}
+
+--- Options of a run, which stand before or behind the recipe's path. Each becomes a field of the
+-- configuration. `takes`: what follows it; in brackets if it may be left out.
+M.flags = {
+  ["--demo"] = { field = "demo", help = "tiny built-in model and data, on the CPU" },
+  ["--dry-run"] = { field = "dry_run", help = "check model, data and settings; train nothing" },
+  ["--preview"] = { field = "preview", takes = "N", help = "show N samples as the model sees them" },
+  ["--device"] = { field = "device", takes = "D", help = "cpu, cuda, cuda:1 or auto; same as device=D" },
+  ["--resume"] = { field = "resume", takes = "[FOLDER]", help = "go on from the newest checkpoint, or from this one" },
+  ["--allow-change"] = { field = "allow_change", takes = "KEY[,KEY]",
+                         help = "resume although these are not what they were" },
+}
+
+local Key = {}
+
+local resumes = { same = true, free = true, resolved = true }
+
+--- A key with more to say than its default.
+-- @tab spec as for `check.options`: `{ "type", default }` and any of `one_of`, `min`, `max`, `optional`; and
+-- `help`, one line; `more`, what else the docs say; `group`, the stages that take it, the first one the docs' heading;
+-- `resume`, what --resume does about another value: "same", the default, refuses it; "free" goes on; "resolved"
+-- compares what the value came to (records, steps) and the value itself only where that cannot be compared
+-- @usage cft.config { kinds = cft.config.key { "string", "all", one_of = { "all", "slip" }, help = "which errors" } }
+function M.key(spec)
+  spec.resume = spec.resume or "same"
+  if not resumes[spec.resume] then
+    require "cft.base.blame"("config.key: resume is same, free or resolved, got '%s'", tostring(spec.resume))
+  end
+  return setmetatable(spec, Key)
+end
+
+--- A key that may stay nil.
+-- @string kind a type, or several: "number|string"
+-- @string[opt] help one line
+function M.optional(kind, help) return M.key { kind, optional = true, help = help } end
+
+--- Was this made by `key`?
+function M.is(value) return getmetatable(value) == Key end
+
+local function is_device(name)
+  if name == "auto" or name == "cpu" or name:find "^cuda$" or name:find "^cuda:%d+$" then return nil end
+  return "cpu, cuda, cuda:N or auto"
+end
+
+-- A check for keys that take a name, or something that has no name.
+local function named(names)
+  return function(value)
+    if type(value) ~= "string" then return nil end
+    for _, name in ipairs(names) do
+      if value == name then return nil end
+    end
+    return "one of " .. table.concat(names, ", ") .. check.suggestion(value, names)
+  end
+end
+
+local function listed(names) return table.concat(names, ", ", 1, #names - 1) .. " or " .. names[#names] end
+
+-- { name, spec } in the order of help and docs
+local function declare(name, spec) return { name, M.key(spec) } end
+
+--- Those that most recipes set.
+M.common = {
+  declare("model", { "string", optional = true, group = "run", resume = "resolved",
+    help = "weights: a folder, a .gguf file, or a name in the local Hub cache" }),
+  declare("data", { "string|table", optional = true, group = "data", resume = "resolved",
+    help = "training records: a file, or several with commas" }),
+  declare("out", { "string", optional = true, group = "run", resume = "free",
+    help = "folder for checkpoints, log.jsonl and summary.json" }),
+  declare("template", { "string|function|table", optional = true, group = "samples", fits = named(template.presets),
+    help = "how a record becomes text: " .. table.concat(template.presets, ", ") }),
+  declare("steps", { "integer", optional = true, min = 0, group = "run", resume = "resolved",
+    help = "optimizer steps; wins over epochs" }),
+  declare("epochs", { "number", 1, min = 0, group = "run", resume = "resolved", help = "passes over the data" }),
+  declare("batch", { "integer", 32, min = 1, group = "batch", help = "samples an optimizer step" }),
+  declare("tokens", { "integer", 8192, min = 1, group = "batch", help = "tokens a micro-batch, at most" }),
+  declare("lr", { "number", 5e-6, min = 0, group = "optim", help = "peak learning rate" }),
+  declare("warmup", { "number", 0.1, min = 0, group = "optim",
+    help = "optimizer steps of linear warm-up; below 1, a share of all" }),
+  declare("schedule", { "string|function", "cosine", group = "optim", fits = named(schedule.names),
+    help = listed(schedule.names) }),
+  declare("seed", { "integer", 42, min = 0, group = "run batch",
+    help = "of the order, of new weights and of stochastic rounding" }),
+  declare("dtype", { "string", "auto", one_of = { "auto", "f32", "bf16" }, group = "model", resume = "resolved",
+    help = "of weights and activations" }),
+  declare("device", { "string", "auto", fits = is_device, group = "run", resume = "free",
+    help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" }),
+  declare("memory", { "string", optional = true, group = "model", resume = "free",
+    help = "a budget such as 8GiB, kept by recomputation of blocks in backward" }),
+  declare("heldout", { "number|string", optional = true, min = 0, group = "data", resume = "resolved",
+    help = "records kept out of training: how many, a share below 1, or a file" }),
+  declare("eval_every", { "integer", optional = true, min = 1, group = "run", resume = "free",
+    help = "optimizer steps between held-out losses" }),
+  declare("save_every", { "integer", optional = true, min = 1, group = "run", resume = "free",
+    help = "optimizer steps between checkpoints" }),
+}
+
+local policy = { "error", "drop", "keep" }
+
+--- Those for who needs them.
+M.further = {
+  declare("max_tokens", { "integer", optional = true, min = 1, group = "samples",
+    help = "longest sample; if absent, that of a micro-batch" }),
+  declare("length", { "string", "drop", one_of = { "drop", "cut_context", "llamafactory" }, group = "samples",
+    help = "what becomes of longer ones", more = "docs/templates.md" }),
+  declare("cut_side", { "string", "right", one_of = { "left", "right" }, group = "samples",
+    help = "the side cut_context takes from" }),
+  declare("no_learned", { "string", "error", one_of = policy, group = "samples",
+    help = "samples without a loss token" }),
+  declare("all_learned", { "string", "error", one_of = policy, group = "samples",
+    help = "samples with nothing but loss tokens" }),
+  declare("double_bos", { "string", "error", one_of = policy, group = "samples",
+    help = "samples that begin with two begin-of-text tokens" }),
+  declare("template_check", { "string", "log", one_of = { "log", "strict", "off" }, group = "run", resume = "free",
+    help = "what becomes of differences from the model's own chat template", more = "`strict` makes them an error" }),
+  declare("add_tokens", { "boolean", false, group = "samples",
+    help = "add tokens of the template that the tokenizer lacks" }),
+  declare("stream", { "boolean", false, group = "samples",
+    help = "train at once, each record checked when its turn comes", more = "docs/data.md" }),
+  declare("limit_bad", { "integer", 0, min = 0, group = "data", help = "unreadable records that are passed over" }),
+  declare("quarantine", { "string", optional = true, group = "data", resume = "free",
+    help = "file that collects them" }),
+  declare("decontaminate", { "string|table", optional = true, group = "data",
+    help = "benchmarks whose questions are looked for in the training records", more = "docs/data.md" }),
+  declare("decontaminate_drop", { "boolean", false, group = "data", help = "leave out the records that were found" }),
+  declare("packing", { "boolean", true, group = "batch",
+    help = "samples back to back; false: padded rows, as the authors' trainer" }),
+  declare("rows", { "integer", 8, min = 1, group = "batch", help = "samples a micro-batch without packing",
+    more = "and of the run that `norm = \"rank_mean\"` and `\"micro_mean\"` follow" }),
+  declare("share_prefix", { "boolean", true, group = "batch",
+    help = "compute once what samples of a pack begin with alike",
+    more = "several critiques of one response; docs/data.md, \"Samples that begin alike\"" }),
+  declare("group_by", { "string|function", optional = true, group = "batch", fits = named { "prefix" },
+    help = "prefix: samples that begin alike stand together in the order",
+    more = "or a function of the record: they meet in an optimizer step" }),
+  declare("drop_last", { "boolean", false, group = "batch",
+    help = "leave out an epoch's last optimizer step if it is short" }),
+  declare("norm", { "string", "tokens", one_of = { "tokens", "rank_mean", "micro_mean" }, group = "batch",
+    help = "what the loss is a mean of", more = "docs/data.md" }),
+  declare("ranks", { "integer", 8, min = 1, group = "batch", help = "ranks that rank_mean imitates" }),
+  declare("gradients", { "string", "f32", one_of = { "f32", "bf16" }, group = "model forward",
+    help = "dtype gradients accumulate in; bf16 with bf16 weights" }),
+  declare("skip", { "boolean", true, group = "model forward", help = "compute no logits for tokens without loss",
+    more = "such rows skip the head and the last block" }),
+  declare("context_loss", { "boolean", false, group = "run", resume = "free",
+    help = "of held-out samples, measure query and response as well", more = "below" }),
+  declare("deterministic", { "boolean", false, group = "model forward", help = "bit-equal repeats on a GPU",
+    more = "attention's backward without atomics, and no `autotune`; docs/cuda.md" }),
+  declare("autotune", { "boolean", true, group = "model", resume = "free",
+    help = "time a GPU's matmuls once and keep the fastest; not with deterministic",
+    more = "kept in a file for later runs; false: the library's first suggestion; docs/cuda/matmul.md" }),
+}
+
+-- What the docs say more of the optimizers' keys, which are theirs.
+local more = {
+  optimizer = "docs/add-an-optimizer.md",
+  master = "`master = false, moments = \"bf16\", gradients = \"bf16\"` take 8 bytes a parameter in place of 18; "
+    .. "docs/numerics.md, docs/cuda/memory-7b.md",
+}
+for _, row in ipairs(optim.keys) do
+  local name, spec = row[1], row[2]
+  spec.group, spec.more = "optim", more[name]
+  M.further[#M.further + 1] = declare(name, spec)
+end
+
+--- Keys that were, and why they are refused.
+M.gone = {
+  cache = "token ids are not kept between runs any more: of 5 GB a scan took 239 s without a cache, 219 s and 8.9 GB "
+    .. "of disk to fill one. Leave the key out; what is kept of large files goes to $CFT_CACHE",
+}
+
+--- Name → declaration.
+M.by_name = {}
+for _, list in ipairs { M.common, M.further } do
+  for _, row in ipairs(list) do M.by_name[row[1]] = row[2] end
+end
+
+return M

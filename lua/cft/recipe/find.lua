@@ -1,0 +1,58 @@
+--- What a run needs of this machine: its model, its data, a folder of its own.
+
+local data = require "cft.data.open"
+local exit = require "cft.base.exit"
+local host = require "cft.host"
+local hub = require "cft.io.hub"
+
+local M = {}
+
+local function missing(hints, list)
+  local lines = { "not on this machine:" }
+  for _, m in ipairs(list) do
+    local hint = hints[m.what]
+    lines[#lines + 1] = ("  %s %s: %s%s"):format(m.what, m.name, m.why, hint and "\n    " .. hint or "")
+  end
+  lines[#lines + 1] = "  set model= and data= to what you have; --demo needs neither"
+  exit.fail(exit.MISSING, "%s", table.concat(lines, "\n"))
+end
+
+--- The model's path, and a look whether the data are there. Both are looked for before either is an error, so that
+-- one run names all there is to get.
+-- @tab cfg settings
+-- @tab hints `model`, `data`: how to get them
+-- @treturn string path of the model
+function M.inputs(cfg, hints)
+  local absent = {}
+  local path, why = hub.find(cfg.model or "")
+  if not path then absent[#absent + 1] = { what = "model", name = cfg.model or "", why = why } end
+  local paths = type(cfg.data) == "table" and cfg.data or { cfg.data }
+  if #paths == 0 then absent[#absent + 1] = { what = "data", name = "", why = "no data= given" } end
+  for _, p in ipairs(paths) do
+    local found, problem = data.find(p)
+    if not found then absent[#absent + 1] = { what = "data", name = p, why = problem:gsub("^.-: ", "", 1) } end
+  end
+  if #absent > 0 then missing(hints, absent) end
+  return path
+end
+
+--- The folder that a run writes into, one run at a time.
+-- @string folder is made if it is not there
+-- @return a lock, which lasts as long as it is kept
+function M.folder(folder)
+  local made, why_not = host.make_folders(folder)
+  if not made then exit.fail(exit.FAILED, "out '%s': %s", folder, why_not) end
+  local lock, why = host.lock(folder .. "/.lock")
+  if why == "busy" then  -- perhaps by a run of this process that is over, and not yet collected
+    collectgarbage()
+    collectgarbage()
+    lock, why = host.lock(folder .. "/.lock")
+  end
+  if not lock then
+    exit.fail(exit.FAILED, "%s: %s", folder, why == "busy" and "another run is writing into this folder; "
+              .. "give this one another out=" or why)
+  end
+  return lock
+end
+
+return M

@@ -1,0 +1,59 @@
+--- A recipe's data in place of its training: what `cftrun data RECIPE` shows.
+
+local dataview = require "cft.report.data"
+local exit = require "cft.base.exit"
+local files = require "cft.io.files"
+local html = require "cft.report.html"
+
+local M = {}
+
+local POLICIES = { "no_learned", "all_learned", "double_bos" }
+
+-- Settings under which nothing is refused, since what would be refused is to be seen.
+-- @treturn table those of the recipe
+local function lenient(cfg)
+  local asked = { limit_bad = cfg.limit_bad, template_check = cfg.template_check }
+  for _, name in ipairs(POLICIES) do
+    asked[name] = cfg[name]
+    if asked[name] == "error" then cfg[name] = "keep" end
+  end
+  if asked.template_check == "strict" then cfg.template_check = "log" end
+  cfg.limit_bad, cfg.quarantine, cfg.dry_run = 2 ^ 40, nil, true
+  return asked
+end
+
+-- Why training would not begin, a line each.
+local function refusals(view, asked)
+  local lines = {}
+  if view.run.template_report and asked.template_check == "strict" then
+    lines[1] = 'the model\'s chat template is another one, template_check = "strict"'
+  end
+  for _, set in ipairs(view.sets) do
+    if #set.report.bad > asked.limit_bad then
+      lines[#lines + 1] = ("%s: %d bad records, limit_bad = %d"):format(set.name, #set.report.bad, asked.limit_bad)
+    end
+    for _, name in ipairs(POLICIES) do
+      if asked[name] == "error" and set.report[name].n > 0 then
+        lines[#lines + 1] = ("%s: %d samples, %s = \"error\""):format(set.name, set.report[name].n, name)
+      end
+    end
+  end
+  return lines
+end
+
+--- Show the data of a run that was to be, and leave: with code 1 if it would not have begun.
+-- @tab cfg settings, with `inspect` of `cftrun data`: `samples`, how many of them; `html`, a file for a page
+-- @func prepare from settings to a run: `cft.recipe.prepare`, quiet
+function M.leave(cfg, prepare)
+  local asked = lenient(cfg)
+  local view = dataview.gather(prepare(cfg), { samples = cfg.inspect.samples })
+  view.refusals = refusals(view, asked)
+  dataview.print(view)
+  if cfg.inspect.html then
+    files.write(cfg.inspect.html, html.page(view))
+    print("written: " .. cfg.inspect.html)
+  end
+  exit.leave(#view.refusals > 0 and exit.FAILED or exit.OK)
+end
+
+return M

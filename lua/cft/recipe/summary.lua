@@ -1,0 +1,42 @@
+--- What is left of a run: summary.json, and the last lines on the screen.
+
+local files = require "cft.io.files"
+local json = require "cft.base.json"
+local ledger = require "cft.train.ledger"
+local format = require "cft.base.format"
+local tensor = require "cft.engine.tensor"
+
+local M = {}
+
+--- Write summary.json.
+-- @tab run of `cft.recipe`
+-- @tab summary what the trainer counted
+-- @treturn table all that the file holds
+function M.write(run, summary)
+  local m = run.model
+  local all = { recipe = run.name, model = run.cfg.demo and "demo" or run.cfg.model, device = run.device,
+                dtype = m.dtype, parameters = m:count(), peak_bytes = tensor.memory(m.device).peak,
+                checkpoint = run.saved or json.null, template_check = run.template_report,
+                changes = run.changes and #run.changes > 0 and run.changes or nil }
+  for k, v in pairs(summary) do all[k] = v end
+  if run.out then files.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
+  return all
+end
+
+--- Say how it went.
+-- @tab run @tab summary as `write` returned it
+function M.say(run, summary)
+  run.log:say("loss %.4f -> %.4f%s; %s tokens, %s tok/s, %s", summary.loss_first, summary.loss_last,
+              summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
+                summary.heldout_loss_before, summary.heldout_loss_after) or "",
+              format.count(summary.tokens), format.count(summary.tokens_per_s), format.duration(summary.seconds))
+  if next(summary.ledger_last) then
+    run.log:say("  first and last tenth: %s", ledger.compare(summary.ledger_first, summary.ledger_last))
+  end
+  if summary.heldout_ledger_after then
+    run.log:say("  held out: %s", ledger.compare(summary.heldout_ledger_before, summary.heldout_ledger_after))
+  end
+  if run.saved then run.log:say("saved in %s", run.saved) end
+end
+
+return M
