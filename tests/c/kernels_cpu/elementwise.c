@@ -107,7 +107,6 @@ TEST(polynomials_are_accurate) { everywhere(check_accuracy, FLOATS, 1); }
 
 // ---- functions of two numbers ---------------------------------------------------------------
 
-
 static double binary_of(cft_binary f, double a, double b) {
   switch (f) {
     case CFT_ADD: return a + b;

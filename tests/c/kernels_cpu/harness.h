@@ -1,6 +1,6 @@
-// harness.h - a check of one kernel on bare arrays, against the formula in double: for every instruction
-// set that this machine has, every dtype, and several numbers of threads, which must give the same bits.
-// Each file here is a program with the cases of one op.
+// harness.h - a check of one kernel on bare arrays, against the formula in double: for every
+// instruction set that this machine has, every dtype, and several numbers of threads, which must
+// give the same bits. Each file here is a program with the cases of one op.
 #ifndef CFT_TEST_KERNELS_CPU_H
 #define CFT_TEST_KERNELS_CPU_H
 

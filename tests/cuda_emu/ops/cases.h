@@ -1,5 +1,5 @@
-// cases.h - what a file of cases starts from. Each has the cases of one op, under CASES, and is known to
-// nobody else: ops.cpp runs all that are linked.
+// cases.h - what a file of cases starts from. Each has the cases of one op, under CASES, and is
+// known to nobody else: ops.cpp runs all that are linked.
 #pragma once
 #include "../harness.h"
 
@@ -18,9 +18,9 @@ inline std::vector<cases> &all_cases() {
   return all;
 }
 
-#define CASES(op)                                                               \
-  static void op##_cases(bool quick);                                           \
-  static const bool op##_known = (all_cases().push_back(op##_cases), true);     \
+#define CASES(op)                                                           \
+  static void op##_cases(bool quick);                                       \
+  static const bool op##_known = (all_cases().push_back(op##_cases), true); \
   static void op##_cases([[maybe_unused]] bool quick)
 
 inline std::vector<int32_t> ids_of(int64_t n, int64_t rows, uint64_t stream) {
