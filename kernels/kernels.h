@@ -132,6 +132,22 @@ typedef struct cft_swiglu_bwd_args {
   cft_dtype dtype;
 } cft_swiglu_bwd_args;
 
+// y = max(x, 0)^2, NaN passes; backward dx = 2 max(x, 0) dy.
+typedef struct cft_relu2_args {
+  void *y;
+  const void *x;
+  int64_t n;
+  cft_dtype dtype;
+} cft_relu2_args;
+
+typedef struct cft_relu2_bwd_args {
+  void *dx;
+  const void *dy, *x;
+  int64_t n;
+  int dx_beta;
+  cft_dtype dtype;
+} cft_relu2_bwd_args;
+
 // ---- attention -----------------------------------------------------------------------------
 
 // Causal grouped-query attention over packed sequences. Sequence b owns query rows
@@ -376,6 +392,8 @@ typedef struct cft_adamw_args {
   XX(rope, cft_rope_args, BY_DTYPE)                       \
   XX(swiglu_fwd, cft_swiglu_args, BY_DTYPE)               \
   XX(swiglu_bwd, cft_swiglu_bwd_args, BY_DTYPE)           \
+  XX(relu2_fwd, cft_relu2_args, BY_DTYPE)                 \
+  XX(relu2_bwd, cft_relu2_bwd_args, BY_DTYPE)             \
   XX(attention_fwd, cft_attention_args, BY_DTYPE)         \
   XX(attention_bwd, cft_attention_bwd_args, BY_DTYPE)     \
   XX(attention_merge, cft_attention_merge_args, BY_DTYPE) \

@@ -74,6 +74,13 @@ CFT_API cft_status cft_rope(cft_tensor *x, cft_tensor *cos, cft_tensor *sin, cft
 CFT_API cft_status cft_swiglu_fwd(cft_tensor **y, cft_tensor *gate_up);
 CFT_API cft_status cft_swiglu_bwd(cft_tensor **dgate_up, cft_tensor *dy, cft_tensor *gate_up);
 
+// y = max(x, 0)^2, for an MLP without a gate.
+//   x (...) contiguous float; y like x, new. NaN passes. Source: So et al. 2021 (arXiv 2109.08668).
+CFT_API cft_status cft_relu2_fwd(cft_tensor **y, cft_tensor *x);
+
+// dx = 2 max(x, 0) dy; dy of x's shape, contiguous.
+CFT_API cft_status cft_relu2_bwd(cft_tensor **dx, cft_tensor *dy, cft_tensor *x);
+
 // ---- attention -----------------------------------------------------------------------------
 
 // A prefix that several sequences share is there once: its rows are a sequence of their own, and the

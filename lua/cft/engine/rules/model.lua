@@ -10,6 +10,7 @@ local rule = {}
 
 rule.linear = kernel { "linear: x w b? -> y", saves = "x w" }
 rule.swiglu = kernel { "swiglu: gate_up -> y", saves = "gate_up" }
+rule.relu2 = kernel { "relu2: x -> y", saves = "x", method = true }
 rule.softmax = kernel { "softmax: x -> y", saves = "y", method = true }
 
 rule.matmul = {
