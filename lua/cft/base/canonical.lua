@@ -26,7 +26,7 @@ local function known_values()
   local known, names = {}, {}
   for _, name in ipairs(STANDARD) do names[#names + 1] = name end
   for name in pairs(package.loaded) do
-    if name == "cft" or name:match "^cft%." then names[#names + 1] = name end
+    if (name .. "."):match "^cft%." then names[#names + 1] = name end
   end
   table.sort(names)
   for _, name in ipairs(names) do

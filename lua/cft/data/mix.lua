@@ -15,14 +15,13 @@
 -- }
 -- print(mixed:describe())
 
-local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
 local data = require "cft.data.open"
 local files = require "cft.io.files"
+local order = require "cft.data.util.order"
 local parallel = require "cft.data.parallel"
-local C = door.C
 
 local M = {}
 local Mix = {}
@@ -307,7 +306,7 @@ function Mix:at(seed, epoch, place)
   while blocks[b].first > place do b = b - 1 end
   while b < #blocks and blocks[b + 1].first <= place do b = b + 1 end
   local block = blocks[b]
-  local dealt = tonumber(C.cft_order_at(seed, epoch * #blocks + b - 1, place - block.first, block.n))
+  local dealt = order.at(seed, epoch * #blocks + b - 1, place - block.first, block.n)
   for k, count in ipairs(block.counts) do
     if dealt < count then
       local part = self.parts[k]
@@ -315,7 +314,7 @@ function Mix:at(seed, epoch, place)
       -- The part's own count over all epochs says where in its own shuffles it is.
       local seen = block.before[k] + dealt
       local round, i = math.floor(seen / n), seen % n
-      return part.base + tonumber(C.cft_order_at(seed + part.base + 1, round, i, n))
+      return part.base + order.at(seed + part.base + 1, round, i, n)
     end
     dealt = dealt - count
   end

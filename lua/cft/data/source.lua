@@ -12,8 +12,8 @@ local digest, hex = files.digest, files.hex
 local digests = require "cft.data.util.digest_table"
 local json = require "cft.base.json"
 local numbers = require "cft.data.util.int_array"
+local order = require "cft.data.util.order"
 local parallel = require "cft.data.parallel"
-local C = door.C
 
 local M = {}
 local Source = {}
@@ -302,7 +302,7 @@ local function draw(self, seed, wanted, groups, group_of)
   end
   for k = 0, groups - 1 do
     if count == wanted then break end
-    local g = tonumber(C.cft_order_at(seed, 0, k, groups))
+    local g = order.at(seed, 0, k, groups)
     if count + sizes[g] <= wanted then held[g], count = 1, count + sizes[g] end
   end
   return held, count

@@ -6,9 +6,8 @@
 -- from the problem and stops at the first wrong one. It ends in the paper's
 -- `Conclusion: right [END]` or `Conclusion: wrong [END]`.
 
-local door = require "cft.engine.ffi"
+local order = require "cft.data.util.order"
 local template = require "cft.text.template"
-local C = door.C
 
 local M = {}
 
@@ -26,7 +25,7 @@ local function dice(seed, index)
   local at = 0
   return function(n)  -- 0 to n - 1
     at = at + 1
-    return tonumber(C.cft_order_at(seed * 1000003 + index, at, 0, 2 ^ 20)) % n
+    return order.at(seed * 1000003 + index, at, 0, 2 ^ 20) % n
   end
 end
 

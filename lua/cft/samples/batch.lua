@@ -16,6 +16,7 @@ local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local mask = require "cft.samples.mask"
+local order = require "cft.data.util.order"
 local ffi, C = door.ffi, door.C
 
 local M = {}
@@ -91,7 +92,7 @@ local function lay_groups(self, epoch)
   local groups = self.groups
   groups.epoch = epoch
   for r = 0, groups.count - 1 do
-    local g = self.shuffle and tonumber(C.cft_order_at(self.seed, epoch, r, groups.count)) or r
+    local g = self.shuffle and order.at(self.seed, epoch, r, groups.count) or r
     groups.order[r] = g
     groups.starts[r + 1] = groups.starts[r] + groups.first[g + 1] - groups.first[g]
   end
@@ -107,7 +108,7 @@ local function grouped_at(self, epoch, place)
   end
   local g, i = groups.order[low], place - groups.starts[low]
   local size = groups.first[g + 1] - groups.first[g]
-  if self.shuffle then i = tonumber(C.cft_order_at(self.seed + g + 1, epoch, i, size)) end
+  if self.shuffle then i = order.at(self.seed + g + 1, epoch, i, size) end
   return groups.members[groups.first[g] + i]
 end
 

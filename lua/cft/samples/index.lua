@@ -116,8 +116,7 @@ end
 -- ---- the result ----------------------------------------------------------------------------------
 
 -- Kept as: a line of magic, a line of JSON filled up with spaces to a multiple of 8 bytes, numbers, lengths, weights,
--- and a line with the hash of all that. The hash is that of the hashes of its blocks, so that nobody needs all of it
--- in memory.
+-- and 32 digits: the hash of the hashes of all that in blocks, so that nobody needs all of it in memory.
 local BLOCK = 1048576
 
 local writer_out = ffi.new "cft_writer *[1]"

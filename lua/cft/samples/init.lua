@@ -18,8 +18,8 @@ local index = require "cft.samples.index"
 local lazy = require "cft.samples.lazy"
 local listed = require "cft.data.util.sampled_list"
 local mask = require "cft.samples.mask"
+local order = require "cft.data.util.order"
 local reports = require "cft.samples.report"
-local C = door.C
 
 local M = {}
 
@@ -200,7 +200,7 @@ function Samples:places() return self.n end
 -- @int seed @int epoch @int place @bool shuffle
 -- @treturn int
 function Samples:at(seed, epoch, place, shuffle)
-  return shuffle and tonumber(C.cft_order_at(seed, epoch, place, self.n)) or place
+  return shuffle and order.at(seed, epoch, place, self.n) or place
 end
 
 --- Whose a number is, and which it is there: these samples', unlike a mixture's.

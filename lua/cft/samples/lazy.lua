@@ -12,14 +12,13 @@
 
 local blame = require "cft.base.blame"
 local builder = require "cft.samples.build"
-local door = require "cft.engine.ffi"
 local host = require "cft.host"
 local index = require "cft.samples.index"
 local json = require "cft.base.json"
 local mask = require "cft.samples.mask"
+local order = require "cft.data.util.order"
 local parallel = require "cft.data.parallel"
 local reports = require "cft.samples.report"
-local C = door.C
 
 local M = {}
 local Lazy = { stream = true }
@@ -151,7 +150,7 @@ function Lazy:at(seed, epoch, place, shuffle)
   local first
   for draw = 0, DRAWS - 1 do
     local k = place
-    if shuffle or draw > 0 then k = tonumber(C.cft_order_at(seed + draw * STRIDE, epoch, place, self.n)) end
+    if shuffle or draw > 0 then k = order.at(seed + draw * STRIDE, epoch, place, self.n) end
     if self:good(k) then return k end
     first = first or k
   end
