@@ -48,7 +48,7 @@ function M.of(parts)
   local id = { data = records("data", parts.data), heldout = records("heldout", parts.heldout),
                steps = entry("steps", parts.steps, "steps"), dtype = entry("dtype", parts.dtype, "dtype"),
                ["template turns"] = entry("template", parts.chat, "template"),
-               ["model tokenizer"] = { key = "model", is = parts.tokenizer:identity(),
+               ["model tokenizer"] = { key = "model", is = parts.tokenizer:hash(),
                                        shown = ("%d tokens"):format(parts.tokenizer:size()) } }
   for name, value in pairs(parts.options) do
     id["template option " .. name] = entry("template", value, "template option " .. name)
