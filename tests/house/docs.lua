@@ -52,8 +52,9 @@ end
 
 -- Examples that want what is not here are compiled only.
 local elsewhere = {
-  ["lua/cft/recipe.lua"] = "a model and data",
-  ["lua/cft/config.lua"] = "the settings of a command line",
+  ["lua/cft/recipe/init.lua"] = "a model and data",
+  ["lua/cft/config/init.lua"] = "the settings of a command line",
+  ["lua/cft/config/keys.lua"] = "the settings of a command line",
   ["lua/cft/engine/comm.lua"] = "a GPU",
   ["lua/cft/io/hub.lua"] = "what the Hub's cache has",
   ["lua/cft/io/fetch/init.lua"] = "the Hub",

@@ -1,6 +1,7 @@
 -- Every optimizer: against a loop over Lua's numbers, and what must hold for each of them.
 
 local config = require "cft.config"
+local keys = require "cft.config.keys"
 local door = require "cft.engine.ffi"
 local expect = require "tests.expect"
 local models = require "cft.models"
@@ -177,7 +178,7 @@ each("its settings are keys of a recipe, with a line of help", function(name)
   local m = model "f32"
   local opt = optim[name](m)
   for key, value in pairs(opt.settings) do
-    local default = config.default(key)
+    local default = keys.by_name[key][2]
     if key ~= "seed" and default ~= nil then expect.same(value, default, key) end
   end
   for _, row in ipairs(optim.keys) do expect.truthy(row[2].help, row[1]) end
@@ -226,7 +227,7 @@ cases[#cases + 1] = { "a setting that the optimizer does not have is refused, it
   local given = { optimizer = "lion", seed = 1 }
   local function setting(key)
     if given[key] ~= nil then return given[key] end
-    return config.default(key)
+    return keys.by_name[key][2]
   end
   local opt = optim.of(m, setting)
   expect.same({ opt.name, opt.settings.beta1, opt.settings.beta2, opt.settings.seed }, { "lion", 0.9, 0.99, 1 })

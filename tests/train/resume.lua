@@ -111,7 +111,7 @@ test("resumed equals uninterrupted, Lion; another optimizer does not take its st
     local read = files.read_state
     files.read_state = function(path)  -- as it was before state said whose it is
       local old = read(path)
-      old.optimizer, old.settings.optimizer = nil, nil
+      old.version, old.identity, old.optimizer, old.settings, old.data = 1, nil, nil, { seed = 42 }, ""
       return old
     end
     local ok, err = pcall(expect.raises, "step%-000003 was made with optimizer = adamw, and this run has lion", run, folder,
@@ -122,7 +122,7 @@ test("resumed equals uninterrupted, Lion; another optimizer does not take its st
     expect.same(again.loss_last, whole.loss_last, "last loss")
     for i, v in ipairs(weights(folder .. "/step-000006")) do expect.same(v, wanted[i], "weight " .. i) end
     how[1] = "optimizer=adamw"
-    expect.raises("was made with .-optimizer = lion, and this run has adamw", run, folder, "--resume", unpack(how))
+    expect.raises("\n  optimizer: was lion, now adamw\n", run, folder, "--resume", unpack(how))
   end)
 end)
 
