@@ -87,6 +87,8 @@ function things.folder()  -- with a model and a tokenizer in it
   return folder .. "/model"
 end
 function things.x() return cft.zeros { 2, 3 } end
+function things.w() return cft.zeros { 4, 3 } end
+function things.dy() return cft.zeros { 2, 4 } end
 function things.ffi() return require "ffi" end
 
 -- In the order asked: what is at hand, the example's own module by its name, cft's modules.
