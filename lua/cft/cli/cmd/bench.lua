@@ -22,6 +22,8 @@ local shares = require "cft.cli.bench.shares"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 
+local NAME = ...  -- of this module: its first comment is the help
+
 local M = {}
 
 local spec = {
@@ -232,7 +234,7 @@ local function check_and_keep(dtypes, results, o, say)
 end
 
 local function help()
-  for line in host.source("cft.cli.cmd.bench"):gmatch "[^\n]*" do
+  for line in host.source(NAME):gmatch "[^\n]*" do
     local text = line:match "^%-%-%-?%s?(.*)$"
     if text then print(text) elseif line ~= "" then break end
   end
