@@ -90,7 +90,7 @@ end)
 lua_files["cft.init"], lua_files.cft = nil, "init"
 
 -- Every module that a text names in quotes, deferred or handed to a worker as it may be. Not what is found by its name
--- alone, as `"cft.text.presets." .. name`: such a folder is a list, and who looks there knows no file of it.
+-- alone, as `"cft.cli.cmd." .. target`: such a folder is a list, and who looks there knows no file of it.
 local function required(path)
   local set, code = {}, code_of(path)
   for name in code:gmatch "[\"'](cft%.[%w_.]*)[\"']" do
@@ -122,7 +122,7 @@ local steps_up_today = {
 
 -- Files of a folder, but where a file is one of a kind and the folder a list of them.
 local MOST = 14
-local lists = { ["text/presets"] = true, models = true, benchmarks = true, ["cli/cmd"] = true }
+local lists = { models = true, benchmarks = true, ["cli/cmd"] = true }
 
 -- ---- C touched from Lua -------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ return {
     local text = canonical.text(uses)
     expect.match(text, "floor=math.floor")
     expect.match(text, "json=cft.base.json")
-    expect.match(text, "made=cft.text.presets.chatml")
+    expect.match(text, "made=cft.text.template.chatml")
   end },
 
   { "mixtures are named by their parts and how often each is taken", function()
@@ -173,8 +173,8 @@ return {
       names[#names + 1] = r.out
     end
     name()
-    os.execute("mkdir -p " .. folder .. "/cft/text/presets")
-    process.write(folder .. "/cft/text/presets/mine.lua", "return 1")
+    os.execute("mkdir -p " .. folder .. "/cft/text/more")
+    process.write(folder .. "/cft/text/more/mine.lua", "return 1")
     name()
     process.write(folder .. "/cft/made_up.lua", "return 1")
     name()

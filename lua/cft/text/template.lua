@@ -4,8 +4,8 @@
 -- (0 is context), and `special = true` that it is one token of the template. Special tokens come from
 -- here alone: their strings inside data are plain text, unless the template says otherwise.
 --
--- A template is described by its turns; `lua/cft/text/presets/` has the presets, each a page to copy.
--- docs/templates.md has the rules.
+-- A template is described by its turns; `cft.text.presets` has the presets, to copy from. docs/templates.md has the
+-- rules.
 -- @module cft.text.template
 -- @usage local template = require "cft.text.template"
 -- local chat = template.qwen()
@@ -14,28 +14,15 @@
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
+local pieces = require "cft.text.presets"
 local texts = require "cft.base.text"
 
 local M = {}
 local Template = {}
 Template.__index = Template
 
--- ---- what turns are made of ------------------------------------------------------------------
-
---- In a turn: where the message's text goes.
-M.content = setmetatable({}, { __tostring = function() return "content" end })
-
---- In a user's turn, before its content: where the system text goes, for families that have no turn of
--- its own for it.
-M.system = setmetatable({}, { __tostring = function() return "system" end })
-
---- In a turn: a special token by its string.
--- @string text such as `<|im_start|>`
-function M.special(text) return { special = text } end
-
---- In a turn: the tokenizer's own tokens for the beginning and the end of a text.
-M.bos = { own = "bos" }
-M.eos = { own = "eos" }
+--- What turns are made of: `content`, `system`, `special "..."`, `bos` and `eos`, see `cft.text.presets`.
+M.content, M.system, M.special, M.bos, M.eos = pieces.content, pieces.system, pieces.special, pieces.bos, pieces.eos
 
 -- ---- kinds -----------------------------------------------------------------------------------
 
@@ -100,32 +87,13 @@ end
 
 -- ---- a template ------------------------------------------------------------------------------
 
---- Options that every template takes.
-M.options = {
+-- Options that every template takes.
+local options = {
   learn = { "number|table|function", 1 },
   turns = { "string", "all", one_of = { "all", "last" } },
   specials = { "string", "text", one_of = { "text", "llamafactory" } },
   parts = { "function", M.parts },
 }
-
---- The specs of a preset's own options together with those that every template takes.
--- @tab own
--- @treturn table for `check.options`
-function M.with_options(own)
-  local specs = {}
-  for name, spec in pairs(M.options) do specs[name] = spec end
-  for name, spec in pairs(own or {}) do specs[name] = spec end
-  return specs
-end
-
---- Those of the options that every template takes, to hand on to `new`.
--- @tab o what `check.options` gave
--- @treturn table
-function M.common(o)
-  local common = {}
-  for name in pairs(M.options) do common[name] = o[name] end
-  return common
-end
 
 local function has_system(turn)
   for _, piece in ipairs(turn) do
@@ -153,8 +121,15 @@ local function check_system_place(s)
   end
 end
 
--- What would be left out without a word, or written twice.
-local function check_spec(s)
+-- A description that was checked for what would be left out without a word, or written twice.
+local function checked(spec)
+  local s = check.options("template.new", spec, {
+    name = { "string" }, prefix = { "table", {} }, system_turn = { "table|boolean", { M.content } },
+    system = { "string|boolean", false }, empty_system_is_default = { "boolean", false },
+    system_in = { "string", "first", one_of = { "first", "last" } },
+    user_turn = { "table" }, answer_turn = { "table" }, between = { "table", {} },
+    trim = { "boolean|table", false },
+  })
   if type(s.trim) == "table" then check.options("template.new: trim", s.trim, trims) end
   for _, name in ipairs { "prefix", "system_turn", "answer_turn", "between" } do
     if type(s[name]) == "table" and has_system(s[name]) then
@@ -167,6 +142,16 @@ local function check_spec(s)
   if s.system and not s.system_turn then
     blame("template.new: 'system' is %q, and system_turn = false has no place for it", s.system)
   end
+  return s
+end
+
+-- The template of a checked description and of options.
+local function made(s, o)
+  local t = setmetatable(s, Template)
+  t.by_kind, t.rest = weights_of(o.learn)
+  t.turns, t.specials, t.parts = o.turns, o.specials, o.parts
+  t.system_inside = has_system(t.user_turn)
+  return t
 end
 
 --- A template of turns. A turn is a list of texts, `special "..."`, `bos`, `eos` and `content`; what
@@ -195,20 +180,8 @@ end
 -- @func[opt] opts.parts in place of `template.parts`
 -- @treturn Template
 function M.new(spec, opts)
-  local s = check.options("template.new", spec, {
-    name = { "string" }, prefix = { "table", {} }, system_turn = { "table|boolean", { M.content } },
-    system = { "string|boolean", false }, empty_system_is_default = { "boolean", false },
-    system_in = { "string", "first", one_of = { "first", "last" } },
-    user_turn = { "table" }, answer_turn = { "table" }, between = { "table", {} },
-    trim = { "boolean|table", false },
-  })
-  check_spec(s)
-  local o = check.options("template." .. s.name, opts, M.options)
-  local t = setmetatable(s, Template)
-  t.by_kind, t.rest = weights_of(o.learn)
-  t.turns, t.specials, t.parts = o.turns, o.specials, o.parts
-  t.system_inside = has_system(t.user_turn)
-  return t
+  local s = checked(spec)
+  return made(s, check.options("template." .. s.name, opts, options))
 end
 
 -- Content without the white space at its ends that the template takes away.
@@ -220,26 +193,16 @@ end
 
 -- The parts of a message's content, as texts.
 local function parts_of(t, role, content, turn, behind_system)
-  local parts = content
-  if type(content) == "string" then
-    content = trimmed(t, role, content, behind_system)
-    if t.specials == "llamafactory" and role == "user" then
-      content = content:gsub("{{idx}}", tostring(turn), 1)
-    end
-    parts = t.parts(role, content)
-  end
-  return parts
-end
-
-local function is_empty(content)
-  if type(content) == "string" then return content == "" end
-  return #content == 0
+  if type(content) ~= "string" then return content end
+  content = trimmed(t, role, content, behind_system)
+  if t.specials == "llamafactory" and role == "user" then content = content:gsub("{{idx}}", tostring(turn), 1) end
+  return t.parts(role, content)
 end
 
 -- The system text of a record, false where there is none; nil and why where the template cannot say it.
 local function system_of(t, messages, turns)
   local system = messages[1].role == "system" and messages[1].content or nil
-  if system ~= nil and is_empty(system) and t.empty_system_is_default then system = nil end
+  if system ~= nil and #system == 0 and t.empty_system_is_default then system = nil end
   if system == nil then system = t.system end
   if not system then return false end
   if not t.system_turn then
@@ -386,7 +349,6 @@ end
 
 --- What is learned at the end of an answer, in one line for the log of a run.
 -- @param tok
--- @treturn string
 function Template:describe(tok)
   local id, text = self:end_token(tok)
   if not id then return ("template %s: answers end in no token; the model never learns to stop"):format(self.name) end
@@ -439,9 +401,18 @@ function M.custom(make)
     answer_turn = {} }, Custom)
 end
 
---- The names of the presets, those of `lua/cft/text/presets/`.
-M.presets = { "qwen", "chatml", "llama3", "llama2", "mistral", "gemma3", "gemma2", "phi4", "phi3", "tulu",
-  "deepseek", "zephyr", "plain" }
+--- The names of the presets, see `cft.text.presets`. Each is a function here: `template.qwen { turns = "last" }`.
+M.presets = {}
+for i, preset in ipairs(pieces) do
+  M.presets[i] = preset.name
+  for name, spec in pairs(options) do preset.options[name] = spec end
+  M[preset.name] = function(opts)
+    local o = check.options("template." .. preset.name, opts, preset.options)
+    local spec = preset.turns(o)
+    spec.name, spec.system = preset.name, o.system
+    return made(checked(spec), o)
+  end
+end
 
 --- A template by name, by function, or as it is: what a recipe's `template` may be.
 -- @param value a preset's name, a function, or a template
@@ -455,15 +426,4 @@ function M.of(value, opts)
   return M[value](opts)
 end
 
--- template.qwen and the others, loaded when first named.
-return setmetatable(M, {
-  __index = function(t, name)
-    for _, preset in ipairs(M.presets) do
-      if preset == name then
-        local make = require("cft.text.presets." .. name)
-        rawset(t, name, make)
-        return make
-      end
-    end
-  end,
-})
+return M
