@@ -1,8 +1,9 @@
 --- Chat templates in Jinja, as models publish them: the part of the language that they use.
 --
 -- Statements: if, for (with else, a filter, break and continue), set (with a block), macro, call, filter, raw,
--- generation; expressions; the filters, tests and methods of `cft.text.jinja.library`. No include, import or extends, and
--- nothing that reaches out of the template. White space is taken as transformers has it (trim_blocks, lstrip_blocks).
+-- generation; expressions; the filters, tests and methods of `cft.text.jinja.library`. No include, import or extends,
+-- and nothing that reaches out of the template. White space is taken as transformers has it (trim_blocks,
+-- lstrip_blocks).
 --
 -- A template is foreign code: how many steps it takes, how much text it makes and how deep it goes have limits.
 -- @module cft.text.jinja
@@ -43,6 +44,12 @@ function Run:spend(bytes)
   if self.bytes > M.limits.bytes then fail("it works on more than %d MiB of text", M.limits.bytes / 2 ^ 20) end
 end
 
+-- One call or expression further inside.
+function Run:deeper()
+  self.depth = self.depth + 1
+  if self.depth > M.limits.depth then fail("calls or expressions lie deeper than %d in each other", M.limits.depth) end
+end
+
 -- Count a text that was made.
 function Run:made(value)
   if type(value) == "string" then self:spend(#value) end
@@ -57,8 +64,7 @@ end
 
 function Run:value(node, scope)
   self:steps_taken(1)
-  self.depth = self.depth + 1
-  if self.depth > M.limits.depth then fail("calls or expressions lie deeper than %d in each other", M.limits.depth) end
+  self:deeper()
   self.line = node.line
   local value = of[node.kind](self, node, scope)
   self.depth = self.depth - 1
@@ -115,12 +121,16 @@ function Run:arguments(node, scope)
   return args, named
 end
 
-function of:call(node, scope)
+-- What a call gives; `caller` is what a call block hands it.
+function Run:called(node, scope, caller)
   local callee = self:value(node.callee, scope)
   if kind(callee) ~= "function" then fail("%s is called, and is no function", called(callee)) end
   local args, named = self:arguments(node, scope)
-  return self:made(callee.call(args, named))
+  named.caller = caller or named.caller
+  return callee.call(args, named)
 end
+
+function of:call(node, scope) return self:made(self:called(node, scope)) end
 
 local function pick(list, name, what)
   local found = list[name]
@@ -147,16 +157,12 @@ end
 of["not"] = function(self, node, scope) return not truth(self:value(node.object, scope)) end
 
 -- As in Python, the value that decides is the result.
-of["and"] = function(self, node, scope)
-  local left = self:value(node.left, scope)
-  if not truth(left) then return left end
-  return self:value(node.right, scope)
-end
-
-of["or"] = function(self, node, scope)
-  local left = self:value(node.left, scope)
-  if truth(left) then return left end
-  return self:value(node.right, scope)
+for _, word in ipairs { "and", "or" } do
+  of[word] = function(self, node, scope)
+    local left = self:value(node.left, scope)
+    if truth(left) == (word == "or") then return left end
+    return self:value(node.right, scope)
+  end
 end
 
 function of:choice(node, scope)
@@ -249,17 +255,17 @@ function Run:print(text)
   self.out[#self.out + 1] = text
 end
 
--- What a body prints, as a text.
-function Run:captured(list, scope)
+-- What the body of a node prints, as a text, through its filters.
+function Run:captured(node, scope)
   local before = self.out
   self.out = {}
-  self.depth = self.depth + 1
-  if self.depth > M.limits.depth then fail("calls or expressions lie deeper than %d in each other", M.limits.depth) end
-  self:body(list, scope)
+  self:deeper()
+  self:body(node.body, inner(scope))
   self.depth = self.depth - 1
-  local text = table.concat(self.out)
+  local value = table.concat(self.out)
   self.out = before
-  return text
+  for _, filter in ipairs(node.filters or {}) do value = self:filtered(filter, value, scope) end
+  return value
 end
 
 function exec:text(node) self:print(node.text) end
@@ -285,22 +291,17 @@ local function assign(scope, names, value)
   for i, name in ipairs(names) do scope.vars[name] = parts[i] end
 end
 
+local LOOP = { "index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem", "cycle" }
+
 local function loop_of(items, i)
   local n, loop = #items, library.dict()
-  local function put(name, value)
+  local values = { i, i - 1, n - i + 1, n - i, i == 1, i == n, n, items[i - 1], items[i + 1],
+    library.callable(function(args) return args[(i - 1) % args.n + 1] end) }
+  for k, name in ipairs(LOOP) do
+    local value = values[k]
     if value == nil then value = library.undefined("'" .. name .. "' of the loop") end
     library.put(loop, name, value)
   end
-  put("index", i)
-  put("index0", i - 1)
-  put("revindex", n - i + 1)
-  put("revindex0", n - i)
-  put("first", i == 1)
-  put("last", i == n)
-  put("length", n)
-  put("previtem", items[i - 1])
-  put("nextitem", items[i + 1])
-  put("cycle", library.callable(function(args) return args[(i - 1) % args.n + 1] end))
   return loop
 end
 
@@ -327,12 +328,7 @@ end
 
 function exec:set(node, scope)
   local value
-  if node.body then
-    value = self:captured(node.body, inner(scope))
-    for _, filter in ipairs(node.filters) do value = self:filtered(filter, value, scope) end
-  else
-    value = self:value(node.value, scope)
-  end
+  if node.body then value = self:captured(node, scope) else value = self:value(node.value, scope) end
   if not node.field then return assign(scope, node.names, value) end
   local object = lookup(scope, node.names[1])
   if kind(object) ~= "dict" or not object.namespace then
@@ -358,24 +354,19 @@ local function macro(run, node, scope)
       if not known[name] then fail("%s takes no argument '%s'", node.name, name) end
     end
     own.vars.caller = named.caller
-    return run:captured(node.body, own)
+    return run:captured(node, own)
   end)
 end
 
 function exec:macro(node, scope) scope.vars[node.name] = macro(self, node, scope) end
 
 exec["call block"] = function(self, node, scope)
-  local callee = self:value(node.call.callee, scope)
-  if kind(callee) ~= "function" then fail("%s is called, and is no function", called(callee)) end
-  local args, named = self:arguments(node.call, scope)
-  named.caller = macro(self, { name = "caller", parameters = node.parameters, body = node.body }, scope)
-  self:print(text_of(callee.call(args, named)))
+  local caller = macro(self, { name = "caller", parameters = node.parameters, body = node.body }, scope)
+  self:print(text_of(self:called(node.call, scope, caller)))
 end
 
 exec["filter block"] = function(self, node, scope)
-  local value = self:captured(node.body, inner(scope))
-  for _, filter in ipairs(node.filters) do value = self:filtered(filter, value, scope) end
-  self:print(text_of(value))
+  self:print(text_of(self:captured(node, scope)))
 end
 
 -- ---- what is there without a name of its own ------------------------------------------------------
@@ -451,8 +442,8 @@ end
 
 --- Render it.
 -- @tab vars name → value: texts, numbers, booleans, json.null, lists, tables with names
--- @tab[opt] opts `now`: the time for `strftime_now`, in seconds since 1970, the clock's if absent; `clock = false`: there
--- is no `strftime_now`, and templates take the date that they have for that
+-- @tab[opt] opts `now`: the time for `strftime_now`, in seconds since 1970, the clock's if absent; `clock = false`:
+-- there is no `strftime_now`, and templates take the date that they have for that
 -- @treturn ?string nil and what went wrong in which line, the template's own `raise_exception` included
 function Template:render(vars, opts)
   local run = setmetatable({ steps = 0, bytes = 0, depth = 0, out = {}, line = 1 }, Run)

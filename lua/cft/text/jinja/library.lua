@@ -34,10 +34,12 @@ end
 
 function M.callable(call) return setmetatable({ call = call }, Function) end
 
+local PLAIN = { string = "text", number = "number", boolean = "bool" }
+
 --- "text", "number", "bool", "none", "undefined", "list", "dict", "function".
 function M.kind(value)
-  local t = type(value)
-  if t == "string" then return "text" elseif t == "number" then return "number" elseif t == "boolean" then return "bool" end
+  local plain = PLAIN[type(value)]
+  if plain then return plain end
   if value == M.none then return "none" end
   local meta = getmetatable(value)
   return meta == List and "list" or meta == Dict and "dict" or meta == Function and "function" or "undefined"
@@ -77,18 +79,21 @@ end
 
 function M.truth(value)
   local k = kind(value)
-  if k == "text" then return value ~= "" elseif k == "number" then return value ~= 0 elseif k == "bool" then return value end
   if k == "list" then return #value > 0 elseif k == "dict" then return #value.keys > 0 end
-  return k == "function"
+  return k == "function" or value == true or k == "text" and value ~= "" or k == "number" and value ~= 0
 end
 local truth = M.truth
 
+-- A boolean as the number that Python takes it for.
+local function counted(value)
+  if type(value) == "boolean" then return value and 1 or 0 end
+  return value
+end
+
 function M.equal(a, b, depth)
-  local k = kind(a)
-  depth = (depth or 0) + 1
+  a, b, depth = counted(a), counted(b), (depth or 0) + 1
   if depth > 100 then fail "values that are compared are nested deeper than 100" end
-  if k == "bool" then a, k = a and 1 or 0, "number" end
-  if type(b) == "boolean" then b = b and 1 or 0 end
+  local k = kind(a)
   if k ~= kind(b) then return false end
   if k == "undefined" then return true end
   if k == "list" then
@@ -179,7 +184,6 @@ local function characters(text)
   for c in text:gmatch "[%z\1-\127\192-\255][\128-\191]*" do list[#list + 1] = c end
   return M.list(list)
 end
-M.characters = characters
 
 --- What a loop goes through, as a list.
 function M.items(value)
@@ -199,12 +203,9 @@ local items_of = M.items
 function M.length(value)
   local k = kind(value)
   if k == "list" then return #value elseif k == "dict" then return #value.keys elseif k == "undefined" then return 0 end
-  if k == "text" then
-    spend(#value)
-    local _, more = value:gsub("[\128-\191]", "")
-    return #value - more
-  end
-  fail("%s has no length", called(value))
+  if k ~= "text" then fail("%s has no length", called(value)) end
+  spend(#value)
+  return #value - select(2, value:gsub("[\128-\191]", ""))
 end
 
 --- Does `whole` hold `part`?
@@ -240,7 +241,7 @@ local function to_json(value, o, depth)
   if k == "number" then return number_text(value) end
   if k == "bool" then return value and "true" or "false" end
   if k == "none" then return "null" end
-  if k ~= "list" and k ~= "dict" then fail("tojson: %s is no JSON", k == "undefined" and called(value) or "a function") end
+  if k ~= "list" and k ~= "dict" then fail("tojson: %s is no JSON", called(value)) end
   local parts, open, close = {}, k == "list" and "[" or "{", k == "list" and "]" or "}"
   if k == "list" then
     for i, item in ipairs(value) do parts[i] = to_json(item, o, depth + 1) end
@@ -305,9 +306,7 @@ local function split_from_right(text, separator, most)
 end
 
 local function capitalized(text) return text:sub(1, 1):upper() .. text:sub(2):lower() end
-local function titled(text)
-  return (text:gsub("%a+", capitalized))
-end
+local function titled(text) return (text:gsub("%a+", capitalized)) end
 
 -- Where a text has another one, from left to right.
 local function places_of(text, part, most)
@@ -449,7 +448,6 @@ function M.attribute(object, name)
   return M.item(object, name)
 end
 
-
 --- `list[first:last:step]`, of texts by characters.
 function M.slice(object, first, last, step)
   local k = kind(object)
@@ -473,8 +471,7 @@ end
 -- ---- tests -------------------------------------------------------------------------------------
 
 local function order_of(a, b)
-  if type(a) == "boolean" then a = a and 1 or 0 end
-  if type(b) == "boolean" then b = b and 1 or 0 end
+  a, b = counted(a), counted(b)
   if type(a) == type(b) and (type(a) == "number" or type(a) == "string") then return a < b end
   if kind(a) == "list" and kind(b) == "list" then
     for i = 1, math.min(#a, #b) do
@@ -560,6 +557,14 @@ local function sorted(list, named, reverse)
   return M.list(out)
 end
 
+local function at_end(name, place)
+  return function(list)
+    list = items_of(list)
+    if #list == 0 then return M.undefined(("the %s of an empty list"):format(name)) end
+    return list[place(#list)]
+  end
+end
+
 local function extreme(name, better)
   return function(list)
     local best
@@ -592,8 +597,10 @@ local function rounded(value, named, digits)
   return (up and floor + 1 or floor) / scale
 end
 
+local function read_number(value) return tonumber(type(value) == "string" and texts.trim(value) or value) end
+
 local function integer_of(value, _, instead)
-  local x = type(value) == "boolean" and (value and 1 or 0) or tonumber(kind(value) == "text" and texts.trim(value) or value)
+  local x = read_number(counted(value))
   if not x then return instead or 0 end
   return x < 0 and math.ceil(x) or math.floor(x)
 end
@@ -618,8 +625,7 @@ local function copied(value)
 end
 
 local function reversed(value)
-  if type(value) == "string" then return M.slice(value, nil, nil, -1) end
-  return M.slice(copied(value), nil, nil, -1)
+  return M.slice(type(value) == "string" and value or copied(value), nil, nil, -1)
 end
 
 local function mapped(list, named, name, ...)
@@ -679,30 +685,18 @@ M.filters = {
   trim = of_text(M.text_methods.strip), strip = of_text(M.text_methods.strip),
   upper = of_text(string.upper), lower = of_text(string.lower),
   capitalize = of_text(capitalized), title = of_text(titled),
-  replace = function(value, _, ...) return replaced(text_of(value), ...) end,
+  replace = of_text(replaced),
   length = simple(M.length), count = simple(M.length),
   tojson = json_of,
   join = joined,
   default = default_of, d = default_of,
-  first = simple(function(list)
-    local value = items_of(list)[1]
-    if value == nil then return M.undefined "the first of an empty list" end
-    return value
-  end),
-  last = simple(function(list)
-    list = items_of(list)
-    local value = list[#list]
-    if value == nil then return M.undefined "the last of an empty list" end
-    return value
-  end),
+  first = at_end("first", function() return 1 end),
+  last = at_end("last", function(n) return n end),
   list = simple(copied),
   string = simple(text_of),
   safe = simple(text_of),
   int = integer_of,
-  float = function(value, _, instead)
-    local x = tonumber(kind(value) == "text" and texts.trim(value) or value)
-    return x or instead or 0
-  end,
+  float = function(value, _, instead) return read_number(value) or instead or 0 end,
   abs = function(value) return math.abs(want_number(value, "abs")) end,
   round = rounded,
   items = function(value)
@@ -714,7 +708,7 @@ M.filters = {
   reverse = reversed,
   sort = sorted,
   unique = unique,
-  min = extreme("min", function(a, b) return order_of(a, b) end),
+  min = extreme("min", order_of),
   max = extreme("max", function(a, b) return order_of(b, a) end),
   sum = function(list, named)
     local sum = 0
@@ -729,7 +723,8 @@ M.filters = {
   attr = function(value, _, name) return M.item(value, name) end,
   wordcount = of_text(function(text) return #split(text) end),
   escape = of_text(function(text)
-    return (text:gsub("[&<>\"']", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&#34;", ["'"] = "&#39;" }))
+    local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&#34;", ["'"] = "&#39;" }
+    return (text:gsub("[&<>\"']", entities))
   end),
 }
 M.filters.e = M.filters.escape

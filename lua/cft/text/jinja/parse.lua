@@ -30,12 +30,11 @@ local ESCAPES = { n = "\n", t = "\t", r = "\r", a = "\a", b = "\b", f = "\f", v 
 
 local function utf8(code)
   if code < 0x80 then return string.char(code) end
-  if code < 0x800 then return string.char(0xC0 + math.floor(code / 0x40), 0x80 + code % 0x40) end
-  if code < 0x10000 then
-    return string.char(0xE0 + math.floor(code / 0x1000), 0x80 + math.floor(code / 0x40) % 0x40, 0x80 + code % 0x40)
-  end
-  return string.char(0xF0 + math.floor(code / 0x40000) % 8, 0x80 + math.floor(code / 0x1000) % 0x40,
-    0x80 + math.floor(code / 0x40) % 0x40, 0x80 + code % 0x40)
+  local tail, below = "", 0x40  -- the first byte has room for numbers below it
+  repeat
+    tail, code, below = string.char(0x80 + code % 0x40) .. tail, math.floor(code / 0x40), below / 2
+  until code < below
+  return string.char(0x100 - 2 * below + code) .. tail
 end
 
 -- What stands between quotes, with Python's escapes.
@@ -206,8 +205,9 @@ function Parser:next()
   return token
 end
 
-function Parser:is(kind, value)
-  local token = self.tokens[self.at]
+-- Is the next token, or one further on, of this kind and value?
+function Parser:is(kind, value, further)
+  local token = self.tokens[self.at + (further or 0)]
   return token.kind == kind and (value == nil or token.value == value)
 end
 
@@ -225,7 +225,8 @@ end
 function Parser:want(kind, value)
   local token = self:take(kind, value)
   if not token then
-    fail(self:look().line, "%s where %s was wanted", shown(self:look()), value and ("'%s'"):format(value) or "a " .. kind)
+    fail(self:look().line, "%s where %s was wanted", shown(self:look()),
+      value and ("'%s'"):format(value) or "a " .. kind)
   end
   return token
 end
@@ -301,8 +302,7 @@ function Parser:arguments()
       args[#args + 1] = self:node("spread", { object = self:expression(), line = line })
       return true
     end
-    local follows = self.tokens[self.at + 1]
-    if self:is "name" and follows.kind == "operator" and follows.value == "=" then
+    if self:is "name" and self:is("operator", "=", 1) then
       local name = self:next().value
       self:next()
       named[#named + 1] = { name, self:expression() }
@@ -317,10 +317,9 @@ end
 
 function Parser:subscript(object, line)
   local first, last, step
-  local slice = false
   if not self:is("operator", ":") then first = self:expression() end
-  if self:take("operator", ":") then
-    slice = true
+  local slice = self:take("operator", ":")
+  if slice then
     if not self:is("operator", ":") and not self:is("operator", "]") then last = self:expression() end
     if self:take("operator", ":") and not self:is("operator", "]") then step = self:expression() end
   end
@@ -414,15 +413,14 @@ local COMPARISONS = { ["=="] = true, ["!="] = true, [">"] = true, [">="] = true,
 
 -- `a < b < c` is `a < b and b < c`.
 function Parser:comparison()
-  local left = self:sum()
-  local all
+  local left, all = self:sum(), nil
   while true do
     local line, operator = self:look().line, nil
     if self:is "operator" and COMPARISONS[self:look().value] then
       operator = self:next().value
     elseif self:take("name", "in") then
       operator = "in"
-    elseif self:is("name", "not") and self.tokens[self.at + 1].kind == "name" and self.tokens[self.at + 1].value == "in" then
+    elseif self:is("name", "not") and self:is("name", "in", 1) then
       self.at, operator = self.at + 2, "not in"
     else
       return all or left
@@ -490,28 +488,42 @@ function Parser:targets()
   return names
 end
 
+-- What stands up to `{% endX %}` behind a tag that ends here; the end of that one is for `body`, as every tag's.
+function Parser:body_to(stop)
+  self:want "end"
+  local body = self:body(stop)
+  self:want("name", stop)
+  return body
+end
+
+-- The body of an `else`, if there is one, and the word that ends the whole tag.
+function Parser:otherwise(stop)
+  if self:take("name", "else") then return self:body_to(stop) end
+  self:want("name", stop)
+end
+
+-- Filters with bars before them.
+function Parser:filters()
+  local filters = {}
+  while self:take("operator", "|") do filters[#filters + 1] = self:filter() end
+  return filters
+end
+
+-- How a tag's node is made of what follows its name.
 local tags = {}
 
 function tags:print(line)
-  local value = self:expressions()
-  self:want "end"
-  return self:node("print", { value = value, line = line })
+  return self:node("print", { value = self:expressions(), line = line })
 end
 
 tags["if"] = function(self, line)
-  local branches, other = {}, nil
+  local branches = {}
   repeat
     local condition = self:expressions()
     self:want "end"
     branches[#branches + 1] = { condition, self:body("elif", "else", "endif") }
   until not self:take("name", "elif")
-  if self:take("name", "else") then
-    self:want "end"
-    other = self:body "endif"
-  end
-  self:want("name", "endif")
-  self:want "end"
-  return self:node("if", { branches = branches, other = other, line = line })
+  return self:node("if", { branches = branches, other = self:otherwise "endif", line = line })
 end
 
 tags["for"] = function(self, line)
@@ -522,21 +534,15 @@ tags["for"] = function(self, line)
   if self:is("name", "recursive") then fail(line, "'recursive' loops are not supported") end
   self:want "end"
   self.loops = self.loops + 1
-  local body, other = self:body("else", "endfor"), nil
+  local body = self:body("else", "endfor")
   self.loops = self.loops - 1
-  if self:take("name", "else") then
-    self:want "end"
-    other = self:body "endfor"
-  end
-  self:want("name", "endfor")
-  self:want "end"
-  return self:node("for", { names = names, over = over, condition = condition, body = body, other = other, line = line })
+  return self:node("for", { names = names, over = over, condition = condition, body = body,
+    other = self:otherwise "endfor", line = line })
 end
 
 for _, word in ipairs { "break", "continue" } do
   tags[word] = function(self, line)
     if self.loops == 0 then fail(line, "'%s' outside of a loop", word) end
-    self:want "end"
     return self:node(word, { line = line })
   end
 end
@@ -545,17 +551,11 @@ function tags:set(line)
   local names, field = self:targets(), nil
   if #names == 1 and self:take("operator", ".") then field = self:want("name").value end
   if self:take("operator", "=") then
-    local value = self:expressions()
-    self:want "end"
-    return self:node("set", { names = names, field = field, value = value, line = line })
+    return self:node("set", { names = names, field = field, value = self:expressions(), line = line })
   end
-  local filters = {}
-  while self:take("operator", "|") do filters[#filters + 1] = self:filter() end
-  self:want "end"
-  local body = self:body "endset"
-  self:want("name", "endset")
-  self:want "end"
-  return self:node("set", { names = names, field = field, body = body, filters = filters, line = line })
+  local filters = self:filters()
+  return self:node("set",
+    { names = names, field = field, body = self:body_to "endset", filters = filters, line = line })
 end
 
 function Parser:parameters()
@@ -569,13 +569,10 @@ function tags:macro(line)
   local name = self:want("name").value
   self:want("operator", "(")
   local parameters, loops = self:parameters(), self.loops
-  self:want "end"
   self.loops = 0
-  local body = self:body "endmacro"
+  local body = self:body_to "endmacro"
   self.loops = loops
-  self:want("name", "endmacro")
   self:take("name", name)
-  self:want "end"
   return self:node("macro", { name = name, parameters = parameters, body = body, line = line })
 end
 
@@ -583,31 +580,18 @@ function tags:call(line)
   local parameters = self:take("operator", "(") and self:parameters() or {}
   local call = self:unary()
   if call.kind ~= "call" then fail(line, "'call' wants a call of a macro behind it") end
-  self:want "end"
-  local body = self:body "endcall"
-  self:want("name", "endcall")
-  self:want "end"
-  return self:node("call block", { call = call, parameters = parameters, body = body, line = line })
+  return self:node("call block", { call = call, parameters = parameters, body = self:body_to "endcall", line = line })
 end
 
 function tags:filter(line)
-  local filters = { self:filter() }
-  while self:take("operator", "|") do filters[#filters + 1] = self:filter() end
-  self:want "end"
-  local body = self:body "endfilter"
-  self:want("name", "endfilter")
-  self:want "end"
-  return self:node("filter block", { filters = filters, body = body, line = line })
+  local first = self:filter()
+  local filters = self:filters()
+  table.insert(filters, 1, first)
+  return self:node("filter block", { filters = filters, body = self:body_to "endfilter", line = line })
 end
 
 -- transformers marks with it what the assistant says; it prints what is in it.
-function tags:generation(line)
-  self:want "end"
-  local body = self:body "endgeneration"
-  self:want("name", "endgeneration")
-  self:want "end"
-  return self:node("group", { body = body, line = line })
-end
+function tags:generation(line) return self:node("group", { body = self:body_to "endgeneration", line = line }) end
 
 --- Statements up to one of these words, which is left as the next token.
 function Parser:body(...)
@@ -619,6 +603,7 @@ function Parser:body(...)
       list[#list + 1] = self:node("text", { text = token.value, line = token.line })
     elseif token.kind == "print" then
       list[#list + 1] = tags.print(self, token.line)
+      self:want "end"
     elseif token.kind == "eof" then
       if #stops > 0 then fail(token.line, "the template ends where '%s' was wanted", stops[#stops]) end
       break
@@ -631,9 +616,12 @@ function Parser:body(...)
         break
       end
       local parse = word ~= "print" and tags[word]
-      if not parse then fail(token.line, "tag '%s' is not supported%s", word, #stops > 0 and (", or '%s' is missing")
-        :format(stops[#stops]) or "") end
+      if not parse then
+        fail(token.line, "tag '%s' is not supported%s", word,
+          #stops > 0 and (", or '%s' is missing"):format(stops[#stops]) or "")
+      end
       list[#list + 1] = parse(self, token.line)
+      self:want "end"
     end
   end
   self.nesting = self.nesting - 1
