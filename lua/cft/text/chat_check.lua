@@ -122,14 +122,14 @@ local function compare_edges(found, chat, tok, template)
   local mine, model = ours(chat, tok, messages), text and gaps(text, { Q1, A1 })
   mine = mine and gaps(mine, { Q1, A1 })
   if not mine or not model then return end
-  for _, edge in ipairs { { "a question", mine[1], model[1], mine[2], model[2] }, { "an answer", mine[2], model[2], mine[3], model[3] } } do
-    local function kept(before, behind) return before:find " \n$" ~= nil, behind:find "^ \n" ~= nil end
-    local left, right = kept(edge[2], edge[4])
-    local their_left, their_right = kept(edge[3], edge[5])
+  for i, what in ipairs { "a question", "an answer" } do
+    local function kept(list) return list[i]:find " \n$" ~= nil, list[i + 1]:find "^ \n" ~= nil end
+    local left, right = kept(mine)
+    local their_left, their_right = kept(model)
     if left ~= their_left or right ~= their_right then
-      found[#found + 1] = { what = "white space around " .. edge[1], space = true,
-        run = (left or right) and "kept" or "taken away", model = (their_left or their_right) and "kept" or "taken away",
-        word = true }
+      found[#found + 1] = { what = "white space around " .. what, space = true, word = true,
+        run = (left or right) and "kept" or "taken away",
+        model = (their_left or their_right) and "kept" or "taken away" }
     end
   end
 end
@@ -190,7 +190,6 @@ end
 
 --- A difference in one line.
 -- @tab d
--- @treturn string
 function M.describe(d)
   if d.refused then return ("%s: %s"):format(d.what, d.refused) end
   if d.word then return ("%s: %s in training, %s by the model's template"):format(d.what, d.run, d.model) end

@@ -19,7 +19,8 @@ local M = {}
 --- The instruction of the paper's data.
 M.instruction = "Please critique whether the following solution to the question is correct."
 
-local SLOTS = { question = true, solution = true, critique = true, correction = true, verdict = true, instruction = true }
+local SLOTS = { question = true, solution = true, critique = true, correction = true, verdict = true,
+  instruction = true }
 
 -- ---- what a record says ------------------------------------------------------------------------
 
@@ -36,7 +37,7 @@ local WORDS = { right = true, correct = true, ["true"] = true, wrong = false, in
 local function verdict_of(value, critique)
   if type(value) == "boolean" then return value end
   if type(value) == "string" then return WORDS[value:lower()] end
-  if value == nil or value == json.null then return template.verdict(critique) end
+  if value == nil then return template.verdict(critique) end
 end
 
 -- ---- a template --------------------------------------------------------------------------------
@@ -182,7 +183,8 @@ end
 M.paper = preset { CRITIQUE, CONCLUSION }
 
 --- One that asks for a corrected solution, `correction`, where the solution is wrong.
-M.corrected = preset({ CRITIQUE, { "correction", "Corrected solution:\n{correction}\n\n", when = "wrong" }, CONCLUSION },
+M.corrected = preset(
+  { CRITIQUE, { "correction", "Corrected solution:\n{correction}\n\n", when = "wrong" }, CONCLUSION },
   M.instruction .. " If it is not, correct it.")
 
 --- One with the verdict first: what decides is one token that no critique stands before.

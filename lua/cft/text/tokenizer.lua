@@ -11,6 +11,7 @@
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
+local host = require "cft.host"
 local json = require "cft.base.json"
 
 local C, ffi = door.C, door.ffi
@@ -40,9 +41,7 @@ end
 local roles = { "bos", "eos", "pad" }
 
 local function read_json(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  file:close()
+  if not host.kind(path) then return nil end
   local value, why = json.read(path)
   if value == nil then blame(why) end
   return type(value) == "table" and value or blame(path .. ": no JSON object")
