@@ -3,7 +3,7 @@
 // device: pointers are host memory.
 //
 // Readers hold their file mapped; what they hand out (names, pointers) is borrowed and lives until
-// the reader's last release. They never change after opening, so any thread may read. A foreign
+// the reader's (last) release. They never change after opening, so any thread may read. A foreign
 // file is E_FORMAT with path, byte or tensor; a name that is not there is E_ARG.
 #ifndef CFT_CHECKPOINT_H
 #define CFT_CHECKPOINT_H
@@ -56,11 +56,8 @@ CFT_API cft_status cft_safetensors_find(const cft_safetensors *s, const char *na
 // Where a name is in file order, -1 where it is not.
 CFT_API int64_t cft_safetensors_index(const cft_safetensors *s, const char *name);
 
-// An entry of `__metadata__` (of the first shard): its value, or NULL. By position: false past the
-// last one.
+// An entry of `__metadata__` (of the first shard): its value, or NULL.
 CFT_API const char *cft_safetensors_metadata(const cft_safetensors *s, const char *key);
-CFT_API bool cft_safetensors_metadata_at(const cft_safetensors *s, int64_t i, const char **key,
-                                         const char **value);
 
 typedef struct cft_safetensors_writer cft_safetensors_writer;
 
@@ -132,7 +129,6 @@ typedef struct cft_gguf_value {
 CFT_API cft_status cft_gguf_open(cft_gguf **out, const char *path);
 CFT_API cft_status cft_gguf_parse(cft_gguf **out, const void *data, size_t bytes,
                                   const char *label);
-CFT_API cft_gguf *cft_gguf_retain(cft_gguf *g);
 CFT_API void cft_gguf_release(cft_gguf *g);  // NULL is accepted
 
 CFT_API int64_t cft_gguf_value_count(const cft_gguf *g);
@@ -215,7 +211,6 @@ typedef struct cft_state_item {
 CFT_API cft_status cft_state_open(cft_state_reader **out, const char *path);
 CFT_API cft_status cft_state_parse(cft_state_reader **out, const void *data, size_t bytes,
                                    const char *label);
-CFT_API cft_state_reader *cft_state_retain(cft_state_reader *r);
 CFT_API void cft_state_release(cft_state_reader *r);  // NULL is accepted
 
 // The next value of the walk; END after the last. The whole file is checked when it is opened

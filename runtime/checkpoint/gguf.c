@@ -3,13 +3,13 @@
 // A file is: "GGUF", u32 version, u64 tensors, u64 values; the values (key, type, value); the
 // tensors' descriptions (name, dims from the innermost out, type, offset); padding; the data.
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cft_checkpoint.h"
 #include "checkpoint/dequant.h"
 #include "util/file.h"
+#include "util/names.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers lie in files as in memory");
 
@@ -40,13 +40,12 @@ struct tensor {
 };
 
 struct cft_gguf {
-  atomic_int refs;
   char *path;
   cft_mapping map;  // empty where the buffer is the caller's
   struct value *values;
   struct tensor *tensors;
   int64_t value_count, tensor_count;
-  int64_t *values_by_key, *tensors_by_name;  // positions, sorted
+  cft_name *values_by_key, *tensors_by_name;  // sorted
 };
 
 // ---- a place in the file that moves forward --------------------------------------------------
@@ -327,58 +326,22 @@ cft_status cft_gguf_read(const cft_gguf *g, int64_t i, int64_t row, int64_t rows
 
 // ---- names -----------------------------------------------------------------------------------
 
-typedef const char *name_of(const cft_gguf *g, int64_t i);
-
-static const char *value_name(const cft_gguf *g, int64_t i) { return g->values[i].key; }
-static const char *tensor_name(const cft_gguf *g, int64_t i) { return g->tensors[i].name; }
-
-struct naming {
-  const cft_gguf *g;
-  name_of *name;
-};
-
-static int by_name(const void *a, const void *b, void *context) {
-  const struct naming *n = context;
-  return strcmp(n->name(n->g, *(const int64_t *)a), n->name(n->g, *(const int64_t *)b));
-}
-
-// The positions 0..count-1 sorted by name; E_FORMAT where one comes twice.
-static cft_status sort_names(int64_t **out, const cft_gguf *g, int64_t count, name_of *name) {
-  int64_t *order = malloc(((size_t)count + 1) * sizeof *order);
-  if (!order) return cft_fail(CFT_E_OOM, "open %s: out of memory", g->path);
-  *out = order;  // the reader's, freed with it
-  for (int64_t i = 0; i < count; ++i) order[i] = i;
-  qsort_r(order, (size_t)count, sizeof *order, by_name, &(struct naming){g, name});
+// Sort names for look-ups; E_FORMAT where one comes twice.
+static cft_status sort_names(const cft_gguf *g, cft_name *names, int64_t count) {
+  cft_name_sort(names, count);
   for (int64_t i = 1; i < count; ++i)
-    if (strcmp(name(g, order[i - 1]), name(g, order[i])) == 0)
-      return cft_fail(CFT_E_FORMAT, "%s: the name %s comes twice", g->path,
-                      QUOTED(name(g, order[i])));
+    if (strcmp(names[i - 1].name, names[i].name) == 0)
+      return cft_fail(CFT_E_FORMAT, "%s: the name %s comes twice", g->path, QUOTED(names[i].name));
   return CFT_OK;
 }
 
-// Where a name is, -1 where it is not.
-static int64_t find_name(const cft_gguf *g, const int64_t *order, int64_t count, name_of *name,
-                         const char *wanted) {
-  int64_t low = 0, high = count;
-  while (low < high) {
-    int64_t middle = low + (high - low) / 2;
-    int sign = strcmp(name(g, order[middle]), wanted);
-    if (sign == 0) return order[middle];
-    if (sign < 0)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return -1;
-}
-
 bool cft_gguf_find_value(const cft_gguf *g, const char *key, cft_gguf_value *out) {
-  int64_t i = find_name(g, g->values_by_key, g->value_count, value_name, key);
+  int64_t i = cft_name_find(g->values_by_key, g->value_count, key);
   return i >= 0 && cft_gguf_value_at(g, i, out) == CFT_OK;
 }
 
 int64_t cft_gguf_index(const cft_gguf *g, const char *name) {
-  return find_name(g, g->tensors_by_name, g->tensor_count, tensor_name, name);
+  return cft_name_find(g->tensors_by_name, g->tensor_count, name);
 }
 
 // ---- the file --------------------------------------------------------------------------------
@@ -451,54 +414,41 @@ static cft_status parse(cft_gguf *g, const void *data, size_t bytes) {
   CFT_TRY(take_counts(&c, &tensors, &values));
   CFT_TRY(take_values(&c, g, values, &alignment));
   CFT_TRY(take_tensors(&c, g, tensors, alignment));
-  CFT_TRY(sort_names(&g->values_by_key, g, g->value_count, value_name));
-  return sort_names(&g->tensors_by_name, g, g->tensor_count, tensor_name);
+  g->values_by_key = malloc((values + 1) * sizeof *g->values_by_key);
+  g->tensors_by_name = malloc((tensors + 1) * sizeof *g->tensors_by_name);
+  if (!g->values_by_key || !g->tensors_by_name)
+    return cft_fail(CFT_E_OOM, "open %s: out of memory", g->path);
+  for (int64_t i = 0; i < g->value_count; ++i)
+    g->values_by_key[i] = (cft_name){g->values[i].key, i};
+  for (int64_t i = 0; i < g->tensor_count; ++i)
+    g->tensors_by_name[i] = (cft_name){g->tensors[i].name, i};
+  CFT_TRY(sort_names(g, g->values_by_key, g->value_count));
+  return sort_names(g, g->tensors_by_name, g->tensor_count);
 }
 
-static cft_status reader_new(cft_gguf **out, const char *path) {
+// From a file, or from the caller's bytes where there are some.
+static cft_status read_from(cft_gguf **out, const char *path, const cft_mapping *given) {
+  cft_status st;
   cft_gguf *g = calloc(1, sizeof *g);
   if (g) g->path = strdup(path);
-  if (!g || !g->path) {
-    free(g);
-    return cft_fail(CFT_E_OOM, "open %s: out of memory", path);
-  }
-  atomic_init(&g->refs, 1);
-  *out = g;
-  return CFT_OK;
-}
-
-cft_status cft_gguf_open(cft_gguf **out, const char *path) {
-  cft_gguf *g = NULL;
-  cft_status st;
-  CFT_TRY(reader_new(&g, path));
-  CFT_GO(cft_file_map(&g->map, path));
-  CFT_GO(parse(g, g->map.data, g->map.bytes));
+  if (!g || !g->path) CFT_GO(cft_fail(CFT_E_OOM, "open %s: out of memory", path));
+  if (!given) CFT_GO(cft_file_map(&g->map, path));
+  CFT_GO(given ? parse(g, given->data, given->bytes) : parse(g, g->map.data, g->map.bytes));
   *out = g;
   g = NULL;
 out:
   cft_gguf_release(g);
   return st;
 }
+
+cft_status cft_gguf_open(cft_gguf **out, const char *path) { return read_from(out, path, NULL); }
 
 cft_status cft_gguf_parse(cft_gguf **out, const void *data, size_t bytes, const char *label) {
-  cft_gguf *g = NULL;
-  cft_status st;
-  CFT_TRY(reader_new(&g, label));
-  CFT_GO(parse(g, data, bytes));
-  *out = g;
-  g = NULL;
-out:
-  cft_gguf_release(g);
-  return st;
-}
-
-cft_gguf *cft_gguf_retain(cft_gguf *g) {
-  atomic_fetch_add(&g->refs, 1);
-  return g;
+  return read_from(out, label, &(cft_mapping){(void *)(uintptr_t)data, bytes});
 }
 
 void cft_gguf_release(cft_gguf *g) {
-  if (!g || atomic_fetch_sub(&g->refs, 1) > 1) return;
+  if (!g) return;
   for (int64_t i = 0; i < g->value_count; ++i) {
     free(g->values[i].key);
     free(g->values[i].strings);

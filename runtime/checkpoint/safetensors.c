@@ -10,6 +10,7 @@
 
 #include "cft_checkpoint.h"
 #include "util/file.h"
+#include "util/names.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors lie in files as in memory");
 
@@ -76,7 +77,7 @@ struct cft_safetensors {
   int part_count;
   struct entry *entries;  // file order
   int64_t count;
-  int64_t *by_name;  // indices of entries, by name
+  cft_name *by_name;  // of entries, sorted
 };
 
 // A tensor's two offsets into the data of its file; false where they are none.
@@ -213,19 +214,11 @@ static cft_status parse_part(cft_safetensors *s, int part, const uint8_t *file, 
   return add_entries(s, part, file + LENGTH_BYTES + length, bytes - LENGTH_BYTES - length);
 }
 
-// Sorting needs the entries from inside the comparison; ties (a name in two shards) by position.
-static int by_entry_name(const void *a, const void *b, void *entries) {
-  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-  int order = strcmp(((struct entry *)entries)[x].name, ((struct entry *)entries)[y].name);
-  return order ? order : x < y ? -1 : x > y;
-}
-
 static cft_status sort_names(cft_safetensors *s) {
-  free(s->by_name);
   s->by_name = malloc(((size_t)s->count + 1) * sizeof *s->by_name);
   if (!s->by_name) return cft_fail(CFT_E_OOM, "open %s: out of memory", s->parts[0].path);
-  for (int64_t i = 0; i < s->count; ++i) s->by_name[i] = i;
-  qsort_r(s->by_name, (size_t)s->count, sizeof *s->by_name, by_entry_name, s->entries);
+  for (int64_t i = 0; i < s->count; ++i) s->by_name[i] = (cft_name){s->entries[i].name, i};
+  cft_name_sort(s->by_name, s->count);
   return CFT_OK;
 }
 
@@ -242,21 +235,22 @@ static cft_status reader_new(cft_safetensors **out, int parts, const char *path)
   return CFT_OK;
 }
 
-// Map a file as the reader's next part.
-static cft_status add_file(cft_safetensors *s, const char *path) {
+// Add a part: a file, which is mapped, or the caller's bytes where there are some.
+static cft_status add_part(cft_safetensors *s, const char *path, const cft_mapping *given) {
   struct part *p = &s->parts[s->part_count];
   p->path = strdup(path);
   if (!p->path) return cft_fail(CFT_E_OOM, "open %s: out of memory", path);
   ++s->part_count;  // from here on, release cleans it up
-  CFT_TRY(cft_file_map(&p->map, path));
-  return parse_part(s, s->part_count - 1, p->map.data, p->map.bytes);
+  if (!given) CFT_TRY(cft_file_map(&p->map, path));
+  const cft_mapping *file = given ? given : &p->map;
+  return parse_part(s, s->part_count - 1, file->data, file->bytes);
 }
 
-static cft_status open_file(cft_safetensors **out, const char *path) {
+static cft_status open_one(cft_safetensors **out, const char *path, const cft_mapping *given) {
   cft_safetensors *s = NULL;
   cft_status st;
   CFT_GO(reader_new(&s, 1, path));
-  CFT_GO(add_file(s, path));
+  CFT_GO(add_part(s, path, given));
   CFT_GO(sort_names(s));
   *out = s;
   s = NULL;
@@ -350,7 +344,7 @@ static cft_status open_shards(cft_safetensors **out, const char *folder, const c
     if (!path) CFT_GO(cft_fail(CFT_E_OOM, "open %s: out of memory", folder));
     if (cft_path_look(path, NULL) == CFT_PATH_NONE)
       CFT_GO(cft_fail(CFT_E_IO, "%s: shard %s is missing", index_path, QUOTED(shards[i])));
-    CFT_GO(add_file(s, path));
+    CFT_GO(add_part(s, path, NULL));
   }
   CFT_GO(sort_names(s));
   CFT_GO(check_index(s, map, index_path));
@@ -372,7 +366,7 @@ static cft_status open_folder(cft_safetensors **out, const char *folder) {
   if (!one || !index || !bin) {
     st = cft_fail(CFT_E_OOM, "open %s: out of memory", folder);
   } else if (cft_path_look(one, NULL) != CFT_PATH_NONE) {
-    st = open_file(out, one);
+    st = open_one(out, one, NULL);
   } else if (cft_path_look(index, NULL) != CFT_PATH_NONE) {
     st = open_shards(out, folder, index);
   } else {
@@ -388,25 +382,13 @@ static cft_status open_folder(cft_safetensors **out, const char *folder) {
 }
 
 cft_status cft_safetensors_open(cft_safetensors **out, const char *path) {
-  return cft_path_look(path, NULL) == CFT_PATH_FOLDER ? open_folder(out, path)
-                                                      : open_file(out, path);
+  bool folder = cft_path_look(path, NULL) == CFT_PATH_FOLDER;
+  return folder ? open_folder(out, path) : open_one(out, path, NULL);
 }
 
 cft_status cft_safetensors_parse(cft_safetensors **out, const void *data, size_t bytes,
                                  const char *label) {
-  cft_safetensors *s = NULL;
-  cft_status st;
-  CFT_GO(reader_new(&s, 1, label));
-  s->parts[0].path = strdup(label);
-  if (!s->parts[0].path) CFT_GO(cft_fail(CFT_E_OOM, "open %s: out of memory", label));
-  s->part_count = 1;
-  CFT_GO(parse_part(s, 0, data, bytes));
-  CFT_GO(sort_names(s));
-  *out = s;
-  s = NULL;
-out:
-  cft_safetensors_release(s);
-  return st;
+  return open_one(out, label, &(cft_mapping){(void *)(uintptr_t)data, bytes});
 }
 
 cft_safetensors *cft_safetensors_retain(cft_safetensors *s) {
@@ -430,17 +412,7 @@ void cft_safetensors_release(cft_safetensors *s) {
 int64_t cft_safetensors_count(const cft_safetensors *s) { return s->count; }
 
 int64_t cft_safetensors_index(const cft_safetensors *s, const char *name) {
-  int64_t low = 0, high = s->count;
-  while (low < high) {
-    int64_t middle = low + (high - low) / 2;
-    int order = strcmp(s->entries[s->by_name[middle]].name, name);
-    if (order == 0) return s->by_name[middle];
-    if (order < 0)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return -1;
+  return cft_name_find(s->by_name, s->count, name);
 }
 
 cft_status cft_safetensors_at(const cft_safetensors *s, int64_t i, cft_array *out) {
@@ -477,17 +449,6 @@ cft_status cft_safetensors_find(const cft_safetensors *s, const char *name, cft_
 const char *cft_safetensors_metadata(const cft_safetensors *s, const char *key) {
   const json_t *metadata = json_object_get(s->parts[0].header, "__metadata__");
   return json_string_value(json_object_get(metadata, key));
-}
-
-bool cft_safetensors_metadata_at(const cft_safetensors *s, int64_t i, const char **key,
-                                 const char **value) {
-  json_t *metadata = json_object_get(s->parts[0].header, "__metadata__");
-  void *entry = i < 0 ? NULL : json_object_iter(metadata);
-  for (; entry && i > 0; --i) entry = json_object_iter_next(metadata, entry);
-  if (!entry) return false;
-  *key = json_object_iter_key(entry);
-  *value = json_string_value(json_object_iter_value(entry));
-  return true;
 }
 
 // ---- writing -------------------------------------------------------------------------------

@@ -9,7 +9,6 @@
 // the mapped file needs no tree.
 #include <inttypes.h>
 #include <msgpack.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,37 +128,28 @@ cft_status cft_state_put_map(cft_state_writer *w, int64_t entries) {
 
 cft_status cft_state_put_list(cft_state_writer *w, int64_t items) { return begin(w, false, items); }
 
-cft_status cft_state_put_nil(cft_state_writer *w) {
-  CFT_TRY(expect(w, false));
-  msgpack_pack_nil(&w->packer);
-  return w->failed;
-}
+// One value by one call of msgpack-c.
+#define PUT(call)            \
+  CFT_TRY(expect(w, false)); \
+  (void)(call);              \
+  return w->failed
+
+cft_status cft_state_put_nil(cft_state_writer *w) { PUT(msgpack_pack_nil(&w->packer)); }
 
 cft_status cft_state_put_bool(cft_state_writer *w, bool value) {
-  CFT_TRY(expect(w, false));
-  if (value)
-    msgpack_pack_true(&w->packer);
-  else
-    msgpack_pack_false(&w->packer);
-  return w->failed;
+  PUT(value ? msgpack_pack_true(&w->packer) : msgpack_pack_false(&w->packer));
 }
 
 cft_status cft_state_put_int(cft_state_writer *w, int64_t value) {
-  CFT_TRY(expect(w, false));
-  msgpack_pack_int64(&w->packer, value);
-  return w->failed;
+  PUT(msgpack_pack_int64(&w->packer, value));
 }
 
 cft_status cft_state_put_uint(cft_state_writer *w, uint64_t value) {
-  CFT_TRY(expect(w, false));
-  msgpack_pack_uint64(&w->packer, value);
-  return w->failed;
+  PUT(msgpack_pack_uint64(&w->packer, value));
 }
 
 cft_status cft_state_put_double(cft_state_writer *w, double value) {
-  CFT_TRY(expect(w, false));
-  msgpack_pack_double(&w->packer, value);
-  return w->failed;
+  PUT(msgpack_pack_double(&w->packer, value));
 }
 
 cft_status cft_state_put_string(cft_state_writer *w, const char *text, size_t bytes) {
@@ -241,7 +231,6 @@ struct walk {
 };
 
 struct cft_state_reader {
-  atomic_int refs;
   char *path;
   cft_mapping map;  // empty where the buffer is the caller's
   struct walk walk;
@@ -329,12 +318,8 @@ static bool is_name(const struct token *t, const char *name) {
 // ---- reading: arrays ------------------------------------------------------------------------
 
 static bool dtype_named(const struct token *t, cft_dtype *dtype) {
-  static const cft_dtype all[] = {CFT_F32, CFT_BF16, CFT_F64, CFT_F16, CFT_I32, CFT_I64, CFT_U8};
-  for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
-    if (is_name(t, cft_dtype_name(all[i]))) {
-      *dtype = all[i];
-      return true;
-    }
+  for (*dtype = 0; cft_dtype_bytes(*dtype) > 0; ++*dtype)
+    if (is_name(t, cft_dtype_name(*dtype))) return true;
   return false;
 }
 
@@ -438,57 +423,35 @@ static cft_status check_file(struct walk *w) {
   return CFT_OK;
 }
 
-static cft_status reader_new(cft_state_reader **out, const char *path) {
+// From a file, or from the caller's bytes where there are some.
+static cft_status read_from(cft_state_reader **out, const char *path, const cft_mapping *given) {
+  cft_status st;
   cft_state_reader *r = calloc(1, sizeof *r);
   if (r) r->path = strdup(path);
-  if (!r || !r->path) {
-    free(r);
-    return cft_fail(CFT_E_OOM, "open %s: out of memory", path);
-  }
-  atomic_init(&r->refs, 1);
-  *out = r;
-  return CFT_OK;
-}
-
-static cft_status read_from(cft_state_reader *r, const void *data, size_t bytes) {
-  const uint8_t *begin = data ? data : (const uint8_t *)"";
-  r->walk = (struct walk){r->path, begin, begin, begin + bytes};
-  return check_file(&r->walk);
-}
-
-cft_status cft_state_open(cft_state_reader **out, const char *path) {
-  cft_state_reader *r = NULL;
-  cft_status st;
-  CFT_TRY(reader_new(&r, path));
-  CFT_GO(cft_file_map(&r->map, path));
-  CFT_GO(read_from(r, r->map.data, r->map.bytes));
+  if (!r || !r->path) CFT_GO(cft_fail(CFT_E_OOM, "open %s: out of memory", path));
+  if (!given) CFT_GO(cft_file_map(&r->map, path));
+  const cft_mapping *file = given ? given : &r->map;
+  const uint8_t *begin = file->data ? file->data : (const uint8_t *)"";
+  r->walk = (struct walk){r->path, begin, begin, begin + file->bytes};
+  CFT_GO(check_file(&r->walk));
   *out = r;
   r = NULL;
 out:
   cft_state_release(r);
   return st;
+}
+
+cft_status cft_state_open(cft_state_reader **out, const char *path) {
+  return read_from(out, path, NULL);
 }
 
 cft_status cft_state_parse(cft_state_reader **out, const void *data, size_t bytes,
                            const char *label) {
-  cft_state_reader *r = NULL;
-  cft_status st;
-  CFT_TRY(reader_new(&r, label));
-  CFT_GO(read_from(r, data, bytes));
-  *out = r;
-  r = NULL;
-out:
-  cft_state_release(r);
-  return st;
-}
-
-cft_state_reader *cft_state_retain(cft_state_reader *r) {
-  atomic_fetch_add(&r->refs, 1);
-  return r;
+  return read_from(out, label, &(cft_mapping){(void *)(uintptr_t)data, bytes});
 }
 
 void cft_state_release(cft_state_reader *r) {
-  if (!r || atomic_fetch_sub(&r->refs, 1) > 1) return;
+  if (!r) return;
   cft_file_unmap(&r->map);
   free(r->path);
   free(r);
