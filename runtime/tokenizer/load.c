@@ -52,6 +52,13 @@ static bool is_set(const json_t *object, const char *key) {
          !(json_is_number(value) && json_number_value(value) == 0);
 }
 
+// Where a name (NULL: none) stands in a list; n where it does not.
+static int place_of(const char *name, const char *const *names, int n) {
+  int i = 0;
+  while (i < n && (!name || strcmp(name, names[i]))) i++;
+  return i;
+}
+
 static cft_status read_id(int32_t *out, const json_t *value, const char *what) {
   if (!json_is_integer(value)) return wrong_type(what, "an id", value);
   json_int_t id = json_integer_value(value);
@@ -77,8 +84,7 @@ static const char *component_type(const json_t *component, const char *what, cft
 }
 
 static cft_status unknown_component(const char *what, const char *type) {
-  return cft_fail(CFT_E_UNSUPPORTED, "%s %s is not implemented", what,
-                  cft_quote(type, strlen(type)).text);
+  return cft_fail(CFT_E_UNSUPPORTED, "%s %s is not implemented", what, QUOTED(type));
 }
 
 // Read a component, or each of a Sequence's.
@@ -173,12 +179,10 @@ static cft_status read_metaspace(const json_t *component, const char **mark, siz
   *scheme = PREPEND_ALWAYS;
   if (named) {
     const char *name = json_string_value(named);
-    int which = 0;
-    while (which < 3 && (!name || strcmp(name, names[which]))) which++;
-    if (which == 3)
+    *scheme = (prepending)place_of(name, names, 3);
+    if (*scheme > PREPEND_NEVER)
       return cft_fail(CFT_E_FORMAT, "Metaspace: prepend_scheme %s is none of always, first, never",
-                      name ? cft_quote(name, strlen(name)).text : type_name(named));
-    *scheme = which == 0 ? PREPEND_ALWAYS : which == 1 ? PREPEND_FIRST : PREPEND_NEVER;
+                      name ? QUOTED(name) : type_name(named));
   }
   if (!add && *scheme != PREPEND_NEVER)
     return cft_fail(CFT_E_FORMAT, "Metaspace: add_prefix_space does not match prepend_scheme");
@@ -203,13 +207,12 @@ static cft_status read_split(cft_tokenizer *tk, const json_t *component) {
   static const char *const names[] = {"Isolated", "Removed", "Contiguous", "MergedWithPrevious",
                                       "MergedWithNext"};
   const char *name = json_string_value(json_object_get(component, "behavior"));
-  int which = 0;
-  while (which < 5 && (!name || strcmp(name, names[which]))) which++;
+  int which = place_of(name, names, 5);
   if (which == 5)
     return cft_fail(CFT_E_FORMAT,
                     "Split: behavior %s is none of Isolated, Removed, Contiguous, "
                     "MergedWithPrevious, MergedWithNext",
-                    name ? cft_quote(name, strlen(name)).text : "is missing and");
+                    name ? QUOTED(name) : "is missing and");
   bool invert;
   CFT_TRY(read_bool(&invert, component, "invert", false));
 
@@ -257,7 +260,7 @@ static cft_status read_byte_level(cft_tokenizer *tk, const json_t *component) {
 static cft_status read_pre_tokenizer(cft_tokenizer *tk, const json_t *component, const char *type) {
   if (tk->bpe.byte_level)
     return cft_fail(CFT_E_UNSUPPORTED, "pre_tokenizer: %s behind ByteLevel is not implemented",
-                    cft_quote(type, strlen(type)).text);
+                    QUOTED(type));
   if (!strcmp(type, "Split")) return read_split(tk, component);
   if (!strcmp(type, "ByteLevel")) return read_byte_level(tk, component);
   if (!strcmp(type, "Metaspace")) return read_metaspace_stage(tk, component);
@@ -356,7 +359,7 @@ static cft_status template_ids(const json_t *specials, const json_t *piece, int3
   const json_t *list = name ? json_object_get(json_object_get(specials, name), "ids") : NULL;
   if (!json_is_array(list))
     return cft_fail(CFT_E_FORMAT, "post_processor: special token %s has no ids",
-                    name ? cft_quote(name, strlen(name)).text : "without id");
+                    name ? QUOTED(name) : "without id");
   for (size_t i = 0; i < json_array_size(list); i++) {
     if (*n == most) return cft_fail(CFT_E_UNSUPPORTED, "post_processor: more than %zu ids", most);
     CFT_TRY(read_id(&ids[(*n)++], json_array_get(list, i), "post_processor"));
@@ -608,7 +611,7 @@ cft_status cft_tokenizer_parse(cft_tokenizer **out, const char *json, size_t byt
   if (!root) {
     if (json_error_code(&error) == json_error_out_of_memory) return no_memory();
     return cft_fail(CFT_E_FORMAT, "%s, line %d (byte %d): %s", label, error.line, error.position,
-                    cft_quote(error.text, strlen(error.text)).text);
+                    QUOTED(error.text));
   }
   cft_status st;
   cft_tokenizer *tk = tokenizer_new();
@@ -661,17 +664,12 @@ cft_status cft_tokenizer_load(cft_tokenizer **out, const char *path) {
   "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" numbers \
   "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 // Where a character has a canonical twin it is written as an escape, so that no editor changes it.
-#define CASED_LETTERS                                                                                                                                                  \
-  "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-"                                                  \
-  "ᲺᲽ-"                                                                                                                                                            \
-  "Ჿᴀ-"                                                                                                                                                            \
-  "ᴫᵫ-"                                                                                                                                                            \
-  "ᵷᵹ-"                                                                                                                                                            \
-  "ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-"                                                                                                                                \
+// clang-format off
+#define CASED_LETTERS \
+  "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-" \
   "ὗὙὛὝὟ-\\u1F7Dᾀ-ᾴᾶ-ᾼ\\u1FBEῂ-ῄῆ-ῌῐ-\\u1FD3ῖ-\\u1FDBῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\\u2126ℨ\\u212A-ℭℯ-ℴℹℼ-" \
-  "ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-"                                                                       \
-  "ﬆﬓ-"                                                                                                                                                            \
-  "ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+  "ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+// clang-format on
 
 typedef struct preset {
   const char *names;  // each between spaces
@@ -695,22 +693,21 @@ static const char *const spelled_decoders[] = {
     "{\"type\":\"Sequence\",\"decoders\":[" SPACES
     ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}"};
 
+// clang-format off
+#define DEEPSEEK                                                                              \
+  SPLIT("[\\r\\n]") "," SPLIT("\\\\s?[" CASED_LETTERS "]+") ","                                 \
+  SPLIT("\\\\s?[!-/:-~！-／：-～‘-‟　-。]+") "," SPLIT("\\\\s+$") "," SPLIT("[一-龥ࠀ-一가-퟿]+")
+
 static const preset presets[] = {
     {" smollm ", "null", SEQUENCE(DIGITS "," BYTE_LEVEL("true")), false},
     {" qwen2 deepseek-r1-qwen ", "{\"type\":\"NFC\"}",
      SEQUENCE(SPLIT(WORDS_AND("\\\\p{N}")) "," BYTE_LEVEL("false")), false},
     {" llama-bpe llama3 llama-v3 ", "null",
      SEQUENCE(SPLIT(WORDS_AND("\\\\p{N}{1,3}")) "," BYTE_LEVEL("false")), true},
-    {" deepseek-llm ", "null",
-     SEQUENCE(SPLIT("[\\r\\n]") "," SPLIT("\\\\s?[" CASED_LETTERS "]+") "," SPLIT(
-         "\\\\s?[!-/:-~！-／：-～‘-‟　-。]+") "," SPLIT("\\\\s+$") "," SPLIT("[一-龥ࠀ-一가-"
-                                                                             "퟿]"
-                                                                             "+") "," DIGITS
-                                                                                  "," BYTE_LEVEL(
-                                                                                      "false")),
-     false},
+    {" deepseek-llm ", "null", SEQUENCE(DEEPSEEK "," DIGITS "," BYTE_LEVEL("false")), false},
     {" gpt-2 ", "null", BYTE_LEVEL("true"), false},
 };
+// clang-format on
 
 static const preset *find_preset(const char *name) {
   size_t bytes = strlen(name);

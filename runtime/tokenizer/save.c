@@ -1,40 +1,29 @@
 // save.c - a tokenizer as a tokenizer.json that Hugging Face tokenizers reads: the components as
 // they were read, the vocabulary in the order of ids.
+#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "tokenizer/tokenizer_impl.h"
 
-// Buffers what goes to the file; the first failure stays and makes the rest do nothing.
+// What goes to the file; the first failure stays and makes the rest do nothing.
 typedef struct sink {
   cft_writer *writer;
   cft_status st;
-  size_t n;
-  char buffer[1 << 16];
 } sink;
 
-static void flush(sink *s) {
-  if (s->st == CFT_OK && s->n > 0) s->st = cft_writer_put(s->writer, s->buffer, s->n);
-  s->n = 0;
-}
-
 static void put_bytes(sink *s, const char *data, size_t bytes) {
-  while (bytes > 0) {
-    if (s->n == sizeof s->buffer) flush(s);
-    size_t room = sizeof s->buffer - s->n, take = bytes < room ? bytes : room;
-    memcpy(s->buffer + s->n, data, take);
-    s->n += take;
-    data += take;
-    bytes -= take;
-  }
+  if (s->st == CFT_OK) s->st = cft_writer_put(s->writer, data, bytes);
 }
 
 static void put_text(sink *s, const char *text) { put_bytes(s, text, strlen(text)); }
 
-static void put_number(sink *s, int64_t number) {
-  char digits[24];
-  snprintf(digits, sizeof digits, "%lld", (long long)number);
-  put_text(s, digits);
+CFT_PRINTF(2, 3) static void put(sink *s, const char *format, ...) {
+  char text[256];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  put_text(s, text);
 }
 
 // The inside of a JSON string.
@@ -43,13 +32,8 @@ static void put_escaped(sink *s, const char *text, size_t bytes) {
   for (size_t i = 0; i < bytes; i++) {
     uint8_t c = (uint8_t)text[i];
     if (c >= 0x20 && c != '"' && c != '\\') continue;
-    char escape[8];
-    if (c < 0x20)
-      snprintf(escape, sizeof escape, "\\u%04x", c);
-    else
-      snprintf(escape, sizeof escape, "\\%c", c);
     put_bytes(s, text + done, i - done);
-    put_text(s, escape);
+    put(s, c < 0x20 ? "\\u%04x" : "\\%c", c);
     done = i + 1;
   }
   put_bytes(s, text + done, bytes - done);
@@ -60,27 +44,19 @@ static void put_token_text(sink *s, const vocab *v, int32_t id) {
   put_escaped(s, v->text + t->at, t->bytes);
 }
 
-static void put_flag(sink *s, const char *name, bool value) {
-  put_text(s, ", \"");
-  put_text(s, name);
-  put_text(s, value ? "\": true" : "\": false");
-}
+static const char *truth(bool value) { return value ? "true" : "false"; }
 
 static void put_added_tokens(sink *s, const cft_tokenizer *tk) {
   put_text(s, "  \"added_tokens\": [");
   for (int i = 0; i < tk->added_count; i++) {
     const added_token *a = &tk->added[i];
-    put_text(s, i ? ",\n    {\"id\": " : "\n    {\"id\": ");
-    put_number(s, a->id);
-    put_text(s, ", \"content\": \"");
+    put(s, "%s\n    {\"id\": %d, \"content\": \"", i ? "," : "", a->id);
     put_token_text(s, &tk->vocab, a->id);
-    put_text(s, "\"");
-    put_flag(s, "single_word", a->single_word);
-    put_flag(s, "lstrip", a->lstrip);
-    put_flag(s, "rstrip", a->rstrip);
-    put_flag(s, "normalized", a->normalized);
-    put_flag(s, "special", a->special);
-    put_text(s, "}");
+    put(s,
+        "\", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, "
+        "\"special\": %s}",
+        truth(a->single_word), truth(a->lstrip), truth(a->rstrip), truth(a->normalized),
+        truth(a->special));
   }
   put_text(s, "\n  ],\n");
 }
@@ -112,20 +88,17 @@ static void put_model(sink *s, const cft_tokenizer *tk) {
     put_token_text(s, v, tk->bpe.unk);
     put_text(s, "\"");
   }
-  put_text(s, ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null");
-  put_flag(s, "fuse_unk", tk->bpe.fuse_unk);
-  put_flag(s, "byte_fallback", tk->bpe.byte_fallback);
-  put_flag(s, "ignore_merges", tk->bpe.ignore_merges);
-
+  put(s,
+      ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null, \"fuse_unk\": %s, "
+      "\"byte_fallback\": %s, \"ignore_merges\": %s,\n    \"vocab\": {",
+      truth(tk->bpe.fuse_unk), truth(tk->bpe.byte_fallback), truth(tk->bpe.ignore_merges));
   uint32_t wanted = ids_follow(tk) ? TOKEN_MODEL : TOKEN_USED;  // else all stand in the vocabulary
-  put_text(s, ",\n    \"vocab\": {");
   bool first = true;
   for (int64_t id = 0; id < v->n; id++) {
     if (!(v->tokens[id].flags & wanted)) continue;
     put_text(s, first ? "\n      \"" : ",\n      \"");
     put_token_text(s, v, (int32_t)id);
-    put_text(s, "\": ");
-    put_number(s, id);
+    put(s, "\": %lld", (long long)id);
     first = false;
   }
   put_text(s, "\n    },\n    \"merges\": [");
@@ -141,28 +114,22 @@ static void put_model(sink *s, const cft_tokenizer *tk) {
 }
 
 static void put_component(sink *s, const char *name, const char *json) {
-  put_text(s, "  \"");
-  put_text(s, name);
-  put_text(s, "\": ");
+  put(s, "  \"%s\": ", name);
   put_text(s, json);
   put_text(s, ",\n");
 }
 
 cft_status cft_tokenizer_save(const cft_tokenizer *tk, cft_save *save, const char *path) {
-  sink *s = calloc(1, sizeof *s);
-  if (!s) return cft_fail(CFT_E_OOM, "tokenizer: out of memory");
-  s->st = cft_writer_new(&s->writer, save, path);
-  put_text(s, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
-  put_added_tokens(s, tk);
-  put_component(s, "normalizer", tk->normalizer);
-  put_component(s, "pre_tokenizer", tk->pre_tokenizer);
-  put_component(s, "post_processor", tk->post_processor);
-  put_component(s, "decoder", tk->decoder);
-  put_model(s, tk);
-  flush(s);
-  if (s->st == CFT_OK) s->st = cft_writer_commit(s->writer);
-  cft_writer_release(s->writer);
-  cft_status st = s->st;
-  free(s);
-  return st;
+  sink s = {0};
+  s.st = cft_writer_new(&s.writer, save, path);
+  put_text(&s, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
+  put_added_tokens(&s, tk);
+  put_component(&s, "normalizer", tk->normalizer);
+  put_component(&s, "pre_tokenizer", tk->pre_tokenizer);
+  put_component(&s, "post_processor", tk->post_processor);
+  put_component(&s, "decoder", tk->decoder);
+  put_model(&s, tk);
+  if (s.st == CFT_OK) s.st = cft_writer_commit(s.writer);
+  cft_writer_release(s.writer);
+  return s.st;
 }
