@@ -168,31 +168,15 @@ static void refuse(lua_State *L, const writer *w, const char *format, ...) {
   lua_error(L);
 }
 
-// Bytes of the UTF-8 sequence at s, 0 if it is none: no overlong forms, surrogates, or > U+10FFFF.
-static size_t utf8_length(const unsigned char *s, size_t left) {
-  unsigned char c = s[0];
-  size_t n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-  if (n == 0 || n > left) return 0;
-  for (size_t i = 1; i < n; ++i)
-    if ((s[i] & 0xc0) != 0x80) return 0;
-  if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f) || (c == 0xf0 && s[1] < 0x90) ||
-      (c == 0xf4 && s[1] > 0x8f))
-    return 0;
-  return n;
-}
-
 static void put_string(lua_State *L, writer *w, const char *text, size_t bytes) {
   const unsigned char *s = (const unsigned char *)text;
+  size_t bad = cft_utf8_check(text, bytes);
+  if (bad < bytes) refuse(L, w, "a string is not UTF-8 at its byte %d", (int)bad);
   put(L, w, "\"", 1);
   size_t plain = 0;  // start of what needs no escape and is not yet written
-  for (size_t i = 0; i < bytes;) {
+  for (size_t i = 0; i < bytes; ++i) {
     unsigned char c = s[i];
-    size_t n = utf8_length(s + i, bytes - i);
-    if (n == 0) refuse(L, w, "a string is not UTF-8 at its byte %d", (int)i);
-    if (c >= 0x20 && c != '"' && c != '\\') {
-      i += n;
-      continue;
-    }
+    if (c >= 0x20 && c != '"' && c != '\\') continue;
     put(L, w, text + plain, i - plain);
     static const char names[] = "\"\"\\\\\bb\ff\nn\rr\tt";
     const char *short_form = NULL;
@@ -204,7 +188,7 @@ static void put_string(lua_State *L, writer *w, const char *text, size_t bytes) 
     else
       snprintf(escape, sizeof escape, "\\u%04x", c);
     put(L, w, escape, strlen(escape));
-    plain = ++i;
+    plain = i + 1;
   }
   put(L, w, text + plain, bytes - plain);
   put(L, w, "\"", 1);
