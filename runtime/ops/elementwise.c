@@ -6,16 +6,11 @@
 cft_status cft_unary_op(cft_tensor **y, cft_tensor *x, cft_unary f, double alpha) {
   CFT_TRY(cft_same_float("unary", CFT_ALL(x)));
   CFT_TRY(cft_want_contiguous("unary", "x", x));
-  cft_status st;
-  cft_tensor *y0 = NULL;
-  CFT_GO(cft_new_like(&y0, x));
-  CFT_GO(CFT_KERNEL(x, unary, (&(cft_unary_args){
+  cft_tensor *y0;
+  CFT_TRY(cft_new_like(&y0, x));
+  return cft_give(y, y0, CFT_KERNEL(x, unary, (&(cft_unary_args){
     .y = y0->data, .x = x->data, .n = cft_tensor_count(x), .f = f, .alpha = alpha,
     .dtype = x->dtype })));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
 }
 
 // How b is read beside a (rows of width d): elementwise, a row for all, a number a row, one number.
@@ -43,15 +38,10 @@ cft_status cft_binary_op(cft_tensor **y, cft_tensor *a, cft_tensor *b, cft_binar
   if (!broadcast(&args, a, b))
     return cft_fail(CFT_E_SHAPE, "binary: %s and %s; the second must be of the first's shape, one "
                     "row of it, one number a row, or one number", cft_shape(a), cft_shape(b));
-  cft_status st;
-  cft_tensor *y0 = NULL;
-  CFT_GO(cft_new_like(&y0, a));
+  cft_tensor *y0;
+  CFT_TRY(cft_new_like(&y0, a));
   args.y = y0->data;
-  CFT_GO(CFT_KERNEL(a, binary, &args));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
+  return cft_give(y, y0, CFT_KERNEL(a, binary, &args));
 }
 
 cft_status cft_axpby(cft_tensor *y, cft_tensor *x, double alpha, double beta) {

@@ -35,18 +35,13 @@ cft_status cft_linear_fwd(cft_tensor **y, cft_tensor *x, cft_tensor *w, cft_tens
   CFT_TRY(cft_want_contiguous("linear", "b", b));
   identify(&a, w);
 
-  cft_status st;
-  cft_tensor *y0 = NULL;
+  cft_tensor *y0;
   int64_t dims[CFT_MAX_DIMS];
   memcpy(dims, x->dims, sizeof dims);
   dims[x->ndim - 1] = w->dims[0];
-  CFT_GO(cft_tensor_new(&y0, x->device, x->dtype, x->ndim, dims));
+  CFT_TRY(cft_tensor_new(&y0, x->device, x->dtype, x->ndim, dims));
   a.c = y0->data;
-  CFT_GO(CFT_KERNEL(x, matmul, &a));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
+  return cft_give(y, y0, CFT_KERNEL(x, matmul, &a));
 }
 
 static cft_status prepare_db(cft_tensor **db, int *made, int *beta, cft_tensor *dy,
@@ -124,13 +119,8 @@ cft_status cft_matmul(cft_tensor **y, cft_tensor *a, cft_tensor *b, int trans_a,
   CFT_TRY(cft_row_stride(&args.a_stride, "matmul", "a", a));
   CFT_TRY(cft_row_stride(&args.b_stride, "matmul", "b", b));
 
-  cft_status st;
-  cft_tensor *y0 = NULL;
-  CFT_GO(cft_tensor_new(&y0, a->device, a->dtype, 2, (int64_t[]){args.m, args.n}));
+  cft_tensor *y0;
+  CFT_TRY(cft_tensor_new(&y0, a->device, a->dtype, 2, (int64_t[]){args.m, args.n}));
   args.c = y0->data;
-  CFT_GO(CFT_KERNEL(a, matmul, &args));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
+  return cft_give(y, y0, CFT_KERNEL(a, matmul, &args));
 }

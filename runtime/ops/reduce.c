@@ -18,15 +18,10 @@ cft_status cft_reduce(cft_tensor **y, cft_tensor *x, int dim, cft_reduction f, d
   }
   if (mid == 0 && f != CFT_SUM && f != CFT_SUM_SQUARES)
     return cft_fail(CFT_E_SHAPE, "reduce: a maximum over nothing; x is %s", cft_shape(x));
-  cft_status st;
-  cft_tensor *y0 = NULL;
+  cft_tensor *y0;
   cft_dtype dtype = f == CFT_ARGMAX ? CFT_I32 : x->dtype;
-  CFT_GO(cft_tensor_new(&y0, x->device, dtype, ndim, dims));
-  CFT_GO(CFT_KERNEL(x, reduce, (&(cft_reduce_args){
+  CFT_TRY(cft_tensor_new(&y0, x->device, dtype, ndim, dims));
+  return cft_give(y, y0, CFT_KERNEL(x, reduce, (&(cft_reduce_args){
     .y = y0->data, .x = x->data, .outer = outer, .mid = mid, .inner = inner, .alpha = alpha,
     .f = f, .dtype = x->dtype, .y_dtype = dtype })));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
 }

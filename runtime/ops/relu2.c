@@ -6,15 +6,10 @@
 cft_status cft_relu2_fwd(cft_tensor **y, cft_tensor *x) {
   CFT_TRY(cft_same_float("relu2", CFT_ALL(x)));
   CFT_TRY(cft_want_contiguous("relu2", "x", x));
-  cft_status st;
-  cft_tensor *y0 = NULL;
-  CFT_GO(cft_new_like(&y0, x));
-  CFT_GO(CFT_KERNEL(x, relu2_fwd, (&(cft_relu2_args){
+  cft_tensor *y0;
+  CFT_TRY(cft_new_like(&y0, x));
+  return cft_give(y, y0, CFT_KERNEL(x, relu2_fwd, (&(cft_relu2_args){
     .y = y0->data, .x = x->data, .n = cft_tensor_count(x), .dtype = x->dtype })));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
 }
 
 cft_status cft_relu2_bwd(cft_tensor **dx, cft_tensor *dy, cft_tensor *x) {

@@ -9,17 +9,12 @@ cft_status cft_embedding_fwd(cft_tensor **y, cft_tensor *table, cft_tensor *ids)
   CFT_TRY(cft_want_index("embedding", "ids", ids, -1, table));
   CFT_TRY(cft_check_index("embedding", "ids", ids, table->dims[0]));
 
-  cft_status st;
-  cft_tensor *y0 = NULL;
+  cft_tensor *y0;
   int64_t n = ids->dims[0], d = table->dims[1];
-  CFT_GO(cft_tensor_new(&y0, table->device, table->dtype, 2, (int64_t[]){n, d}));
-  CFT_GO(CFT_KERNEL(table, embedding_fwd, (&(cft_embedding_args){
+  CFT_TRY(cft_tensor_new(&y0, table->device, table->dtype, 2, (int64_t[]){n, d}));
+  return cft_give(y, y0, CFT_KERNEL(table, embedding_fwd, (&(cft_embedding_args){
     .y = y0->data, .table = table->data, .ids = ids->data,
     .n = n, .d = d, .rows = table->dims[0], .dtype = table->dtype })));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
 }
 
 cft_status cft_embedding_bwd(cft_tensor **dtable, cft_tensor *dy, cft_tensor *ids, int64_t rows) {
@@ -57,17 +52,12 @@ cft_status cft_gather_rows(cft_tensor **y, cft_tensor *x, cft_tensor *index) {
   CFT_TRY(cft_want_index("gather_rows", "index", index, -1, x));
   CFT_TRY(cft_check_index("gather_rows", "index", index, x->dims[0]));
 
-  cft_status st;
-  cft_tensor *y0 = NULL;
+  cft_tensor *y0;
   int64_t n = index->dims[0], d = x->dims[1];
-  CFT_GO(cft_tensor_new(&y0, x->device, x->dtype, 2, (int64_t[]){n, d}));
-  CFT_GO(CFT_KERNEL(x, gather_rows, (&(cft_rows_args){
+  CFT_TRY(cft_tensor_new(&y0, x->device, x->dtype, 2, (int64_t[]){n, d}));
+  return cft_give(y, y0, CFT_KERNEL(x, gather_rows, (&(cft_rows_args){
     .y = y0->data, .x = x->data, .index = index->data, .n = n, .d = d,
     .y_stride = d, .x_stride = x_stride, .dtype = x->dtype })));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
 }
 
 cft_status cft_scatter_rows(cft_tensor *y, cft_tensor *x, cft_tensor *index, int add) {

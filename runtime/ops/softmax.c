@@ -6,15 +6,10 @@ cft_status cft_softmax_fwd(cft_tensor **y, cft_tensor *x) {
   if (x->ndim < 1)
     return cft_fail(CFT_E_SHAPE, "softmax: x is a scalar; (..., d) wanted");
   CFT_TRY(cft_want_contiguous("softmax", "x", x));
-  cft_status st;
-  cft_tensor *y0 = NULL;
-  CFT_GO(cft_new_like(&y0, x));
-  CFT_GO(CFT_KERNEL(x, softmax_fwd, (&(cft_softmax_args){
+  cft_tensor *y0;
+  CFT_TRY(cft_new_like(&y0, x));
+  return cft_give(y, y0, CFT_KERNEL(x, softmax_fwd, (&(cft_softmax_args){
     .y = y0->data, .x = x->data, .n = cft_rows(x), .d = cft_last_dim(x), .dtype = x->dtype })));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
 }
 
 cft_status cft_softmax_bwd(cft_tensor **dx, cft_tensor *dy, cft_tensor *y) {

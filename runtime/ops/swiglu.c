@@ -22,16 +22,11 @@ cft_status cft_swiglu_fwd(cft_tensor **y, cft_tensor *gate_up) {
   memcpy(dims, gate_up->dims, sizeof dims);
   dims[gate_up->ndim - 1] = d;
 
-  cft_status st;
-  cft_tensor *y0 = NULL;
-  CFT_GO(cft_tensor_new(&y0, gate_up->device, gate_up->dtype, gate_up->ndim, dims));
-  CFT_GO(CFT_KERNEL(gate_up, swiglu_fwd, (&(cft_swiglu_args){
+  cft_tensor *y0;
+  CFT_TRY(cft_tensor_new(&y0, gate_up->device, gate_up->dtype, gate_up->ndim, dims));
+  return cft_give(y, y0, CFT_KERNEL(gate_up, swiglu_fwd, (&(cft_swiglu_args){
     .y = y0->data, .gate = gate_up->data, .up = second_half(gate_up), .n = cft_rows(gate_up),
     .d = d, .y_stride = d, .x_stride = stride, .dtype = gate_up->dtype })));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
 }
 
 cft_status cft_swiglu_bwd(cft_tensor **dgate_up, cft_tensor *dy, cft_tensor *gate_up) {

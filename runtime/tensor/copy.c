@@ -71,14 +71,9 @@ cft_status cft_contiguous(cft_tensor **y, cft_tensor *x) {
     *y = cft_tensor_retain(x);
     return CFT_OK;
   }
-  cft_status st;
-  cft_tensor *y0 = NULL;
-  CFT_GO(cft_new_like(&y0, x));
-  CFT_GO(cft_tensor_copy(y0, x));
-  *y = cft_take(&y0);
-out:
-  cft_tensor_release(y0);
-  return st;
+  cft_tensor *y0;
+  CFT_TRY(cft_new_like(&y0, x));
+  return cft_give(y, y0, cft_tensor_copy(y0, x));
 }
 
 cft_status cft_cast(cft_tensor **y, cft_tensor *x, cft_dtype dtype) {

@@ -39,6 +39,15 @@ static inline cft_tensor *cft_take(cft_tensor **t) {
   return taken;
 }
 
+// The end of a call that made one tensor: it is the caller's, or released where the call failed.
+static inline cft_status cft_give(cft_tensor **y, cft_tensor *made, cft_status st) {
+  if (st == CFT_OK)
+    *y = made;
+  else
+    cft_tensor_release(made);
+  return st;
+}
+
 // "(3, 7)"; one of eight buffers of this thread, so several fit into one message.
 const char *cft_shape(const cft_tensor *t);
 const char *cft_shape_of(int ndim, const int64_t *dims);
