@@ -112,11 +112,7 @@ static cft_status adamw_by_gradient(const queue &q, const cft_adamw_args *a) {
                                   : no_kernel(q, a->g_dtype);
 }
 
-cft_status cft_cuda_adamw(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
-  if (a->n == 0) return CFT_OK;
-  const queue q(d, s, "adamw");
-  return BY_FLOAT(q, a->dtype, adamw_by_gradient, a);
-}
+FLOAT_OP(adamw, cft_adamw_args, a->n == 0, adamw_by_gradient)
 
 // ---- the norm ------------------------------------------------------------------------------
 
@@ -165,11 +161,7 @@ static cft_status sum_squares(const queue &q, const cft_sum_squares_args *a) {
              a->alpha);
 }
 
-cft_status cft_cuda_sum_squares(cft_device *d, cft_stream *s, const cft_sum_squares_args *a) {
-  if (a->n == 0) return CFT_OK;
-  const queue q(d, s, "sum_squares");
-  return BY_FLOAT(q, a->dtype, sum_squares, a);
-}
+FLOAT_OP(sum_squares, cft_sum_squares_args, a->n == 0, sum_squares)
 
 // ---- the clip ------------------------------------------------------------------------------
 

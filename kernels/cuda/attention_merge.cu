@@ -40,9 +40,4 @@ static cft_status merge(const queue &q, const cft_attention_merge_args *a) {
              a->o2_stride);
 }
 
-cft_status cft_cuda_attention_merge(cft_device *d, cft_stream *s,
-                                    const cft_attention_merge_args *a) {
-  if (a->n == 0 || a->H == 0 || a->D == 0) return CFT_OK;
-  const queue q(d, s, "attention_merge");
-  return BY_FLOAT(q, a->dtype, merge, a);
-}
+FLOAT_OP(attention_merge, cft_attention_merge_args, a->n == 0 || a->H == 0 || a->D == 0, merge)

@@ -55,6 +55,15 @@ cft_status run(const queue &q, void (*kernel)(P...), dim3 grid, dim3 block, size
    : (dtype) == CFT_BF16 ? fn<bf16>(q, __VA_ARGS__)  \
                          : no_kernel(q, dtype))
 
+// The op cft_cuda_NAME where all of it is that; `nothing`, of `a`, says when there is nothing to
+// do.
+#define FLOAT_OP(name, args, nothing, fn)                                   \
+  cft_status cft_cuda_##name(cft_device *d, cft_stream *s, const args *a) { \
+    if (nothing) return CFT_OK;                                             \
+    const queue q(d, s, #name);                                             \
+    return BY_FLOAT(q, a->dtype, fn, a);                                    \
+  }
+
 static inline unsigned blocks_for(int64_t n, int64_t per_block) {
   return (unsigned)((n + per_block - 1) / per_block);
 }

@@ -55,11 +55,7 @@ static cft_status unary(const queue &q, const cft_unary_args *a) {
              (const T *)a->x, a->n, a->f, (float)a->alpha, a->y_beta != 0);
 }
 
-cft_status cft_cuda_unary(cft_device *d, cft_stream *s, const cft_unary_args *a) {
-  if (a->n == 0) return CFT_OK;
-  const queue q(d, s, "unary");
-  return BY_FLOAT(q, a->dtype, unary, a);
-}
+FLOAT_OP(unary, cft_unary_args, a->n == 0, unary)
 
 // ---- binary --------------------------------------------------------------------------------
 
@@ -123,11 +119,7 @@ static cft_status binary(const queue &q, const cft_binary_args *a) {
              g.stretches, b_rows, b_cols, a->f, a->y_beta != 0);
 }
 
-cft_status cft_cuda_binary(cft_device *d, cft_stream *s, const cft_binary_args *a) {
-  if (a->n == 0 || a->d == 0) return CFT_OK;
-  const queue q(d, s, "binary");
-  return BY_FLOAT(q, a->dtype, binary, a);
-}
+FLOAT_OP(binary, cft_binary_args, a->n == 0 || a->d == 0, binary)
 
 // ---- axpby ---------------------------------------------------------------------------------
 

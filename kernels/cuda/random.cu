@@ -47,8 +47,4 @@ static cft_status random(const queue &q, const cft_random_args *a) {
              a->seed, a->counter, (float)a->a, (float)a->b, a->f, aligned16(a->y));
 }
 
-cft_status cft_cuda_random(cft_device *d, cft_stream *s, const cft_random_args *a) {
-  if (a->n == 0) return CFT_OK;
-  const queue q(d, s, "random");
-  return BY_FLOAT(q, a->dtype, random, a);
-}
+FLOAT_OP(random, cft_random_args, a->n == 0, random)

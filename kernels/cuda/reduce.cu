@@ -230,11 +230,7 @@ static cft_status reduce(const queue &q, const cft_reduce_args *a) {
   return cft_fail(CFT_E_ARG, "reduce: no reduction %d", (int)a->f);
 }
 
-cft_status cft_cuda_reduce(cft_device *d, cft_stream *s, const cft_reduce_args *a) {
-  if (a->outer == 0 || a->inner == 0) return CFT_OK;
-  const queue q(d, s, "reduce");
-  return BY_FLOAT(q, a->dtype, reduce, a);
-}
+FLOAT_OP(reduce, cft_reduce_args, a->outer == 0 || a->inner == 0, reduce)
 
 cft_status sum_rows(const queue &q, void *y, cft_dtype y_dtype, const float *x, int64_t rows,
                     int64_t d, bool add) {

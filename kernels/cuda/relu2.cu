@@ -26,11 +26,7 @@ static cft_status relu2_fwd(const queue &q, const cft_relu2_args *a) {
              (const T *)a->x, a->n);
 }
 
-cft_status cft_cuda_relu2_fwd(cft_device *d, cft_stream *s, const cft_relu2_args *a) {
-  if (a->n == 0) return CFT_OK;
-  const queue q(d, s, "relu2_fwd");
-  return BY_FLOAT(q, a->dtype, relu2_fwd, a);
-}
+FLOAT_OP(relu2_fwd, cft_relu2_args, a->n == 0, relu2_fwd)
 
 template <class T, int N>
 static __global__ void __launch_bounds__(THREADS)
@@ -55,8 +51,4 @@ static cft_status relu2_bwd(const queue &q, const cft_relu2_bwd_args *a) {
              (const T *)a->dy, (const T *)a->x, a->n, a->dx_beta != 0);
 }
 
-cft_status cft_cuda_relu2_bwd(cft_device *d, cft_stream *s, const cft_relu2_bwd_args *a) {
-  if (a->n == 0) return CFT_OK;
-  const queue q(d, s, "relu2_bwd");
-  return BY_FLOAT(q, a->dtype, relu2_bwd, a);
-}
+FLOAT_OP(relu2_bwd, cft_relu2_bwd_args, a->n == 0, relu2_bwd)

@@ -100,11 +100,7 @@ static cft_status rmsnorm_fwd(const queue &q, const cft_rmsnorm_args *a) {
   return wide ? fwd_by_packs<T, N>(q, a) : fwd_by_packs<T, 1>(q, a);
 }
 
-cft_status cft_cuda_rmsnorm_fwd(cft_device *d, cft_stream *s, const cft_rmsnorm_args *a) {
-  if (a->n == 0) return CFT_OK;
-  const queue q(d, s, "rmsnorm_fwd");
-  return BY_FLOAT(q, a->dtype, rmsnorm_fwd, a);
-}
+FLOAT_OP(rmsnorm_fwd, cft_rmsnorm_args, a->n == 0, rmsnorm_fwd)
 
 // ---- backward ------------------------------------------------------------------------------
 

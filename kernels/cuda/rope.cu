@@ -46,8 +46,4 @@ static cft_status rope(const queue &q, const cft_rope_args *a) {
              (unsigned)a->heads, stretches, a->y_stride, a->x_stride, a->inverse ? -1.0f : 1.0f);
 }
 
-cft_status cft_cuda_rope(cft_device *d, cft_stream *s, const cft_rope_args *a) {
-  if (a->n == 0 || a->heads == 0 || a->d == 0) return CFT_OK;
-  const queue q(d, s, "rope");
-  return BY_FLOAT(q, a->dtype, rope, a);
-}
+FLOAT_OP(rope, cft_rope_args, a->n == 0 || a->heads == 0 || a->d == 0, rope)

@@ -29,11 +29,7 @@ static cft_status softmax_fwd(const queue &q, const cft_softmax_args *a) {
              a->d);
 }
 
-cft_status cft_cuda_softmax_fwd(cft_device *d, cft_stream *s, const cft_softmax_args *a) {
-  if (a->n == 0 || a->d == 0) return CFT_OK;
-  const queue q(d, s, "softmax_fwd");
-  return BY_FLOAT(q, a->dtype, softmax_fwd, a);
-}
+FLOAT_OP(softmax_fwd, cft_softmax_args, a->n == 0 || a->d == 0, softmax_fwd)
 
 template <class T>
 static __global__ void __launch_bounds__(THREADS)
@@ -58,8 +54,4 @@ static cft_status softmax_bwd(const queue &q, const cft_softmax_bwd_args *a) {
              (const T *)a->y, a->d, a->dx_beta != 0);
 }
 
-cft_status cft_cuda_softmax_bwd(cft_device *d, cft_stream *s, const cft_softmax_bwd_args *a) {
-  if (a->n == 0 || a->d == 0) return CFT_OK;
-  const queue q(d, s, "softmax_bwd");
-  return BY_FLOAT(q, a->dtype, softmax_bwd, a);
-}
+FLOAT_OP(softmax_bwd, cft_softmax_bwd_args, a->n == 0 || a->d == 0, softmax_bwd)

@@ -28,11 +28,7 @@ static cft_status swiglu_fwd(const queue &q, const cft_swiglu_args *a) {
              a->d, g.stretches, a->y_stride, a->x_stride);
 }
 
-cft_status cft_cuda_swiglu_fwd(cft_device *d, cft_stream *s, const cft_swiglu_args *a) {
-  if (a->n == 0 || a->d == 0) return CFT_OK;
-  const queue q(d, s, "swiglu_fwd");
-  return BY_FLOAT(q, a->dtype, swiglu_fwd, a);
-}
+FLOAT_OP(swiglu_fwd, cft_swiglu_args, a->n == 0 || a->d == 0, swiglu_fwd)
 
 // With f = g sigmoid(g): dup = dy f, dgate = dy u sigmoid(g) (1 + g (1 - sigmoid(g))).
 template <class T, int N>
@@ -70,8 +66,4 @@ static cft_status swiglu_bwd(const queue &q, const cft_swiglu_bwd_args *a) {
              a->dx_stride, a->dy_stride, a->x_stride, a->y_stride);
 }
 
-cft_status cft_cuda_swiglu_bwd(cft_device *d, cft_stream *s, const cft_swiglu_bwd_args *a) {
-  if (a->n == 0 || a->d == 0) return CFT_OK;
-  const queue q(d, s, "swiglu_bwd");
-  return BY_FLOAT(q, a->dtype, swiglu_bwd, a);
-}
+FLOAT_OP(swiglu_bwd, cft_swiglu_bwd_args, a->n == 0 || a->d == 0, swiglu_bwd)
