@@ -40,7 +40,7 @@ cft_status cft_context(cft_status st, const char *format, ...) {
 
 const char *cft_status_name(cft_status st) {
   switch (st) {
-#define XX(name, value, text) \
+#define XX(name, value) \
   case CFT_##name: return #name;
     CFT_STATUS_MAP(XX)
 #undef XX
@@ -48,41 +48,20 @@ const char *cft_status_name(cft_status st) {
   return "?";
 }
 
-const char *cft_status_text(cft_status st) {
-  switch (st) {
-#define XX(name, value, text) \
-  case CFT_##name: return text;
-    CFT_STATUS_MAP(XX)
+#define XX(id, value, name, bytes) [value] = {name, bytes},
+static const struct dtype {
+  const char *name;
+  size_t bytes;
+} dtypes[] = {CFT_DTYPE_MAP(XX)};
 #undef XX
-  }
-  return "?";
+
+static const struct dtype *dtype_at(cft_dtype dtype) {
+  static const struct dtype none = {"?", 0};
+  return (size_t)dtype < sizeof dtypes / sizeof *dtypes ? &dtypes[dtype] : &none;
 }
 
-size_t cft_dtype_bytes(cft_dtype dtype) {
-  switch (dtype) {
-    case CFT_F32: return 4;
-    case CFT_BF16: return 2;
-    case CFT_F64: return 8;
-    case CFT_F16: return 2;
-    case CFT_I32: return 4;
-    case CFT_I64: return 8;
-    case CFT_U8: return 1;
-  }
-  return 0;
-}
-
-const char *cft_dtype_name(cft_dtype dtype) {
-  switch (dtype) {
-    case CFT_F32: return "f32";
-    case CFT_BF16: return "bf16";
-    case CFT_F64: return "f64";
-    case CFT_F16: return "f16";
-    case CFT_I32: return "i32";
-    case CFT_I64: return "i64";
-    case CFT_U8: return "u8";
-  }
-  return "?";
-}
+size_t cft_dtype_bytes(cft_dtype dtype) { return dtype_at(dtype)->bytes; }
+const char *cft_dtype_name(cft_dtype dtype) { return dtype_at(dtype)->name; }
 
 size_t cft_cache_folder(char *path, size_t room) {
   const char *folder = getenv("CFT_CACHE"), *below = "";

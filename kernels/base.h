@@ -16,34 +16,40 @@ extern "C" {
 #endif
 
 // What a call answers. One list makes the enum and the names.
-#define CFT_STATUS_MAP(XX)                                                        \
-  XX(OK, 0, "ok")                                                                 \
-  XX(E_ARG, 1, "bad argument")               /* a value outside its range      */ \
-  XX(E_SHAPE, 2, "shapes do not fit")        /* dimensions disagree            */ \
-  XX(E_DTYPE, 3, "dtype not taken")          /* no kernel for this type        */ \
-  XX(E_DEVICE, 4, "device missing or mixed") /* no GPU, or two devices         */ \
-  XX(E_OOM, 5, "out of memory")                                                   \
-  XX(E_IO, 6, "file cannot be read or written")                                   \
-  XX(E_FORMAT, 7, "file is malformed")     /* a foreign file says nonsense     */ \
-  XX(E_UNSUPPORTED, 8, "not supported")    /* understood, but not implemented  */ \
-  XX(E_STATE, 9, "wrong state")            /* released tensor, closed file     */ \
-  XX(E_INTERRUPTED, 10, "interrupted")                                            \
-  XX(E_INTERNAL, 11, "a bug in cft")       /* an invariant of ours is broken   */
+#define CFT_STATUS_MAP(XX)                                                 \
+  XX(OK, 0)                                                                \
+  XX(E_ARG, 1)          /* a value outside its range                    */ \
+  XX(E_SHAPE, 2)        /* dimensions disagree                          */ \
+  XX(E_DTYPE, 3)        /* no kernel for this type                      */ \
+  XX(E_DEVICE, 4)       /* no GPU, or two devices                       */ \
+  XX(E_OOM, 5)          /* out of memory                                */ \
+  XX(E_IO, 6)           /* a file cannot be read or written             */ \
+  XX(E_FORMAT, 7)       /* a foreign file says nonsense                 */ \
+  XX(E_UNSUPPORTED, 8)  /* understood, but not implemented              */ \
+  XX(E_STATE, 9)        /* released tensor, closed file                 */ \
+  XX(E_INTERRUPTED, 10)                                                    \
+  XX(E_INTERNAL, 11)    /* an invariant of ours is broken: a bug in cft */
 
 typedef enum cft_status {
-#define XX(name, value, text) CFT_##name = value,
+#define XX(name, value) CFT_##name = value,
   CFT_STATUS_MAP(XX)
 #undef XX
 } cft_status;
 
+// What an element is: its name in Lua and in files of state, and its bytes.
+#define CFT_DTYPE_MAP(XX)                                              \
+  XX(F32, 0, "f32", 4)                                                 \
+  XX(BF16, 1, "bf16", 2)                                               \
+  XX(F64, 2, "f64", 8) /* CPU only: gradchecks                      */ \
+  XX(F16, 3, "f16", 2) /* storage only: read from files and cast    */ \
+  XX(I32, 4, "i32", 4)                                                 \
+  XX(I64, 5, "i64", 8)                                                 \
+  XX(U8, 6, "u8", 1)
+
 typedef enum cft_dtype {
-  CFT_F32 = 0,
-  CFT_BF16 = 1,
-  CFT_F64 = 2,  // CPU only: gradchecks
-  CFT_F16 = 3,  // storage only: read from files and cast
-  CFT_I32 = 4,
-  CFT_I64 = 5,
-  CFT_U8 = 6,
+#define XX(id, value, name, bytes) CFT_##id = value,
+  CFT_DTYPE_MAP(XX)
+#undef XX
 } cft_dtype;
 
 // The reason of this thread's last failure: one sentence, without a newline. Valid until the
@@ -53,9 +59,8 @@ CFT_API const char *cft_last_error(void);
 // The oldest note (cft_note) that nobody has asked for yet, or NULL. Valid until the next call.
 CFT_API const char *cft_next_note(void);
 
-// The name of a status ("E_SHAPE") and what it means. Static strings, never NULL.
+// The name of a status ("E_SHAPE"). A static string, never NULL.
 CFT_API const char *cft_status_name(cft_status st);
-CFT_API const char *cft_status_text(cft_status st);
 
 // Bytes of one element; the name Lua uses ("bf16"). 0 and "?" for a number that is no dtype.
 CFT_API size_t cft_dtype_bytes(cft_dtype dtype);

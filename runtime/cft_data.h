@@ -76,10 +76,9 @@ CFT_API cft_status cft_records_of_bytes(cft_records **out, const char *name, con
 CFT_API void cft_records_release(cft_records *r);
 
 // How many records there are, bad ones included; how many decompressed bytes (of Parquet: bytes of
-// the file); which format; and 16 bytes that differ when these bytes do (XXH3-128).
+// the file); and 16 bytes that differ when these bytes do (XXH3-128).
 CFT_API int64_t cft_records_count(const cft_records *r);
 CFT_API int64_t cft_records_bytes(const cft_records *r);
-CFT_API cft_records_format cft_records_format_of(const cft_records *r);
 CFT_API void cft_records_hash(const cft_records *r, uint8_t hash[16]);
 
 // Read record i, 0 <= i < count. E_ARG; E_IO, also when the file was shortened since it was opened;

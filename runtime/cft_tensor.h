@@ -21,9 +21,6 @@ CFT_API cft_status cft_device_memory(cft_device *d, cft_memory_use *use, int res
 // Wait for all work of the device. Answers the first failure that happened meanwhile.
 CFT_API cft_status cft_device_sync(cft_device *d);
 
-// Give cached, unused memory back to the system.
-CFT_API cft_status cft_device_trim(cft_device *d);
-
 // Whether a GPU's matmuls are timed when they first meet a shape, and what was faster is kept in a
 // file for later runs (1: how a device opens, unless CFT_CUDA_TUNE=0), or cuBLASLt's first suggestion
 // is taken, nothing timed, no file read or written (0). Waits for the device if that changes. The

@@ -322,7 +322,6 @@ static int64_t headers(const cft_records *r) { return r->csv != NULL; }
 
 int64_t cft_records_count(const cft_records *r) { return r->split.count - headers(r); }
 int64_t cft_records_bytes(const cft_records *r) { return r->bytes; }
-cft_records_format cft_records_format_of(const cft_records *r) { return r->split.format; }
 
 void cft_records_hash(const cft_records *r, uint8_t hash[16]) { memcpy(hash, r->hash, 16); }
 const char *cft_records_note(const cft_records *r) { return r->note; }

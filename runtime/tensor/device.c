@@ -108,8 +108,3 @@ void cft_device_set_autotune(cft_device *d, int on) {
 }
 
 cft_status cft_device_sync(cft_device *d) { return d->sync(d); }
-
-cft_status cft_device_trim(cft_device *d) {
-  d->trim(d);
-  return CFT_OK;
-}
