@@ -380,9 +380,8 @@ typedef struct cft_adamw_args {
 // Every slot: its name, its arguments, and how a device compiled for each dtype finds the kernel.
 //   BY_DTYPE   one for each float dtype, found by args.dtype
 //   ANY_DTYPE  one that looks at the dtypes itself
-//   CHECKED    BY_DTYPE, behind checks that the device has written down
 #define CFT_KERNEL_MAP(XX)                                \
-  XX(matmul, cft_matmul_args, CHECKED)                    \
+  XX(matmul, cft_matmul_args, BY_DTYPE)                   \
   XX(embedding_fwd, cft_embedding_args, BY_DTYPE)         \
   XX(embedding_bwd, cft_embedding_bwd_args, BY_DTYPE)     \
   XX(gather_rows, cft_rows_args, ANY_DTYPE)               \

@@ -66,9 +66,6 @@ extern const cft_kernels cft_cpu_kernels;
 // Our kernels of one dtype, as the chosen instruction set has them; NULL for a dtype without any.
 const cft_kernels *cft_cpu_kernels_of(cft_dtype dtype);
 
-// What the table's matmul is: checks, then our kernel.
-cft_status cft_cpu_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *a);
-
 // For tests: the nth allocation from now fails, the next one for 1; 0 takes that back.
 void cft_cpu_fail_alloc(int64_t nth);
 
@@ -150,8 +147,8 @@ typedef double acc;
 #define LOG(x) log_f32(x)
 #define TANH(x) tanh_f32(x)
 #define SIGMOID(x) sigmoid_f32(x)
-#define SIN(x) \
-  sinf(x)  // these three are rare in a model, and exact range reduction is libm's trade
+// These three are rare in a model, and exact range reduction is libm's trade.
+#define SIN(x) sinf(x)
 #define COS(x) cosf(x)
 #define POW(x, y) powf(x, y)
 #define SQRT(x) sqrtf(x)

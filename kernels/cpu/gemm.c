@@ -207,8 +207,36 @@ static int64_t part(int64_t n, int64_t most, int64_t multiple) {
   return round_up(cpu_blocks(n, cpu_blocks(n, cpu_max(most, 1))), multiple);
 }
 
+// c = [c] + [bias]: all of a product over no k.
+static void no_k(const cft_matmul_args *a) {
+  const real *bias = a->bias;
+  size_t size = cft_dtype_bytes(a->c_dtype);
+  for (int64_t i = 0; i < a->m; i++) {
+    char *c = (char *)a->c + (size_t)(i * a->c_stride) * size;
+    if (!a->beta) memset(c, 0, (size_t)a->n * size);
+    for (int64_t j = 0; bias && j < a->n; j++) {
+      if (a->c_dtype == CFT_REAL)
+        ((real *)c)[j] = STORE(LOAD(((real *)c)[j]) + LOAD(bias[j]));
+      else
+        ((float *)c)[j] += (float)LOAD(bias[j]);
+    }
+  }
+}
+
 cft_status CPU(matmul)(cft_device *d, cft_stream *s, const cft_matmul_args *a) {
-  (void)s;
+  if (a->c_dtype != CFT_REAL && (CFT_REAL != CFT_BF16 || a->c_dtype != CFT_F32))
+    return cft_fail(CFT_E_UNSUPPORTED, "no cpu kernel for matmul of %s into %s",
+                    cft_dtype_name(a->dtype), cft_dtype_name(a->c_dtype));
+  if (a->a_sum && (!a->trans_a || a->a_stride != a->m || a->bias))
+    return cft_fail(CFT_E_ARG, "matmul: a_sum wants trans_a, rows of a without gaps, no bias");
+  // clang-format off
+  const cft_reduce_args sum = {
+    .y = a->a_sum, .x = a->a, .outer = 1, .mid = a->k, .inner = a->m, .alpha = 1, .f = CFT_SUM,
+    .y_beta = a->a_sum_beta, .dtype = a->dtype, .y_dtype = a->c_dtype};
+  // clang-format on
+  if (a->a_sum) CFT_TRY(CPU(reduce)(d, s, &sum));
+  if (a->m == 0 || a->n == 0) return CFT_OK;
+  if (a->k == 0) return no_k(a), CFT_OK;
   gemm g = {.a = a, .tiles = have_tiles(), .step = a->trans_a ? STEP_TURNED : STEP};
   int team = cft_cpu_team(a->m * a->n * a->k / 8);
   g.panel = g.tiles ? TILE : NR * LANES;

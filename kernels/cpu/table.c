@@ -124,11 +124,6 @@ const cft_kernels *cft_cpu_kernels_of(cft_dtype dtype) {
     return chosen->any->name(d, s, a);                                  \
   }
 
-#define CHECKED(name, args)                                             \
-  static cft_status name(cft_device *d, cft_stream *s, const args *a) { \
-    return cft_cpu_##name(d, s, a);                                     \
-  }
-
 #define XX(name, args, kind) kind(name, args)
 CFT_KERNEL_MAP(XX)
 #undef XX

@@ -8,7 +8,6 @@
 #define ANY_DTYPE(name)
 #define BY_DTYPE(name) .name = CPU(name),
 #endif
-#define CHECKED BY_DTYPE
 
 const cft_kernels CPU(kernels) = {
 #define XX(name, args, kind) kind(name)
