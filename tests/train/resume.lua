@@ -9,6 +9,7 @@ local files = require "cft.io.files"
 local golden = require "tests.golden"
 local op = require "tests.op"
 local recipe = require "cft.recipe"
+local states = require "cft.io.state"
 
 -- Without output, and with a few held-out solutions: what is judged is not what is tested here.
 local function quietly(fn)
@@ -108,15 +109,15 @@ test("resumed equals uninterrupted, Lion; another optimizer does not take its st
       for kind in pairs(kinds) do expect.same(kind, "m") end
     end
     files.remove(folder .. "/step-000006")
-    local read = files.read_state
-    files.read_state = function(path)  -- as it was before state said whose it is
+    local read = states.read
+    states.read = function(path)  -- as it was before state said whose it is
       local old = read(path)
       old.version, old.identity, old.optimizer, old.settings, old.data = 1, nil, nil, { seed = 42 }, ""
       return old
     end
     local ok, err = pcall(expect.raises, "step%-000003 was made with optimizer = adamw, and this run has lion", run, folder,
                           "--resume", unpack(how))
-    files.read_state = read
+    states.read = read
     if not ok then error(err, 0) end
     local again = run(folder, "--resume", unpack(how))
     expect.same(again.loss_last, whole.loss_last, "last loss")

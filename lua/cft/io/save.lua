@@ -64,6 +64,17 @@ function M.begin(path)
   return setmetatable({ c = ffi.gc(out[0], C.cft_save_release), path = path }, Save)
 end
 
+--- Have `fill(save)` write a folder that is to appear at `path` when it is complete; after an error nothing is left.
+function M.whole(path, fill)
+  local self = M.begin(path)
+  local ok, err = pcall(fill, self)
+  if not ok then
+    self:discard()
+    error(err, 0)
+  end
+  self:commit()
+end
+
 --- Read a folder that `save` made against its checksums.
 -- @string folder
 -- @treturn ?boolean true; or nil and what is wrong: never finished, a file gone, a file changed
@@ -84,6 +95,19 @@ function M.write(path, text) door.check(C.cft_file_write(nil, path, text, #text)
 -- @string temporary in the same folder
 -- @string path
 function M.replace(temporary, path) door.check(C.cft_file_replace(temporary, path)) end
+
+--- Make `path` a link, in place of what stands there. @string target as the link says it @string path
+function M.link(target, path) door.check(C.cft_link_replace(target, path)) end
+
+--- Wait until a folder's entries are on the disk.
+function M.sync(folder) door.check(C.cft_folder_sync(folder)) end
+
+local bytes_out = ffi.new "int64_t[1]"
+
+--- The bytes of a file; nil where there is none.
+function M.size(path)
+  return C.cft_path_look(path, bytes_out) == C.CFT_PATH_FILE and tonumber(bytes_out[0]) or nil
+end
 
 --- Remove a file, or a folder with all that is in it. Nothing there is fine.
 -- @string path

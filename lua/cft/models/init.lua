@@ -110,10 +110,10 @@ function M.gguf(path) return require("cft.models.gguf").open(path) end
 -- @treturn Model, or nil and what is missing
 function M.load(name, opts)
   local o = check.options("models.load", opts or {}, load_spec)
-  local hub, files = require "cft.io.hub", require "cft.io.files"
+  local hub, safetensors = require "cft.io.hub", require "cft.io.safetensors"
   local path, why = hub.find(name)
   if not path then return nil, why end
-  local source = path:match "%.gguf$" and M.gguf(path) or files.folder(path)
+  local source = path:match "%.gguf$" and M.gguf(path) or safetensors.folder(path)
   local c, problem = configs.read(source.config)
   if not c then blame("%s: %s", path, problem) end
   refuse_empty_promises(c, source, path)
@@ -263,8 +263,9 @@ function Model:logits(sequences)
 end
 
 --- Write a Hugging Face folder: config.json, weights, and what came with the model.
+-- @function Model:save
 -- @string folder @tab[opt] opts see `cft.checkpoint.export`
-function Model:save(folder, opts) return require("cft.train.checkpoint").export(self, folder, opts) end
+Model.save = require("cft.models.folder").write
 
 --- Release every weight and gradient.
 function Model:release()

@@ -2,8 +2,8 @@
 
 local dataview = require "cft.report.data"
 local exit = require "cft.base.exit"
-local files = require "cft.io.files"
 local html = require "cft.report.html"
+local save = require "cft.io.save"
 
 local M = {}
 
@@ -50,7 +50,7 @@ function M.leave(cfg, prepare)
   view.refusals = refusals(view, asked)
   dataview.print(view)
   if cfg.inspect.html then
-    files.write(cfg.inspect.html, html.page(view))
+    save.write(cfg.inspect.html, html.page(view))
     print("written: " .. cfg.inspect.html)
   end
   exit.leave(#view.refusals > 0 and exit.FAILED or exit.OK)

@@ -1,9 +1,9 @@
 --- What is left of a run: summary.json, and the last lines on the screen.
 
-local files = require "cft.io.files"
 local json = require "cft.base.json"
 local ledger = require "cft.train.ledger"
 local format = require "cft.base.format"
+local save = require "cft.io.save"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
@@ -19,7 +19,7 @@ function M.write(run, summary)
                 checkpoint = run.saved or json.null, template_check = run.template_report,
                 changes = run.changes and #run.changes > 0 and run.changes or nil }
   for k, v in pairs(summary) do all[k] = v end
-  if run.out then files.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
+  if run.out then save.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
   return all
 end
 

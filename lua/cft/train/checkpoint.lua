@@ -2,85 +2,18 @@
 -- a run goes on from. A folder appears whole, under its name, when all of it is on the disk.
 
 local blame = require "cft.base.blame"
-local configs = require "cft.models.config"
 local exit = require "cft.base.exit"
-local files = require "cft.io.files"
+local folders = require "cft.models.folder"
 local host = require "cft.host"
 local identity = require "cft.train.identity"
-local json = require "cft.base.json"
+local safetensors = require "cft.io.safetensors"
+local saves = require "cft.io.save"
+local states = require "cft.io.state"
 local tensor = require "cft.engine.tensor"
 
-local M = {}
+local M = { export = folders.write }
 
 local VERSION = 2  -- of state.msgpack; 1 had some settings in place of the run's identity
-
--- ---- the model -------------------------------------------------------------------------------
-
--- Weights as files name them. A tied head is the embedding, and is not written twice.
-local function entries_of(model)
-  local list = {}
-  for name, t in model:named() do list[#list + 1] = { name = name, tensor = t } end
-  return list
-end
-
--- What text generation needs to know: the end tokens, first of all the one that was learned.
-local function generation_config(model, tokenizer, end_token)
-  local c = model.path and not model.path:match "%.gguf$" and json.read(model.path .. "/generation_config.json") or nil
-  c = type(c) == "table" and c or {}
-  local ends, seen = {}, {}
-  local function add(id)
-    if type(id) == "number" and not seen[id] then
-      seen[id] = true
-      ends[#ends + 1] = id
-    end
-  end
-  add(end_token)
-  for _, id in ipairs(type(c.eos_token_id) == "table" and c.eos_token_id or { c.eos_token_id }) do add(id) end
-  local own = #ends == 0 and model.config.raw and model.config.raw.eos_token_id or nil
-  for _, id in ipairs(type(own) == "table" and own or { own }) do add(id) end
-  if tokenizer then
-    if #ends == 0 then add(tokenizer.eos) end
-    c.bos_token_id = c.bos_token_id or tokenizer.bos
-    c.pad_token_id = c.pad_token_id or tokenizer.pad
-  end
-  c.eos_token_id = #ends > 1 and ends or ends[1]
-  return c
-end
-
-local function write_model(save, model, o)
-  local config = configs.write(model.config, model.dtype)
-  local generation = generation_config(model, o.tokenizer, o.end_token)
-  for _, key in ipairs { "bos_token_id", "eos_token_id", "pad_token_id" } do
-    if config[key] == nil or config[key] == json.null then config[key] = generation[key] end
-  end
-  save:write("config.json", json.encode(config, { indent = 2 }) .. "\n")
-  save:write("generation_config.json", json.encode(generation, { indent = 2 }) .. "\n")
-  save:write_tensors("model.safetensors", entries_of(model), { max_shard_bytes = o.max_shard_bytes })
-  if o.tokenizer then o.tokenizer:save(save:folder()) end
-end
-
--- The tokenizer beside the weights that a model was read from. A folder may hold weights alone.
-local function tokenizer_of(model)
-  local path = model.path
-  if not path or not (path:match "%.gguf$" or host.kind(path .. "/tokenizer.json")) then return nil end
-  return require("cft.text.tokenizer").load(path)
-end
-
---- Write a Hugging Face folder.
--- @tparam Model model @string folder
--- @tab[opt] opts `tokenizer`; `end_token`, the id that answers end in; `max_shard_bytes`
-function M.export(model, folder, opts)
-  opts = opts or {}
-  local tokenizer = opts.tokenizer or tokenizer_of(model)
-  local save = files.save(folder)
-  local ok, err = pcall(tensor.scope, write_model, save, model, {
-    tokenizer = tokenizer, end_token = opts.end_token, max_shard_bytes = opts.max_shard_bytes })
-  if not ok then
-    save:discard()
-    error(err, 0)
-  end
-  save:commit()
-end
 
 -- ---- a run -----------------------------------------------------------------------------------
 
@@ -109,16 +42,13 @@ end
 -- @treturn string the folder
 function M.save(run, trainer)
   local folder = ("%s/step-%06d"):format(run.out, trainer.done)
-  local save = files.save(folder)
-  local ok, err = pcall(tensor.scope, function()
-    write_model(save, run.model, { tokenizer = run.tokenizer, end_token = run.chat:end_token(run.tokenizer) })
-    save:write_state("state.msgpack", state_of(run, trainer))
-    save:commit()
+  saves.whole(folder, function(save)
+    local end_token = run.chat:end_token(run.tokenizer)
+    tensor.scope(function()
+      folders.fill(save, run.model, { tokenizer = run.tokenizer, end_token = end_token })
+      save:write_state("state.msgpack", state_of(run, trainer))
+    end)
   end)
-  if not ok then
-    save:discard()
-    error(err, 0)
-  end
   return folder
 end
 
@@ -138,7 +68,7 @@ end
 -- @treturn ?string path
 function M.newest(out, log)
   for _, c in ipairs(candidates(out)) do
-    local ok, why = files.verify(c.path)
+    local ok, why = saves.verify(c.path)
     if ok then return c.path end
     log:say("skipped %s: %s", c.path, why)
   end
@@ -203,14 +133,12 @@ function M.resume(run, from)
       exit.fail(exit.USAGE, "--resume goes on from the newest checkpoint in out=, which is not set; or name one")
     end
     path = M.newest(run.cfg.out, run.log)
-    if not path then
-      exit.fail(exit.MISSING, "resume: no whole checkpoint in %s", run.cfg.out)
-    end
+    if not path then exit.fail(exit.MISSING, "resume: no whole checkpoint in %s", run.cfg.out) end
   else
-    local ok, why = files.verify(path)
+    local ok, why = saves.verify(path)
     if not ok then blame("resume: %s", why) end
   end
-  local state, why = files.read_state(path .. "/state.msgpack")
+  local state, why = states.read(path .. "/state.msgpack")
   if not state then blame("resume: %s", why) end
   if state.version ~= VERSION and state.version ~= 1 then
     blame("resume: %s has state of version %s; this program reads 1 and %d: resume with the program that wrote it, or "
@@ -218,7 +146,7 @@ function M.resume(run, from)
   end
   check_identity(run, state, path)
   load_optimizer(run.optim, state, path)
-  local source = files.folder(path)
+  local source = safetensors.folder(path)
   run.model:read(source)
   source:release()
   run.trainer.done = state.done
