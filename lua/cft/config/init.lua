@@ -153,9 +153,7 @@ end
 
 local function unknown(argument, specs)
   local name, text = argument:match "^%-%-?([%w_-]+)=?(.*)$"
-  if not name then
-    exit.fail(exit.USAGE, "'%s' is neither key=value nor an option", argument)
-  end
+  if not name then exit.fail(exit.USAGE, "'%s' is neither key=value nor an option", argument) end
   local key = name:gsub("-", "_")
   if specs[key] then
     exit.fail(exit.USAGE, "unknown option '%s'; say %s=%s", argument, key, text ~= "" and text or "VALUE")
@@ -214,16 +212,14 @@ function M.read(defaults, args)
 
   local known = { preview = true, allow_change = true, inspect = true }
   for name in pairs(specs) do known[name] = true end
+  local function must_know(name)
+    if not known[name] then blame("config: no key '%s'%s", tostring(name), check.suggestion(tostring(name), specs)) end
+  end
   local settings = setmetatable(values, {
     __canonical = "settings",  -- in the name of a function that reads them; they are compared one by one
-    __index = function(_, name)
-      if known[name] then return nil end
-      blame("config: no key '%s'%s", tostring(name), check.suggestion(tostring(name), specs))
-    end,
+    __index = function(_, name) must_know(name) end,
     __newindex = function(t, name, value)
-      if not known[name] then
-        blame("config: no key '%s'%s", tostring(name), check.suggestion(tostring(name), specs))
-      end
+      must_know(name)
       rawset(t, name, value)
     end,
   })
@@ -282,9 +278,7 @@ M.asked = false
 return setmetatable(M, {
   --- `cft.config(defaults)`: the settings of the script that runs.
   __call = function(_, defaults)
-    if type(defaults) ~= "table" then
-      blame("config: defaults must be a table, got %s", type(defaults))
-    end
+    if type(defaults) ~= "table" then blame("config: defaults must be a table, got %s", type(defaults)) end
     M.asked = true
     return M.read(defaults, arg)
   end,

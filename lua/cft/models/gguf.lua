@@ -97,8 +97,7 @@ local function config_of(file)
   local c = {
     architectures = { row.class }, model_type = arch, hidden_act = "silu",
     hidden_size = number "embedding_length", num_hidden_layers = number "block_count",
-    num_attention_heads = number "attention.head_count",
-    intermediate_size = number "feed_forward_length",
+    num_attention_heads = number "attention.head_count", intermediate_size = number "feed_forward_length",
     max_position_embeddings = number "context_length",
     rms_norm_eps = number "attention.layer_norm_rms_epsilon",
     rope_theta = file:value(key "rope.freq_base") or 10000,

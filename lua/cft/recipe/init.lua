@@ -10,9 +10,7 @@ local check = require "cft.base.check"
 local checkpoint = require "cft.train.checkpoint"
 local config = require "cft.config"
 local demo = require "cft.demo"
-local device = require "cft.recipe.device"
 local exit = require "cft.base.exit"
-local files = require "cft.io.files"
 local find = require "cft.recipe.find"
 local format = require "cft.base.format"
 local identity = require "cft.train.identity"
@@ -21,6 +19,7 @@ local memory = require "cft.train.memory_plan"
 local models = require "cft.models"
 local optim = require "cft.train.optim"
 local samples = require "cft.samples"
+local save = require "cft.io.save"
 local schedule = require "cft.train.schedule"
 local sources = require "cft.recipe.sources"
 local template = require "cft.text.template"
@@ -75,8 +74,8 @@ function M.prepare(cfg, opts, quiet)
   local trains = not (cfg.dry_run or cfg.preview)
   run.out = trains and cfg.out or nil
   run.lock = run.out and find.folder(run.out)
-  run.log = logs.open(run.out, { append = cfg.resume, quiet = quiet, write = files.write })
-  run.device, run.dtype = device.open(cfg, run.log)
+  run.log = logs.open(run.out, { append = cfg.resume, quiet = quiet, write = save.write })
+  run.device, run.dtype = find.device(cfg, run.log)
 
   run.tokenizer = cfg.demo and demo.tokenizer(cfg.seed) or tokenizers.load(run.path)
   run.chat = template.of(cfg.template or "chatml", next(o.template) and o.template or nil)

@@ -7,18 +7,17 @@
 -- cannot be compared.
 
 local canonical = require "cft.base.canonical"
-local files = require "cft.io.files"
+local hash = require "cft.io.hash"
 
 local M = {}
 
 local LONGEST = 60  -- characters of a value that are shown, or kept as they are
 
 local function shown(value)
-  if type(value) == "function" then return "a function" end
-  local text = type(value) == "string" and value or type(value) == "table" and value.name or nil
-  text = text or type(value) == "number" and ("%.17g"):format(value) or tostring(value)
-  if type(value) == "number" and tonumber(tostring(value)) == value then text = tostring(value) end
-  if type(value) == "table" and not value.name then text = canonical.text(value) or "a table" end
+  local kind, text = type(value), tostring(value)
+  if kind == "function" then text = "a function" end
+  if kind == "number" and tonumber(text) ~= value then text = ("%.17g"):format(value) end
+  if kind == "table" then text = value.name or canonical.text(value) or "a table" end
   if #text > LONGEST then text = text:sub(1, LONGEST - 3):gsub("[\192-\255]?[\128-\191]*$", "") .. "..." end
   return text == "" and "''" or text
 end
@@ -28,7 +27,7 @@ local function entry(key, value, what, default)
   if value == nil then return nil end
   local text, why = canonical.text(value, { what = what, object = true })
   if not text then return { key = key, why = why } end
-  if #text > LONGEST then text = files.hash(text) end
+  if #text > LONGEST then text = hash.text(text) end
   return { key = key, is = text, shown = shown(value), default = value == default or nil }
 end
 

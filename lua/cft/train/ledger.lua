@@ -4,13 +4,10 @@ local mask = require "cft.samples.mask"
 
 local M = {}
 
-local function enter(ledger, name, value)
-  local e = ledger[name]
-  if not e then
-    e = { sum = 0, tokens = 0 }
-    ledger[name] = e
-  end
-  e.sum, e.tokens = e.sum + value, e.tokens + 1
+local function enter(ledger, name, sum, tokens)
+  local e = ledger[name] or { sum = 0, tokens = 0 }
+  ledger[name] = e
+  e.sum, e.tokens = e.sum + sum, e.tokens + tokens
 end
 
 --- Enter the tokens of a micro-batch.
@@ -23,8 +20,8 @@ function M.enter(ledger, micro, values, at, context)
   local function one(i, class)
     local row = at.host_rows and at.host_rows[i] or i
     local learned = b.weights[row] ~= 0
-    if learned or context and b.targets[row] >= 0 then enter(ledger, mask.kind_name(b.kinds[row]), values[i]) end
-    if learned and class then enter(ledger, class, values[i]) end
+    if learned or context and b.targets[row] >= 0 then enter(ledger, mask.kind_name(b.kinds[row]), values[i], 1) end
+    if learned and class then enter(ledger, class, values[i], 1) end
   end
   for s = 0, tonumber(b.sequences) - 1 do
     local verdict = micro.verdicts and micro.verdicts[s + 1]
@@ -45,11 +42,7 @@ end
 --- Add the ledger of an optimizer step to one of several.
 -- @tab total name → { sum, tokens } @tab ledger as `close` returned it
 function M.add(total, ledger)
-  for name, e in pairs(ledger) do
-    local t = total[name] or { sum = 0, tokens = 0 }
-    total[name] = t
-    t.sum, t.tokens = t.sum + e.loss * e.tokens, t.tokens + e.tokens
-  end
+  for name, e in pairs(ledger) do enter(total, name, e.loss * e.tokens, e.tokens) end
 end
 
 --- Two ledgers beside each other, in one line: kinds of text first, then samples by their verdict.

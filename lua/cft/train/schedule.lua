@@ -7,6 +7,8 @@ local check = require "cft.base.check"
 
 local M = {}
 
+local FLOOR = { "number", 0, min = 0, max = 1 }
+
 local function warmed(o, after)
   return function(step)
     if step < o.warmup then return step / o.warmup end
@@ -29,7 +31,7 @@ end
 -- @usage local lr = cft.schedule.cosine { steps = 1000, warmup = 30 }
 -- print(1e-5 * lr(0), 1e-5 * lr(30))   --> 0   1e-05
 function M.cosine(opts)
-  local o = options("schedule.cosine", opts, { floor = { "number", 0, min = 0, max = 1 } })
+  local o = options("schedule.cosine", opts, { floor = FLOOR })
   return warmed(o, function(step)
     if step >= o.steps then return o.floor end
     local t = (step - o.warmup) / (o.steps - o.warmup)
@@ -39,7 +41,7 @@ end
 
 --- Linear warm-up, then a straight line down to `floor`. Options as in `cosine`.
 function M.linear(opts)
-  local o = options("schedule.linear", opts, { floor = { "number", 0, min = 0, max = 1 } })
+  local o = options("schedule.linear", opts, { floor = FLOOR })
   return warmed(o, function(step)
     if step >= o.steps then return o.floor end
     return o.floor + (1 - o.floor) * (o.steps - step) / (o.steps - o.warmup)
@@ -55,9 +57,7 @@ end
 -- straight line down to `floor`.
 -- @int[opt] opts.decay steps of decay; a tenth of `steps`
 function M.wsd(opts)
-  local o = options("schedule.wsd", opts, {
-    floor = { "number", 0, min = 0, max = 1 }, decay = { "integer", optional = true, min = 0 },
-  })
+  local o = options("schedule.wsd", opts, { floor = FLOOR, decay = { "integer", optional = true, min = 0 } })
   local decay = o.decay or math.ceil(o.steps / 10)
   return warmed(o, function(step)
     if step >= o.steps then return o.floor end

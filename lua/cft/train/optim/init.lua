@@ -22,7 +22,8 @@ local shared = {
   { "weight_decay", { "number", 0, min = 0, help = "decoupled weight decay of matrices; none on biases and norms" } },
   { "clip", { "number", 1, min = 0, help = "largest global norm of the gradient; 0 does not clip" } },
   { "master", { "boolean", true, help = "keep f32 master weights beside bf16 ones; false: stochastic rounding" } },
-  { "moments", { "string", "f32", one_of = { "f32", "bf16" }, help = "dtype of moments; bf16 with stochastic rounding" } },
+  { "moments", { "string", "f32", one_of = { "f32", "bf16" },
+                 help = "dtype of moments; bf16 with stochastic rounding" } },
 }
 
 -- ---- settings --------------------------------------------------------------------------------

@@ -59,7 +59,9 @@ function M.update(t, scale, o, at)
       for_m.seed = for_p.seed
       tensor.scope(function()
         local part = {}
-        for kind, flat in pairs(t) do part[kind] = tensor.narrow(flat, 0, from, math.min(CHUNK, flat:count() - from)) end
+        for kind, flat in pairs(t) do
+          part[kind] = tensor.narrow(flat, 0, from, math.min(CHUNK, flat:count() - from))
+        end
         update_chunk(part, scale, factor, made, o.beta1)
       end)
     end
