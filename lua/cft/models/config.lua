@@ -10,23 +10,22 @@ local M = {}
 
 local ACTIVATIONS = { silu = true, swish = true }
 
--- Keys that change what a model computes, and the values that mean "not used". `window` is the architecture's rule.
+-- Keys that change what a model computes; the value, beside none, that means "not used"; and what is not implemented.
 local unused = {
-  { "sliding_window", function(c, v, window)
-      return v == nil or c.use_sliding_window == false or window == "limit" or
-             (window == "if_used" and c.use_sliding_window == nil)
-    end, "a sliding window is not implemented" },
-  { "use_sliding_window", function(_, v) return not v end, "a sliding window is not implemented" },
-  { "partial_rotary_factor", function(_, v) return v == nil or v == 1 end,
-    "partial rotary embedding is not implemented" },
-  { "attention_bias", function(_, v) return not v end, "biases on attention's projections are not implemented" },
-  { "mlp_bias", function(_, v) return not v end, "biases in the MLP are not implemented" },
-  { "attention_dropout", function(_, v) return v == nil or v == 0 end, "dropout is not implemented" },
-  { "pretraining_tp", function(_, v) return v == nil or v == 1 end, "sliced matmuls are not implemented" },
-  { "quantization_config", function(_, v) return v == nil end, "quantised weights are not implemented" },
-  { "qk_layernorm", function(_, v) return not v end, "norms of q and k are not implemented" },
-  { "logit_scale", function(_, v) return v == nil or v == 1 end, "scaled logits are not implemented" },
-  { "final_logit_softcapping", function(_, v) return v == nil end, "capped logits are not implemented" },
+  { "use_sliding_window", false, "a sliding window is" }, { "partial_rotary_factor", 1, "partial rotary embedding is" },
+  { "attention_bias", false, "biases on attention's projections are" }, { "mlp_bias", false, "biases in the MLP are" },
+  { "attention_dropout", 0, "dropout is" }, { "pretraining_tp", 1, "sliced matmuls are" },
+  { "quantization_config", nil, "quantised weights are" }, { "qk_layernorm", false, "norms of q and k are" },
+  { "logit_scale", 1, "scaled logits are" }, { "final_logit_softcapping", nil, "capped logits are" },
+}
+
+-- Sizes: our name, config.json's, and what it is where the file does not say. In this order.
+local sizes = {
+  { "d", "hidden_size" }, { "layers", "num_hidden_layers" }, { "vocab", "vocab_size" },
+  { "heads", "num_attention_heads" }, { "ffn", "intermediate_size" },
+  { "kv_heads", "num_key_value_heads", function(m) return m.heads end },
+  { "context", "max_position_embeddings", function() return 2048 end },
+  { "head_dim", "head_dim", function(m) return m.d / m.heads end },
 }
 
 local function above_zero(v) return type(v) == "number" and v > 0 and v < math.huge end
@@ -65,14 +64,20 @@ local function without_nulls(c, null)
   return t
 end
 
-local LARGEST = 2 ^ 31 - 1
+local size = { "integer", min = 1, max = 2 ^ 31 - 1 }
 
-local function size(c, key, default)
-  local v = c[key]
-  if v == nil then v = default end
-  local problem = check.problem(v, { "integer", min = 1, max = LARGEST })
-  if problem then return nil, key .. " " .. problem end
-  return v
+-- What of the keys is not implemented; nil if all is. `window` is the architecture's rule.
+local function refused(c, window)
+  local used = c.sliding_window ~= nil and c.use_sliding_window ~= false
+  if used and window ~= "limit" and not (window == "if_used" and c.use_sliding_window == nil) then
+    return ("sliding_window = %s: a sliding window is not implemented"):format(tostring(c.sliding_window))
+  end
+  for _, row in ipairs(unused) do
+    local value = c[row[1]]
+    if value ~= nil and value ~= row[2] then
+      return ("%s = %s: %s not implemented"):format(row[1], tostring(value), row[3])
+    end
+  end
 end
 
 --- Read a decoded config.json.
@@ -89,11 +94,8 @@ function M.read(raw)
   if not row then
     return nil, ("model_type '%s' is not implemented; %s are"):format(tostring(arch), archs.listed(archs.names))
   end
-  for _, u in ipairs(unused) do
-    if not u[2](c, c[u[1]], row.window) then
-      return nil, ("%s = %s: %s"):format(u[1], tostring(c[u[1]]), u[3])
-    end
-  end
+  local why = refused(c, row.window)
+  if why then return nil, why end
   if c.layer_types and type(c.layer_types) ~= "table" then return nil, "layer_types is no list" end
   for _, kind in ipairs(c.layer_types or {}) do
     if kind ~= "full_attention" and not (kind == "sliding_attention" and row.window == "limit") then
@@ -104,21 +106,19 @@ function M.read(raw)
     return nil, ("hidden_act '%s' is not implemented; silu is"):format(tostring(c.hidden_act))
   end
 
-  local m, why = { arch = arch, raw = raw, qkv_bias = row.qkv_bias or false, tied = c.tie_word_embeddings or false }
-  for ours, theirs in pairs { d = "hidden_size", layers = "num_hidden_layers", vocab = "vocab_size",
-                              heads = "num_attention_heads", ffn = "intermediate_size" } do
-    m[ours], why = size(c, theirs)
-    if why then return nil, why end
+  local m = { arch = arch, raw = raw, qkv_bias = row.qkv_bias or false, tied = c.tie_word_embeddings or false }
+  for _, names in ipairs(sizes) do
+    local ours, theirs, default = unpack(names)
+    local value = c[theirs]
+    if value == nil and default then value = default(m) end
+    why = check.problem(value, size)
+    if why then return nil, theirs .. " " .. why end
+    m[ours] = value
   end
-  m.kv_heads, why = size(c, "num_key_value_heads", m.heads)
-  if why then return nil, why end
-  m.context, why = size(c, "max_position_embeddings", 2048)
-  if why then return nil, why end
-  m.head_dim, why = size(c, "head_dim", m.d / m.heads)
-  if why then return nil, why end
-  if row.window == "limit" and c.sliding_window ~= nil and c.use_sliding_window ~= false then
-    m.window, why = size(c, "sliding_window")
-    if why then return nil, why end
+  if row.window == "limit" and c.use_sliding_window ~= false then
+    m.window = c.sliding_window
+    why = m.window ~= nil and check.problem(m.window, size)
+    if why then return nil, "sliding_window " .. why end
   end
   if m.heads % m.kv_heads ~= 0 then
     return nil, ("num_attention_heads %d is no multiple of num_key_value_heads %d"):format(m.heads, m.kv_heads)
@@ -147,16 +147,11 @@ end
 function M.write(m, dtype)
   local out = {}
   for k, v in pairs(m.raw or {}) do out[k] = v end
-  local names = { f32 = "float32", bf16 = "bfloat16", f64 = "float64" }
   out.architectures = { archs.rows[m.arch].class }
   out.model_type = m.arch
-  out.hidden_size, out.num_hidden_layers, out.vocab_size = m.d, m.layers, m.vocab
-  out.num_attention_heads, out.num_key_value_heads = m.heads, m.kv_heads
-  out.intermediate_size, out.head_dim = m.ffn, m.head_dim
-  out.max_position_embeddings, out.rms_norm_eps = m.context, m.eps
-  out.tie_word_embeddings, out.hidden_act = m.tied, "silu"
-  out.initializer_range = m.init
-  out.torch_dtype, out.dtype = names[dtype], nil
+  for _, names in ipairs(sizes) do out[names[2]] = m[names[1]] end
+  out.rms_norm_eps, out.initializer_range, out.tie_word_embeddings, out.hidden_act = m.eps, m.init, m.tied, "silu"
+  out.torch_dtype, out.dtype = (dtype:gsub("f", "float")), nil
   -- Both spellings: version 4 looks at the first two, version 5 at the third.
   out.rope_theta = m.theta
   local rope = { rope_type = "default", rope_theta = m.theta }
