@@ -63,6 +63,7 @@ return setmetatable(M, {
     if not module then return nil end
     if name == "tensor" then require "cft.engine.ops" end
     local m = require(module)
+    if name == "files" then m.gguf = function(path) return t.models.gguf(path) end end  -- a file, seen as a model
     rawset(t, name, m)
     return m
   end,

@@ -225,9 +225,10 @@ static int host_source_of(lua_State *L) {
   return 2;
 }
 
-// host.interrupts() -> Ctrl-C since the last clear
+// host.interrupts([clear]) -> Ctrl-C since the last clear
 static int host_interrupts(lua_State *L) {
   lua_pushinteger(L, cft_interrupts());
+  if (lua_toboolean(L, 1)) cft_interrupts_clear();
   return 1;
 }
 

@@ -21,7 +21,7 @@ return {
   { "the floor counts every matmul and attention of the step", function()
     for _, r in ipairs(bench("--dtype", "f32,bf16")) do
       local model = step.model("demo", r.dtype, "cpu")
-      local batch = step.batch(model.config.vocab, 96, 32, 1)
+      local batch = step.batch(model.config.vocab, 96, 1, { 32 })
       -- The rows count the head's learned tokens, the arithmetic all; a sequence's first token is no target.
       local head = 6 * model.config.d * model.config.vocab * (96 - tonumber(batch.m))
       expect.close(r.floor.flops, step.arithmetic(model.config, batch) - head, 1e-9)
@@ -38,7 +38,7 @@ return {
   end },
   { "all learned or none skipped is the same arithmetic", function()
     local model = step.model("demo", "f32", "cpu")
-    local batch = step.batch(model.config.vocab, 96, 32, 0.5)
+    local batch = step.batch(model.config.vocab, 96, 0.5, { 32 })
     expect.truthy(step.arithmetic(model.config, batch, true) < step.arithmetic(model.config, batch))
     model:release()
   end },

@@ -15,7 +15,7 @@ local shape = assert(require("cft.cli.bench.shapes")[name], "no such shape")
 local config = { eps = 1e-6, init = 0.02, tied = false, head_dim = shape.d / shape.heads }
 for k, v in pairs(shape) do config[k] = v end
 
-local _, sequences, weights = step.batch(shape.vocab, tokens, length, 1)
+local _, sequences, weights = step.batch(shape.vocab, tokens, 1, { length })
 local ids, w, cu = {}, {}, { 0 }
 for s, list in ipairs(sequences) do
   for j, id in ipairs(list) do

@@ -24,7 +24,7 @@ local c = model.config
 if o.recompute > 0 then model.options.recompute = function(i) return i <= o.recompute end end
 for _, g in ipairs(model.groups) do g:zero_grad(o.states) end
 local opt = optim.adamw(model, { master = o.states == "f32", moments = o.states })
-local batch = step.batch(c.vocab, tokens, length, learned)
+local batch = step.batch(c.vocab, tokens, learned, { length })
 
 local times, loss = {}, nil
 local function update()

@@ -30,6 +30,9 @@ return {
     end
     expect.same(nn.nothing, nil)
   end },
+  { "cft.files.gguf is cft.models.gguf", function()
+    expect.raises("/nowhere/x%.gguf: No such file", require("cft").files.gguf, "/nowhere/x.gguf")
+  end },
   { "what is no name of cft is nil", function()
     expect.same(require("cft").loss, nil)
     expect.same(require("cft").nothing, nil)

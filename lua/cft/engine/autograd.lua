@@ -8,6 +8,7 @@
 local kernels = require "cft.engine.kernels"
 local tensor = require "cft.engine.tensor"
 local blame = require "cft.base.blame"
+local finally = require "cft.base.finally"
 
 local M = {}
 local Tensor = tensor.Tensor
@@ -21,10 +22,7 @@ function M.recording() return recording end
 local function with_recording(on, fn, ...)
   local before = recording
   recording = on
-  local results = { pcall(fn, ...) }
-  recording = before
-  if not results[1] then error(results[2], 0) end
-  return unpack(results, 2, table.maxn(results))
+  return finally(function() recording = before end, fn, ...)
 end
 
 --- Run `fn` without recording: nothing is kept for a backward pass.

@@ -30,17 +30,27 @@ local function try(f, ...)
 end
 M.try = try
 
--- C's names of dtypes: "bf16" -> its number, the number -> "bf16", and all of them in C's order.
-M.dtypes, M.dtype_names, M.dtype_list = {}, {}, {}
+-- C's names of dtypes: "bf16" -> its number, the number -> "bf16", all of them in C's order, and "bf16" -> the bytes
+-- of an element.
+M.dtypes, M.dtype_names, M.dtype_list, M.dtype_bytes = {}, {}, {}, {}
 for number = 0, math.huge do
   local name = ffi.string(C.cft_dtype_name(number))
   if name == "?" then break end
   M.dtypes[name], M.dtype_names[number], M.dtype_list[number + 1] = number, name, name
+  M.dtype_bytes[name] = tonumber(C.cft_dtype_bytes(number))
 end
 
 -- The C type of one element, for reading a tensor's contents on the host. bf16 and f16 have none
 -- that Lua could count with: they are cast to f32 first.
 M.element = { f32 = "float", f64 = "double", i32 = "int32_t", i64 = "int64_t", u8 = "uint8_t" }
+
+local single = ffi.new "float[1]"
+
+--- A number rounded to f32.
+function M.f32(v)
+  single[0] = v
+  return single[0]
+end
 
 local function kind_of(v)
   if type(v) == "number" or type(v) == "nil" then return tostring(v) end
@@ -56,6 +66,13 @@ function M.raw(t)
       t.was, t.why and " " .. t.why or ""))
   end
   return c
+end
+
+--- The dimensions of a C struct that has them (`ndim`, `dims`), as a list of numbers.
+function M.dims(c)
+  local list = {}
+  for i = 1, c.ndim do list[i] = tonumber(c.dims[i - 1]) end
+  return list
 end
 
 local function handle(v)

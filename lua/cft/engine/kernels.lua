@@ -58,6 +58,9 @@ function M.spread(g, shape, dim)
   return moved(M.binary("add", moved(zeros), moved(tensor.reshape(g, keep))))
 end
 
+--- Rows that the head works on at a time.
+function M.head_chunk(device, rows, vocab) return tonumber(door.C.cft_head_chunk(device, rows, vocab)) end
+
 -- Where C puts the gradients of arguments i to n, then the rest.
 local function with_gradients(ctx, i, n, ...)
   if i > n then return ... end

@@ -7,6 +7,7 @@ local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
+local finally = require "cft.base.finally"
 local ffi, C = door.ffi, door.C
 
 local M = {}
@@ -21,9 +22,7 @@ M.Tensor = Tensor  -- cft.ops adds methods and operators here
 local scope
 
 local function describe(c)
-  local dims = {}
-  for i = 0, c.ndim - 1 do dims[#dims + 1] = tostring(tonumber(c.dims[i])) end
-  return ("(%s) %s"):format(table.concat(dims, ", "), door.dtype_names[tonumber(c.dtype)])
+  return ("(%s) %s"):format(table.concat(door.dims(c), ", "), door.dtype_names[tonumber(c.dtype)])
 end
 
 --- A Lua tensor around a C tensor whose reference is ours now.
@@ -183,10 +182,7 @@ end
 --- Count what `fn` allocates under a class: "param", "grad", "optim", "activation", "workspace".
 function M.as_class(name, fn, ...)
   local before = C.cft_memory_class_set(class_number[name] or blame("no memory class " .. name))
-  local results = { pcall(fn, ...) }
-  C.cft_memory_class_set(before)
-  if not results[1] then error(results[2], 0) end
-  return unpack(results, 2, table.maxn(results))
+  return finally(function() C.cft_memory_class_set(before) end, fn, ...)
 end
 
 -- ---- constructors ----------------------------------------------------------------------------
@@ -207,10 +203,8 @@ local function put_dims(dims)
   return #dims
 end
 
-local spec = {
-  dtype = { "string", "f32" }, device = { "any", optional = true },
-  requires_grad = { "boolean", false },
-}
+local spec = { dtype = { "string", "f32" }, device = { "any", optional = true }, requires_grad = { "boolean", false } }
+
 local function options(where, opts, extra)
   local s = spec
   if extra then
@@ -250,9 +244,7 @@ function M.ones(dims, opts) return M.full(dims, 1, opts) end
 
 -- Without a seed, each call takes the next counter of a process-wide stream.
 local next_counter = 0
-local random_extra = {
-  seed = { "number", optional = true }, counter = { "number", optional = true },
-}
+local random_extra = { seed = { "number", optional = true }, counter = { "number", optional = true } }
 
 local function random(where, f, dims, opts, a, b)
   local o = options(where, opts, random_extra)
@@ -330,14 +322,10 @@ end
 
 --- The dimensions as so many numbers.
 -- @usage local B, T = x:dims()
-function Tensor:dims()
-  local c, d = door.raw(self), {}
-  for i = 1, c.ndim do d[i] = tonumber(c.dims[i - 1]) end
-  return unpack(d)
-end
+function Tensor:dims() return unpack(door.dims(door.raw(self))) end
 
 --- The dimensions as a table.
-function Tensor:shape() return { self:dims() } end
+function Tensor:shape() return door.dims(door.raw(self)) end
 function Tensor:dim(i) return tonumber(door.raw(self).dims[i]) end
 function Tensor:ndim() return door.raw(self).ndim end
 function Tensor:count() return tonumber(C.cft_tensor_count(door.raw(self))) end
@@ -351,8 +339,8 @@ function Tensor:shares(other) return C.cft_tensor_shares(door.raw(self), door.ra
 function Tensor:to_host()
   local t, temporary = self, nil
   if not door.element[t:dtype()] then
-    t = M.cast(t, "f32")
-    temporary = t
+    temporary = M.cast(t, "f32")
+    t = temporary
   end
   if not t:is_contiguous() then
     local flat = M.contiguous(t)
@@ -460,16 +448,11 @@ M.transpose = door.bind("tensor_transpose: x #a #b -> y", wrap)
 --- The same values in another dtype or on another device ("bf16", "cuda:0"); a copy.
 function Tensor:to(where)
   if door.dtypes[where] then return M.cast(self, where) end
-  local d = M.device(where)
-  local t = make(self:shape(), { dtype = self:dtype(), device = d })
-  return t:copy_(self)
+  return make(self:shape(), { dtype = self:dtype(), device = M.device(where) }):copy_(self)
 end
 
 --- A view of the same memory that no gradient flows through.
-function Tensor:detach()
-  local t = wrap(C.cft_tensor_retain(door.raw(self)))
-  return t
-end
+function Tensor:detach() return wrap(C.cft_tensor_retain(door.raw(self))) end
 
 -- ---- printing --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 local autograd = require "cft.engine.autograd"
 local cache = require "cft.nn.kv_cache"
 local check = require "cft.base.check"
+local finally = require "cft.base.finally"
 local linear = require "cft.nn.linear"
 local ops = require "cft.engine.ops"
 local tensor = require "cft.engine.tensor"
@@ -35,7 +36,7 @@ local function decode(model, prompts, o)
   local use, new, written = {}, {}, {}
   for i, p in ipairs(prompts) do use[i], new[i], written[i] = i - 1, p, {} end
 
-  local ok, err = pcall(function()
+  finally(function() kv:release() end, function()
     for step = 1, o.max_new do
       if #use == 0 then break end
       local ids = tensor.scope(function()
@@ -53,8 +54,6 @@ local function decode(model, prompts, o)
       use, new = still, next_ids
     end
   end)
-  kv:release()
-  if not ok then error(err, 0) end
   return written
 end
 

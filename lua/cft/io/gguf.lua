@@ -17,12 +17,10 @@ Gguf.__index = Gguf
 -- ---- values ------------------------------------------------------------------------------------
 
 --- The shortest decimal that is this f32: 1e-05, where the double beside it is 9.99999974737875e-06.
-local single = ffi.new "float[1]"
 function M.shortest(number)
   for digits = 1, 9 do
     local short = tonumber(("%%.%dg"):format(digits):format(number))
-    single[0] = short
-    if single[0] == number then return short end
+    if door.f32(short) == number then return short end
   end
   return number
 end
@@ -68,10 +66,9 @@ end
 function Gguf:shape(name)
   local i = C.cft_gguf_index(self.file, name)
   if i < 0 then return nil end
-  local info, dims = ffi.new "cft_gguf_tensor", {}
+  local info = ffi.new "cft_gguf_tensor"
   door.check(C.cft_gguf_at(self.file, i, info))
-  for d = 1, info.ndim do dims[d] = tonumber(info.dims[d - 1]) end
-  return dims
+  return door.dims(info)
 end
 
 --- A tensor, dequantised to f32 in memory of its own on the CPU.

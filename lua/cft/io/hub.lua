@@ -11,10 +11,13 @@ local texts = require "cft.base.text"
 
 local M = {}
 
-local function set(name)
+--- A variable of the environment; nil where it is not set, or empty.
+function M.set(name)
   local value = os.getenv(name)
   return value ~= "" and value or nil
 end
+
+local set = M.set
 
 local function expand(path)
   local home = set "HOME"
@@ -54,11 +57,12 @@ end
 -- @treturn string
 function M.folder(kind, name) return ("%s/%ss--%s"):format(M.cache(), kind, (name:gsub("/", "--"))) end
 
-local function first_line(path)
-  local file = io.open(path, "r")
+--- The first line of a file, without space around it; nil where there is none.
+function M.first_line(path)
+  local file = io.open(path)
   local line = file and file:read "*l"
   if file then file:close() end
-  return line and line:match "^%s*(%S+)"
+  return line and line:match "^%s*(%S.-)%s*$"
 end
 
 --- The snapshot of a revision: a branch or tag by its ref, a commit by itself.
@@ -68,7 +72,7 @@ end
 -- @treturn string then: the path that is not there
 function M.snapshot(folder, revision)
   if host.kind(folder) ~= "folder" then return nil, folder end
-  local commit = first_line(folder .. "/refs/" .. revision) or revision
+  local commit = M.first_line(folder .. "/refs/" .. revision) or revision
   local path = folder .. "/snapshots/" .. commit
   if not commit:find "/" and host.kind(path) == "folder" then return path end
   return nil, path

@@ -4,6 +4,7 @@
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
+local finally = require "cft.base.finally"
 local json = require "cft.base.json"
 local tensor = require "cft.engine.tensor"
 
@@ -38,9 +39,7 @@ function Weights:tensor(name)
   local a = ffi.new "cft_array"
   door.check(C.cft_safetensors_find(self.file, name, a))
   if not a.aligned then  -- old writers did not align; a copy is
-    local dims = {}
-    for d = 1, a.ndim do dims[d] = tonumber(a.dims[d - 1]) end
-    local t = tensor.empty(dims, { dtype = door.dtype_names[tonumber(a.dtype)], device = "cpu" })
+    local t = tensor.empty(door.dims(a), { dtype = door.dtype_names[tonumber(a.dtype)], device = "cpu" })
     door.check(C.cft_tensor_write(t.c, a.data, a.bytes))
     return t
   end
@@ -178,9 +177,7 @@ function M.write(path, entries, opts, save)
   local out = ffi.new "cft_safetensors_writer *[1]"
   door.check(C.cft_safetensors_writer_new(out, save, path, arrays, n, o.max_shard_bytes))
   local writer = out[0]
-  local ok, err = pcall(write_entries, writer, path, entries)
-  C.cft_safetensors_writer_release(writer)
-  if not ok then error(err, 0) end
+  finally(function() C.cft_safetensors_writer_release(writer) end, write_entries, writer, path, entries)
 end
 
 return M

@@ -3,6 +3,7 @@
 
 local blame = require "cft.base.blame"
 local door = require "cft.engine.ffi"
+local finally = require "cft.base.finally"
 local json = require "cft.base.json"
 local safetensors = require "cft.io.safetensors"
 local tensor = require "cft.engine.tensor"
@@ -114,12 +115,10 @@ function M.write(path, value, save)
   local out = ffi.new "cft_state_writer *[1]"
   door.check(C.cft_state_writer_new(out, save, path))
   local writer = out[0]
-  local ok, err = pcall(function()
+  finally(function() C.cft_state_writer_release(writer) end, function()
     put(writer, value, "state", 0)
     door.check(C.cft_state_writer_commit(writer))
   end)
-  C.cft_state_writer_release(writer)
-  if not ok then error(err, 0) end
 end
 
 local function get(reader, item, path)
@@ -145,11 +144,9 @@ local function get(reader, item, path)
     return map
   end
   if kind == C.CFT_STATE_ARRAY then
-    local a = setmetatable({ reader = reader, item = ffi.new("cft_state_item", item), path = path,
-                             dtype = door.dtype_names[tonumber(item.array.dtype)], dims = {},
-                             bytes = tonumber(item.array.bytes) }, Array)
-    for d = 1, item.array.ndim do a.dims[d] = tonumber(item.array.dims[d - 1]) end
-    return a
+    return setmetatable({ reader = reader, item = ffi.new("cft_state_item", item), path = path,
+                          dtype = door.dtype_names[tonumber(item.array.dtype)], dims = door.dims(item.array),
+                          bytes = tonumber(item.array.bytes) }, Array)
   end
   return nil  -- NIL
 end

@@ -7,8 +7,11 @@ local ffi = door.ffi
 
 local M = {}
 
--- The C struct that says where sequences lie. It holds bare handles: `owner` keeps them alive.
-local function layout(l, owner)
+--- An array of int32 zeros on the host, counted from 0.
+function M.ints(n) return ffi.new("int32_t[?]", n) end
+
+--- The C struct that says where sequences lie. It holds bare handles: `owner` keeps them alive.
+function M.layout(l, owner)
   local s = ffi.new "cft_attention_layout"
   s.cu_q, s.cu_k = door.raw(l.cu_q), door.raw(l.cu_k)
   if l.k_len then s.k_len = door.raw(l.k_len) end
@@ -24,7 +27,6 @@ local function layout(l, owner)
   owner[#owner + 1] = l
   return s
 end
-M.layout = layout
 
 -- The rows of a batch that reach the head: those that carry loss, or with `suffix` all from a
 -- sequence's first of these to its end, which is the form that fused attention kernels take.
@@ -32,8 +34,7 @@ M.layout = layout
 local function head_rows(b, sequences, suffix)
   if not suffix then return tonumber(b.m), b.rows, b.row_positions, b.cu_rows end
   local n, count = tonumber(b.n), 0
-  local rows, positions = ffi.new("int32_t[?]", n), ffi.new("int32_t[?]", n)
-  local cu = ffi.new("int32_t[?]", sequences + 1)
+  local rows, positions, cu = M.ints(n), M.ints(n), M.ints(sequences + 1)
   for s = 0, sequences - 1 do
     if b.cu_rows[s] < b.cu_rows[s + 1] then
       for row = b.rows[b.cu_rows[s]], b.cu_seqlens[s + 1] - 1 do
@@ -48,7 +49,7 @@ end
 
 -- Where rows stand in their own sequences, a prefix before them not counted.
 local function own_places(b, rows, cu_rows, samples)
-  local places = ffi.new("int32_t[?]", math.max(cu_rows[samples], 1))
+  local places = M.ints(math.max(cu_rows[samples], 1))
   for s = 0, samples - 1 do
     for i = cu_rows[s], cu_rows[s + 1] - 1 do places[i] = rows[i] - b.cu_seqlens[s] end
   end
@@ -59,7 +60,7 @@ end
 -- is counted from the first of them is the same for all of a sample's rows and for those of the head.
 local function behind_prefixes(b, cu, i32)
   local count = tonumber(b.prefixes)
-  local cu_q, longest_q, longest_k = ffi.new("int32_t[?]", count + 1), 0, 0
+  local cu_q, longest_q, longest_k = M.ints(count + 1), 0, 0
   for g = 0, count do cu_q[g] = cu[b.cu_shared[g]] - cu[0] end
   for g = 0, count - 1 do
     longest_q = math.max(longest_q, cu_q[g + 1] - cu_q[g])
@@ -100,26 +101,24 @@ function M.put(b, o)
   if m and m < n then
     count = m
     at.rows, at.cu_rows, at.host_rows = i32(rows, count), cu_rows, rows
-    targets, weights = ffi.new("int32_t[?]", math.max(count, 1)), ffi.new("float[?]", math.max(count, 1))
-    for i = 0, count - 1 do
-      targets[i], weights[i] = b.targets[rows[i]], b.weights[rows[i]]
-    end
+    targets, weights = M.ints(math.max(count, 1)), ffi.new("float[?]", math.max(count, 1))
+    for i = 0, count - 1 do targets[i], weights[i] = b.targets[rows[i]], b.weights[rows[i]] end
     at.row_positions = i32(row_positions, count)
     -- A suffix is what a layout without positions means. Of a prefix no row asks.
     local asking, places = cu_rows, not o.suffix and at.row_positions or nil
     if prefixes > 0 then
-      asking = ffi.new("int32_t[?]", sequences + 1)
+      asking = M.ints(sequences + 1)
       ffi.copy(asking + prefixes, cu_rows, (samples + 1) * ffi.sizeof "int32_t")
       if not o.suffix then places = i32(own_places(b, rows, cu_rows, samples), count) end
     end
-    at.row_layout = layout({ cu_q = i32(asking, sequences + 1), cu_k = cu, longest_q = longest,
+    at.row_layout = M.layout({ cu_q = i32(asking, sequences + 1), cu_k = cu, longest_q = longest,
                              longest_k = longest, q_position = places,
                              prefix = prefixes > 0 and behind_prefixes(b, cu_rows, i32) or nil,
                              deterministic = o.deterministic }, owner)
   end
   at.targets = i32(targets, count)
   at.weights = array(weights, count, "f32")
-  at.layout = layout({ cu_q = cu, cu_k = cu, longest_q = longest, longest_k = longest,
+  at.layout = M.layout({ cu_q = cu, cu_k = cu, longest_q = longest, longest_k = longest,
                        prefix = prefixes > 0 and behind_prefixes(b, b.cu_seqlens, i32) or nil,
                        deterministic = o.deterministic }, owner)
   return at
@@ -132,8 +131,7 @@ end
 
 -- The rows of a batch that carry loss, sequence by sequence.
 local function find_rows(b)
-  b.rows, b.row_positions = ffi.new("int32_t[?]", b.n), ffi.new("int32_t[?]", b.n)
-  b.cu_rows, b.m = ffi.new("int32_t[?]", b.sequences + 1), 0
+  b.rows, b.row_positions, b.cu_rows, b.m = M.ints(b.n), M.ints(b.n), M.ints(b.sequences + 1), 0
   for s = 0, b.sequences - 1 do
     for row = b.cu_seqlens[s], b.cu_seqlens[s + 1] - 1 do
       if b.weights[row] ~= 0 then
@@ -157,8 +155,7 @@ function M.sequences(sequences, weights)
     n, longest = n + #s, math.max(longest, #s)
   end
   local b = { n = n, sequences = #sequences, longest = longest, weight = 0,
-              ids = ffi.new("int32_t[?]", n), positions = ffi.new("int32_t[?]", n),
-              cu_seqlens = ffi.new("int32_t[?]", #sequences + 1), targets = ffi.new("int32_t[?]", n),
+              ids = M.ints(n), positions = M.ints(n), cu_seqlens = M.ints(#sequences + 1), targets = M.ints(n),
               weights = ffi.new("float[?]", n) }
   local at = 0
   for i, s in ipairs(sequences) do

@@ -3,7 +3,6 @@
 -- A slot is one sequence's place of `capacity` rows in each layer's buffer. New tokens' keys and
 -- values are put at the slot's end; queries see the slot up to their own position.
 
-local ffi = require("cft.engine.ffi").ffi
 local inputs = require "cft.nn.inputs"
 local kernels = require "cft.engine.kernels"
 local rotary = require "cft.engine.rotary"
@@ -35,8 +34,8 @@ end
 -- last token
 function Cache:extend(use, new)
   local b = inputs.sequences(new)
-  local place, len = ffi.new("int32_t[?]", b.n), ffi.new("int32_t[?]", #use)
-  local cu_k, last = ffi.new("int32_t[?]", #use + 1), ffi.new("int32_t[?]", #use)
+  local place, len, cu_k, last = inputs.ints(b.n), inputs.ints(#use), inputs.ints(#use + 1), inputs.ints(#use)
+  local longest = 0
   for i, slot in ipairs(use) do
     local from = self.len[slot]
     if from + #new[i] > self.capacity then
@@ -49,12 +48,10 @@ function Cache:extend(use, new)
     end
     self.len[slot] = from + #new[i]
     len[i - 1], cu_k[i - 1] = self.len[slot], slot * self.capacity
-    last[i - 1] = b.cu_seqlens[i] - 1
+    last[i - 1], longest = b.cu_seqlens[i] - 1, math.max(longest, self.len[slot])
   end
   cu_k[#use] = self.slots * self.capacity
   local function i32(buffer, n) return tensor.from_host(buffer, { n }, "i32", { device = self.device }) end
-  local longest = 0
-  for i = 0, #use - 1 do longest = math.max(longest, len[i]) end
   local owner = {}
   local at = { n = b.n, owner = owner, cache = self, ids = i32(b.ids, b.n),
                positions = i32(b.positions, b.n), place = i32(place, b.n), last = i32(last, #use),

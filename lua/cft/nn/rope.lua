@@ -2,7 +2,6 @@
 
 local door = require "cft.engine.ffi"
 local tensor = require "cft.engine.tensor"
-local ffi = door.ffi
 
 local M = {}
 
@@ -18,22 +17,16 @@ local function llama3(f, o)
   return (1 - smooth) * f / o.factor + smooth * f
 end
 
-local single = ffi.new "float[1]"
-local function f32(v)
-  single[0] = v
-  return single[0]
-end
-
 --- Inverse frequencies, D/2 of them, each step rounded to f32 as in transformers: far from the start of
 -- a text a last bit of a frequency is a visible angle.
 -- @int d head width @number theta base @tab[opt] scaling `type` "linear" or "llama3" and its numbers
 function M.frequencies(d, theta, scaling)
-  local f = ffi.new("float[?]", d / 2)
+  local f = {}
   for j = 0, d / 2 - 1 do
-    local v = f32(1 / f32(theta ^ f32(2 * j / d)))
+    local v = door.f32(1 / door.f32(theta ^ door.f32(2 * j / d)))
     if scaling and scaling.type == "linear" then v = v / scaling.factor end
     if scaling and scaling.type == "llama3" then v = llama3(v, scaling) end
-    f[j] = v
+    f[j] = door.f32(v)
   end
   return f
 end
@@ -43,13 +36,12 @@ end
 -- @treturn Tensor cos @treturn Tensor sin
 function M.tables(positions, frequencies, d, dtype, device)
   local wide = dtype == "f64"
-  local half, kind = d / 2, wide and "double[?]" or "float[?]"
-  local cos, sin = ffi.new(kind, positions * half), ffi.new(kind, positions * half)
-  local product = ffi.new "float[1]"
+  local half, kind = d / 2, wide and "double" or "float"
+  local cos, sin = door.zeros(kind, positions * half), door.zeros(kind, positions * half)
   for p = 0, positions - 1 do
     for j = 0, half - 1 do
-      product[0] = p * frequencies[j]
-      local angle = wide and p * frequencies[j] or product[0]
+      local product = p * frequencies[j]
+      local angle = wide and product or door.f32(product)
       cos[p * half + j], sin[p * half + j] = math.cos(angle), math.sin(angle)
     end
   end

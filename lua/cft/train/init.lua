@@ -6,13 +6,12 @@
 local autograd = require "cft.engine.autograd"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
-local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
+local finally = require "cft.base.finally"
 local host = require "cft.host"
 local inputs = require "cft.nn.inputs"
 local ledgers = require "cft.train.ledger"
 local tensor = require "cft.engine.tensor"
-local C = door.C
 
 local M = { compare = ledgers.compare }
 local Trainer = {}
@@ -186,7 +185,7 @@ function Trainer:evaluate(batches)
   local sum, weight, ledger, options = 0, 0, {}, self.model.options
   local skip = options.skip
   if self.context then options.skip = false end
-  local ok, err = pcall(autograd.no_grad, function()
+  finally(function() options.skip = skip end, autograd.no_grad, function()
     for i = 0, batches:updates() - 1 do
       local micros, w = batches:update(0, i)
       weight = weight + w
@@ -200,8 +199,6 @@ function Trainer:evaluate(batches)
       end
     end
   end)
-  options.skip = skip
-  if not ok then error(err, 0) end
   return sum / weight, ledgers.close(ledger)
 end
 
@@ -224,8 +221,8 @@ function Trainer:run()
       summary.heldout_loss_before, summary.heldout_ledger_before
     self.log:say("held-out loss before: %.4f", summary.heldout_loss_before)
   end
-  C.cft_interrupts_clear()
-  C.cft_interrupts()  -- asking is what keeps Ctrl-C from stopping the first step half way
+  host.interrupts(true)
+  host.interrupts()  -- asking is what keeps Ctrl-C from stopping the first step half way
   while self.done < self.steps do
     local t = self:step()
     summary.loss_first = summary.loss_first or t.loss
@@ -240,7 +237,7 @@ function Trainer:run()
     if notes[1] then t.notes = notes end
     self.log:progress(t, self.steps)
     if self.after_step then self.after_step(self, t) end
-    local interrupted = C.cft_interrupts() > 0
+    local interrupted = host.interrupts() > 0
     if self.done - made_before <= tenth then ledgers.add(summary.ledger_first, t.ledger) end
     if self.done > self.steps - tenth or interrupted then ledgers.add(summary.ledger_last, t.ledger) end
     if self.save and (last or interrupted or due(self.save_every, self.done)) then self.save(self) end
@@ -251,7 +248,7 @@ function Trainer:run()
       break
     end
   end
-  C.cft_interrupts_clear()
+  host.interrupts(true)
   self.log:close_line()
   ledgers.close(summary.ledger_first)
   ledgers.close(summary.ledger_last)

@@ -2,8 +2,9 @@
 -- the way back so that it fits a budget. docs/memory.md derives the numbers.
 
 local blame = require "cft.base.blame"
-local format = require "cft.base.format"
 local door = require "cft.engine.ffi"
+local format = require "cft.base.format"
+local kernels = require "cft.engine.kernels"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
@@ -13,17 +14,14 @@ function M.bytes(text)
   return format.size(tostring(text)) or blame("memory: '%s' is no size; say 8GiB or 500MiB", tostring(text))
 end
 
-local SIZE = { f32 = 4, bf16 = 2, f64 = 8 }
-
 --- Bytes of a token in a block: what the model's architecture says.
 -- @tparam Model model
 -- @treturn table `kept`, `input`, `backward`; see `cft.models.llama`
-function M.a_token(model) return model.arch.memory(model.config, SIZE[model.dtype]) end
+function M.a_token(model) return model.arch.memory(model.config, door.dtype_bytes[model.dtype]) end
 
 -- The head works on a chunk of rows: logits in f32, their gradient in the model's dtype.
 local function head_bytes(c, dtype, rows, device)
-  local chunk = tonumber(door.C.cft_head_chunk(device, rows, c.vocab))
-  return chunk * c.vocab * (4 + (dtype == "bf16" and 2 or 0))
+  return kernels.head_chunk(device, rows, c.vocab) * c.vocab * (4 + (dtype == "bf16" and 2 or 0))
 end
 
 --- Plan a step.
@@ -43,8 +41,7 @@ function M.plan(model, tokens, budget, held)
   local bytes = estimate(k)
   if budget and bytes > budget then
     blame("memory: %d tokens a micro-batch need about %s with every block but the last computed again, "
-          .. "more than the budget of %s; lower tokens =", tokens, format.bytes(bytes),
-          format.bytes(budget))
+          .. "more than the budget of %s; lower tokens =", tokens, format.bytes(bytes), format.bytes(budget))
   end
   return { recompute = k, bytes = bytes, kept = per.kept }
 end

@@ -3,6 +3,7 @@
 -- They are in a module beside cftrun that is built where libdnnl-dev is; nothing else opens it.
 
 local door = require "cft.engine.ffi"
+local finally = require "cft.base.finally"
 local host = require "cft.host"
 local ffi, C = door.ffi, door.C
 
@@ -46,15 +47,16 @@ function M.instead(library, fn)
   local own, theirs = d.kernels, ffi.new "cft_kernels"
   ffi.copy(theirs, own, ffi.sizeof(theirs))
   d.kernels = theirs
-  local ok, err
-  for _, name in ipairs { "cft_onednn_matmul", "cft_onednn_matmul_packed" } do
-    theirs.matmul = library[name]
-    ok, err = pcall(fn, name)
-    if not ok then break end
+  local function restore()
+    library.cft_onednn_forget(d)
+    d.kernels = own
   end
-  library.cft_onednn_forget(d)
-  d.kernels = own
-  if not ok then error(err, 0) end
+  finally(restore, function()
+    for _, name in ipairs { "cft_onednn_matmul", "cft_onednn_matmul_packed" } do
+      theirs.matmul = library[name]
+      fn(name)
+    end
+  end)
 end
 
 return M

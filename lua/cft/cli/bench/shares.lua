@@ -6,8 +6,8 @@
 
 local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
-local files = require "cft.io.files"
 local json = require "cft.base.json"
+local save = require "cft.io.save"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 local C = door.C
@@ -32,13 +32,19 @@ local function best_of(op)
   return best, sum
 end
 
+--- FLOP/s of multiply-adds in a dtype.
+function M.burst(dtype) return C.cft_cpu_burst(door.constant[dtype]) end
+
+--- How many threads the CPU's ops have.
+function M.threads() return C.cft_cpu_threads() end
+
 -- What an op is held against: `burst()` FLOP/s, `copy()` bytes/s read and written.
 local function meters(dtype)
   local d = C.cft_cpu_device()
   local from, to = tensor.zeros({ COPIED / 4 }):fill_(1):keep(), tensor.zeros({ COPIED / 4 }):fill_(1):keep()
   local copying = { run = function() door.check(d.copy(d, nil, to.c.data, from.c.data, COPIED)) end }
   return {
-    burst = function() return C.cft_cpu_burst(dtype) end,
+    burst = function() return M.burst(dtype) end,
     copy = function() return 2 * COPIED / best_of(copying) end,
     release = function() from:release() to:release() end,
   }
@@ -63,7 +69,7 @@ end
 -- share counts
 -- @treturn table list of `name`, `share`, `of` ("burst" or "copy"), `seconds`
 function M.measure(model, batch, o, kept)
-  local against, list = meters(C["CFT_" .. model.dtype:upper()]), {}
+  local against, list = meters(model.dtype), {}
   step.each_op(model, batch, function(op)
     local share, seconds = share_of(op, against, o)
     for _ = 1, 2 do
@@ -111,7 +117,7 @@ end
 
 --- Where and of what these shares are: what must be equal in a file for it to be compared.
 function M.setting(o)
-  return { machine = processor(), threads = C.cft_cpu_threads(), isa = door.ffi.string(C.cft_cpu_isa()),
+  return { machine = processor(), threads = M.threads(), isa = door.ffi.string(C.cft_cpu_isa()),
            model = o.model, tokens = o.tokens, lengths = table.concat(o.lengths, ","), learned = o.learned }
 end
 
@@ -128,7 +134,7 @@ local ORDER = { "format", "date", "command", "machine", "threads", "isa", "model
 function M.write(path, setting, shares, command)
   local file = { format = FORMAT, date = os.date "!%Y-%m-%d", command = command, shares = shares }
   for name in pairs(SETTING) do file[name] = setting[name] end
-  files.write(path, json.encode(file, { indent = 2, order = ORDER }) .. "\n")
+  save.write(path, json.encode(file, { indent = 2, order = ORDER }) .. "\n")
 end
 
 -- What is wrong with a file's contents; nil where nothing is.

@@ -5,6 +5,7 @@
 -- share of it says what is left to gain. A floor whose rate is far from a burst of multiply-adds is no
 -- floor: docs/performance.md says how to read it.
 
+local door = require "cft.engine.ffi"
 local host = require "cft.host"
 local inputs = require "cft.nn.inputs"
 local kernels = require "cft.engine.kernels"
@@ -14,8 +15,6 @@ local ops = require "cft.engine.ops"
 local optim = require "cft.train.optim"
 local tensor = require "cft.engine.tensor"
 local autograd = require "cft.engine.autograd"
-local door = require "cft.engine.ffi"
-local C = door.C
 
 local M = {}
 
@@ -47,13 +46,13 @@ local function time(op, seconds)
   return M.median(times), times[1]
 end
 
---- A batch of random ids: sequences of `length`, or of these lengths in turn, `tokens` in all; the last `learned` share of
--- each is learned.
-function M.batch(vocab, tokens, length, learned, lengths)
+--- A batch of random ids: sequences of these `lengths` in turn, `tokens` in all; the last `learned` share of each is
+-- learned.
+function M.batch(vocab, tokens, learned, lengths)
   local sequences, weights, left, i = {}, {}, tokens, 0
   while left > 0 do
     i = i + 1
-    local n = math.min(left, lengths and lengths[(i - 1) % #lengths + 1] or length)
+    local n = math.min(left, lengths[(i - 1) % #lengths + 1])
     local ids, w = {}, {}
     for j = 1, n do
       ids[j] = (i * 7919 + j * j * 31 + j) % vocab
@@ -89,10 +88,9 @@ end
 -- of activations are made anew.
 local function taped(visit, name, count, cost, f, activations, parameters, ...)
   local args = {}
-  for _, list in ipairs { activations, parameters } do
+  for _, list in ipairs { activations, parameters, { ... } } do
     for _, t in ipairs(list) do args[#args + 1] = t end
   end
-  for i = 1, select("#", ...) do args[#args + 1] = (select(i, ...)) end
   visit { name = name .. " forward", count = count, bytes = cost.bytes, flops = cost.flops,
           run = function() autograd.no_grad(f, unpack(args)) end }
   for _, list in ipairs { activations, parameters } do
@@ -135,7 +133,7 @@ function M.each_op(model, b, visit)
   local o = { dtype = model.dtype, device = tensor.device_name(model.device):match "%a+" }
   local c, n, learned = model.config, tonumber(b.n), tonumber(b.m)
   local q, kv, rows = c.heads * c.head_dim, c.kv_heads * c.head_dim, math.min(learned, 512)
-  local size = o.dtype == "bf16" and 2 or 4
+  local size = door.dtype_bytes[o.dtype]
   local at = model:put(b)
   taped(visit, "embedding", 1, { bytes = 2 * n * c.d * size, bytes_back = n * c.d * (size + 8) },
         ops.embedding, {}, { random({ c.vocab, c.d }, o, "param") }, at.ids)

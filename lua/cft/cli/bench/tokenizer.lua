@@ -9,15 +9,14 @@
 -- texts, and their ids are compared. CFT_PYTHON names a Python with tokenizers.
 -- @module cft.cli.bench.tokenizer
 
-local check = require "cft.base.check"
-local door = require "cft.engine.ffi"
+local arguments = require "cft.cli.arguments"
 local exit = require "cft.base.exit"
-local files = require "cft.io.files"
 local host = require "cft.host"
+local ffi = require "ffi"
 local json = require "cft.base.json"
+local save = require "cft.io.save"
 local tokenizer = require "cft.text.tokenizer"
 
-local ffi = door.ffi
 local M = {}
 
 local spec = {
@@ -25,26 +24,6 @@ local spec = {
   threads = { "integer", 1, min = 1, max = 256 }, ["repeat"] = { "integer", 5, min = 1 },
   against = { "string", "", one_of = { "", "tokenizers" } }, json = { "boolean", false },
 }
-
-local function parse(args)
-  local o, i = {}, 1
-  while i <= #args do
-    local name, value = args[i]:match "^%-%-(%a+)=?(.*)$"
-    if not name or not spec[name] then
-      exit.fail(exit.USAGE, "bench tokenizer: unknown argument '%s'%s", args[i],
-                check.suggestion(name or args[i], spec))
-    end
-    if name == "json" then
-      value = true
-    elseif value == "" then
-      i = i + 1
-      value = args[i] or exit.fail(exit.USAGE, "bench tokenizer: --%s wants a value", name)
-    end
-    o[name] = spec[name][1] == "integer" and tonumber(value) or value
-    i = i + 1
-  end
-  return check.options("bench tokenizer", o, spec)
-end
 
 -- ---- what is encoded ---------------------------------------------------------------------------
 
@@ -126,32 +105,32 @@ local function theirs(us, list, o)
   us.tok:save(folder)
   local lines = {}
   for i, text in ipairs(list) do lines[i] = json.encode(text) end
-  files.write(folder .. "/texts", table.concat(lines, "\n") .. "\n")
-  files.write(folder .. "/job.json", json.encode {
+  save.write(folder .. "/texts", table.concat(lines, "\n") .. "\n")
+  save.write(folder .. "/job.json", json.encode {
     tokenizer = folder .. "/tokenizer.json", texts = folder .. "/texts", ids = folder .. "/ids",
     ["repeat"] = math.min(o["repeat"], 3) })
   local python = os.getenv "CFT_PYTHON" or "python3"
   local script = os.getenv "CFT_BENCH_TOKENIZERS" or "tests/oracle/tokenizer.py"
-  local pipe = assert(io.popen(("TOKENIZERS_PARALLELISM=false %s %s --time %s/job.json"):format(python, script, folder)))
+  local command = "TOKENIZERS_PARALLELISM=false %s %s --time %s/job.json"
+  local pipe = assert(io.popen(command:format(python, script, folder)))
   local result = json.decode(pipe:read "*a")
   pipe:close()
   if type(result) ~= "table" then
-    files.remove(folder)
+    save.remove(folder)
     exit.fail(exit.MISSING, "bench tokenizer: %s %s gave no result; CFT_PYTHON names a Python with tokenizers",
               python, script)
   end
   local file = assert(io.open(folder .. "/ids", "rb"))
   local bytes = file:read "*a"
   file:close()
-  files.remove(folder)
+  save.remove(folder)
 
-  local ids, at, different = ffi.cast("const int32_t *", bytes), 0, 0
+  local at, different = 1, 0
   for i = 1, #list do
-    local e, n = us.encodings[i - 1], ids[at]
-    local same = tonumber(e.n) == n
-    for k = 0, same and n - 1 or -1 do same = same and e.ids[k] == ids[at + 1 + k] end
-    different = different + (same and 0 or 1)
-    at = at + 1 + n
+    local e, a, b, c, d = us.encodings[i - 1], bytes:byte(at, at + 3)
+    local length = 4 * (a + 2 ^ 8 * b + 2 ^ 16 * c + 2 ^ 24 * d)  -- of the ids behind their number
+    if ffi.string(e.ids, 4 * tonumber(e.n)) ~= bytes:sub(at + 4, at + 3 + length) then different = different + 1 end
+    at = at + 4 + length
   end
   return { seconds = result.seconds, version = result.version, different = different }
 end
@@ -159,7 +138,7 @@ end
 --- The command.
 -- @tab args what stands behind `cftrun bench tokenizer`
 function M.run(args)
-  local o = parse(args)
+  local o = arguments("bench tokenizer", args, spec)
   local path = o.model or default_model()
   local list = texts_of(o.texts)
   local bytes, tokens = 0, 0

@@ -10,15 +10,16 @@
 -- Ratios of one run are what counts: machines differ, and so does one machine from hour to hour. Matmuls are
 -- compared with oneDNN's where cft was built beside libdnnl-dev. docs/performance.md says how to read it all.
 
-local C = require("cft.engine.ffi").C
+local arguments = require "cft.cli.arguments"
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
-local files = require "cft.io.files"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local format = require "cft.base.format"
 local onednn = require "cft.cli.bench.onednn"
 local shares = require "cft.cli.bench.shares"
+local save = require "cft.io.save"
+local safetensors = require "cft.io.safetensors"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 
@@ -35,29 +36,7 @@ local spec = {
 }
 
 local function parse(args)
-  local o, i = {}, 1
-  while i <= #args do
-    local name, value = args[i]:match "^%-%-([%a-]+)=?(.*)$"
-    if not name or not spec[name] then
-      exit.fail(exit.USAGE, "bench: unknown argument '%s'%s", args[i], check.suggestion(name or args[i], spec))
-    end
-    if spec[name][1] == "boolean" then
-      value = true
-    else
-      if value == "" then
-        i = i + 1
-        value = args[i] or exit.fail(exit.USAGE, "bench: --%s wants a value", name)
-      end
-      if spec[name][1] ~= "string" then
-        value = tonumber(value) or exit.fail(exit.USAGE, "bench: --%s wants a number, got '%s'", name, value)
-      end
-    end
-    local problem = check.problem(value, spec[name])
-    if problem then exit.fail(exit.USAGE, "bench: --%s %s", name, problem) end
-    o[name] = value
-    i = i + 1
-  end
-  o = check.options("bench", o, spec)
+  local o = arguments("bench", args, spec)
   if o.lengths == "" then o.lengths = tostring(o.length) end
   local lengths = {}
   for word in (o.lengths .. ","):gmatch "(.-)," do
@@ -69,7 +48,8 @@ local function parse(args)
   o.lengths = lengths
   local name = o.check and "check" or o.keep and "keep"
   if name and o.device ~= "cpu" then
-    exit.fail(exit.USAGE, "bench: --%s wants --device cpu: there is no burst of '%s' to hold ops against", name, o.device)
+    exit.fail(exit.USAGE, "bench: --%s wants --device cpu: there is no burst of '%s' to hold ops against", name,
+              o.device)
   elseif name and o.against ~= "" then
     exit.fail(exit.USAGE, "bench: --%s measures ops alone, --against whole steps; one of the two", name)
   end
@@ -93,12 +73,12 @@ local function hand_over(model, sequences, weights, folder)
     end
     cu[#cu + 1] = n
   end
-  files.write_tensors(folder .. "/batch.safetensors", {
+  safetensors.write(folder .. "/batch.safetensors", {
     { name = "ids", tensor = tensor.new(ids, { dtype = "i32" }) },
     { name = "cu_seqlens", tensor = tensor.new(cu, { dtype = "i32" }) },
     { name = "weights", tensor = tensor.new(w) },
   })
-  files.write(folder .. "/config.json", json.encode(require("cft.models.config").write(model.config, "f32")) .. "\n")
+  save.write(folder .. "/config.json", json.encode(require("cft.models.config").write(model.config, "f32")) .. "\n")
 end
 
 local function pytorch(model, sequences, weights, dtype, o)
@@ -108,14 +88,15 @@ local function pytorch(model, sequences, weights, dtype, o)
   local script = os.getenv "CFT_BENCH_PYTORCH" or "tests/oracle/bench_pytorch.py"
   local command = ("%s %s --model %s/config.json --batch %s/batch.safetensors --dtype %s --threads %d --mode best "
     .. "--batching best --head %s"):format(python, script, folder, folder, dtype,
-    C.cft_cpu_threads(), o.learned < 1 and "learned" or "all")
+    shares.threads(), o.learned < 1 and "learned" or "all")
   local pipe = assert(io.popen(command))
   local text = pipe:read "*a"
   pipe:close()
-  files.remove(folder)
+  save.remove(folder)
   local result = json.decode(text)
   if type(result) ~= "table" then
-    exit.fail(exit.MISSING, "bench: %s %s gave no result; CFT_PYTHON names a Python with torch and transformers", python, script)
+    exit.fail(exit.MISSING, "bench: %s %s gave no result; CFT_PYTHON names a Python with torch and transformers",
+              python, script)
   end
   return result
 end
@@ -141,7 +122,7 @@ end
 
 -- What skipping the tokens that are not learned brings, against what the arithmetic says.
 local function compare_learned(model, batch, whole, o, say)
-  local full = step.batch(model.config.vocab, o.tokens, nil, 1, o.lengths)
+  local full = step.batch(model.config.vocab, o.tokens, 1, o.lengths)
   local all = step.step(model, full, { seconds = o.seconds })
   local wanted = step.arithmetic(model.config, full, true) / step.arithmetic(model.config, batch, true)
   say("  every token learned: %.3f s; skipping the rest is %.2f times as fast, %.2f by the arithmetic",
@@ -157,10 +138,10 @@ end
 
 local function one(dtype, o, say)
   local model = model_of(dtype, o)
-  local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, nil, o.learned, o.lengths)
+  local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, o.learned, o.lengths)
   say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
   local whole = step.step(model, batch, { seconds = o.seconds })
-  local burst = o.device == "cpu" and C.cft_cpu_burst(C["CFT_" .. dtype:upper()]) or nil
+  local burst = o.device == "cpu" and shares.burst(dtype) or nil
   local rows = step.ops(model, batch, { seconds = o.seconds / 10, onednn = o.onednn })
   local floor = step.floor(rows)
   local in_ops = print_ops(rows, burst, o, say)
@@ -168,16 +149,18 @@ local function one(dtype, o, say)
   say("  floor: %.1f GFLOP of matmuls and attention at %.0f GFLOP/s by %s: %.3f s, %s of the step",
       floor.flops / 1e9, floor.rate / 1e9, floor.by, floor.seconds, percent(floor.seconds, whole.seconds))
   if burst then
-    say("  burst of multiply-adds: %.0f GFLOP/s; the floor's rate is %s of it%s", burst / 1e9, percent(floor.rate, burst),
-        floor.rate < 0.75 * burst and ", under 75%: that floor is too easy" or "")
+    say("  burst of multiply-adds: %.0f GFLOP/s; the floor's rate is %s of it%s", burst / 1e9,
+        percent(floor.rate, burst), floor.rate < 0.75 * burst and ", under 75%: that floor is too easy" or "")
   end
   local bound, kept = step.memory_bound(model, batch, whole.held_bytes)
   say("  peak memory %s, of which %s weights, gradients and optimizer state; %d bytes a token and block, "
-      .. "and a fifth, would be %s in all", format.bytes(whole.peak_bytes), format.bytes(whole.held_bytes), kept, format.bytes(bound))
+      .. "and a fifth, would be %s in all", format.bytes(whole.peak_bytes), format.bytes(whole.held_bytes), kept,
+      format.bytes(bound))
   local result = { dtype = dtype, tokens = batch.n, learned = batch.m, seconds = whole.seconds,
-                   tokens_per_s = batch.n / whole.seconds, floor = floor, share_of_floor = floor.seconds / whole.seconds,
-                   burst_flops = burst, peak_bytes = whole.peak_bytes, held_bytes = whole.held_bytes,
-                   bound_bytes = bound, loss = whole.loss, ops = rows }
+                   tokens_per_s = batch.n / whole.seconds, floor = floor,
+                   share_of_floor = floor.seconds / whole.seconds, burst_flops = burst,
+                   peak_bytes = whole.peak_bytes, held_bytes = whole.held_bytes, bound_bytes = bound,
+                   loss = whole.loss, ops = rows }
   if o.learned < 1 then result.all_learned = compare_learned(model, batch, whole, o, say) end
   model.config.raw = nil
   local config_model = { config = model.config }
@@ -195,7 +178,7 @@ end
 -- The shares of a dtype, beside those kept.
 local function shares_of(dtype, o, kept, say)
   local model = model_of(dtype, o)
-  local batch = step.batch(model.config.vocab, o.tokens, nil, o.learned, o.lengths)
+  local batch = step.batch(model.config.vocab, o.tokens, o.learned, o.lengths)
   say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
   local list = shares.measure(model, batch, { seconds = o.seconds / 10 }, kept)
   model:release()
