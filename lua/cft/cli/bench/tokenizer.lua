@@ -1,12 +1,11 @@
 --- measure the tokenizer, alone or against Hugging Face tokenizers
 --
---   cftrun bench tokenizer [--model PATH] [--texts FILE] [--threads 1] [--repeat 5]
+--   cftrun bench tokenizer --texts FILE [--model PATH] [--threads 1] [--repeat 5]
 --                          [--against tokenizers] [--json]
 --
 -- PATH is a folder with tokenizer.json, a tokenizer.json, or a GGUF file; without it SmolLM2's is
--- fetched as the tests do. FILE is any text file, one text a line; without it the questions,
--- solutions and critiques of CFT_SHARED_DATA. Both sides get the same tokenizer.json and the same
--- texts, and their ids are compared. CFT_PYTHON names a Python with tokenizers.
+-- fetched as the tests do. FILE is any text file, one text a line. Both sides get the same
+-- tokenizer.json and the same texts, and their ids are compared. CFT_PYTHON names a Python with tokenizers.
 -- @module cft.cli.bench.tokenizer
 
 local arguments = require "cft.cli.arguments"
@@ -27,36 +26,8 @@ local spec = {
 
 -- ---- what is encoded ---------------------------------------------------------------------------
 
-local shared = os.getenv "CFT_SHARED_DATA" or "../shared/data"
-local defaults = {  -- file, fields
-  { "/bench/math/test.jsonl", "problem", "solution" },
-  { "/one-shot-cft/DSR-CFT-p0.jsonl", "messages" },
-  { "/one-shot-cft/DSR-CFT-p1.jsonl", "messages" },
-  { "/gsm8k/train.jsonl", "question", "answer" },
-}
-
-local function default_texts()
-  local list = {}
-  for _, source in ipairs(defaults) do
-    local path = shared .. source[1]
-    if host.kind(path) ~= "file" then
-      exit.fail(exit.MISSING, "bench tokenizer: %s is missing; give --texts FILE or set CFT_SHARED_DATA", path)
-    end
-    for line in io.lines(path) do
-      local record = assert(json.decode(line))
-      for k = 2, #source do
-        local value = record[source[k]]
-        for _, m in ipairs(type(value) == "table" and value or { { content = value } }) do
-          list[#list + 1] = m.content
-        end
-      end
-    end
-  end
-  return list
-end
-
 local function texts_of(path)
-  if not path then return default_texts() end
+  if not path then exit.fail(exit.USAGE, "bench tokenizer: --texts FILE is wanted, one text a line") end
   if host.kind(path) ~= "file" then exit.fail(exit.MISSING, "bench tokenizer: no file %s", path) end
   local list = {}
   for line in io.lines(path) do list[#list + 1] = line end
@@ -139,8 +110,8 @@ end
 -- @tab args what stands behind `cftrun bench tokenizer`
 function M.run(args)
   local o = arguments("bench tokenizer", args, spec)
-  local path = o.model or default_model()
   local list = texts_of(o.texts)
+  local path = o.model or default_model()
   local bytes, tokens = 0, 0
   for _, text in ipairs(list) do bytes = bytes + #text end
   local us = ours(path, list, o)

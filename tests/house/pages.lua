@@ -1,0 +1,129 @@
+-- Pages that list what the program has: commands, exit codes, signals, ops, libraries, messages. Each is compared with
+-- the program, its sources, or what the linker says.
+
+local exit = require "cft.base.exit"
+local expect = require "tests.expect"
+local host = require "cft.host"
+local process = require "tests.process"
+
+local function contents(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+local function walk(folder, visit)
+  for _, name in ipairs(host.list(folder) or {}) do
+    local path = folder .. "/" .. name
+    if host.kind(path) == "folder" then walk(path, visit) else visit(path) end
+  end
+end
+
+local function output_of(command)
+  local pipe = io.popen(command)
+  local text = pipe:read "*a"
+  pipe:close()
+  return text
+end
+
+local function section(path, title)
+  local text = contents(path):match("\n## " .. title .. "\n(.-)\n## ")
+  return text or error(("%s has no section %s"):format(path, title), 0)
+end
+
+-- Sources whose texts are one line each: neighbouring strings are joined, as compilers do it.
+local function sources_of_messages()
+  local list = {}
+  local function add(path)
+    if not (path:find "%.lua$" or path:find "%.[ch]$" or path:find "%.cu$" or path:find "%.cpp$") then return end
+    local text = contents(path):gsub('"%s*%.%.%s*"', ""):gsub('"%s*\n%s*"', ""):gsub('\\"', '"')
+    list[#list + 1] = text
+  end
+  for _, layer in ipairs { "kernels", "lua", "runtime" } do walk(layer, add) end
+  return list
+end
+
+-- The fixed parts of a message: what is not between < and >, and says something.
+local function parts_of(message)
+  local parts = {}
+  for part in (message .. "<>"):gmatch "(.-)<[^<>]*>" do
+    part = part:gsub("^[%s:]+", ""):gsub("[%s:]+$", "")
+    if part:find "%a%a%a" then parts[#parts + 1] = part end
+  end
+  return parts
+end
+
+local function has_all(text, parts)
+  for _, part in ipairs(parts) do
+    if not text:find(part, 1, true) then return false end
+  end
+  return true
+end
+
+-- The folder that this cftrun lies in.
+local function build_folder() return output_of "readlink /proc/$PPID/exe":match "^(.*)/" end
+
+return {
+  { "docs/cli.md has every command, in the program's words", function()
+    local help = process.cftrun({ "--help" }).out:match "\nCommands\n(.-)\n\n"
+    local told, real = {}, {}
+    for name, words in contents "docs/cli.md":match "| command |(.-)\n\n":gmatch "\n| `(%w+)` | ([^|]*) |" do
+      told[name] = words
+    end
+    for name, words in (help .. "\n"):gmatch "  (%w+) +([^\n]*)\n" do real[name] = words end
+    expect.same(told, real)
+    expect.truthy(real.fetch and real.data, "commands were found")
+  end },
+  { "docs/cli.md and --help have every exit code", function()
+    local wanted, told, helped = {}, {}, {}
+    for name, code in pairs(exit) do
+      if type(code) == "number" then wanted[tostring(code)] = name end
+    end
+    for code, name in section("docs/cli.md", "Exit codes and signals"):gmatch "\n| (%d+) | `([%u_]+)` |" do told[code] = name end
+    expect.same(told, wanted)
+    for code in process.cftrun({ "--help" }).out:match "\nExit codes\n(.-)\n\n":gmatch "%f[^\n%z]  (%d+) " do
+      helped[code] = wanted[code]
+    end
+    expect.same(helped, wanted)
+  end },
+  { "docs/cli.md has every signal that the program takes", function()
+    local told, taken = {}, {}
+    for name in section("docs/cli.md", "Exit codes and signals"):gmatch "\n| `(SIG%u+)` |" do told[name] = true end
+    walk("runtime", function(path)
+      if not path:find "%.c$" or path:find "worker%.c$" then return end  -- a worker has its parent's
+      for name in contents(path):gmatch "sigaction%((SIG%u+)," do taken[name] = true end
+    end)
+    expect.same(told, taken)
+    expect.truthy(taken.SIGINT, "signals were found")
+  end },
+  { "docs/ops/README.md is what scripts/print_ops.lua prints", function()
+    local emulated = build_folder() .. "/libcft_cuda_emu.so"
+    local r = process.cftrun { "scripts/print_ops.lua", "docs/ops/README.md",
+                               env = { CFT_CACHE = "", CFT_CUDA_MODULE = host.kind(emulated) and emulated or "none" } }
+    expect.same(r.code, 0, r.err)
+    if r.out ~= contents "docs/ops/README.md" then
+      local now = process.write(process.folder() .. "/README.md", r.out)
+      error("docs/ops/README.md is not what scripts/print_ops.lua prints:\n"
+            .. output_of("diff docs/ops/README.md " .. now), 0)
+    end
+  end },
+  { "docs/messages.md quotes messages that are in the sources", function()
+    local sources, unknown, count = sources_of_messages(), {}, 0
+    for block in contents "docs/messages.md":gmatch "\n```message\n(.-)\n```" do
+      for message in block:gmatch "[^\n]+" do
+        local parts, found = parts_of(message), false
+        for _, text in ipairs(sources) do found = found or #parts > 0 and has_all(text, parts) end
+        if not found then unknown[#unknown + 1] = message end
+        count = count + 1
+      end
+    end
+    expect.same(unknown, {})
+    expect.truthy(count > 50, "messages were found")
+  end },
+  { "a message that nobody prints is found out", function()
+    expect.same(parts_of "<file>: <N> of <N> are odd; say <key>=1", { "are odd; say" })
+    expect.truthy(has_all("x are odd; say %s=1", { "are odd; say" }), "in a text that has it")
+    expect.truthy(not has_all("x are odd; say %s=1", { "are odd; say", "twice" }), "in one that lacks a part")
+  end },
+}
