@@ -80,7 +80,9 @@ return {
     for name, code in pairs(exit) do
       if type(code) == "number" then wanted[tostring(code)] = name end
     end
-    for code, name in section("docs/cli.md", "Exit codes and signals"):gmatch "\n| (%d+) | `([%u_]+)` |" do told[code] = name end
+    for code, name in section("docs/cli.md", "Exit codes and signals"):gmatch "\n| (%d+) | `([%u_]+)` |" do
+      told[code] = name
+    end
     expect.same(told, wanted)
     for code in process.cftrun({ "--help" }).out:match "\nExit codes\n(.-)\n\n":gmatch "%f[^\n%z]  (%d+) " do
       helped[code] = wanted[code]
@@ -107,6 +109,50 @@ return {
       error("docs/ops/README.md is not what scripts/print_ops.lua prints:\n"
             .. output_of("diff docs/ops/README.md " .. now), 0)
     end
+  end },
+  { "docs/licences.md has every library that is linked", function()
+    local page, folder, unknown, count = contents "docs/licences.md", build_folder(), {}, 0
+    local function look(name, by)
+      count = count + 1
+      if name:find "^ld%-linux" then return end  -- one name a processor
+      if not page:find("`" .. name .. "`", 1, true) then unknown[#unknown + 1] = name .. ", of " .. by end
+    end
+    for name in output_of("ldd " .. folder .. "/cftrun"):gmatch "\t/?([^%s]+) [=%(]" do
+      look(name:match "[^/]+$", "cftrun")
+    end
+    for _, module in ipairs(host.list(folder)) do
+      if module == "cftrun" or module:find "^libcft_.*%.so$" and not module:find "_emu" then  -- those serve tests
+        local headers = output_of(("readelf -d %s/%s"):format(folder, module))
+        for name in headers:gmatch "%(NEEDED%)[^%[]*%[([^%]]+)%]" do look(name, module) end
+      end
+    end
+    expect.same(unknown, {})
+    expect.truthy(count > 20, "libraries were found")
+  end },
+  { "docs/licences.md has every library that is opened", function()
+    local opened, unknown = section("docs/licences.md", "Opened when needed"), {}
+    local found = {}
+    for _, text in ipairs(sources_of_messages()) do
+      for name in text:gmatch '"(lib[%w_]+)%.so' do found[name] = true end
+    end
+    for name in pairs(found) do
+      if not opened:find("`" .. name .. ".so", 1, true) then unknown[#unknown + 1] = name end
+    end
+    expect.same(unknown, {})
+    expect.truthy(found.libcurl and found.libnccl, "libraries were found")
+  end },
+  { "no user is sent to the data of cft's own tests", function()
+    local found = {}
+    local function look(path)
+      local text = contents(path)
+      if text:find("shared/data", 1, true) or text:find("CFT_SHARED_DATA", 1, true) then found[#found + 1] = path end
+    end
+    look "README.md"
+    for _, folder in ipairs { "docs", "lua", "recipes", "runtime", "kernels" } do walk(folder, look) end
+    for _, args in ipairs { { "--help" }, { "bench", "--help" }, { "data", "--help" }, { "fetch", "--help" } } do
+      if process.cftrun(args).out:find("shared/data", 1, true) then found[#found + 1] = table.concat(args, " ") end
+    end
+    expect.same(found, {})
   end },
   { "docs/messages.md quotes messages that are in the sources", function()
     local sources, unknown, count = sources_of_messages(), {}, 0
