@@ -203,7 +203,7 @@ local function walk(folder, visit)
   end
 end
 
-local pages, sources = { "README.md", "checkpoints/README.md", "recipes/README.md" }, {}
+local pages, sources = { "README.md", "CHANGES.md", "checkpoints/README.md", "recipes/README.md" }, {}
 walk("docs", function(path) if path:find "%.md$" then pages[#pages + 1] = path end end)
 walk("lua/cft", function(path) if path:find "%.lua$" then sources[#sources + 1] = path end end)
 

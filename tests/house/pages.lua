@@ -154,6 +154,19 @@ return {
     end
     expect.same(found, {})
   end },
+  { "CHANGES.md sends to modules that are there", function()
+    local cft, count = require "cft", 0
+    for was, public, now in contents "CHANGES.md":gmatch "\n| `([%w_.]+)` | ?`?([%w_.]*)`? ?| `([%w_.]+)` |" do
+      was, public, now = was:gsub("NAME", "qwen"), public:gsub("NAME", "qwen"), now:gsub("NAME", "qwen")
+      expect.truthy(not host.source(was) and not host.source(was .. ".init"), was .. " is no module any more")
+      local module, value = require(now), cft
+      for name in public:gsub("^cft", ""):gmatch "[%w_]+" do value = value[name] end
+      expect.truthy(public == "" or value == module or public:find "template%.", public .. " is " .. now)
+      expect.truthy(value ~= nil, public .. " is there")
+      count = count + 1
+    end
+    expect.truthy(count > 30, "modules were found")
+  end },
   { "docs/messages.md quotes messages that are in the sources", function()
     local sources, unknown, count = sources_of_messages(), {}, 0
     for block in contents "docs/messages.md":gmatch "\n```message\n(.-)\n```" do
