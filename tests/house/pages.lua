@@ -154,6 +154,17 @@ return {
     end
     expect.same(found, {})
   end },
+  { "guides leave figures of one machine to docs/performance.md", function()
+    local found = {}
+    walk("docs", function(path)
+      if not path:find "%.md$" or path:find "performance%.md$" or path:find "gpu%-report%.md$" then return end
+      local text = contents(path):gsub("%s+", " ")
+      for _, word in ipairs { "Xeon", "cores? of a", "%f[%w]two cores", "that other work", "busy server" } do
+        if text:find(word) then found[#found + 1] = path .. ": " .. word end
+      end
+    end)
+    expect.same(found, {})
+  end },
   { "CHANGES.md sends to modules that are there", function()
     local cft, count = require "cft", 0
     for was, public, now in contents "CHANGES.md":gmatch "\n| `([%w_.]+)` | ?`?([%w_.]*)`? ?| `([%w_.]+)` |" do
