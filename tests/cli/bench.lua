@@ -130,7 +130,7 @@ return {
     keep(file)
     r = bench_of "--check"
     expect.same({ r.code, r.err }, { 1, "" })
-    expect.match(r.out, "\n  down dw in f32 lost %d%d%%: %d%.%d+, kept is [%d.]+\n")
+    expect.match(r.out, "\n  down dw in f32 lost %d+%%: %d%.%d+, kept is [%d.]+\n")
     expect.match(r.out, "\n  no such op is in .-, but no op of this bench\n  o y is not in .-\n1 op lost more than a tenth of the share in ")
     r = run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--seconds", "0", "--dtype", "f32", "--json", "--check", path }
     local result = json.decode(r.out).runs[1]
@@ -217,5 +217,9 @@ stat -c '%%a' "$at" >>'%s'; echo "$at" >>'%s']]):format(said, said))
     local r = run { "bench", "--model", "no-such-model", "--dtype", "f32" }
     expect.same(r.code, 4)
     expect.match(r.err, "^cftrun: bench: there is no folder or file no%-such%-model")
+    r = run { "bench", "tokenizer" }
+    expect.same({ r.code, r.err }, { 2, "cftrun: bench tokenizer: --texts FILE is wanted, one text a line\n" })
+    r = run { "bench", "tokenizer", "--texts", "/no/such/file" }
+    expect.same({ r.code, r.err }, { 4, "cftrun: bench tokenizer: no file /no/such/file\n" })
   end },
 }
