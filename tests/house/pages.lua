@@ -89,6 +89,14 @@ return {
     end
     expect.same(helped, wanted)
   end },
+  { "docs/messages.md has a section for every exit code but 0", function()
+    local wanted, told = {}, {}
+    for name, code in pairs(exit) do
+      if type(code) == "number" and code ~= exit.OK then wanted[code] = true end
+    end
+    for code in contents "docs/messages.md":gmatch "\n## (%d+): " do told[tonumber(code)] = true end
+    expect.same(told, wanted)
+  end },
   { "docs/cli.md has every signal that the program takes", function()
     local told, taken = {}, {}
     for name in section("docs/cli.md", "Exit codes and signals"):gmatch "\n| `(SIG%u+)` |" do told[name] = true end
