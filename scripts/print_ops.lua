@@ -66,7 +66,8 @@ local formulas = {
   sigmoid = "1 / (1 + e^-x)", relu = "max(x, 0)", silu = "x sigmoid(x)", abs = "\\|x\\|", square = "x^2",
   reciprocal = "1 / x", scale = "alpha x", add = "x + y", sub = "x - y", mul = "x y", div = "x / y",
   sum = "over one dimension, or all", reshape = "the same numbers in another shape",
-  transpose = "two dimensions exchanged", narrow = "a part of a dimension", contiguous = "row-major", cast = "another dtype",
+  transpose = "two dimensions exchanged", narrow = "a part of a dimension", contiguous = "row-major",
+  cast = "another dtype",
 }
 
 -- ---- devices ------------------------------------------------------------------------------------
