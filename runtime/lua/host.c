@@ -227,8 +227,9 @@ static int host_source_of(lua_State *L) {
 
 // host.interrupts([clear]) -> Ctrl-C since the last clear
 static int host_interrupts(lua_State *L) {
-  lua_pushinteger(L, cft_interrupts());
+  int pressed = cft_interrupts();
   if (lua_toboolean(L, 1)) cft_interrupts_clear();
+  lua_pushinteger(L, pressed);
   return 1;
 }
 
