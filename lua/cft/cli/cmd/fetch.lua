@@ -33,14 +33,14 @@ Usage: cftrun fetch REPO [FILE ...] [option ...]
   SSL_CERT_FILE, http_proxy, https_proxy, no_proxy   as elsewhere]]
 
 local options = {
-  ["--type"] = "type", ["--revision"] = "revision", ["--include"] = "include", ["--exclude"] = "exclude",
-  ["--jobs"] = "jobs",
+  type = { "string", one_of = { "model", "dataset" } }, jobs = { "integer", min = 1, max = 64 },
+  revision = { "string" }, include = { "string" }, exclude = { "string" },
 }
 local lists = { include = true, exclude = true }
 
 local function known()
   local names = { "--dry-run", "--help" }
-  for name in pairs(options) do names[#names + 1] = name end
+  for name in pairs(options) do names[#names + 1] = "--" .. name end
   return names
 end
 
@@ -48,14 +48,17 @@ local function parse(args)
   local o, i = { files = {}, include = {}, exclude = {} }, 1
   while i <= #args do
     local a = args[i]
-    local name, value = a:match "^(%-%-[%w%-]+)=(.*)$"
-    local field = options[name or a]
-    if field then
+    local name, value = a:match "^%-%-([%w%-]+)=(.*)$"
+    name = name or a:match "^%-%-(.*)$" or ""
+    if options[name] then
       if not value then
         i = i + 1
         value = args[i] or exit.fail(exit.USAGE, "fetch: %s wants a value", a)
       end
-      if lists[field] then table.insert(o[field], value) else o[field] = value end
+      if name == "jobs" then value = tonumber(value) or value end
+      local problem = check.problem(value, options[name])
+      if problem then exit.fail(exit.USAGE, "fetch: --%s %s", name, problem) end
+      if lists[name] then table.insert(o[name], value) else o[name] = value end
     elseif a == "--dry-run" then
       o.dry_run = true
     elseif a == "--help" or a == "-h" then
@@ -80,11 +83,6 @@ local function checked(o)
     exit.fail(exit.USAGE, "fetch: two revisions, @%s and --revision %s", revision, o.revision)
   end
   if name then o.name, o.revision = name, revision end
-  if o.jobs then o.jobs = tonumber(o.jobs) or o.jobs end
-  local problem = o.jobs and check.problem(o.jobs, { "integer", min = 1, max = 64 })
-  if problem then exit.fail(exit.USAGE, "fetch: --jobs %s", problem) end
-  problem = o.type and check.problem(o.type, { "string", one_of = { "model", "dataset" } })
-  if problem then exit.fail(exit.USAGE, "fetch: --type %s", problem) end
   return o
 end
 

@@ -5,16 +5,17 @@
 -- @module cft.io.fetch
 -- @usage local folder = cft.fetch.repo { name = "Qwen/Qwen2.5-0.5B", include = { "*.json" } }
 
+local blame = require "cft.base.blame"
 local check = require "cft.base.check"
-local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
+local finally = require "cft.base.finally"
 local host = require "cft.host"
 local hub = require "cft.io.hub"
 local listing = require "cft.io.fetch.listing"
 local format = require "cft.base.format"
+local save = require "cft.io.save"
 local session = require "cft.io.fetch.session"
 
-local C, ffi = door.C, door.ffi
 local S = session.states
 
 local M = {}
@@ -22,12 +23,6 @@ local M = {}
 local GAIN = 2 ^ 20  -- bytes of headway after which failed tries are counted anew
 
 -- ---- what is here already ----------------------------------------------------------------------
-
-local bytes_out = ffi.new "int64_t[1]"
-
-local function size_of(path)
-  return C.cft_path_look(path, bytes_out) == C.CFT_PATH_FILE and tonumber(bytes_out[0]) or nil
-end
 
 -- One for each content: files of equal content share it.
 local function blobs_of(s, folder, files)
@@ -39,8 +34,8 @@ local function blobs_of(s, folder, files)
                tries = 0, due = 0 }
       blob.url = ("%s/%s%s/resolve/%s/%s"):format(s.endpoint, s.o.type == "dataset" and "datasets/" or "", s.o.name,
                                                  s.commit, listing.encoded(file.path))
-      blob.here = size_of(blob.path) == blob.bytes
-      blob.begun = blob.here and blob.bytes or math.min(tonumber(C.cft_download_begun(blob.path)), blob.bytes)
+      blob.here = save.size(blob.path) == blob.bytes
+      blob.begun = blob.here and blob.bytes or math.min(session.begun(blob.path), blob.bytes)
       by_digest[file.digest] = blob
       blobs[#blobs + 1] = blob
     end
@@ -58,26 +53,24 @@ end
 --- 1 → "1 file". @int n @treturn string
 function M.count(n) return n == 1 and "1 file" or n .. " files" end
 
-local function make_folder(path) door.check(C.cft_folder_make(path)) end
+local function make_folder(path)
+  local made, why = host.make_folders(path)
+  if not made then blame(why) end
+end
 
 local function make_room(folder, needed)
-  door.check(C.cft_folder_room(bytes_out, folder))
-  local room = tonumber(bytes_out[0])
+  local room = session.room(folder)
   if needed > room then
-    exit.fail(exit.FAILED, "%s has room for %s, %s are to come; HF_HOME names another place", folder, format.bytes(room),
-              format.bytes(needed))
+    exit.fail(exit.FAILED, "%s has room for %s, %s are to come; HF_HOME names another place", folder,
+              format.bytes(room), format.bytes(needed))
   end
 end
 
 -- ---- getting it --------------------------------------------------------------------------------
 
 local function begin(s, blob, locks)
-  local what = ffi.new "cft_download"
-  local lock = locks .. "/" .. blob.digest .. ".lock"
-  what.url, what.path, what.lock, what.digest, what.bytes = blob.url, blob.path, lock, blob.digest, blob.bytes
   blob.now, blob.most, blob.received = blob.now or blob.begun, blob.most or blob.begun, 0
-  local out = ffi.new "cft_transfer *[1]"
-  blob.transfer = s:start(C.cft_net_download(out, s.net, what), out)
+  blob.transfer = s:download(blob, locks .. "/" .. blob.digest .. ".lock")
 end
 
 -- What one of them has come to: "under way", "here", or "again" when it is to be tried once more.
@@ -173,29 +166,20 @@ end
 
 -- ---- the snapshot ------------------------------------------------------------------------------
 
-local function first_line(path)
-  local file = io.open(path)
-  local line = file and file:read "*l"
-  if file then file:close() end
-  return line
-end
-
 -- Links from the snapshot to the blobs, and then the ref.
 local function publish(s, folder, files)
   local snapshot = folder .. "/snapshots/" .. s.commit
-  door.check(C.cft_folder_sync(folder .. "/blobs"))
+  save.sync(folder .. "/blobs")
   for _, file in ipairs(files) do
     local path = snapshot .. "/" .. file.path
     if host.kind(path) ~= "file" then
       make_folder(path:match "^(.*)/")
       local _, depth = file.path:gsub("/", "")
-      door.check(C.cft_link_replace(("../"):rep(depth + 2) .. "blobs/" .. file.digest, path))
+      save.link(("../"):rep(depth + 2) .. "blobs/" .. file.digest, path)
     end
   end
   local ref = folder .. "/refs/" .. s.o.revision
-  if s.o.revision ~= s.commit and first_line(ref) ~= s.commit then
-    door.check(C.cft_file_write(nil, ref, s.commit, #s.commit))
-  end
+  if s.o.revision ~= s.commit and hub.first_line(ref) ~= s.commit then save.write(ref, s.commit) end
   return snapshot
 end
 
@@ -213,7 +197,8 @@ local specs = {
 local function offline(o, folder)
   local path, why = hub.snapshot(folder, o.revision)
   if not path then exit.fail(exit.MISSING, "HF_HUB_OFFLINE is set, and the Hub cache has no %s", why) end
-  require "cft.io.fetch.progress" ():say("HF_HUB_OFFLINE is set: nothing was asked, this is what the cache has of %s", o.name)
+  local progress = require "cft.io.fetch.progress" ()
+  progress:say("HF_HUB_OFFLINE is set: nothing was asked, this is what the cache has of %s", o.name)
   return path
 end
 
@@ -267,10 +252,7 @@ function M.repo(opts)
   end
   if session.offline() then return offline(o, hub.folder(o.type, o.name)) end
   local s = session.new(o)
-  local ok, result = pcall(run, s)
-  s:close()
-  if not ok then error(result, 0) end
-  return result
+  return finally(function() s:close() end, run, s)
 end
 
 return M

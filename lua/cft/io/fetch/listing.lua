@@ -14,16 +14,16 @@ local MOST_FILES = 1e6
 --- A path as a part of a URL.
 function M.encoded(text) return (text:gsub("[^%w%-%._~/]", function(c) return ("%%%02X"):format(c:byte()) end)) end
 
-local function is_commit(text) return type(text) == "string" and #text == 40 and not text:find "[^0-9a-f]" end
+local function is_hex(text, digits) return type(text) == "string" and #text == digits and not text:find "[^0-9a-f]" end
 
 --- The commit that a revision is. @tparam Session s
 function M.commit(s)
   local o = s.o
-  if is_commit(o.revision) then return o.revision end
+  if is_hex(o.revision, 40) then return o.revision end
   local revision = M.encoded(o.revision):gsub("/", "%%2F")
   local info = s:get_json(("%s/api/%ss/%s/revision/%s"):format(s.endpoint, o.type, o.name, revision))
   local sha = type(info) == "table" and info.sha
-  if not is_commit(sha) then
+  if not is_hex(sha, 40) then
     exit.fail(exit.FAILED, "%s: the answer about %s has no commit in it", s.endpoint, o.name)
   end
   return sha
@@ -37,8 +37,6 @@ function M.stays_below(path)
   end
   return true
 end
-
-local function is_hex(text, digits) return type(text) == "string" and #text == digits and not text:find "[^0-9a-f]" end
 
 -- A file of the listing: { path =, bytes =, digest = }; nil for a folder; nil and what is wrong.
 local function file_of(entry)
@@ -56,8 +54,8 @@ local function file_of(entry)
   return { path = path, bytes = bytes, digest = digest }
 end
 
---- All files of a commit, page by page, by path: `path`, `bytes`, `digest`. Of the next page's URL the query is taken: it goes to the same
--- endpoint, whatever a mirror's answer says.
+--- All files of a commit, page by page, by path: `path`, `bytes`, `digest`. Of the next page's URL the query is taken:
+-- it goes to the same endpoint, whatever a mirror's answer says.
 function M.files(s, commit)
   local o = s.o
   local base = ("%s/api/%ss/%s/tree/%s"):format(s.endpoint, o.type, o.name, commit)

@@ -42,8 +42,8 @@ function Progress:draw(s)
   self.drawn = now
   local rate = self:rate(s.received)
   local text = ("%3d%%  %s of %s  %s/s%s  %d/%d files%s"):format(
-    math.floor(100 * s.done / math.max(s.total, 1)), format.bytes(s.done), format.bytes(s.total), format.bytes(math.floor(rate)),
-    left(s.total - s.done, rate), s.files, s.of, s.note)
+    math.floor(100 * s.done / math.max(s.total, 1)), format.bytes(s.done), format.bytes(s.total),
+    format.bytes(math.floor(rate)), left(s.total - s.done, rate), s.files, s.of, s.note)
   if not self.terminal then
     if not first then self:say(text) end
     return

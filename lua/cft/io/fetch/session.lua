@@ -21,10 +21,7 @@ local MOST_WAIT = 300            -- seconds that a server may ask for between tw
 
 -- ---- what the environment says -----------------------------------------------------------------
 
-local function set(name)
-  local value = os.getenv(name)
-  return value ~= "" and value or nil
-end
+local set = hub.set
 
 local function is_true(name)
   local value = (os.getenv(name) or ""):upper()
@@ -39,15 +36,11 @@ local function endpoint() return (set "HF_ENDPOINT" or "https://huggingface.co")
 -- The token, and where it was found.
 local function token()
   for _, name in ipairs { "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN" } do
-    local value = (set(name) or ""):match "^%s*(.-)%s*$"
-    if value ~= "" then return value, name end
+    local value = (set(name) or ""):match "^%s*(%S.-)%s*$"
+    if value then return value, name end
   end
   local path = set "HF_TOKEN_PATH" or hub.home() .. "/token"
-  local file = io.open(path)
-  local value = file and file:read "*l"
-  if file then file:close() end
-  value = (value or ""):match "^%s*(.-)%s*$"
-  if value ~= "" then return value, path end
+  return hub.first_line(path), path
 end
 
 -- Seconds without a byte after which a connection counts as lost.
@@ -91,17 +84,35 @@ function M.new(o)
     elseif code == exit.USAGE then message = "HF_ENDPOINT: " .. message end
     exit.fail(code, "%s", message)
   end
-  return setmetatable({ net = ffi.gc(out[0], C.cft_net_release), endpoint = at, token_from = from, o = o,
+  return setmetatable({ net = ffi.gc(out[0], C.cft_net_release), endpoint = at, token_from = value and from, o = o,
                         progress = new_progress(), view = ffi.new "cft_transfer_view", open = {},
                         interrupted = function() return "interrupted" end }, Session)
 end
 
---- Keep a transfer that a call has begun, until `drop` or `close`.
-function Session:start(status, out)
+-- Keep a transfer that a call has begun, until `drop` or `close`.
+local function start(self, status, out)
   door.check(status)
   local t = ffi.gc(out[0], C.cft_transfer_release)
   self.open[#self.open + 1] = t
   return t
+end
+
+--- How many bytes of a download are here. @string path of the whole file
+function M.begun(path) return tonumber(C.cft_download_begun(path)) end
+
+--- Bytes that a folder has room for.
+function M.room(folder)
+  local out = ffi.new "int64_t[1]"
+  door.check(C.cft_folder_room(out, folder))
+  return tonumber(out[0])
+end
+
+--- Begin to download. @tab blob `url`, `path`, `digest`, `bytes` @string lock path of a lock that other processes know
+-- @return a transfer
+function Session:download(blob, lock)
+  local what, out = ffi.new "cft_download", ffi.new "cft_transfer *[1]"
+  what.url, what.path, what.lock, what.digest, what.bytes = blob.url, blob.path, lock, blob.digest, blob.bytes
+  return start(self, C.cft_net_download(out, self.net, what), out)
 end
 
 function Session:drop(t)
@@ -116,7 +127,7 @@ function Session:close()
   self.progress:wipe()
   while #self.open > 0 do self:drop(self.open[#self.open]) end
   C.cft_net_release(ffi.gc(self.net, nil))
-  C.cft_interrupts_clear()
+  host.interrupts(true)
 end
 
 --- Let things happen for a moment, which ends when the next try is due.
@@ -193,7 +204,7 @@ end
 function Session:get(url)
   local out, tries = ffi.new "cft_transfer *[1]", 0
   while true do
-    local t = self:start(C.cft_net_get(out, self.net, url, MOST_LISTED), out)
+    local t = start(self, C.cft_net_get(out, self.net, url, MOST_LISTED), out)
     local v
     repeat
       self:wait()
