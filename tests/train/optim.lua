@@ -211,6 +211,29 @@ cases[#cases + 1] = { "lion: a run of more than a chunk, and momentum in bf16, i
   expect.close(moved.bf16, want, 1e-3)
 end }
 
+cases[#cases + 1] = { "lion: bf16 weights take bf16 gradients, with and without a master", function()
+  for _, master in ipairs { true, false } do
+    local m = models.new { arch = "llama", d = 64, layers = 1, heads = 1, ffn = 8, vocab = 64, dtype = "bf16",
+                           device = DEVICE }
+    m.options.gradients = "bf16"
+    local opt = optim.lion(m, { master = master, moments = "bf16", clip = 0 })
+    expect.same(m.groups[1].grad:dtype(), "bf16")
+    for i, g in ipairs(m.groups) do
+      (opt.slots[i].master or g.flat):fill_(0)
+      g.flat:fill_(0)
+      g.grad:fill_(-2)
+    end
+    opt:update(0.25)
+    local p, moved = tensor.scope(function()
+      return m.groups[1].flat:cast("f32"):to_table(), opt.slots[1].m:cast("f32"):mean():item()
+    end)
+    for i, w in ipairs(p) do expect.same(w, 0.25, "weight " .. i) end
+    expect.close(moved, -0.02, 1e-3)
+    opt:release()
+    m:release()
+  end
+end }
+
 cases[#cases + 1] = { "lion: a step holds a few chunks beside its state, whatever the group's size", function()
   local m = models.new { arch = "llama", d = 64, layers = 1, heads = 1, ffn = 8, vocab = 65536, tied = true, device = DEVICE }
   local opt = optim.lion(m)

@@ -40,10 +40,11 @@ end
 local function update_chunk(t, scale, factor, made, beta1)
   local wide, n = factor:dtype(), { t.p:count() }
   local function scratch(dtype) return tensor.zeros(n, { dtype = dtype, device = t.p:device() }) end
-  local direction = ops.mul(tensor.cast(t.g, wide), factor)
+  local g = tensor.cast(t.g, wide)  -- bf16 gradients are no kernel's beside scratch in f32
+  local direction = ops.mul(g, factor)
   axpby(direction, t.m, beta1, 1 - beta1)
   adamw(t.p, t.master, scratch(wide), scratch(wide), sign(direction), made, for_p)
-  adamw(scratch(wide), nil, t.m, scratch(t.m:dtype()), t.g, scale, for_m)
+  adamw(scratch(wide), nil, t.m, scratch(t.m:dtype()), g, scale, for_m)
 end
 
 --- Enqueue the update of a run of weights; see `cft.train.optim`.
