@@ -318,6 +318,25 @@ test("a state of a version to come is refused by its number", function()
                 .. "it, or start a new run with model=", run, folder, {}, "--resume")
 end)
 
+test("a state that is not one is refused by the field that is not", function()
+  local folder = begun {}
+  for _, row in ipairs {
+    { "'done' must be an integer, got nil", function(s) s.done = nil end },
+    { "'done' must be 0 or more, got %-1", function(s) s.done = -1 end },
+    { "'tokens' must be a number, got 'x'", function(s) s.done, s.tokens = 1, "x" end },
+    { "'updates' must be an integer, got 0.5", function(s) s.tokens, s.updates = 1, 0.5 end },
+    { "'identity' must be a table, got nil", function(s) s.updates, s.keep, s.identity = 1, s.identity, nil end },
+    { "'lr' of the identity must be a table, got 5", function(s) s.identity = { lr = 5 } end },
+    { "'key' of 'lr' of the identity must be a string, got nil", function(s) s.identity = { lr = {} } end },
+    { "'changes' must be a string, got 5", function(s) s.identity, s.keep, s.changes = s.keep, nil, { 5 } end },
+    { "'settings' must be a table, got nil", function(s) s.changes, s.version, s.data = nil, 1, "" end },
+  } do
+    restate(folder, row[2])
+    local err = expect.raises("resume: [^\n]*/step%-000001/state.msgpack: " .. row[1] .. "$", run, folder, {}, "--resume")
+    expect.same({ exit.code(err), step(folder) }, { exit.FAILED })
+  end
+end)
+
 -- ---- log.jsonl -----------------------------------------------------------------------------------
 
 test("log.jsonl is cut back to the step that is resumed from, and a torn line is mended", function()

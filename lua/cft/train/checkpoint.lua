@@ -2,6 +2,7 @@
 -- a run goes on from. A folder appears whole, under its name, when all of it is on the disk.
 
 local blame = require "cft.base.blame"
+local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local folders = require "cft.models.folder"
 local host = require "cft.host"
@@ -74,6 +75,40 @@ function M.newest(out, log)
   end
 end
 
+local FIELDS = {  -- of a state: those of all versions, and what one version has
+  { done = { "integer", min = 0 }, steps = { "integer", min = 0 }, tokens = { "number" }, learned_tokens = { "number" },
+    updates = { "integer", min = 0 }, optimizer = { "string", optional = true }, moments = { "table" } },
+  { settings = { "table" }, data = { "string" } },
+  { identity = { "table" }, changes = { "table", optional = true } },
+}
+
+-- What a state must be to be read, whoever wrote it; else an error that names the field.
+local function check_state(state, path)
+  path = path .. "/state.msgpack"
+  if type(state) ~= "table" then blame("resume: %s is a %s, no state of a run", path, type(state)) end
+  if state.version ~= VERSION and state.version ~= 1 then
+    local folder = path:match "^(.*)/"
+    blame("resume: %s has state of version %s; this program reads 1 and %d: resume with the program that wrote it, or "
+          .. "start a new run with model=%s", folder, tostring(state.version), VERSION, folder)
+  end
+  local function want(table_, name, spec, of)
+    local value = table_[name]
+    local problem = not (value == nil and spec.optional) and check.problem(value, spec)
+    if problem then blame("resume: %s: '%s'%s %s", path, name, of, problem) end
+  end
+  for _, specs in ipairs { FIELDS[1], FIELDS[1 + state.version] } do
+    for name, spec in pairs(specs) do want(state, name, spec, "") end
+  end
+  for _, change in ipairs(state.changes or {}) do want({ changes = change }, "changes", { "string" }, "") end
+  for label, entry in pairs(state.identity or {}) do
+    want(state.identity, label, { "table" }, " of the identity")
+    for _, name in ipairs(entry.why and { "key", "why" } or { "key", "is", "shown" }) do
+      want(entry, name, { "string" }, (" of '%s' of the identity"):format(label))
+    end
+  end
+  for name in pairs(state.moments) do want(state.moments, name, { "table" }, " of the moments") end
+end
+
 -- Those of the differences that the user allows; all others end the run.
 local function allow(changes, allowed, path)
   local is_allowed, met, texts, keys = {}, {}, {}, {}
@@ -116,7 +151,7 @@ local function load_optimizer(optim, state, path)
   end
   for name, kind, t in optim:state() do
     local array = state.moments[name] and state.moments[name][kind]
-    if not array then blame("resume: %s has no %s of '%s'", path, kind, name) end
+    if type(array) ~= "table" or not array.copy_to then blame("resume: %s has no %s of '%s'", path, kind, name) end
     array:copy_to(t)
     t:release()
   end
@@ -140,10 +175,7 @@ function M.resume(run, from)
   end
   local state, why = states.read(path .. "/state.msgpack")
   if not state then blame("resume: %s", why) end
-  if state.version ~= VERSION and state.version ~= 1 then
-    blame("resume: %s has state of version %s; this program reads 1 and %d: resume with the program that wrote it, or "
-          .. "start a new run with model=%s", path, tostring(state.version), VERSION, path)
-  end
+  check_state(state, path)
   check_identity(run, state, path)
   load_optimizer(run.optim, state, path)
   local source = safetensors.folder(path)
