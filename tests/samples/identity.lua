@@ -130,6 +130,17 @@ return {
     expect.match(text, "made=cft.text.template.chatml")
   end },
 
+  { "tables without end in each other have no name", function()
+    local deep = {}
+    for _ = 1, 20000 do deep = { deep } end
+    local text, why = canonical.text(deep)
+    expect.same({ text, why }, { nil, "there are more than 100 tables in each other" })
+    local function uses() return deep end
+    text, why = canonical.text(uses, { what = "map" })
+    expect.same(text, nil)
+    expect.same(why, "map is a function that has no name: there are more than 100 tables in each other")
+  end },
+
   { "mixtures are named by their parts and how often each is taken", function()
     local a, b = data.list(list(4)), data.list(list(6))
     local function name(parts, exact) return (mix.new(parts):identity(exact)) end

@@ -13,6 +13,8 @@ local json = require "cft.base.json"
 
 local M = {}
 
+local DEEPEST = 100  -- tables and functions in each other
+
 local STANDARD = { "string", "table", "math", "io", "os", "bit", "ffi", "jit", "coroutine", "debug", "package", "_G" }
 
 -- Is this the module that a function was written in? Others may hand it on, and which are loaded differs.
@@ -132,6 +134,7 @@ spell = function(value, where, o)
   if ffi.istype("int64_t", value) or ffi.istype("uint64_t", value) then return tostring(value) end
   if kind ~= "function" and kind ~= "table" then return nil, ("%s is a %s"):format(where, kind) end
   if o.seen[value] then return ("<%d>"):format(o.seen[value]) end
+  if o.depth == DEEPEST then return nil, ("there are more than %d tables in each other"):format(DEEPEST) end
   o.depth, o.count = o.depth + 1, o.count + 1
   o.seen[value] = o.count
   local text, why = (kind == "function" and spell_function or spell_table)(value, where, o)
