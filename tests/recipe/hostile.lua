@@ -127,6 +127,13 @@ return {
       expect.same(r.err, ("cftrun: out '%s': %s\n"):format(case[1], case[2]))
     end
   end },
+  { "out is no UTF-8: the run ends as any, and summary.json names it readably", function()
+    local path, folder = recipe()
+    local out = folder .. "/a\255b"
+    local r = process.cftrun { "--demo", path, "steps=1", "out=" .. out }
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(json.read(out .. "/summary.json").checkpoint, "/a\\xffb/step%-000001$")
+  end },
   { "a schedule that gives no rate", function()
     for _, value in ipairs { "0 / 0", "'x'", "-1", "nil" } do
       local r = process.cftrun { "--demo", (recipe("cfg.schedule = function() return " .. value .. " end\n")), "steps=2" }

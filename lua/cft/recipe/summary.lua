@@ -5,6 +5,7 @@ local ledger = require "cft.train.ledger"
 local format = require "cft.base.format"
 local save = require "cft.io.save"
 local tensor = require "cft.engine.tensor"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -19,6 +20,7 @@ function M.write(run, summary)
                 checkpoint = run.saved or json.null, template_check = run.template_report,
                 changes = run.changes and #run.changes > 0 and run.changes or nil }
   for k, v in pairs(summary) do all[k] = v end
+  for k, v in pairs(all) do all[k] = type(v) == "string" and texts.printable(v) or v end  -- paths may be no UTF-8
   if run.out then save.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
   return all
 end

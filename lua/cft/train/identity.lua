@@ -8,6 +8,7 @@
 
 local canonical = require "cft.base.canonical"
 local hash = require "cft.io.hash"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -19,7 +20,7 @@ local function shown(value)
   if kind == "number" and tonumber(text) ~= value then text = ("%.17g"):format(value) end
   if kind == "table" then text = value.name or canonical.text(value) or "a table" end
   if #text > LONGEST then text = text:sub(1, LONGEST - 3):gsub("[\192-\255]?[\128-\191]*$", "") .. "..." end
-  return text == "" and "''" or text
+  return text == "" and "''" or texts.printable(text)
 end
 
 -- The entry of a value, nil for nil.
