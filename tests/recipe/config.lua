@@ -125,6 +125,13 @@ return {
     expect.same(config.group(cfg, "forward"), { skip = true, deterministic = false, gradients = "f32" })
     expect.same(config.group(config.complete { beta2 = 0.5 }, "optim").beta2, 0.5)
   end },
+  { "a plain table's values are checked as those of a recipe are", function()
+    expect.raises("^tests/.-:%d+: config: 'optimizer' must be one of 'adamw', 'lion', got 'adam'; did you mean 'adamw'%?$",
+                  function() config.complete { optimizer = "adam" } end)
+    expect.raises("^tests/.-:%d+: config: 'batch' must be an integer, got '4'$", function() config.complete { batch = "4" } end)
+    local err = expect.raises("^cache: token ids are not kept", config.complete, { cache = "x" })
+    expect.same(require("cft.base.exit").code(err), 2)
+  end },
   { "what resume compares: keys of the recipe's own too, but for free ones", function()
     local cfg = config.read({ depth = 2, note = config.key { "string", "a", resume = "free" } }, { "depth=3", "out=x", "lr=1" })
     local list = config.identity(cfg)

@@ -237,7 +237,12 @@ function M.complete(cfg)
   if declared[cfg] then return cfg end
   local defaults = { inspect = (rawget(_G, "arg") or {}).inspect }
   local specs = {}
-  for name in pairs(cfg) do specs[name] = { resume = "same" } end
+  for name, value in pairs(cfg) do
+    refuse_gone(name)
+    local problem = keys.by_name[name] and check.problem(value, keys.by_name[name])
+    if problem then blame("config: '%s' %s", name, problem) end
+    specs[name] = { resume = "same" }
+  end
   for _, flag in pairs(keys.flags) do specs[flag.field] = nil end
   for name, spec in pairs(keys.by_name) do defaults[name], specs[name] = spec[2], spec end
   declared[cfg] = specs
