@@ -148,6 +148,16 @@ return {
     expect.same(require("cft.host").kind(folder .. "/out"), nil)
   end },
 
+  { "cftrun data: a recipe that catches errors has shown its data all the same", function()
+    local path = process.write(process.folder() .. "/caught.lua", [[
+      local cft = require "cft"
+      pcall(cft.recipe.run, cft.config { steps = 2, batch = 4, tokens = 512, device = "cpu" }, { name = "caught" })
+    ]])
+    local r = process.cftrun { "data", path, "--demo", "--samples=0" }
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "word problems: %d+ samples of %d+ records")
+  end },
+
   { "cftrun data: what it refuses", function()
     local function refuses(code, message, ...)
       local r = process.cftrun { "data", ... }

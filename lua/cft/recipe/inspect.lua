@@ -53,7 +53,8 @@ function M.leave(cfg, prepare)
     save.write(cfg.inspect.html, html.page(view))
     print("written: " .. cfg.inspect.html)
   end
-  exit.leave(#view.refusals > 0 and exit.FAILED or exit.OK)
+  cfg.inspect.code = #view.refusals > 0 and exit.FAILED or exit.OK
+  exit.leave(cfg.inspect.code)
 end
 
 return M

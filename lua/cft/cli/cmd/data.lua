@@ -60,6 +60,7 @@ function M.run(args)
   if host.kind(o.recipe) ~= "file" then exit.fail(exit.USAGE, "data: no recipe %s", o.recipe) end
   rest.inspect = { samples = o.samples, html = o.html }
   require("cft.cli").script(o.recipe, rest)
+  if rest.inspect.code then exit.leave(rest.inspect.code) end  -- the recipe caught it, and went on
   exit.fail(exit.FAILED, "%s never called cft.recipe.run, so there are no data to look at", o.recipe)
 end
 
