@@ -37,6 +37,11 @@ static bool find_file(lua_State *L, const char *folder, const char *module) {
   return false;
 }
 
+static int given(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(1));
+  return 1;
+}
+
 // A loader as package.loaders wants it: a function, or a text that says where it looked.
 static int search(lua_State *L) {
   const char *module = luaL_checkstring(L, 1), *folder = getenv("CFT_LUA_PATH");
@@ -45,6 +50,17 @@ static int search(lua_State *L) {
     return 1;
   }
   const host_source *source = embedded(module);
+  if (!source && strncmp(module, "cft.", 4) == 0) {  // what is cft.NAME, wherever its file lies
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "cft");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, module + 4);
+    if (lua_istable(L, -1)) {
+      lua_pushcclosure(L, given, 1);
+      return 1;
+    }
+    lua_pop(L, 2);
+  }
   if (!source) {
     lua_pushfstring(L, "\n\tno module '%s' in cftrun", module);
     return 1;

@@ -174,6 +174,21 @@ return {
       file:close()
     end
   end },
+  { "an object at the prompt cannot steer the terminal", function()
+    local object = setmetatable({}, { __tostring = function() return "a\27[31m" end })
+    local text = require("cft.cli.repl").text
+    expect.same({ text(object), text { object } }, { "a\\x1b[31m", "{ a\\x1b[31m }" })
+  end },
+  { "a public name may be required, wherever its module lies", function()
+    for name in ("data json files scan"):gmatch "%a+" do
+      local r = run { "-e", ("print(require 'cft.%s' == require('cft').%s)"):format(name, name) }
+      if name == "scan" then
+        ends(r, 1, "", "module 'cft%.scan' not found")
+      else
+        ends(r, 0, "true\n", "")
+      end
+    end
+  end },
   { "CFT_LUA_PATH replaces one module, and errors name its file", function()
     local lua = process.folder()
     assert(host.make_folders(lua .. "/cft/base"))

@@ -31,7 +31,7 @@ local function inner(value)  -- a value inside of a table
   if type(value) == "table" and not has_words(value) then
     return next(value) == nil and "{}" or "{...}"
   end
-  return tostring(value)
+  return texts.printable(tostring(value))
 end
 
 local function by_name(a, b)
@@ -44,7 +44,7 @@ end
 -- @treturn string
 function M.text(value)
   if type(value) == "string" then return texts.quoted(value) end
-  if type(value) ~= "table" or has_words(value) then return tostring(value) end
+  if type(value) ~= "table" or has_words(value) then return texts.printable(tostring(value)) end
   local parts, count = {}, #value
   for i = 1, math.min(count, MOST) do parts[i] = inner(value[i]) end
   local keys = {}
