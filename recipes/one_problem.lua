@@ -13,8 +13,8 @@ local cfg = cft.config {             -- the authors' settings, arXiv 2506.03295 
   heldout = 60,                      -- rows whose prompts are not trained on
   epochs = 50, batch = 512, tokens = 16384,
   lr = 5e-6, warmup = 0.05, schedule = "cosine",
+  length = "drop",                   -- samples longer than the model's context are left out, as by ms-swift
   weight_decay = 0.05, beta2 = 0.95, clip = 1, seed = 42,
-  max_tokens = cft.config.optional("integer", "longer samples are left out; the model's own limit if not given"),
 }
 
 cft.recipe.run(cfg, {
@@ -22,6 +22,6 @@ cft.recipe.run(cfg, {
   template = { system = cfg.system },
   missing = {
     model = "3.1 GB; cftrun fetch Qwen/Qwen2.5-Math-1.5B",
-    data = "2.6 MB; DSR-CFT-p0.jsonl of the One-Shot CFT repository",
+    data = "2.6 MB; cftrun fetch TIGER-Lab/One-Shot-CFT-Data --type dataset DSR-CFT-p0.jsonl, and data= its path",
   },
 })

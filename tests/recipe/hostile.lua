@@ -42,7 +42,9 @@ end
 -- A model with its tokenizer, as a run reads and writes them.
 local function save_model(folder)
   local tokenizer = cft.demo.tokenizer(1)
-  local m = cft.models.new(cft.demo.shape(tokenizer:size(), 1, "cpu"))
+  local shape = { vocab = tokenizer:size(), seed = 1, device = "cpu" }
+  for name, value in pairs(cft.demo.tiny) do shape[name] = value end
+  local m = cft.models.new(shape)
   cft.checkpoint.export(m, folder, { tokenizer = tokenizer })
   m:release()
 end

@@ -121,7 +121,9 @@ local shared_data = (os.getenv "CFT_SHARED_DATA" or "../shared/data") .. "/one-s
 local STEPS, BATCH = 5, 12
 
 local function curve(samples, tok, share)
-  local m = models.new(demo.shape(tok:size(), 1, "cpu"))
+  local shape = { vocab = tok:size(), seed = 1, device = "cpu" }
+  for name, value in pairs(demo.tiny) do shape[name] = value end
+  local m = models.new(shape)
   local batches = batch.new(samples, { batch = BATCH, tokens = 16384, seed = 5, group_by = "prefix", share_prefix = share })
   local trainer = train.new { model = m, batches = batches, steps = STEPS, optim = optim.adamw(m, { clip = 1 }),
                               log = {}, lr = function() return 1e-3 end }

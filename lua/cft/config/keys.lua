@@ -110,7 +110,7 @@ local policy = { "error", "drop", "keep" }
 --- Those for who needs them.
 M.further = {
   declare("max_tokens", { "integer", optional = true, min = 1, group = "samples",
-    help = "longest sample; if absent, that of a micro-batch" }),
+    help = "longest sample; if absent, the model's context, or what a micro-batch holds if that is less" }),
   declare("length", { "string", "drop", one_of = { "drop", "cut_context", "llamafactory" }, group = "samples",
     help = "what becomes of longer ones", more = "docs/templates.md" }),
   declare("cut_side", { "string", "right", one_of = { "left", "right" }, group = "samples",

@@ -123,6 +123,7 @@ local function record(seed, index, heldout)
           instruction = INSTRUCTION,
           input = ("Question:\n%s\n\nSolution:\n%s"):format(question_of(p), solution_of(steps)),
           output = "Critique:\n" .. critique_of(p, steps),
+          question = question_of(p), solution = solution_of(steps), reference = solution_of(solve(p)),
           right = not wrong, kind = kind, key = key,
         }
       end
@@ -130,7 +131,8 @@ local function record(seed, index, heldout)
   end
 end
 
---- Training records, the paper's fields `instruction`, `input`, `output`: a function of seed and index.
+--- Training records, the paper's fields `instruction`, `input`, `output`, and by themselves `question`, `solution` and
+-- `reference`, a right one: a function of seed and index.
 function M.training(seed)
   return function(i) return record(seed, i, false) end
 end
@@ -170,10 +172,9 @@ local function byte_names()
   return names
 end
 
---- tokenizer.json of this world: a byte-level BPE in which every word of it is one token (the flag
--- `ignore_merges` of Llama 3's tokenizer takes whole words), as are the template's fixed sentences.
--- @treturn string JSON
-function M.tokenizer_json(seed)
+-- A tokenizer.json: a byte-level BPE in which every word that `texts`, a function, gives to its argument is one token (the
+-- flag `ignore_merges` of Llama 3's tokenizer takes whole words), as are `sentences`.
+local function json_of_words(texts, sentences)
   local json = require "cft.base.json"
   local names, vocab, count, words = byte_names(), {}, 0, {}
   local function add(token)
@@ -186,16 +187,10 @@ function M.tokenizer_json(seed)
       add((piece:gsub(".", function(c) return names[c:byte()] end)))
     end
   end
-  for n = 0, LARGEST do see(" " .. n) end
-  for i = 0, 1999 do
-    local r = M.training(seed)(i)
-    pieces(r.input, see)
-    pieces(r.output, see)
-  end
+  texts(function(text) pieces(text, see) end)
   pieces("system\nuser\nassistant\n", see)
   local added = {}
-  for _, token in ipairs { "<|endoftext|>", "<|im_start|>", "<|im_end|>",
-                           INSTRUCTION, "You are a helpful assistant." } do
+  for _, token in ipairs { "<|endoftext|>", "<|im_start|>", "<|im_end|>", unpack(sentences) } do
     added[#added + 1] = { id = count, content = token, single_word = false, lstrip = false,
                           rstrip = false, normalized = false, special = token:match "^<|" ~= nil }
     count = count + 1
@@ -213,12 +208,45 @@ function M.tokenizer_json(seed)
   }
 end
 
+local EXAMPLES = 2000  -- records whose words a tokenizer has
+
+--- tokenizer.json of this world.
+-- @treturn string JSON
+function M.tokenizer_json(seed)
+  return json_of_words(function(see)
+    for n = 0, LARGEST do see(" " .. n) end
+    for i = 0, EXAMPLES - 1 do
+      local r = M.training(seed)(i)
+      see(r.input)
+      see(r.output)
+    end
+  end, { INSTRUCTION, "You are a helpful assistant." })
+end
+
+local function parse(text, label) return require("cft.text.tokenizer").parse(text, label, { eos = "<|endoftext|>" }) end
+
+--- A small tokenizer made of the words of a source's first records; any other text is bytes. For tiny models.
+-- @param source of `cft.data`, or a mixture of `cft.mix`
+-- @treturn Tokenizer with ChatML's tokens
+-- @usage print(#demo.words(source):encode " has")   --> 1
+function M.words(source)
+  return parse(json_of_words(function(see)
+    for _, part in ipairs(source.parts or { { source = source } }) do
+      for i, record in part.source:records() do
+        if i >= EXAMPLES then break end
+        for _, message in ipairs(record.messages) do
+          local content = message.content
+          for _, piece in ipairs(type(content) == "table" and content or { { text = content } }) do see(piece.text) end
+        end
+      end
+    end
+  end, {}), "a tokenizer of the recipe's words")
+end
+
 -- ---- model and evaluation --------------------------------------------------------------------
 
 --- That tokenizer, loaded.
-function M.tokenizer(seed)
-  return require("cft.text.tokenizer").parse(M.tokenizer_json(seed), "the demo's tokenizer", { eos = "<|endoftext|>" })
-end
+function M.tokenizer(seed) return parse(M.tokenizer_json(seed), "the demo's tokenizer") end
 
 -- ---- a run -----------------------------------------------------------------------------------
 
@@ -229,11 +257,8 @@ M.settings = {
 }
 
 --- The shape that learns it: see `cft.models.new`.
-function M.shape(vocab, seed, device)
-  local d = 128
-  return { arch = "qwen2", d = d, layers = 2, heads = 4, ffn = 256, vocab = vocab, tied = true,
-           theta = 1000, context = 512, init = math.sqrt(0.25 / d), seed = seed, device = device }
-end
+M.tiny = { arch = "qwen2", d = 128, layers = 2, heads = 4, ffn = 256, tied = true, theta = 1000, context = 512,
+           init = math.sqrt(0.25 / 128) }
 
 --- Held-out solutions that are judged; half of them are wrong.
 M.tests = 240
@@ -245,37 +270,21 @@ function M.sources(cfg)
          data.generate(M.tests, M.heldout(cfg.seed), { name = "word problems held out" })
 end
 
--- The ids of a record up to where the critique begins: what the model is given.
-local function prompt_of(record, run)
-  local conversation = assert(require("cft.data.open").conversation(record))
-  local s = assert(require("cft.samples.mask").encode(conversation, run.chat, run.tokenizer))
-  local ids, at = {}, 0
-  for i = 0, s.span_count - 1 do
-    if s.spans[i].weight > 0 then break end
-    for _ = 1, tonumber(s.spans[i].count) do
-      ids[#ids + 1] = s.ids[at]
-      at = at + 1
-    end
-  end
-  return ids
-end
-
 --- Let the model write critiques of held-out solutions, greedily, and read their verdicts.
 -- @tab run of `cft.recipe`
 -- @treturn table `accuracy` (percent), `by_kind` ("right" and each kind of error → { good, all }),
 -- `sample`: a record of a wrong solution with the critique that was written for it
 function M.evaluate(run)
   local make = M.heldout(run.cfg.seed)
-  local prompts, records = {}, {}
+  local conversations, records = {}, {}
   for i = 0, M.tests - 1 do
     records[i + 1] = make(i)
-    prompts[i + 1] = prompt_of(records[i + 1], run)
+    conversations[i + 1] = assert(require("cft.data.open").conversation(records[i + 1]))
   end
-  local stop = run.chat:end_token(run.tokenizer)
-  local written = require("cft.generate").ids(run.model, prompts, { max_new = 64, stop = { stop } })
+  local written = require("cft.generate").answers(run, conversations, { max_new = 64 })
   local result = { good = 0, by_kind = {} }
   for i, r in ipairs(records) do
-    local text = run.tokenizer:decode(written[i], { skip_special = true })
+    local text = written[i]
     local kind = r.kind or "right"
     local k = result.by_kind[kind] or { good = 0, all = 0 }
     result.by_kind[kind], k.all = k, k.all + 1

@@ -5,6 +5,7 @@ local cache = require "cft.nn.kv_cache"
 local check = require "cft.base.check"
 local finally = require "cft.base.finally"
 local linear = require "cft.nn.linear"
+local mask = require "cft.samples.mask"
 local ops = require "cft.engine.ops"
 local tensor = require "cft.engine.tensor"
 
@@ -69,6 +70,20 @@ end
 -- @treturn string what follows, without special tokens
 function M.text(model, tok, prompt, opts)
   return tok:decode(M.ids(model, { tok:encode(prompt) }, opts)[1], { skip_special = true })
+end
+
+--- What a model answers to the prompts of records: to all that stands before their last answer.
+-- @tab run `model`, `chat` and `tokenizer`, as a recipe's run has them
+-- @tab records a list of conversations
+-- @tab[opt] opts as `ids`; a text ends with the template's end token
+-- @treturn table for each record the text, without special tokens
+function M.answers(run, records, opts)
+  local prompts, o = {}, { stop = { run.chat:end_token(run.tokenizer) } }
+  for name, value in pairs(opts or {}) do o[name] = value end
+  for i, record in ipairs(records) do prompts[i] = assert(mask.prompt(record, run.chat, run.tokenizer)) end
+  local written = M.ids(run.model, prompts, o)
+  for i, ids in ipairs(written) do written[i] = run.tokenizer:decode(ids, { skip_special = true }) end
+  return written
 end
 
 return M

@@ -23,6 +23,7 @@ local decoder_names = {
 --
 -- - `module`: builds the weights and computes (`build`, `hidden`), and knows the `memory` of a token
 -- - `class`: transformers' name of it in config.json's `architectures`
+-- - `context`: `max_position_embeddings` where config.json has none, as in transformers; 2048 if nil
 -- - `qkv_bias`: whether q, k and v have biases
 -- - `window`: what config.json's `sliding_window` means. "limit": no sequence may be longer, since
 --   within its window a model attends to all; "if_used": nothing, unless `use_sliding_window` is true,
@@ -32,14 +33,14 @@ local decoder_names = {
 M.rows = {
   -- Touvron et al. 2023 (arXiv 2302.13971)
   llama = {
-    module = "cft.models.llama", class = "LlamaForCausalLM",
+    module = "cft.models.llama", class = "LlamaForCausalLM", context = 2048,
     gguf = { name = "llama", tensors = decoder_names, interleaved = true },
   },
   -- Jiang et al. 2023 (arXiv 2310.06825); its GGUF files say "llama"
-  mistral = { module = "cft.models.llama", class = "MistralForCausalLM", window = "limit" },
+  mistral = { module = "cft.models.llama", class = "MistralForCausalLM", context = 131072, window = "limit" },
   -- Yang et al. 2024 (arXiv 2407.10671): also Qwen2.5 and Qwen2.5-Math
   qwen2 = {
-    module = "cft.models.llama", class = "Qwen2ForCausalLM", qkv_bias = true, window = "if_used",
+    module = "cft.models.llama", class = "Qwen2ForCausalLM", context = 32768, qkv_bias = true, window = "if_used",
     gguf = { name = "qwen2", tensors = decoder_names },
   },
 }

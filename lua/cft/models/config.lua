@@ -24,7 +24,7 @@ local sizes = {
   { "d", "hidden_size" }, { "layers", "num_hidden_layers" }, { "vocab", "vocab_size" },
   { "heads", "num_attention_heads" }, { "ffn", "intermediate_size" },
   { "kv_heads", "num_key_value_heads", function(m) return m.heads end },
-  { "context", "max_position_embeddings", function() return 2048 end },
+  { "context", "max_position_embeddings", function(m) return archs.rows[m.arch].context or 2048 end },
   { "head_dim", "head_dim", function(m) return m.d / m.heads end },
 }
 
@@ -140,6 +140,24 @@ function M.read(raw)
   if type(m.init) ~= "number" then return nil, "initializer_range is no number" end
   if type(m.tied) ~= "boolean" then return nil, "tie_word_embeddings is neither true nor false" end
   return m
+end
+
+--- The longest sequence that a model is made for, and which of its settings says so. `max_position_embeddings` is
+-- the context before linear scaling of RoPE, and the whole one with llama3's, as in transformers and vLLM.
+-- @tab m as `read` or `cft.models.new` gives it
+-- @treturn int tokens
+-- @treturn string such as "max_position_embeddings = 4096"
+function M.limit(m)
+  local json = require "cft.base.json"
+  local tokens, said = m.context, m.raw and m.raw.max_position_embeddings
+  local says = "max_position_embeddings = " .. tokens
+  if m.raw and (said == nil or said == json.null) then says = says .. ", the default" end
+  if m.scaling and m.scaling.type == "linear" and m.scaling.factor > 1 then
+    tokens = math.floor(tokens * m.scaling.factor)
+    says = ("%s, RoPE scaled by %g"):format(says, m.scaling.factor)
+  end
+  if m.window and m.window < tokens then return m.window, "sliding_window = " .. m.window end
+  return tokens, says
 end
 
 --- A config.json as transformers 4 and 5 both read it, from ours.

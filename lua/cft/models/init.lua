@@ -8,6 +8,7 @@ local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local configs = require "cft.models.config"
 local inputs = require "cft.nn.inputs"
+local json = require "cft.base.json"
 local linear = require "cft.nn.linear"
 local ops = require "cft.engine.ops"
 local rope = require "cft.nn.rope"
@@ -30,11 +31,14 @@ end
 
 -- ---- random weights --------------------------------------------------------------------------
 
+--- The context of a model of `new` that is told none.
+M.CONTEXT = 2048
+
 local shape_spec = {
   arch = { "string", one_of = archs.names },
   d = { "integer", min = 1 }, layers = { "integer", min = 1 }, heads = { "integer", min = 1 },
   kv_heads = { "integer", optional = true, min = 1 }, head_dim = { "integer", optional = true, min = 2 },
-  ffn = { "integer", min = 1 }, vocab = { "integer", min = 1 }, context = { "integer", 2048, min = 1 },
+  ffn = { "integer", min = 1 }, vocab = { "integer", min = 1 }, context = { "integer", M.CONTEXT, min = 1 },
   theta = { "number", 10000, min = 1 }, eps = { "number", 1e-6 }, tied = { "boolean", false },
   scaling = { "table", optional = true }, init = { "number", 0.02, min = 0 },
   dtype = { "string", "f32", one_of = { "f32", "bf16", "f64" } }, device = { "any", optional = true },
@@ -103,6 +107,28 @@ end
 --- A GGUF file seen as the Hugging Face folder it was made from. @string path
 -- @treturn table `config`, what config.json would hold, and methods `names`, `tensor`, `value`, `release`
 function M.gguf(path) return require("cft.models.gguf").open(path) end
+
+--- How long a sequence may be, as a model's files say; no weights are read.
+-- @string path a folder or a GGUF file
+-- @treturn ?int tokens; nil where the files do not say, or are of a model that `load` refuses
+-- @treturn string where that is from, such as "max_position_embeddings = 4096 in config.json"; or why it is not known
+function M.context(path)
+  local raw, why
+  local file = path:match "([^/]*%.gguf)$"
+  if file then
+    local ok, source = pcall(M.gguf, path)
+    if not ok then return nil, tostring(source) end
+    raw = source.config
+    source:release()
+  else
+    raw, why = json.read(path .. "/config.json")
+  end
+  if raw == nil then return nil, why end
+  local c, problem = configs.read(raw)
+  if not c then return nil, ("%s: %s"):format(path, problem) end
+  local tokens, says = configs.limit(c)
+  return tokens, ("%s in %s"):format(says, file or "config.json")
+end
 
 --- Load a model by folder, GGUF file, or name in the local Hub cache.
 -- @string name @tab[opt] opts `dtype` "f32", `device`; `vocab`, a larger vocabulary than the files',

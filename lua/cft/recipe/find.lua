@@ -21,19 +21,21 @@ end
 --- The model's path, and a look whether the data are there. Both are looked for before either is an error, so that
 -- one run names all there is to get.
 -- @tab cfg settings
--- @tab hints `model`, `data`: how to get them
--- @treturn string path of the model
-function M.inputs(cfg, hints)
+-- @tab o options of the recipe: `missing`, how to get `model` and `data`; a recipe with a `model` needs no path to one, and
+-- one with a function `load` may do without data
+-- @treturn ?string path of the model
+function M.inputs(cfg, o)
   local absent = {}
-  local path, why = hub.find(cfg.model or "")
-  if not path then absent[#absent + 1] = { what = "model", name = cfg.model or "", why = why } end
+  local path, why
+  if cfg.model or not o.model then path, why = hub.find(cfg.model or "") end
+  if why then absent[#absent + 1] = { what = "model", name = cfg.model or "", why = why } end
   local paths = type(cfg.data) == "table" and cfg.data or { cfg.data }
-  if #paths == 0 then absent[#absent + 1] = { what = "data", name = "", why = "no data= given" } end
+  if #paths == 0 and not o.load then absent[#absent + 1] = { what = "data", name = "", why = "no data= given" } end
   for _, p in ipairs(paths) do
     local found, problem = data.find(p)
     if not found then absent[#absent + 1] = { what = "data", name = p, why = problem:gsub("^.-: ", "", 1) } end
   end
-  if #absent > 0 then missing(hints, absent) end
+  if #absent > 0 then missing(o.missing, absent) end
   return path
 end
 

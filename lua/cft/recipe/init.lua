@@ -12,19 +12,17 @@ local config = require "cft.config"
 local demo = require "cft.demo"
 local exit = require "cft.base.exit"
 local find = require "cft.recipe.find"
-local format = require "cft.base.format"
 local identity = require "cft.train.identity"
 local logs = require "cft.base.log"
 local memory = require "cft.train.memory_plan"
-local models = require "cft.models"
 local optim = require "cft.train.optim"
 local samples = require "cft.samples"
 local save = require "cft.io.save"
 local schedule = require "cft.train.schedule"
 local sources = require "cft.recipe.sources"
 local template = require "cft.text.template"
-local tokenizers = require "cft.text.tokenizer"
 local train = require "cft.train"
+local world = require "cft.recipe.world"
 
 local M = {}
 
@@ -34,6 +32,9 @@ local spec = {
   load = { "function", optional = true },      -- path → training source, held-out source
   template = { "table", {} },                  -- options of the template
   missing = { "table", {} },                   -- `model`, `data`: size, and how to get them
+  model = { "table", optional = true },        -- where model= names none: a Model, or a shape of `cft.models.new`
+  tokenizer = { "table|function", optional = true }, -- with it: a Tokenizer, or training source → Tokenizer
+  finish = { "function", optional = true },    -- gets the run when it is trained and saved
   heldout_by = { "function", optional = true }, -- record → what must not be on both sides
 }
 
@@ -42,7 +43,8 @@ local spec = {
 -- How samples are made. Whoever streams does not go through the records first.
 local function sampling(run)
   local how = config.group(run.cfg, "samples")
-  how.template, how.max_tokens = nil, how.max_tokens or run.cfg.tokens
+  how.template = nil
+  world.hold_to_limits(run, how)
   how.say = function(text) run.log:say("%s", text) end
   if how.stream and run.source.parts then
     exit.fail(exit.USAGE, "stream: a mixture is counted before it is mixed; give one source")
@@ -63,25 +65,27 @@ local function rate(cfg, steps)
 end
 
 --- Everything a run needs, made and checked, nothing trained.
--- @tab cfg of `cft.config` @tab opts `name`; as wanted `fields`, `load`, `template`, `missing`, `heldout_by`
+-- @tab cfg of `cft.config` @tab opts `name`; as wanted `fields`, `load`, `template`, `missing`, `heldout_by`; `model` and
+-- `tokenizer`, which are taken where `model=` names none; `finish`
 -- @bool[opt=false] quiet say nothing
 -- @treturn table `tokenizer`, `chat`, `source`, `samples`, `batches`, `heldout`, `steps`, `lr`, `log`, ...
 function M.prepare(cfg, opts, quiet)
   local o = check.options("recipe.run", opts, spec)
   cfg = config.complete(cfg)
   local run = { cfg = cfg, options = o, name = o.name }
-  if not cfg.demo then run.path = find.inputs(cfg, o.missing) end
+  run.own = world.of(cfg, o)
+  if not cfg.demo then run.path = find.inputs(cfg, o) end
   local trains = not (cfg.dry_run or cfg.preview)
   run.out = trains and cfg.out or nil
   run.lock = run.out and find.folder(run.out)
   run.log = logs.open(run.out, { append = cfg.resume, quiet = quiet, write = save.write })
   run.device, run.dtype = find.device(cfg, run.log)
 
-  run.tokenizer = cfg.demo and demo.tokenizer(cfg.seed) or tokenizers.load(run.path)
+  run.source, run.heldout_source = sources.open(cfg, o)
+  run.tokenizer = world.tokenizer(run)
   run.chat = template.of(cfg.template or "chatml", next(o.template) and o.template or nil)
   run.template_report = chat_template.enforce(run.chat, run.tokenizer, cfg.template_check)
   if run.template_report then run.log:say("%s", run.template_report) end
-  run.source, run.heldout_source = sources.open(cfg, o)
   for _, note in ipairs(run.source.notes or {}) do run.log:say("%s", note) end
 
   local how = sampling(run)
@@ -106,25 +110,6 @@ function M.prepare(cfg, opts, quiet)
 end
 
 -- ---- a run -----------------------------------------------------------------------------------
-
-local function new_model(cfg, run)
-  local m
-  if cfg.demo then
-    local shape = demo.shape(run.tokenizer:size(), cfg.seed, run.device)
-    shape.dtype = run.dtype
-    m = models.new(shape)
-  else
-    local grown = run.samples.report and #run.samples.report.added > 0
-    m = assert(models.load(run.path, { dtype = run.dtype, vocab = grown and run.tokenizer:size() or nil }))
-  end
-  if run.tokenizer:size() > m.config.vocab then
-    exit.fail(exit.FAILED, "the tokenizer has %d tokens, but the model's vocabulary %d; they are not each other's",
-              run.tokenizer:size(), m.config.vocab)
-  end
-  run.log:say("model %s: %s parameters in %s", cfg.demo and "of the demo" or cfg.model, format.count(m:count()),
-              m.dtype)
-  return m
-end
 
 -- The optimizer and the trainer, at the step to go on from.
 local function begin(run, cfg)
@@ -161,13 +146,13 @@ function M.run(cfg, opts)
   end
   local run = M.prepare(cfg, opts)
   if cfg.preview then return require("cft.report.samples").show(run, cfg.preview) end
-  run.model = new_model(cfg, run)
+  run.model = world.model(run)
   if cfg.dry_run then
     run.log:say("dry run: all is there; nothing was trained")
     return
   end
   begin(run, cfg)
-  local finish = cfg.demo and demo.begin(run) or nil
+  local finish = cfg.demo and demo.begin(run) or opts.finish
   local made, summary = run.trainer.done, run.trainer:run()
   if run.samples.stream then run.samples:close() end
   if run.trainer.done == made and not summary.interrupted then  -- what an earlier run wrote stays
@@ -182,7 +167,7 @@ function M.run(cfg, opts)
     exit.leave(exit.INTERRUPTED)
   end
   summaries.say(run, summary)
-  if finish then finish() end
+  if finish then finish(run) end
   run.log:close()
   return summary
 end

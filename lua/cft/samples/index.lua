@@ -230,7 +230,7 @@ local function name_of(source, build)
   local data_name, why = source:identity(true)
   if not data_name then return nil, why end
   local o, policy = build.o, {}
-  for _, name in ipairs { "max_tokens", "length", "cut_side", "cut_kinds" } do policy[name] = o[name] end
+  for _, name in ipairs { "max_tokens", "limit", "length", "cut_side", "cut_kinds" } do policy[name] = o[name] end
   for _, name in ipairs { "no_learned", "all_learned", "double_bos" } do policy[name] = o[name] == "keep" end
   local rest, reason = identity.of(build.chat, build.tok, policy, true)
   if not rest then return nil, reason end

@@ -100,6 +100,7 @@ for name, spec in pairs(builder.options) do samples_options[name] = spec end
 -- @param tok
 -- @tab[opt] opts
 -- @int[opt] opts.max_tokens longer samples are dropped or cut; without it there is no limit
+-- @string[opt] opts.limit what `max_tokens` is, for messages, where it is not the recipe's own
 -- @string[opt="drop"] opts.length `drop`; `cut_context`, which cuts text of the record that is not
 -- learned; `llamafactory`, which cuts as the paper's trainer did, ends of answers included
 -- @string[opt="right"] opts.cut_side with `cut_context`: from the left, or from the right

@@ -134,7 +134,7 @@ end
 local policies = {}
 
 function policies.drop(_, n, o)
-  return nil, ("%d tokens, more than %d"):format(n, o.max_tokens)
+  return nil, ("%d tokens, more than %d%s"):format(n, o.max_tokens, o.limit and ", " .. o.limit or "")
 end
 
 -- Does token k of a piece start inside a character? Byte-level tokens can.
@@ -159,7 +159,8 @@ function policies.cut_context(pieces, n, o)
     if cuttable(piece, o) then total = total + piece.count end
   end
   if total <= left then
-    return nil, ("%d tokens, %d of them context that may be cut; %d fit"):format(n, total, o.max_tokens)
+    return nil, ("%d tokens, %d of them context that may be cut; %d fit%s"):format(n, total, o.max_tokens,
+      o.limit and ", " .. o.limit or "")
   end
   local cut, from, to, step = 0, 1, #pieces, 1
   if o.cut_side == "right" then from, to, step = #pieces, 1, -1 end
@@ -264,6 +265,7 @@ end
 --- What `encode` may be told, as specs for `check.options`.
 M.options = {
   max_tokens = { "integer", optional = true, min = 1 },
+  limit = { "string", optional = true },  -- what `max_tokens` is, for messages
   length = { "string", "drop", one_of = { "drop", "cut_context", "llamafactory" } },
   cut_side = { "string", "right", one_of = { "left", "right" } },
   cut_kinds = { "table", optional = true },
@@ -301,7 +303,7 @@ end
 -- @tab record a conversation
 -- @tparam Template chat
 -- @param tok
--- @tab[opt] opts `max_tokens`, `length`, `cut_side`, `cut_kinds` as in `cft.samples`
+-- @tab[opt] opts `max_tokens`, `limit`, `length`, `cut_side`, `cut_kinds` as in `cft.samples`
 -- @treturn ?table a sample: `n` tokens, `ids` (int32_t), `spans` (cft_batch_span) and `span_count`,
 -- `cut` tokens taken away, `ends` true if it ends in a learned end token, `verdict` true, false or nil;
 -- or nil and the reason
@@ -309,6 +311,26 @@ function M.encode(record, chat, tok, opts)
   local o = check.options("mask.encode", opts, M.options)
   o.last_first = chat.turns == "last"
   return M.sample(record, chat, tok, o)
+end
+
+--- The ids of all that stands before a record's last answer: what a model is given to answer.
+-- @tab record a conversation
+-- @tparam Template chat
+-- @param tok
+-- @treturn ?table a list of ids; nil where the record cannot be said, and why
+function M.prompt(record, chat, tok)
+  local segments, why = chat:segments(record)
+  local pieces
+  if segments then pieces, why = pieces_of(segments, tok) end
+  if not pieces then return nil, why end
+  local last = #pieces
+  while last > 0 and not pieces[last].segment.target do last = last - 1 end
+  while last > 1 and pieces[last - 1].segment.target do last = last - 1 end
+  local ids = {}
+  for i = 1, last - 1 do
+    for k = 0, pieces[i].count - 1 do ids[#ids + 1] = buffer.ids[pieces[i].first + k] end
+  end
+  return ids
 end
 
 --- A sample's spans with all weights as numbers.
