@@ -59,6 +59,6 @@ cft.recipe.run(cfg, {
   load = load,
   missing = {
     model = "1 GB; cftrun fetch Qwen/Qwen2.5-0.5B",
-    data = "2.6 MB; grade_school_math/data/example_model_solutions.jsonl of openai/grade-school-math",
+    data = "2.6 MB; grade_school_math/data/example_model_solutions.jsonl of github.com/openai/grade-school-math",
   },
 })

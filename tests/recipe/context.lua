@@ -97,7 +97,7 @@ return {
     local r = process.cftrun { own, "data=" .. data, "--dry-run" }
     expect.same({ r.code, r.err }, { 0, "" })
     expect.match(r.out, "1 dropped, %d+ tokens, more than 120, which is the model's context "
-      .. "%(context of the model of the recipe%)")
+      .. "%(context = 120 of its shape%)")
     local folder = process.folder()
     tokenizer:save(folder)
     process.write(folder .. "/config.json", '{"model_type": "gpt9"}')

@@ -44,7 +44,8 @@ local function context_of(run)
   if not run.own then return models.context(run.path) end
   local model = run.own.model
   if model.config then return configs.limit(model.config) end
-  return model.context or models.CONTEXT, "context of the model " .. run.own.name
+  local tokens = model.context or models.CONTEXT
+  return tokens, ("context = %d of its shape"):format(tokens)
 end
 
 --- The longest sample: what the recipe says, else what a micro-batch holds; and never more than the model's context.
