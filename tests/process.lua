@@ -33,6 +33,19 @@ function M.cftrun(args)
   return { code = code, out = contents(folder .. "/out"), err = contents(folder .. "/err") }
 end
 
+--- Run a line of shell in a folder, in which `cftrun` is this one.
+-- @string line
+-- @string folder
+-- @treturn string what it printed, errors too
+function M.shell(line, folder)
+  local bin = M.folder()
+  local shell = 'ln -s "$(readlink /proc/$PPID/exe)" %s/cftrun; cd %s && export PATH=%s:"$PATH" && { %s; } 2>&1'
+  local pipe = io.popen(shell:format(bin, quoted(folder), bin, line))
+  local text = pipe:read "*a"
+  pipe:close()
+  return text
+end
+
 --- Write a file.
 -- @string path
 -- @string text

@@ -4,6 +4,9 @@
 --   print(1 + 1, "a")   --> 2   a
 --
 -- White space counts once, and "..." is anything. Files and pages that a text names must be there.
+--
+-- A page may have files and commands too: a block marked `LANG file NAME` is a file, and in one marked `sh run` a line
+-- that begins with "$ " is a command, the lines below it what it prints. All of a page happens in one folder.
 
 local cft = require "cft"
 local data = require "cft.data.open"
@@ -194,6 +197,44 @@ local function run(block)
   for name in pairs(env) do env[name] = nil end  -- an op that was defined holds on to its globals
 end
 
+-- ---- files and commands of a page ---------------------------------------------------------------
+
+-- In order: `{ file, text }` and `{ command, wanted, where }`.
+local function console_of_page(path)
+  local steps, block, line_number = {}, nil, 0
+  for line in io.lines(path) do
+    line_number = line_number + 1
+    if not block then
+      local file = line:match "^```%a+ file (%S+)$"
+      if file or line == "```sh run" then block = { file = file, text = "" } end
+      if file then steps[#steps + 1] = block end
+    elseif line == "```" then
+      block = nil
+    elseif block.file then
+      block.text = block.text .. line .. "\n"
+    elseif line:find "^%$ " then
+      steps[#steps + 1] = { command = line:sub(3), wanted = "", where = ("%s:%d: "):format(path, line_number) }
+    else
+      steps[#steps].wanted = steps[#steps].wanted .. line .. "\n"
+    end
+  end
+  return steps
+end
+
+local function run_console(steps)
+  local folder = process.folder()
+  for _, step in ipairs(steps) do
+    if step.file then
+      process.write(folder .. "/" .. step.file, step.text)
+    else
+      local got = process.shell(step.command, folder)
+      if not fits(got, step.wanted) then
+        error(("%s%s\n  printed %s\n  expected %s"):format(step.where, step.command, got, step.wanted), 0)
+      end
+    end
+  end
+end
+
 -- ---- what is named ------------------------------------------------------------------------------
 
 local function walk(folder, visit)
@@ -258,6 +299,17 @@ local tests = {
     expect.raises("page:12: .*unexpected symbol", run, of("local x", "", "x = )"))
   end },
 }
+
+tests[#tests + 1] = { "a command's output fails when it lies", function()
+  local function of(command, wanted) return { { command = command, wanted = wanted, where = "page:7: " } } end
+  run_console { { file = "a.txt", text = "one\n" }, of("cat a.txt; false || echo $?", "one\n1\n")[1] }
+  run_console(of("cftrun --version", "cft ...\n"))
+  expect.raises("^page:7: echo 2\n  printed 2\n\n  expected 3\n$", run_console, of("echo 2", "3\n"))
+end }
+for _, path in ipairs(pages) do
+  local steps = console_of_page(path)
+  if #steps > 0 then tests[#tests + 1] = { path .. ", its files and commands", function() run_console(steps) end } end
+end
 
 local function add(block)
   tests[#tests + 1] = { ("%s, line %d"):format(block.path, block.line), function() run(block) end }
