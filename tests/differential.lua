@@ -1,8 +1,8 @@
 --- cft beside its references, on inputs that were drawn at random: what `tests/oracle/differential.py` writes.
 --
--- Each case ends in one word. `equal`: cft makes of it what the reference makes. `refused`: cft says that it takes no such
--- input. `counted`: cft leaves fields of a record out, and its report names each of them. All else is WRONG, and has a name,
--- the same for all cases that are wrong in the same way.
+-- Each case ends in one word. `equal`: cft makes of it what the reference makes. `refused`: cft says that it takes no
+-- such input. `counted`: cft leaves fields of a record out, and its report names each of them. All else is WRONG, and
+-- has a name, the same for all cases that are wrong in the same way.
 -- @module tests.differential
 -- @usage local found = require("tests.differential").run "tests/golden/differential.jsonl.zst"
 -- print(found:describe())
@@ -29,6 +29,9 @@ local function write(folder, path, text)
   return process.write(folder .. "/" .. path, text)
 end
 
+-- An error of Python's in short, the same for all of a kind.
+local function reason_of(text) return (text:gsub("^%w+: ", ""):gsub("%d+", "N"):sub(1, 56)) end
+
 local function null_or(value)
   if value ~= json.null then return value end
 end
@@ -47,8 +50,8 @@ local function tokenizer_of(self, name, marked)
       pre_tokenizer = { type = "ByteLevel", add_prefix_space = false, trim_offsets = true, use_regex = false },
       decoder = { type = "ByteLevel", add_prefix_space = false, trim_offsets = true, use_regex = false },
       model = self.head.model })
-    write(folder, "tokenizer_config.json", json.encode { tokenizer_class = "PreTrainedTokenizerFast", eos_token = spec.eos,
-      bos_token = spec.bos })
+    write(folder, "tokenizer_config.json", json.encode { tokenizer_class = "PreTrainedTokenizerFast",
+      eos_token = spec.eos, bos_token = spec.bos })
     write(folder, "chat_template.jinja", marked and spec.jinja or spec.unmarked)
     self.toks[key] = tokenizer.load(folder)
   end
@@ -83,7 +86,8 @@ local function shown(spans, tok)
   for i, span in ipairs(spans) do
     local ids = {}
     for k = 2, #span do ids[k - 1] = span[k] end
-    texts[i] = span[1] == 0 and tok:decode(ids) or ("«%s%s»"):format(span[1] ~= 1 and span[1] .. ":" or "", tok:decode(ids))
+    local weight = span[1] ~= 1 and span[1] .. ":" or ""
+    texts[i] = span[1] == 0 and tok:decode(ids) or ("«%s%s»"):format(weight, tok:decode(ids))
   end
   return table.concat(texts)
 end
@@ -138,7 +142,9 @@ local function rope_difference(c, want)
   if c.head_dim ~= want.head_dim then return nil end  -- is said by itself
   local ours = rope.frequencies(c.head_dim, c.theta, c.scaling)
   for i, theirs in ipairs(want.inv_freq) do
-    if not close(ours[i - 1], theirs) then return ("frequency %d is %.9g, wanted %.9g"):format(i, ours[i - 1], theirs) end
+    if not close(ours[i - 1], theirs) then
+      return ("frequency %d is %.9g, wanted %.9g"):format(i, ours[i - 1], theirs)
+    end
   end
   if want.scale ~= 1 then return ("attention is scaled by 1, wanted %.9g"):format(want.scale) end
 end
@@ -154,7 +160,7 @@ function config.try(_, case)
     return "refused"
   end
   local what = case.kind:match "^[%w_]+"
-  if want.error then return "taken, and transformers refuses it: " .. want.error:sub(1, 90):gsub("%d+", "N"), want.error end
+  if want.error then return "taken, and transformers refuses it: " .. reason_of(want.error), want.error end
   local different = rope_difference(c, want)
   if different then return "other frequencies: " .. case.kind:match "rope [%w ]+", different end
   for _, fact in ipairs { "head_dim", "kv_heads", "tied", "eps", "context" } do
@@ -162,7 +168,9 @@ function config.try(_, case)
       return "other " .. fact, ("%s, wanted %s"):format(tostring(c[fact]), tostring(want[fact]))
     end
   end
-  if not want.plain then return ("taken, though it changes the logits: %s"):format(what), "transformers computes more than we do" end
+  if not want.plain then
+    return ("taken, though it changes the logits: %s"):format(what), "transformers computes more than we do"
+  end
   return "equal", want.as_in_4 == false and "transformers 4 has another" or nil
 end
 
@@ -176,8 +184,9 @@ function tokenizers.head(self, line)
 end
 
 -- What a case is about, the rarest first.
-local features = { "tokens in config alone", "config has another", "extra special tokens", "a new eos_token", "add_bos_token", "map",
-                   "add_prefix_space", "gaps", "in the vocabulary", "stripping", "normalized", "normalizer" }
+local features = { "tokens in config alone", "config has another", "extra special tokens", "a new eos_token",
+                   "add_bos_token", "map", "add_prefix_space", "gaps", "in the vocabulary", "stripping", "normalized",
+                   "normalizer" }
 
 local function feature_of(kind)
   for _, feature in ipairs(features) do
@@ -188,7 +197,8 @@ end
 
 local function list(ids) return table.concat(ids, " ") end
 
--- A conversation with the preset that says the same as the chat template: what is other; nil and true where it is refused.
+-- A conversation with the preset that says the same as the chat template: what is other, and how; nil and true where it
+-- is refused.
 local function chat_difference(tok, want)
   local ok, made = pcall(function()
     return samples.new(data.list { { messages = want.messages } }, template.chatml { system = false }, tok)
@@ -206,25 +216,26 @@ local function chat_difference(tok, want)
     return "a conversation's ids", ("%s\n      got    %s\n      wanted %s"):format(text, list(ids), list(want.ids))
   end
   if list(learned) ~= list(want.learned) then
-    return "a conversation's mask", ("%s\n      ids    %s\n      got    %s\n      wanted %s"):format(text, list(ids), list(learned),
-      list(want.learned))
+    return "a conversation's mask", ("%s\n      ids    %s\n      got    %s\n      wanted %s"):format(text, list(ids),
+      list(learned), list(want.learned))
   end
 end
 
-local modes = { { "parsed", { parse_special = true } }, { "plain", {} }, { "whole", { parse_special = true, add_special = true } } }
+local modes = { { "parsed", { parse_special = true } }, { "plain", {} },
+                { "whole", { parse_special = true, add_special = true } } }
 
 function tokenizers.try(self, case)
   local folder, spec, want = process.folder(), case.spec, case.expect
-  write(folder, "tokenizer.json", json.encode { version = "1.0", truncation = json.null, padding = json.null, added_tokens = spec.added_tokens,
-    normalizer = spec.normalizer, pre_tokenizer = spec.pre_tokenizer, post_processor = spec.post_processor, decoder = spec.decoder,
-    model = self.models[case.base] })
+  write(folder, "tokenizer.json", json.encode { version = "1.0", truncation = json.null, padding = json.null,
+    added_tokens = spec.added_tokens, normalizer = spec.normalizer, pre_tokenizer = spec.pre_tokenizer,
+    post_processor = spec.post_processor, decoder = spec.decoder, model = self.models[case.base] })
   for name, value in pairs(case.files) do write(folder, name, json.encode(value)) end
   local ok, tok = pcall(tokenizer.load, folder)
   if not ok then
     if case.usual then return "refused though it has nothing unusual", tostring(tok) end
     return "refused"
   end
-  if want.error then return "taken, and transformers refuses it: " .. want.error:sub(1, 90):gsub("%d+", "N"), want.error end
+  if want.error then return "taken, and transformers refuses it: " .. reason_of(want.error), want.error end
   local feature = feature_of(case.kind)
   local shape = case.files["config.json"]
   for _, role in ipairs { "bos", "eos", "pad" } do
@@ -232,15 +243,17 @@ function tokenizers.try(self, case)
       return "own tokens that config.json alone names", ("%s is %d, wanted none"):format(role, tok[role])
     end
     if tok[role] ~= null_or(want[role]) then
-      return ("other own tokens: %s"):format(feature), ("%s is %s, wanted %s"):format(role, tostring(tok[role]), tostring(want[role]))
+      return ("other own tokens: %s"):format(feature),
+        ("%s is %s, wanted %s"):format(role, tostring(tok[role]), tostring(want[role]))
     end
   end
   for _, mode in ipairs(modes) do
     for _, text in ipairs(want.texts) do
       local ids, why = tok:encode(text.text, mode[2])
-      if list(ids or { why }) ~= list(text[mode[1]]) then
-        return ("other ids of a text (%s): %s"):format(mode[1], feature), ("%s\n      got    %s\n      wanted %s"):format(
-          json.encode(text.text), list(ids or { why }), list(text[mode[1]]))
+      local got, wanted = list(ids or { why }), list(text[mode[1]])
+      if got ~= wanted then
+        return ("other ids of a text (%s): %s"):format(mode[1], feature),
+          ("%s\n      got    %s\n      wanted %s"):format(json.encode(text.text), got, wanted)
       end
     end
   end
@@ -280,7 +293,8 @@ function folders.try(self, case)
       if files and list(files) ~= list(wanted) then
         local odd = case.kind:match "card: none$" and case.kind or case.kind:match "card: .*$"
         return ("%s: %s"):format(splits.error and "taken, and datasets refuses it" or "other files", odd),
-          ("%s:%s: %s\n      wanted %s"):format(name, split, list(files), splits.error or #wanted > 0 and list(wanted) or "none")
+          ("%s:%s: %s\n      wanted %s"):format(name, split, list(files),
+            splits.error or #wanted > 0 and list(wanted) or "none")
       end
       if not files and #wanted > 0 then
         if case.usual then return "refused though it has nothing unusual", why end
@@ -300,7 +314,9 @@ local right = { equal = true, refused = true, counted = true }
 local function input_of(case)
   if case.part == "record" then return ("%s, template %s"):format(case.record, case.template) end
   if case.part == "config" then return json.encode(case.config) end
-  if case.part == "folder" then return list(case.files) .. (null_or(case.card) and (", card %s"):format(json.encode(case.card)) or "") end
+  if case.part == "folder" then
+    return ("files %s, card %s"):format(list(case.files), json.encode(case.card))
+  end
   local tokens, rest = {}, {}
   for i, t in ipairs(case.spec.added_tokens) do
     local flags = ""
@@ -390,10 +406,11 @@ function M.hold(found, known, part)
   for _, name in ipairs(names) do
     local w, may = found.wrong[name] or { n = 0 }, known[name] or 0
     if w.n > may then
-      problems[#problems + 1] = ("%s: %d cases, and %d are known; the smallest:\n      %s\n      got %s"):format(name, w.n, may,
-        w.input, w.detail)
+      problems[#problems + 1] = ("%s: %d cases, and %d are known; the smallest:\n      %s\n      got %s"):format(
+        name, w.n, may, w.input, w.detail)
     else
-      notes[#notes + 1] = ("%d %s%s"):format(w.n, name, w.n < may and (" (%d are listed: lower the number)"):format(may) or "")
+      local fewer = w.n < may and (" (%d are listed: lower the number)"):format(may) or ""
+      notes[#notes + 1] = ("%d %s%s"):format(w.n, name, fewer)
     end
   end
   return problems, notes

@@ -13,7 +13,7 @@ import json
 import os
 import random
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1",
@@ -33,7 +33,8 @@ def main():
     args = parser.parse_args()
 
     from golden import provenance
-    lines = [{"part": "head", "provenance": provenance(__file__, seed=args.seed, n=args.n)}]
+    lines = [{"part": "head", "provenance": provenance(
+        __file__, seed=args.seed, n=args.n, datasets=metadata.version("datasets"), transformers_4=bool(args.t4))}]
     for name in SHARES:
         if args.only in (None, name):
             part = import_module(f"differential.{name}")
