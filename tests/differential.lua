@@ -162,7 +162,7 @@ function config.try(_, case)
   local what = case.kind:match "^[%w_]+"
   if want.error then return "taken, and transformers refuses it: " .. reason_of(want.error), want.error end
   local different = rope_difference(c, want)
-  if different then return "other frequencies: " .. case.kind:match "rope [%w ]+", different end
+  if different then return "other frequencies: " .. (case.kind:match "rope [%w ]+" or case.kind), different end
   for _, fact in ipairs { "head_dim", "kv_heads", "tied", "eps", "context" } do
     if c[fact] ~= want[fact] then
       return "other " .. fact, ("%s, wanted %s"):format(tostring(c[fact]), tostring(want[fact]))

@@ -2,10 +2,10 @@
 
     python tests/oracle/differential.py SEED N OUT [--t4 PYTHON]
 
-writes N cases as lines of JSON: records and their masks, config.json, tokenizers with what stands beside
-them, folders of data files. tests/differential.lua gives each to cft and says whether it is equal, refused,
-counted in the report, or WRONG; differential.sh does both. One seed's cases are kept in tests/golden/differential.jsonl.zst. Nothing
-is fetched. PYTHON is that of the environment with transformers 4, for what it makes of a config.json.
+writes N cases as lines of JSON: records and their masks, config.json, tokenizers with what stands beside them,
+folders of data files. tests/differential.lua gives each to cft and says whether it is equal, refused, counted
+in the report, or WRONG; differential.sh does both. tests/golden/differential.jsonl.zst has one seed's cases.
+Nothing is fetched. PYTHON is that of the environment with transformers 4, for what it makes of a config.json.
 """
 
 import argparse
@@ -16,8 +16,14 @@ import sys
 from importlib import import_module, metadata
 from pathlib import Path
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1",
-                  TRANSFORMERS_VERBOSITY="critical", OMP_NUM_THREADS="1")
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TRANSFORMERS_VERBOSITY="critical",
+    OMP_NUM_THREADS="1",
+)
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 SHARES = {"records": 40, "configs": 25, "tokenizers": 25, "folders": 10}  # in percent
@@ -33,8 +39,15 @@ def main():
     args = parser.parse_args()
 
     from golden import provenance
-    lines = [{"part": "head", "provenance": provenance(
-        __file__, seed=args.seed, n=args.n, datasets=metadata.version("datasets"), transformers_4=bool(args.t4))}]
+
+    lines = [
+        {
+            "part": "head",
+            "provenance": provenance(
+                __file__, seed=args.seed, n=args.n, datasets=metadata.version("datasets"), transformers_4=bool(args.t4)
+            ),
+        }
+    ]
     for name in SHARES:
         if args.only in (None, name):
             part = import_module(f"differential.{name}")

@@ -79,10 +79,23 @@ TEMPLATES = {
     "qwen": {"jinja": QWEN, "preset": "chatml", "options": {"system": False}, "eos": "<|im_end|>", "bos": None},
     "named": {"jinja": NAMED, "preset": "chatml", "options": {"system": False}, "eos": "<|im_end|>", "bos": None},
     "zephyr": {"jinja": ZEPHYR, "preset": "zephyr", "options": {}, "eos": "<|endoftext|>", "bos": None},
-    "llama3": {"jinja": LLAMA3, "preset": "llama3", "options": {"dates": False}, "eos": "<|eot_id|>", "bos": "<|begin_of_text|>"},
+    "llama3": {
+        "jinja": LLAMA3,
+        "preset": "llama3",
+        "options": {"dates": False},
+        "eos": "<|eot_id|>",
+        "bos": "<|begin_of_text|>",
+    },
 }
-SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
-            "<|eot_id|>"]
+SPECIALS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|begin_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+]
 
 
 def unmarked(jinja):
@@ -96,8 +109,14 @@ def unmarked(jinja):
 def render(name, messages, tools=None, jinja=None):
     """The text, and where in it each assistant's message is, its end token included."""
     from transformers.utils.chat_template_utils import render_jinja_template
+
     spec = TEMPLATES[name]
     texts, spans = render_jinja_template(
-        conversations=[messages], tools=tools, chat_template=jinja or spec["jinja"], return_assistant_tokens_mask=True,
-        bos_token=spec["bos"] or "", eos_token=spec["eos"])
+        conversations=[messages],
+        tools=tools,
+        chat_template=jinja or spec["jinja"],
+        return_assistant_tokens_mask=True,
+        bos_token=spec["bos"] or "",
+        eos_token=spec["eos"],
+    )
     return texts[0], spans[0]

@@ -14,13 +14,17 @@ from . import chat
 from .vocabulary import FLAGS, bytes_model, tokenizer_json
 
 PLAIN_TOKENS = ["<tool_call>", "</tool_call>", "<think>", "</think>"]  # added, not special, as Qwen's
-ADDED = [{"id": 256 + i, "content": t, **FLAGS, "special": t in chat.SPECIALS}
-         for i, t in enumerate(chat.SPECIALS + PLAIN_TOKENS)]
+ADDED = [
+    {"id": 256 + i, "content": t, **FLAGS, "special": t in chat.SPECIALS}
+    for i, t in enumerate(chat.SPECIALS + PLAIN_TOKENS)
+]
 IDS = {t["content"]: t["id"] for t in ADDED}
 SPLIT = re.compile("(" + "|".join(re.escape(t) for t in IDS) + ")")
 GUARD = "\ue000"  # stands in a token's string where data have it, so that it is text
 
-WORDS = "add the two sums 7 12 and check whether it holds no yes because of carry 3.5 x² naïve 和 step Conclusion: right".split()
+WORDS = (
+    "add the two sums 7 12 and check whether it holds no yes because of carry 3.5 x² naïve 和 step Conclusion: right"
+).split()
 
 
 class Unsayable(Exception):
@@ -111,8 +115,11 @@ def of_messages(record):
     for i, m in enumerate(record["messages"]):
         m = dict(m, content=flat(m.get("content")))
         weight = weight_of(m)
-        keep = {k: m[k] for k in ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
-                if m.get(k) not in (None, "", [])}
+        keep = {
+            k: m[k]
+            for k in ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
+            if m.get(k) not in (None, "", [])
+        }
         keep.setdefault("content", "")
         if m["role"] == "assistant":
             if not keep["content"] and "tool_calls" not in keep:
@@ -204,8 +211,20 @@ def answers_in(messages):
     return [m for m in messages if m["role"] == "assistant"]
 
 
-TOOL = [{"type": "function", "function": {"name": "area_of", "description": "The area, \"exactly\".", "parameters": {
-    "type": "object", "required": ["width"], "properties": {"width": {"type": "number"}, "height": {"type": "number"}}}}}]
+TOOL = [
+    {
+        "type": "function",
+        "function": {
+            "name": "area_of",
+            "description": 'The area, "exactly".',
+            "parameters": {
+                "type": "object",
+                "required": ["width"],
+                "properties": {"width": {"type": "number"}, "height": {"type": "number"}},
+            },
+        },
+    }
+]
 
 
 def with_tools(rng, messages, listed=True, named=False):
@@ -233,12 +252,40 @@ def draw_messages(rng):
     if rng.random() < 0.3:
         messages.insert(0, {"role": "system", "content": text(rng)})
     record["messages"] = messages
-    what = rng.choice(["plain", "plain", "neutral", "weight", "weight", "train", "loss", "name", "tools", "tools", "tools only",
-                       "reasoning", "parts", "control", "weight and name", "preference", "image part", "media", "function_call"])
+    what = rng.choice(
+        [
+            "plain",
+            "plain",
+            "neutral",
+            "weight",
+            "weight",
+            "train",
+            "loss",
+            "name",
+            "tools",
+            "tools",
+            "tools only",
+            "reasoning",
+            "parts",
+            "control",
+            "weight and name",
+            "preference",
+            "image part",
+            "media",
+            "function_call",
+        ]
+    )
     if what == "neutral":
         last = answers_in(messages)[-1]
-        for name, values in {"weight": [None, 1, 1.0], "name": [None, ""], "tool_calls": [None, []], "train": [None, True],
-                             "loss": [None, True], "reasoning_content": [None, ""], "function_call": [None]}.items():
+        for name, values in {
+            "weight": [None, 1, 1.0],
+            "name": [None, ""],
+            "tool_calls": [None, []],
+            "train": [None, True],
+            "loss": [None, True],
+            "reasoning_content": [None, ""],
+            "function_call": [None],
+        }.items():
             if rng.random() < 0.4:
                 last[name] = rng.choice(values)
         for name, values in {"tools": [None, []], "images": [None, []], "rejected_response": [None]}.items():
@@ -280,20 +327,27 @@ def draw_messages(rng):
         fields.append(field)
         record[field], meant, what = text(rng) if field == "rejected_response" else False, [], field
     if what == "image part":
-        messages[0]["content"] = [{"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": text(rng)}]
+        messages[0]["content"] = [
+            {"type": "image_url", "image_url": {"url": "a.png"}},
+            {"type": "text", "text": text(rng)},
+        ]
     if what == "media":
         what = rng.choice(["images", "videos", "audios"])
         fields.append(what)
         record[what], meant = ["a.bin"], []
     if what == "function_call":
         fields.append("function_call")
-        answers_in(messages)[-1]["function_call"], meant = {"name": "area_of", "arguments": "{\"width\": 2}"}, []
+        answers_in(messages)[-1]["function_call"], meant = {"name": "area_of", "arguments": '{"width": 2}'}, []
     return record, what, fields, fields if meant is None else meant
 
 
 def draw_alpaca(rng):
     record = {"instruction": padded(rng), "input": rng.choice(["", None, text(rng)]), "output": padded(rng)}
-    what, fields, meant = rng.choice(["plain", "system", "neutral", "history", "history", "preference", "media"]), [], None
+    what, fields, meant = (
+        rng.choice(["plain", "system", "neutral", "history", "history", "preference", "media"]),
+        [],
+        None,
+    )
     if what in ("system", "history") and rng.random() < 0.6:
         record["system"] = text(rng)
     if what == "neutral":
@@ -317,7 +371,9 @@ def draw_alpaca(rng):
 
 def draw_sharegpt(rng):
     names = rng.choice([{"user": "human", "assistant": "gpt"}] * 3 + [{"user": "user", "assistant": "assistant"}])
-    record = {"conversations": [{"from": names[m["role"]], "value": m["content"]} for m in turns(rng, rng.choice([1, 2]))]}
+    record = {
+        "conversations": [{"from": names[m["role"]], "value": m["content"]} for m in turns(rng, rng.choice([1, 2]))]
+    }
     if rng.random() < 0.3:
         record["system"] = text(rng)
     elif rng.random() < 0.3:
@@ -341,12 +397,23 @@ def draw_prompt(rng):
     return {"prompt": question, "chosen": answer, "rejected": other}, what, ["rejected"], []
 
 
-DRAW = {"messages": (draw_messages, 12), "alpaca": (draw_alpaca, 5), "sharegpt": (draw_sharegpt, 2), "prompt": (draw_prompt, 1)}
+DRAW = {
+    "messages": (draw_messages, 12),
+    "alpaca": (draw_alpaca, 5),
+    "sharegpt": (draw_sharegpt, 2),
+    "prompt": (draw_prompt, 1),
+}
 
 
 def cases(rng, n, _):
-    yield {"part": "record", "model": bytes_model(), "added": ADDED, "templates": {
-        name: {**spec, "unmarked": chat.unmarked(spec["jinja"])} for name, spec in chat.TEMPLATES.items()}}
+    yield {
+        "part": "record",
+        "model": bytes_model(),
+        "added": ADDED,
+        "templates": {
+            name: {**spec, "unmarked": chat.unmarked(spec["jinja"])} for name, spec in chat.TEMPLATES.items()
+        },
+    }
     shapes = [shape for shape, (_, share) in DRAW.items() for _ in range(share)]
     for _ in range(n):
         shape = rng.choice(shapes)
@@ -360,5 +427,13 @@ def cases(rng, n, _):
         variants = [] if deaf else variants_of(template, shape, record, fields, meant)
         # A record without meaning but its texts must be taken where the shape is one that is read.
         usual = shape in ("messages", "alpaca") and what in ("plain", "system", "neutral")
-        yield {"part": "record", "kind": f"{shape}: {what}", "template": template, "marked": rng.random() < 0.5,
-               "record": json.dumps(record, ensure_ascii=False), "fields": fields, "variants": variants, "usual": usual}
+        yield {
+            "part": "record",
+            "kind": f"{shape}: {what}",
+            "template": template,
+            "marked": rng.random() < 0.5,
+            "record": json.dumps(record, ensure_ascii=False),
+            "fields": fields,
+            "variants": variants,
+            "usual": usual,
+        }

@@ -7,9 +7,45 @@ from pathlib import Path
 
 from .vocabulary import BYTE_LEVEL, FLAGS, MODELS, tokenizer_json
 
-NAMES = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<pad>", "<think>", "[TOOL]", " sp", "the", "the end", "Ａ",
-         "a b", "\n\n", "<|x|>"]
-PIECES = ["the", "the end", " and", "ing", " ", "  ", "\n", "\n\n", "é", "e\u0301", "Ａ", "ﬁ", "ab", "a b", "b", "7", "和", "▁", " sp", "x"]
+NAMES = [
+    "<s>",
+    "</s>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<pad>",
+    "<think>",
+    "[TOOL]",
+    " sp",
+    "the",
+    "the end",
+    "Ａ",
+    "a b",
+    "\n\n",
+    "<|x|>",
+]
+PIECES = [
+    "the",
+    "the end",
+    " and",
+    "ing",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "é",
+    "e\u0301",
+    "Ａ",
+    "ﬁ",
+    "ab",
+    "a b",
+    "b",
+    "7",
+    "和",
+    "▁",
+    " sp",
+    "x",
+]
 
 
 # ---- drawing --------------------------------------------------------------------------------------
@@ -23,8 +59,8 @@ def flags(rng, some):
 
 
 def draw_tokens(rng, vocab, needed):
-    """Added tokens with ids behind the vocabulary's, perhaps with gaps, those of `needed` among them. One that is in the
-    vocabulary has the id that it has there, nearly always."""
+    """Added tokens with ids behind the vocabulary's, perhaps with gaps, those of `needed` among them. One that is in
+    the vocabulary has the id that it has there, nearly always."""
     names = needed + [n for n in rng.sample(NAMES, rng.randint(0, 6)) if n not in needed]
     rng.shuffle(names)
     some = rng.choice([0, 0, 0.15, 0.4])
@@ -44,22 +80,47 @@ def sequence(kind, parts):
 
 
 def draw_bytes(rng):
-    normalizers = rng.choice([[]] * 8 + [["NFC"]] * 6 + [["NFD"], ["NFKC"], ["Lowercase"], ["Replace"], ["Strip"], ["NFC", "Replace"]])
-    made = {"Replace": {"type": "Replace", "pattern": {"String": rng.choice(["  ", "é", "\n\n"])}, "content": rng.choice([" ", "e", ""])},
-            "Strip": {"type": "Strip", "strip_left": True, "strip_right": rng.random() < 0.5}}
+    normalizers = rng.choice(
+        [[]] * 8 + [["NFC"]] * 6 + [["NFD"], ["NFKC"], ["Lowercase"], ["Replace"], ["Strip"], ["NFC", "Replace"]]
+    )
+    made = {
+        "Replace": {
+            "type": "Replace",
+            "pattern": {"String": rng.choice(["  ", "é", "\n\n"])},
+            "content": rng.choice([" ", "e", ""]),
+        },
+        "Strip": {"type": "Strip", "strip_left": True, "strip_right": rng.random() < 0.5},
+    }
     level = {**BYTE_LEVEL, "use_regex": rng.random() < 0.6, "add_prefix_space": rng.random() < 0.15}
-    return {"normalizer": sequence("normalizers", [made.get(n, {"type": n}) for n in normalizers]), "pre_tokenizer": level,
-            "decoder": BYTE_LEVEL}
+    return {
+        "normalizer": sequence("normalizers", [made.get(n, {"type": n}) for n in normalizers]),
+        "pre_tokenizer": level,
+        "decoder": BYTE_LEVEL,
+    }
 
 
 def draw_pieces(rng):
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": rng.choice(["first", "always", "never"]), "split": rng.random() < 0.3}
+    metaspace = {
+        "type": "Metaspace",
+        "replacement": "▁",
+        "prepend_scheme": rng.choice(["first", "always", "never"]),
+        "split": rng.random() < 0.3,
+    }
     legacy = rng.random() < 0.5
     prepend = [{"type": "Prepend", "prepend": "▁"}] if rng.random() < 0.7 else []
-    return {"normalizer": sequence("normalizers", prepend + [replace]) if legacy else None, "pre_tokenizer": None if legacy else metaspace,
-            "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-                                                         {"type": "ByteFallback"}, {"type": "Fuse"}]}}
+    return {
+        "normalizer": sequence("normalizers", prepend + [replace]) if legacy else None,
+        "pre_tokenizer": None if legacy else metaspace,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+            ],
+        },
+    }
 
 
 def draw_processor(rng, tokens):
@@ -72,8 +133,14 @@ def draw_processor(rng, tokens):
     if rng.random() < 0.2:
         single.append({"SpecialToken": {"id": stop["content"], "type_id": 0}})
         used.append(stop)
-    template = {"type": "TemplateProcessing", "single": single, "pair": single + [{"Sequence": {"id": "B", "type_id": 1}}],
-                "special_tokens": {t["content"]: {"id": t["content"], "ids": [t["id"]], "tokens": [t["content"]]} for t in used}}
+    template = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": single + [{"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {
+            t["content"]: {"id": t["content"], "ids": [t["id"]], "tokens": [t["content"]]} for t in used
+        },
+    }
     if rng.random() < 0.3:
         return {"type": "Sequence", "processors": [{**BYTE_LEVEL, "trim_offsets": rng.random() < 0.5}, template]}
     return template
@@ -81,7 +148,9 @@ def draw_processor(rng, tokens):
 
 def named(rng, token):
     """A token as these files name it."""
-    return rng.choice([token["content"], token["content"], {k: v for k, v in token.items() if k != "id"} | {"__type": "AddedToken"}])
+    return rng.choice(
+        [token["content"], token["content"], {k: v for k, v in token.items() if k != "id"} | {"__type": "AddedToken"}]
+    )
 
 
 def draw(rng):
@@ -149,7 +218,11 @@ def draw(rng):
         files["special_tokens_map.json"] = maps
         kind.append("map")
     if rng.random() < 0.08:
-        files["config.json"] = {"model_type": "llama", "bos_token_id": size, "eos_token_id": rng.choice([size, [size, 1]])}
+        files["config.json"] = {
+            "model_type": "llama",
+            "bos_token_id": size,
+            "eos_token_id": rng.choice([size, [size, 1]]),
+        }
     return ", ".join(kind), base, spec, files
 
 
@@ -158,18 +231,28 @@ def draw_text(rng, tokens):
     return "".join(rng.choice(names if rng.random() < 0.5 else PIECES) for _ in range(rng.randint(1, 9)))
 
 
-CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' %}{% generation %}"
-          "{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}")
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' %}{% generation %}"
+    "{{ m['content'] + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
+)
 
 
 def conversation(rng):
     words = ["so", "ab", "x", "7", "b and", "ok 7", "ing", "no, the"]
     messages = []
     for _ in range(rng.choice([1, 2])):
-        question = "".join(rng.choice(["", "", " ", "\n"]) + rng.choice(words) for _ in range(2)) + rng.choice(["", "", " ", "\n"])
+        question = "".join(rng.choice(["", "", " ", "\n"]) + rng.choice(words) for _ in range(2)) + rng.choice(
+            ["", "", " ", "\n"]
+        )
         # An answer begins with a letter: no token of a whole text reaches over its edge.
-        messages += [{"role": "user", "content": question},
-                     {"role": "assistant", "content": rng.choice(words) + rng.choice(["", " ok", ""]) + rng.choice(["", "", " ", "\n"])}]
+        messages += [
+            {"role": "user", "content": question},
+            {
+                "role": "assistant",
+                "content": rng.choice(words) + rng.choice(["", " ok", ""]) + rng.choice(["", "", " ", "\n"]),
+            },
+        ]
     return messages
 
 
@@ -185,8 +268,11 @@ def write(folder, base, spec, files):
 def chatted(tok, messages):
     """Ids of the whole text, and for each whether it begins in an answer."""
     from transformers.utils.chat_template_utils import render_jinja_template
-    texts, spans = render_jinja_template(conversations=[messages], chat_template=CHATML, return_assistant_tokens_mask=True)
-    text = texts[0][:spans[0][-1][1]]  # nothing is trained behind the last answer
+
+    texts, spans = render_jinja_template(
+        conversations=[messages], chat_template=CHATML, return_assistant_tokens_mask=True
+    )
+    text = texts[0][: spans[0][-1][1]]  # nothing is trained behind the last answer
     encoded = tok(text, add_special_tokens=False, return_offsets_mapping=True)
     learned = [int(any(a <= start < b for a, b in spans[0])) for start, _ in encoded["offset_mapping"]]
     return {"text": text, "messages": messages, "ids": encoded["input_ids"], "learned": learned}
@@ -194,8 +280,12 @@ def chatted(tok, messages):
 
 def encoded(tok, plain, text):
     try:
-        return {"text": text, "parsed": tok(text, add_special_tokens=False)["input_ids"], "whole": tok(text)["input_ids"],
-                "plain": plain.backend_tokenizer.encode(text, add_special_tokens=False).ids}
+        return {
+            "text": text,
+            "parsed": tok(text, add_special_tokens=False)["input_ids"],
+            "whole": tok(text)["input_ids"],
+            "plain": plain.backend_tokenizer.encode(text, add_special_tokens=False).ids,
+        }
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # the Rust inside, which has no answer then
             raise
@@ -204,6 +294,7 @@ def encoded(tok, plain, text):
 
 def expected(base, spec, files, texts, messages):
     from transformers import PreTrainedTokenizerFast
+
     with tempfile.TemporaryDirectory() as folder:
         write(folder, base, spec, files)
         try:
@@ -229,9 +320,21 @@ def cases(rng, n, _):
         yield {"part": "tokenizer", "base": name, "model": make()}
     for _ in range(n):
         kind, base, spec, files = draw(rng)
-        tokens = spec["added_tokens"] + [{"content": t["content"]} for t in
-                                         files["tokenizer_config.json"].get("added_tokens_decoder", {}).values()]
+        tokens = spec["added_tokens"] + [
+            {"content": t["content"]} for t in files["tokenizer_config.json"].get("added_tokens_decoder", {}).values()
+        ]
         texts = [draw_text(rng, tokens) for _ in range(5)]
         result = expected(base, spec, files, texts, conversation(rng))
-        usual = not any(word in kind for word in ("config", "extra", "new", "add_", "gaps", "normalizer", "in the voc")) and "error" not in result
-        yield {"part": "tokenizer", "kind": kind, "base": base, "spec": spec, "files": files, "expect": result, "usual": usual}
+        usual = (
+            not any(word in kind for word in ("config", "extra", "new", "add_", "gaps", "normalizer", "in the voc"))
+            and "error" not in result
+        )
+        yield {
+            "part": "tokenizer",
+            "kind": kind,
+            "base": base,
+            "spec": spec,
+            "files": files,
+            "expect": result,
+            "usual": usual,
+        }

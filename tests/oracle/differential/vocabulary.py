@@ -18,17 +18,27 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": Tr
 
 
 def bpe(vocab, merges=(), **more):
-    return {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-            "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": [list(m) for m in merges],
-            **more}
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": vocab,
+        "merges": [list(m) for m in merges],
+        **more,
+    }
 
 
 def with_merges(letters, words):
     vocab, merges = {letter: i for i, letter in enumerate(letters)}, []
     for word in words:
         for k in range(1, len(word)):
-            if word[:k + 1] not in vocab:
-                vocab[word[:k + 1]] = len(vocab)
+            if word[: k + 1] not in vocab:
+                vocab[word[: k + 1]] = len(vocab)
                 merges.append((word[:k], word[k]))
     return vocab, merges
 
@@ -53,6 +63,17 @@ def pieces_model():
 MODELS = {"bytes": bytes_model, "words": words_model, "pieces": pieces_model}
 
 
-def tokenizer_json(model, added_tokens, normalizer=None, pre_tokenizer=BYTE_LEVEL, post_processor=None, decoder=BYTE_LEVEL):
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added_tokens, "normalizer": normalizer,
-            "pre_tokenizer": pre_tokenizer, "post_processor": post_processor, "decoder": decoder, "model": model}
+def tokenizer_json(
+    model, added_tokens, normalizer=None, pre_tokenizer=BYTE_LEVEL, post_processor=None, decoder=BYTE_LEVEL
+):
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added_tokens,
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": post_processor,
+        "decoder": decoder,
+        "model": model,
+    }
