@@ -174,7 +174,7 @@ def draw(rng):
             False,
         )
         config.pop(gone, None)
-        kind = f"no {gone}"
+        kind = f"{gone} left out, {kind}"
     if rng.random() < 0.3:
         for name in ("rope_scaling", "rope_parameters", "head_dim"):
             if name not in config and rng.random() < 0.4:
