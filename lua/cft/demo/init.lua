@@ -204,7 +204,7 @@ local function json_of_words(texts, sentences)
     model = { type = "BPE", dropout = json.null, unk_token = json.null,
               continuing_subword_prefix = json.null, end_of_word_suffix = json.null,
               fuse_unk = false, byte_fallback = false, ignore_merges = true, vocab = vocab,
-              merges = json.array and json.array {} or {} },
+              merges = json.array() },
   }
 end
 
@@ -266,7 +266,8 @@ M.tests = 240
 --- Records to train on, as many as the run takes; and those whose loss is measured.
 function M.sources(cfg)
   local data = require "cft.data.open"
-  return data.generate(cfg.steps and math.max(1, cfg.steps) * cfg.batch or 48000, M.training(cfg.seed), { name = "word problems" }),
+  local n = cfg.steps and math.max(1, cfg.steps) * cfg.batch or 48000
+  return data.generate(n, M.training(cfg.seed), { name = "word problems" }),
          data.generate(M.tests, M.heldout(cfg.seed), { name = "word problems held out" })
 end
 

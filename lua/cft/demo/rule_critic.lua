@@ -39,29 +39,23 @@ local function parse_atom(s)
   end
 end
 
-local function parse_product(s)
-  local v = parse_atom(s)
-  while v do
-    local op = s.text:sub(s.at, s.at)
-    if op ~= "*" and op ~= "/" and op ~= "x" then return v end
-    s.at = s.at + 1
-    local w = parse_atom(s)
-    if not w then return nil end
-    if op == "/" then v = v / w else v = v * w end
+-- Operands with operators between them, from the left; `*` is also written x.
+local function chain(operand, results)
+  return function(s)
+    local v = operand(s)
+    while v do
+      local result = results[s.text:sub(s.at, s.at)]
+      if not result then return v end
+      s.at = s.at + 1
+      local w = operand(s)
+      v = w and result(v, w)
+    end
   end
 end
 
-function parse_sum(s)
-  local v = parse_product(s)
-  while v do
-    local op = s.text:sub(s.at, s.at)
-    if op ~= "+" and op ~= "-" then return v end
-    s.at = s.at + 1
-    local w = parse_product(s)
-    if not w then return nil end
-    v = op == "+" and v + w or v - w
-  end
-end
+local function times(v, w) return v * w end
+local parse_product = chain(parse_atom, { ["*"] = times, x = times, ["/"] = function(v, w) return v / w end })
+parse_sum = chain(parse_product, { ["+"] = function(v, w) return v + w end, ["-"] = function(v, w) return v - w end })
 
 --- The value of `3*(2+4)/5`, with `%`, `$` and thousands' commas; nil for anything else.
 -- @string text
@@ -139,7 +133,8 @@ function M.critique(solution, reference, right)
   if right then
     lines[#lines + 1] = answer and ("The final answer %s is right."):format(answer) or "The final answer is right."
   elseif how == "answer" then
-    lines[#lines + 1] = answer and ("The final answer %s is not right."):format(answer) or "There is no right final answer."
+    lines[#lines + 1] = answer and ("The final answer %s is not right."):format(answer)
+      or "There is no right final answer."
   end
   return ("Critique:\n%s\n\nConclusion: %s [END]"):format(table.concat(lines, "\n"), right and "right" or "wrong"), how
 end
