@@ -7,7 +7,7 @@ local batch = require "cft.samples.batch"
 local conversation = require "cft.data.conversation"
 local data = require "cft.data.open"
 local digests = require "cft.data.util.digest_table"
-local files = require "cft.io.files"
+local hash = require "cft.io.hash"
 local listed = require "cft.data.util.sampled_list"
 local mask = require "cft.samples.mask"
 local parallel = require "cft.data.parallel"
@@ -74,7 +74,7 @@ local function look_for_duplicates(source, elsewhere)
   parallel.each(source, {
     of = function(record)
       local prompt = conversation.prompt(record)
-      return files.digest(prompt) .. files.digest(prompt .. "\0" .. conversation.answer(record))
+      return hash.digest(prompt) .. hash.digest(prompt .. "\0" .. conversation.answer(record))
     end,
     take = take,
   })
@@ -90,20 +90,13 @@ local function measure(samples)
   local verdicts = { right = 0, wrong = 0, none = 0 }
   for k = 0, samples:size() - 1 do
     local s, count = samples:get(k), 0
-    for i = 0, s.span_count - 1 do
-      local span, name = s.spans[i], mask.kind_name(s.spans[i].kind)
-      local n = tonumber(span.count)
-      local kind = kinds[name]
+    for _, own in ipairs(mask.kinds_of(s)) do
+      local kind = kinds[own.name]
       if not kind then
-        kind = { name = name, tokens = 0, learned = 0 }
-        kinds[name], order[#order + 1] = kind, kind
+        kind = { name = own.name, tokens = 0, learned = 0 }
+        kinds[own.name], order[#order + 1] = kind, kind
       end
-      kind.tokens = kind.tokens + n
-      if span.weight ~= 0 or s.learn and s.learn[i] then
-        -- Nothing predicts a sequence's first token.
-        local rows = n - (i == 0 and 1 or 0)
-        kind.learned, count = kind.learned + rows, count + rows
-      end
+      kind.tokens, kind.learned, count = kind.tokens + own.tokens, kind.learned + own.learned, count + own.learned
     end
     tokens[k + 1], learned[k + 1], shares[k + 1] = s.n, count, count / s.n
     local verdict = s.verdict == true and "right" or s.verdict == false and "wrong" or "none"
@@ -250,7 +243,6 @@ end
 --- A histogram as lines of text.
 -- @tab h
 -- @int columns of the longest line
--- @treturn string
 function M.draw(h, columns)
   local rows, wide, most, lines = M.rows(h), 0, 1, {}
   for _, row in ipairs(rows) do wide, most = math.max(wide, #row[1]), math.max(most, row[2]) end
@@ -305,7 +297,9 @@ function M.print(view)
   if view.run.template_report then print(term.paint("yellow", texts.printable(view.run.template_report)) .. "\n") end
   for _, set in ipairs(view.sets) do print_set(set) end
   for _, found in ipairs(view.contaminated) do print(texts.printable(found:describe())) end
-  for _, line in ipairs(view.refusals) do print(term.paint("bold red", "training would refuse: ") .. texts.printable(line)) end
+  for _, line in ipairs(view.refusals) do
+    print(term.paint("bold red", "training would refuse: ") .. texts.printable(line))
+  end
 end
 
 return M

@@ -124,7 +124,6 @@ end
 
 --- The page.
 -- @tab view of `dataview.gather`
--- @treturn string
 function M.page(view)
   local out = { ("<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<title>%s: data</title>\n<style>%s</style>")
     :format(escape(view.name), STYLE) }
@@ -142,7 +141,8 @@ function M.page(view)
   out[#out + 1] = "<p>In samples, <span class=learned>learned text</span> has weight 1, "
     .. "<span class='learned other'>other</span> another one, and <span class=context>context</span> 0; the line "
     .. "below says what it is: <span class=system>system</span>, <span class=query>query</span>, "
-    .. "<span class=response>response</span>, <span class=critique>critique</span>, <span class=verdict>verdict</span>, <span class=end>end</span>.</p>"
+    .. "<span class=response>response</span>, <span class=critique>critique</span>, "
+    .. "<span class=verdict>verdict</span>, <span class=end>end</span>.</p>"
   for _, set in ipairs(view.sets) do out[#out + 1] = contents(set) end
   for _, found in ipairs(view.contaminated) do out[#out + 1] = pairs_table(found) end
   return table.concat(out, "\n") .. "\n</html>\n"

@@ -6,21 +6,14 @@ local texts = require "cft.base.text"
 
 local M = {}
 
-local function text_of(tok, sample, from, count)
-  local ids = {}
-  for i = from, from + count - 1 do ids[#ids + 1] = sample.ids[i] end
-  return texts.printable(tok:decode(ids))
-end
-
 --- One sample as text. Learned spans are green, and where there is no colour, between ⟦ and ⟧;
 -- weights other than 1 are named.
 function M.sample(tok, sample)
   local parts, at = {}, 0
   for i = 0, sample.span_count - 1 do
-    local span = sample.spans[i]
-    local count, weight = tonumber(span.count), span.weight
-    local dynamic = sample.learn and sample.learn[i]
-    local text = text_of(tok, sample, at, count)
+    local weight, dynamic, ids = sample.spans[i].weight, sample.learn and sample.learn[i], {}
+    for j = 1, tonumber(sample.spans[i].count) do ids[j], at = sample.ids[at], at + 1 end
+    local text = texts.printable(tok:decode(ids))
     if weight ~= 0 or dynamic then
       local mark = dynamic and "f" or weight ~= 1 and ("%g"):format(weight) or ""
       if term.in_colour() then
@@ -30,7 +23,6 @@ function M.sample(tok, sample)
       end
     end
     parts[#parts + 1] = text
-    at = at + count
   end
   return table.concat(parts)
 end
@@ -38,18 +30,10 @@ end
 --- What stands above a sample: its place and counts.
 -- @param samples of `cft.samples` @int k
 function M.describe(samples, k)
-  local s = samples:get(k)
-  local learned, by_kind = 0, {}
-  for i = 0, s.span_count - 1 do
-    local count = tonumber(s.spans[i].count)
-    if s.spans[i].weight ~= 0 or s.learn and s.learn[i] then learned = learned + count end
-    local kind = mask.kind_name(s.spans[i].kind)
-    if not by_kind[kind] then by_kind[#by_kind + 1] = kind end
-    by_kind[kind] = (by_kind[kind] or 0) + count
-  end
-  for i, kind in ipairs(by_kind) do by_kind[i] = ("%s %d"):format(kind, by_kind[kind]) end
-  return ("sample %d (%s): %d tokens, %d learned; %s"):format(k, samples:where(k), s.n, learned,
-                                                             table.concat(by_kind, ", "))
+  local s, kinds = samples:get(k), {}
+  for i, kind in ipairs(mask.kinds_of(s)) do kinds[i] = ("%s %d"):format(kind.name, kind.tokens) end
+  return ("sample %d (%s): %d tokens, %d learned; %s"):format(k, samples:where(k), s.n, (mask.learned_of(s)),
+    table.concat(kinds, ", "))
 end
 
 --- Print one sample.

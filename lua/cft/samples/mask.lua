@@ -25,7 +25,6 @@ for id = 0, #kind_names do kind_ids[kind_names[id]] = id end
 
 --- The number of a kind of text, which is its byte in `batch.kinds`.
 -- @string name
--- @treturn int
 function M.kind_id(name)
   local id = kind_ids[name]
   if not id then
@@ -366,9 +365,29 @@ function M.weight_of(spans, count)
   return sum
 end
 
+--- The kinds of a sample's tokens, in the order in which they first come.
+-- @tab sample
+-- @treturn table a list of `{ name =, tokens =, learned = }`: rows that are learned, as `learned_of` counts them
+function M.kinds_of(sample)
+  local list, by_name = {}, {}
+  for i = 0, sample.span_count - 1 do
+    local span = sample.spans[i]
+    local name, count = M.kind_name(span.kind), tonumber(span.count)
+    local kind = by_name[name]
+    if not kind then
+      kind = { name = name, tokens = 0, learned = 0 }
+      by_name[name], list[#list + 1] = kind, kind
+    end
+    kind.tokens = kind.tokens + count
+    if span.weight ~= 0 or sample.learn and sample.learn[i] then
+      kind.learned = kind.learned + count - (i == 0 and 1 or 0)  -- nothing predicts a sequence's first token
+    end
+  end
+  return list
+end
+
 --- How many rows of a sample are learned, and whether all are. A weight that is a function counts as learned.
 -- @tab sample
--- @treturn int
 -- @treturn bool
 function M.learned_of(sample)
   local rows, plain = 0, false
