@@ -117,7 +117,7 @@ return {
       expect.same(weight, sum)
       expect.same(#numbers_of(micros), index < 3 and 32 or 4)
     end
-    expect.truthy(batches:fill(0, 0) > 0.85)
+    expect.truthy(batches:survey(1).fill > 0.85)
     expect.raises("made: record 4 has 16 tokens, but a pack holds tokens = 15; give samples.new max_tokens = 15",
       batch.new, samples_of(100), { batch = 32, tokens = 15 })
   end },
@@ -261,7 +261,7 @@ return {
     expect.match(batch.describe(shared:survey()), ("^packs of 4096 tokens are filled to %%d+.%%d%%%% %%(1 pack of the first update%%); "
       .. "samples that begin alike share it: %d of %d tokens"):format(tonumber(b.saved), tonumber(whole.n)))
     expect.match(batch.describe(alone:survey()), "update%)$")
-    expect.close(shared:fill(0, 0), tonumber(b.n) / 4096, 1e-12)
+    expect.close(shared:survey(1).fill, tonumber(b.n) / 4096, 1e-12)
   end },
 
   { "packs hold what is computed, and one context may need several", function()

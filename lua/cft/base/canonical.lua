@@ -3,7 +3,8 @@
 -- Numbers, texts, booleans and tables of these are spelled out, keys in order. A function is told by the text of its
 -- lines and by its upvalues, which must be plain too. That says which function it is, not what it reads: globals and
 -- files are not looked at, so that whoever needs certainty asks for `exact` names, which functions do not have.
--- Modules of cft and of Lua, and what is in them, go by their names; an object by the text `__canonical` of its metatable.
+-- Modules of cft and of Lua, and what is in them, go by their names; an object by the text `__canonical` of its
+-- metatable.
 -- @module cft.base.canonical
 -- @usage print((canonical.text { 1, lr = 0.5 }))  --> {["lr"]=0.5,[1]=1}
 
@@ -145,14 +146,28 @@ end
 
 --- The text of a value.
 -- @param value
--- @tab[opt] o `what`: how messages call it; `exact`: nothing that holds a function has a text; `object`: the value itself
--- may have a metatable, of which nothing is told
+-- @tab[opt] o `what`: how messages call it; `exact`: nothing that holds a function has a text; `object`: the value
+-- itself may have a metatable, of which nothing is told
 -- @treturn ?string nil where it has none; then
 -- @treturn ?string why, such as "map is a function that has no name: its upvalue 'tok' is an object"
 function M.text(value, o)
   o = o or {}
   local state = { exact = o.exact, object = o.object, known = known_values(), seen = {}, count = 0, depth = 0 }
   return spell(value, o.what or "value", state)
+end
+
+--- Names put together; nil and why where one of them has none.
+-- @string how a format
+-- @param ... for each of its places what gave the name: `{ name, why }`
+-- @treturn ?string
+-- @treturn ?string why
+function M.join(how, ...)
+  local names = {}
+  for k, name in ipairs { ... } do
+    if not name[1] then return nil, name[2] end
+    names[k] = name[1]
+  end
+  return how:format(unpack(names))
 end
 
 return M

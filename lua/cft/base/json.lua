@@ -48,7 +48,6 @@ function M.array(t) return setmetatable(t or {}, core.array_mark) end
 
 --- Was this table an array in JSON?
 -- @param t anything
--- @treturn bool
 function M.is_array(t) return getmetatable(t) == core.array_mark end
 
 --- Write one value.

@@ -11,7 +11,6 @@ local fds = { [io.stdout] = 1, [io.stderr] = 2 }
 
 --- Does a person watch this stream?
 -- @param[opt=io.stdout] stream
--- @treturn bool
 function M.is_terminal(stream) return host.isatty(fds[stream or io.stdout]) end
 
 --- Columns of the terminal; 100 where there is none.
@@ -21,7 +20,6 @@ function M.width(stream) return host.width(fds[stream or io.stdout]) or 100 end
 
 --- Are colours wanted on this stream? `NO_COLOR` says no, `CLICOLOR_FORCE` yes, as elsewhere.
 -- @param[opt=io.stdout] stream
--- @treturn bool
 function M.in_colour(stream)
   local function set(name)
     local value = os.getenv(name)
@@ -36,7 +34,6 @@ end
 -- @string style one or more of bold, dim, underline, red, green, yellow, blue, magenta, cyan
 -- @string text
 -- @param[opt=io.stdout] stream
--- @treturn string
 -- @usage print(term.paint("bold red", "wrong"))
 function M.paint(style, text, stream)
   if not M.in_colour(stream) then return text end

@@ -130,7 +130,6 @@ end
 
 --- The text of a content.
 -- @param content a text, or a list of parts
--- @treturn string
 function M.text(content) return type(content) == "string" and content or table.concat(add_texts({}, content)) end
 
 --- All that stands before the answer: two records with equal prompts ask the same.
@@ -147,12 +146,10 @@ end
 
 --- The last message's text.
 -- @tab record a conversation
--- @treturn string
 function M.answer(record) return M.text(record.messages[#record.messages].content) end
 
 --- All texts, a line break between any two.
 -- @tab record a conversation
--- @treturn string
 function M.whole(record)
   local texts = {}
   for _, message in ipairs(record.messages) do add_texts(texts, message.content) end

@@ -15,9 +15,9 @@ local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local conversation = require "cft.data.conversation"
 local data = require "cft.data.open"
-local files = require "cft.io.files"
 local json = require "cft.base.json"
 local parallel = require "cft.data.parallel"
+local save = require "cft.io.save"
 local template = require "cft.text.template"
 local words = require "cft.data.util.word_hash"
 local ffi = door.ffi
@@ -46,7 +46,6 @@ end
 
 --- A text without what does not count: words in lower case, one space between them.
 -- @string text
--- @treturn string
 function M.normal(text) return plain(text, 0, words.find(text) - 1) end
 
 -- ---- questions and answers -------------------------------------------------------------------
@@ -163,7 +162,8 @@ function M.index(paths)
         blame("decontaminate: %s: neither 'problem' nor 'question'", source:where(i))
       end
       local number = #self.problems + 1
-      self.problems[number] = { number = number, text = text, where = source:where(i), answers = answers_of(record, solution) }
+      self.problems[number] = { number = number, text = text, where = source:where(i),
+        answers = answers_of(record, solution) }
       local n, h = words.find(text), 0
       for k = 0, n - 1 do
         h = roll(h, k)
@@ -381,7 +381,7 @@ local function write_pairs(path, all)
   for _, found in ipairs(all) do
     for _, pair in ipairs(found.pairs) do lines[#lines + 1] = json.encode(pair) end
   end
-  files.write(path, #lines > 0 and table.concat(lines, "\n") .. "\n" or "")
+  save.write(path, #lines > 0 and table.concat(lines, "\n") .. "\n" or "")
 end
 
 --- Report, and drop where that is wanted.

@@ -1,13 +1,13 @@
 --- Duplicates: records that say what another one says, word for word or nearly.
 --
 -- Nearly means that of all runs of five words in either text, a share (`near`) is in both: Jaccard's measure. Which
--- records may be that near is found by MinHash (Broder 1997) with one permutation and locality-sensitive bands; whether
--- they are is then counted, so a record is never taken for a duplicate by chance. One that is may be missed: one pair in
--- 4,600 at 0.8, in 160 at 0.6, in 16 at 0.5. Of a set whose records are all alike more may be, since then a record is
--- compared with the likeliest few; the report says how many records that concerns.
+-- records may be that near is found by MinHash (Broder 1997) with one permutation and locality-sensitive bands;
+-- whether they are is then counted, so a record is never taken for a duplicate by chance. One that is may be missed:
+-- one pair in 4,600 at 0.8, in 160 at 0.6, in 16 at 0.5. Of a set whose records are all alike more may be, since then
+-- a record is compared with the likeliest few; the report says how many records that concerns.
 --
--- A kept record takes 25 to 35 bytes; where near ones are looked for 64 more, and each record of the source, kept or not,
--- 80 for its buckets, below 0.75 105.
+-- A kept record takes 25 to 35 bytes; where near ones are looked for 64 more, and each record of the source, kept or
+-- not, 80 for its buckets, below 0.75 105.
 -- @module cft.data.dedup
 -- @usage local seen = dedup.new { near = 0.8 }
 -- local clean = seen:keep(source)   -- the first of each stays
@@ -19,13 +19,14 @@ local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local conversation = require "cft.data.conversation"
 local digests = require "cft.data.util.digest_table"
-local files = require "cft.io.files"
+local hash = require "cft.io.hash"
 local json = require "cft.base.json"
 local numbers = require "cft.data.util.int_array"
 local parallel = require "cft.data.parallel"
 local words = require "cft.data.util.word_hash"
 local ffi = door.ffi
-local band, bor, bxor, lshift, rol, rshift, tobit = bit.band, bit.bor, bit.bxor, bit.lshift, bit.rol, bit.rshift, bit.tobit
+local band, bor, bxor, tobit = bit.band, bit.bor, bit.bxor, bit.tobit
+local lshift, rol, rshift = bit.lshift, bit.rol, bit.rshift
 
 local M = {}
 local Seen = {}
@@ -125,8 +126,8 @@ local function jaccard(set, n, text, mark)
 end
 
 -- ---- signatures that are alike -------------------------------------------------------------------
--- A band is three or four values of a signature; records that have one in common are in one bucket. Buckets are runs in one
--- open-addressing table, of numbers of records: whose band it is their signatures say.
+-- A band is three or four values of a signature; records that have one in common are in one bucket. Buckets are runs
+-- in one open-addressing table, of numbers of records: whose band it is their signatures say.
 
 local Alike = {}
 Alike.__index = Alike
@@ -229,12 +230,12 @@ local function text_of(record) return record.messages and conversation.whole(rec
 --- Something that remembers what it saw.
 -- @tab[opt] opts
 -- @number[opt] opts.near 0.5 to 1: records that share so much are duplicates; absent: only equal ones
--- @func[opt] opts.by record → the text that is compared; all of its messages if absent. It runs in other processes where
--- there are many records
+-- @func[opt] opts.by record → the text that is compared; all of its messages if absent. It runs in other processes
+-- where there are many records
 -- @int[opt] opts.processes as `cft.data.parallel` chooses if absent; the result is the same for any number
--- @treturn Seen `records` and `count`: how many were seen, and were duplicates; `duplicates`: the first of these, at most
--- `KEPT`, each `{ record, where, of, similarity, equal }`; `equal`: word for word; `bounded`: records that were kept after
--- they had been compared with some only of those that may be near
+-- @treturn Seen `records` and `count`: how many were seen, and were duplicates; `duplicates`: the first of these, at
+-- most `KEPT`, each `{ record, where, of, similarity, equal }`; `equal`: word for word; `bounded`: records that were
+-- kept after they had been compared with some only of those that may be near
 function M.new(opts)
   local o = check.options("dedup.new", opts, {
     near = { "number", optional = true, min = 0.5, max = 1 }, by = { "function", text_of }, processes = parallel.option,
@@ -297,7 +298,7 @@ function Seen:keep(source)
     processes = self.processes,
     of = function(record, i)
       local text = compared(self, source, i, record)
-      return self.alike and files.digest(text) .. signature_of(text) or files.digest(text)
+      return self.alike and hash.digest(text) .. signature_of(text) or hash.digest(text)
     end,
     take = function(i, at)
       self.records = self.records + 1
@@ -323,12 +324,13 @@ function Seen:describe()
   local listed = math.min(#self.duplicates, LISTED)
   for k = 1, listed do
     local d = self.duplicates[k]
-    lines[#lines + 1] = ("  %s = %s%s"):format(d.where, d.of, d.similarity < 1 and (" (%.0f%%)"):format(100 * d.similarity) or "")
+    lines[#lines + 1] = ("  %s = %s%s"):format(d.where, d.of,
+      d.similarity < 1 and (" (%.0f%%)"):format(100 * d.similarity) or "")
   end
   if self.count > listed then lines[#lines + 1] = ("  and %d more"):format(self.count - listed) end
   if self.bounded > 0 then
-    lines[#lines + 1] = ("  %d records were compared with the likeliest of those like them only, since these are many"):format(
-      self.bounded)
+    lines[#lines + 1] = ("  %d records were compared with the likeliest of those like them only, "
+      .. "since these are many"):format(self.bounded)
   end
   return table.concat(lines, "\n")
 end

@@ -19,7 +19,7 @@ local blame = require "cft.base.blame"
 local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
 local data = require "cft.data.open"
-local files = require "cft.io.files"
+local hash = require "cft.io.hash"
 local order = require "cft.data.util.order"
 local parallel = require "cft.data.parallel"
 
@@ -134,7 +134,8 @@ local function weights_at(self, progress)
     if type(w) == "function" then
       w = w(progress)
       if type(w) ~= "number" or not (w >= 0 and w < math.huge) then
-        blame("mix: the weight of %s at progress %g is %s; a number from 0 is wanted", part.source.name, progress, tostring(w))
+        blame("mix: the weight of %s at progress %g is %s; a number from 0 is wanted", part.source.name, progress,
+          tostring(w))
       end
     end
     w = w or part.source:size()  -- a temperature alone: by size
@@ -155,12 +156,10 @@ local function look_at(self)
     if has ~= weighted or (weighted and part.epochs) then
       blame("mix.new: part %d: give a weight to every part, or epochs to any", k)
     end
-    if type(part.weight) == "function" then self.curriculum = true end
-  end
-  if self.temperature and self.parts[1].weight == nil then
-    for k, part in ipairs(self.parts) do
-      if part.weight ~= nil then blame("mix.new: part %d: give a weight to every part, or to none", k) end
+    if self.temperature and self.parts[1].weight == nil and part.weight ~= nil then
+      blame("mix.new: part %d: give a weight to every part, or to none", k)
     end
+    if type(part.weight) == "function" then self.curriculum = true end
   end
   for k, part in ipairs(self.parts) do
     if self.curriculum and part.cap then blame("mix.new: part %d: a cap wants weights that are numbers", k) end
@@ -207,9 +206,10 @@ end
 --- A mixture.
 -- @tab parts a list of `{ source, weight = }` or `{ source, epochs = }`, and options of the mixture by name.
 --
--- Of a part: `weight`, a share of the places: a number, or a function of progress, 0 at the beginning of the run and 1 at
--- its end; or `epochs` (1 if absent), how often it is gone through in an epoch of the mixture; `cap`, the most places it
--- gets in an epoch; `filter` and `map`, functions of record and number as `source:filter` and `source:map` take them.
+-- Of a part: `weight`, a share of the places: a number, or a function of progress, 0 at the beginning of the run and 1
+-- at its end; or `epochs` (1 if absent), how often it is gone through in an epoch of the mixture; `cap`, the most
+-- places it gets in an epoch; `filter` and `map`, functions of record and number as `source:filter` and `source:map`
+-- take them.
 --
 -- Of the mixture: `size`, how many places there are, with weights (all records if absent); `temperature` T: weights
 -- become their 1/T-th powers, and are the sizes of the sources where there are none; `dedup`, `"exact"` or `"near"`:
@@ -230,7 +230,9 @@ function M.new(parts)
     for k, part in ipairs(list) do
       if not data.is(part.source) then blame("mix.new, part %d: dedup is for sources of records", k) end
       part.source = o.found:keep(part.source)
-      if part.source:size() == 0 then blame("mix.new, part %d: every record of %s is a duplicate", k, part.source.name) end
+      if part.source:size() == 0 then
+        blame("mix.new, part %d: every record of %s is a duplicate", k, part.source.name)
+      end
     end
   end
   return build(list, o)
@@ -239,11 +241,9 @@ end
 -- ---- places ------------------------------------------------------------------------------------
 
 --- How many records its sources have together: `get` takes numbers below it.
--- @treturn int
 function Mix:size() return self.total end
 
 --- How many places an epoch has.
--- @treturn int
 function Mix:places() return self.n end
 
 --- Let a curriculum take a run of so many places, unless the mixture was made with `over`.
@@ -258,9 +258,9 @@ local function plan_of(self, epoch)
   if self.plans[epoch] then return self.plans[epoch] end
   local blocks, before = {}, {}
   if not self.curriculum then
-    for k, part in ipairs(self.parts) do before[k] = epoch * part.places end
-    blocks[1] = { first = 0, n = self.n, counts = {}, before = before }
-    for k, part in ipairs(self.parts) do blocks[1].counts[k] = part.places end
+    local counts = {}
+    for k, part in ipairs(self.parts) do before[k], counts[k] = epoch * part.places, part.places end
+    blocks[1] = { first = 0, n = self.n, counts = counts, before = before }
     self.plans[epoch] = blocks
     return blocks
   end
@@ -283,16 +283,6 @@ local function plan_of(self, epoch)
   blocks.after, blocks.due = before, due
   self.plans[epoch] = blocks
   return blocks
-end
-
--- The last of the parts whose base is at most i, and that has some.
-local function part_of(parts, i)
-  local found
-  for _, part in ipairs(parts) do
-    if part.base > i then break end
-    found = part
-  end
-  return found
 end
 
 --- The number of the record at a place.
@@ -320,28 +310,28 @@ function Mix:at(seed, epoch, place)
   end
 end
 
-local function local_number(self, i)
+--- The part of a number: its source or samples, and the number there.
+-- @int i below `size()`
+function Mix:locate(i)
   if type(i) ~= "number" or i < 0 or i >= self.total or i % 1 ~= 0 then
     blame("mix: record %s of %d in %s", tostring(i), self.total, self.name)
   end
-  local part = part_of(self.parts, i)
-  return part.source, i - part.base
+  local k = #self.parts
+  while self.parts[k].base > i do k = k - 1 end
+  return self.parts[k].source, i - self.parts[k].base
 end
 
 --- A record by its number in the mixture.
 function Mix:get(i)
-  local source, k = local_number(self, i)
+  local source, k = self:locate(i)
   return source:get(k)
 end
 
 --- Where it comes from, for messages.
 function Mix:where(i)
-  local source, k = local_number(self, i)
+  local source, k = self:locate(i)
   return source:where(k)
 end
-
---- The part of a number: source or samples, and the number there.
-function Mix:locate(i) return local_number(self, i) end
 
 --- Go through the good records of all sources, one source behind the other.
 -- @return an iterator of number and record
@@ -370,7 +360,7 @@ function Mix:hash()
     hashes[k] = part.source.hash and part.source:hash()
     if not hashes[k] then return nil end
   end
-  return files.hash(table.concat(hashes, "\n"))
+  return hash.text(table.concat(hashes, "\n"))
 end
 
 --- A name for the mixture: its sources, and how often each is taken.
@@ -380,14 +370,14 @@ end
 function Mix:identity(exact)
   local list = {}
   for k, part in ipairs(self.parts) do
-    local source, why = part.source:identity(exact)
-    if not source then return nil, ("part %d: %s"):format(k, why) end
-    local how, reason = canonical.text({ weight = part.weight, epochs = part.epochs, cap = part.cap }, { exact = exact })
-    if not how then return nil, ("part %d: %s"):format(k, reason) end
-    list[k] = source .. " " .. how
+    local taken = { weight = part.weight, epochs = part.epochs, cap = part.cap }
+    local name, why = canonical.join("%s %s", { part.source:identity(exact) },
+      { canonical.text(taken, { exact = exact }) })
+    if not name then return nil, ("part %d: %s"):format(k, why) end
+    list[k] = name
   end
   list[#list + 1] = canonical.text { size = self.asked_size, temperature = self.temperature, over = self.over }
-  return files.hash(table.concat(list, "\n"))
+  return hash.text(table.concat(list, "\n"))
 end
 
 --- The same mixture of something made of each source.
@@ -420,7 +410,6 @@ end
 
 --- A table of the mixture: what each source has, and what it gives to an epoch (to the first one of a curriculum):
 -- records, places, their share, how often the source is gone through, and of samples the tokens and learned tokens.
--- @treturn string
 function Mix:table()
   local places, measured = places_in(self, 0), true
   local tokens, learned, all = {}, {}, 0
@@ -436,7 +425,8 @@ function Mix:table()
   local lines = { ("%10s %10s %7s %7s%s  %s"):format("records", "places", "share", "epochs", head, "source") }
   for k, part in ipairs(self.parts) do
     local n = part.source:size()
-    local more = measured and ("%12.0f %12.0f %6.1f%%"):format(tokens[k], learned[k], all > 0 and 100 * learned[k] / all or 0) or ""
+    local share = measured and all > 0 and 100 * learned[k] / all or 0
+    local more = measured and ("%12.0f %12.0f %6.1f%%"):format(tokens[k], learned[k], share) or ""
     lines[#lines + 1] = ("%10d %10d %6.1f%% %7.2f%s  %s%s"):format(n, places[k], 100 * places[k] / self.n,
       places[k] / n, more, part.source.name, self.curriculum and course(self, k) or "")
   end
@@ -445,7 +435,6 @@ function Mix:table()
 end
 
 --- Its table, and what its parts say of themselves.
--- @treturn string
 function Mix:describe()
   local lines = { self:table() }
   for _, part in ipairs(self.parts) do

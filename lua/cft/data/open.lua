@@ -17,8 +17,8 @@ local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
 local conversation = require "cft.data.conversation"
 local exit = require "cft.base.exit"
-local digest, hex = require("cft.io.files").digest, require("cft.io.files").hex
 local glob = require "cft.base.glob"
+local hash = require "cft.io.hash"
 local hub = require "cft.io.hub"
 local json = require "cft.base.json"
 local sources = require "cft.data.source"
@@ -26,21 +26,8 @@ local ffi, C = door.ffi, door.C
 
 local M = {}
 
---- Is this a source? See `cft.data.source`.
--- @function is
-M.is = sources.is
-
---- A bad record in one line. See `cft.data.source`.
--- @function describe
-M.describe = sources.describe
-
---- A record of one of the known schemas as a conversation. See `cft.data.conversation`.
--- @function conversation
-M.conversation = conversation.of
-
---- All of a record that stands before its answer. See `cft.data.conversation`.
--- @function prompt
-M.prompt = conversation.prompt
+--- What its parts do, by the names that users of this module know: see `cft.data.source` and `cft.data.conversation`.
+M.is, M.describe, M.conversation, M.prompt = sources.is, sources.describe, conversation.of, conversation.prompt
 
 --- From so many bytes on a file is large: where its records start is kept, see `open`.
 M.LARGE = 64 * 1024 * 1024
@@ -69,13 +56,12 @@ end
 
 -- What the files hold, as 32 hexadecimal digits.
 local function hash_of(files)
-  local texts, hash = {}, ffi.new "uint8_t[16]"
+  local texts, digest = {}, ffi.new "uint8_t[16]"
   for k, file in ipairs(files) do
-    C.cft_records_hash(file.handle, hash)
-    texts[k] = ffi.string(hash, 16)
+    C.cft_records_hash(file.handle, digest)
+    texts[k] = ffi.string(digest, 16)
   end
-  local all = #texts == 1 and texts[1] or digest(table.concat(texts))
-  return hex(all)
+  return hash.hex(#texts == 1 and texts[1] or hash.digest(table.concat(texts)))
 end
 
 local function open_file(path, format, folder, large)
@@ -109,9 +95,8 @@ local function accept_of(options) return reader_of { schema = options.schema, al
 
 -- How records are read, as a text. @treturn ?string nil and why there is none
 local function read_as(o, exact)
-  local fields, why = canonical.text(o.fields, { what = "fields", exact = exact })
-  if not fields then return nil, why end
-  return ("%s %s %s"):format(o.schema or "chat", tostring(o.allow_empty or false), fields)
+  return canonical.join("%s %s %s", { o.schema or "chat" }, { tostring(o.allow_empty or false) },
+    { canonical.text(o.fields, { what = "fields", exact = exact }) })
 end
 
 local open_options = {
@@ -177,11 +162,7 @@ function M.open(path, opts)
   return sources.new {
     name = name, n = n, bad_ones = bad, accept = accept_of(o), size_in_bytes = bytes, notes = notes,
     hash_files = function() return hash_of(files) end,
-    identify = function(exact)
-      local how, why = read_as(o, exact)
-      if not how then return nil, why end
-      return ("files %s %s"):format(hash_of(files), how)
-    end,
+    identify = function(exact) return canonical.join("files %s %s", { hash_of(files) }, { read_as(o, exact) }) end,
     read = function(i)
       local file, k = file_of(files, i)
       door.check(C.cft_records_get(file.handle, k, one))
@@ -216,20 +197,16 @@ function M.list(records, opts)
   for name, value in pairs(opts or {}) do named[name] = value end
   local source = M.generate(#records, function(i) return records[i + 1] end, named)
   source.identify = function(exact)
-    local text, why = canonical.text(records, { what = "a record", exact = exact })
-    if not text then return nil, why end
-    local as, reason = read_as(named, exact)
-    if not as then return nil, reason end
-    return ("list %s %s"):format(text, as)
+    return canonical.join("list %s %s", { canonical.text(records, { what = "a record", exact = exact }) },
+      { read_as(named, exact) })
   end
   return source
 end
 
-local generate_options = {
-  fields = open_options.fields, schema = open_options.schema, limit_bad = open_options.limit_bad,
-  quarantine = open_options.quarantine, allow_empty = open_options.allow_empty,
-  name = { "string", "generated" },
-}
+local generate_options = { name = { "string", "generated" } }
+for _, name in ipairs { "fields", "schema", "limit_bad", "quarantine", "allow_empty" } do
+  generate_options[name] = open_options[name]
+end
 
 --- Records that a function makes when they are asked for.
 -- @int n how many
@@ -245,11 +222,8 @@ function M.generate(n, make, opts)
     name = o.name, n = n, bad_ones = bad, accept = accept_of(o),
     identify = function(exact)
       if exact then return nil, "its records are made by a function" end
-      local text, why = canonical.text(make, { what = "generate" })
-      if not text then return nil, why end
-      local how, reason = read_as(o)
-      if not how then return nil, reason end
-      return ("generated %d %s %s"):format(n, text, how)
+      return canonical.join("generated %s %s %s", { n }, { canonical.text(make, { what = "generate" }) },
+        { read_as(o) })
     end,
     read = function(i)
       local made = make(i)
@@ -285,9 +259,7 @@ local function names_in(folder)
   if C.cft_folder_list(out, folder) ~= C.CFT_OK then return {} end
   local list = ffi.gc(out[0], C.cft_names_release)
   local names = {}
-  for i = 0, tonumber(C.cft_names_count(list)) - 1 do
-    names[#names + 1] = ffi.string(C.cft_names_at(list, i))
-  end
+  for i = 1, tonumber(C.cft_names_count(list)) do names[i] = ffi.string(C.cft_names_at(list, i - 1)) end
   return names
 end
 

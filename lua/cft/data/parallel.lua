@@ -107,7 +107,6 @@ end
 --- How many processes go through a source unless something else is asked for: one a processor, and this one alone
 -- where there are few records or where they are in memory, or where this process is itself one of several.
 -- @param source of `cft.data`
--- @treturn int
 function M.processes(source)
   local many = source.read and source:bytes() > 0 and source:size() >= M.SMALL  -- what has no `read` is no file's
   return many and not M.inside and M.cores() or 1

@@ -7,8 +7,8 @@ local blame = require "cft.base.blame"
 local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
 local conversation = require "cft.data.conversation"
-local files = require "cft.io.files"
-local digest, hex = files.digest, files.hex
+local hash = require "cft.io.hash"
+local digest, hex = hash.digest, hash.hex
 local digests = require "cft.data.util.digest_table"
 local json = require "cft.base.json"
 local numbers = require "cft.data.util.int_array"
@@ -43,14 +43,8 @@ local function quarantine(path, entry, raw)
   local line = { path = entry.path, record = entry.record, line = entry.line, byte = entry.byte,
     reason = entry.reason, bytes = #raw }
   raw = raw:sub(1, RAW_BYTES)
-  local ok = pcall(json.encode, raw)
-  if ok then
-    line.raw = raw
-  else
-    line.raw_hex = hex(raw)
-  end
-  local ok_reason = pcall(json.encode, line.reason)
-  if not ok_reason then line.reason = "see raw_hex" end
+  if pcall(json.encode, raw) then line.raw = raw else line.raw_hex = hex(raw) end
+  if not pcall(json.encode, line.reason) then line.reason = "see raw_hex" end
   local file, why = io.open(path, begun[path] and "ab" or "wb")
   if not file then blame("quarantine: %s", why) end
   begun[path] = true
@@ -70,7 +64,6 @@ function Bad:add(entry, raw)
 end
 
 --- Are there so many that nobody waits for the end?
--- @treturn bool
 function Bad:hopeless() return #self > self.limit + PATIENCE end
 
 --- Raise if there are more than the limit, and name the first.
@@ -86,7 +79,6 @@ end
 
 --- A bad record in one line.
 -- @tab entry of `source:bad()`
--- @treturn string
 function M.describe(entry)
   local place = entry.line and (", line %d, byte %d"):format(entry.line, entry.byte) or ""
   return ("%s: record %d%s: %s"):format(entry.path, entry.record, place, entry.reason)
@@ -105,11 +97,9 @@ function M.new(fields) return setmetatable(fields, Source) end
 function M.is(value) return getmetatable(value) == Source end
 
 --- How many records there are, bad ones included.
--- @treturn int
 function Source:size() return self.n end
 
 --- How many bytes its records have in their files, about; 0 for records that are no files'.
--- @treturn number
 function Source:bytes() return self.size_in_bytes or 0 end
 
 --- A name for its records, equal for equal ones: of files by their contents, of lists by their records, of views by
@@ -120,7 +110,7 @@ function Source:bytes() return self.size_in_bytes or 0 end
 function Source:identity(exact)
   local text, why = self.identify(exact)
   if not text then return nil, why end
-  return files.hash(text)
+  return hash.text(text)
 end
 
 --- What its files hold, as 32 hexadecimal digits: equal contents, equal digits. nil for what is no files',
@@ -183,11 +173,7 @@ local function view(parent, n, index, name, shows)
     name = name or parent.name, n = n, bad_ones = parent.bad_ones, accept = parent.accept,
     size_in_bytes = parent:bytes() * n / math.max(parent.n, 1), notes = parent.notes,
     identify = function(exact)
-      local whole, why = parent:identity(exact)
-      if not whole then return nil, why end
-      local shown, reason = shows(exact)
-      if not shown then return nil, reason end
-      return whole .. "\n" .. shown
+      return canonical.join("%s\n%s", { parent:identity(exact) }, { shows(exact) })
     end,
     read = function(i) return parent.read(index(i)) end,
     place = function(i) return parent.place(index(i)) end,
@@ -241,8 +227,8 @@ end
 
 --- The records for which `keep(record, i)` is true. Reads all of them once.
 --
--- One process does it, since `keep` may remember what it saw; with `processes = N` several do, in which it sees but some of
--- the records, and what it changes is lost.
+-- One process does it, since `keep` may remember what it saw; with `processes = N` several do, in which it sees but
+-- some of the records, and what it changes is lost.
 -- @func keep
 -- @tab[opt] opts `processes`
 -- @treturn Source

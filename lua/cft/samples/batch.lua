@@ -322,21 +322,10 @@ function Batches:update(epoch, index)
 end
 
 --- How many updates an epoch has.
--- @treturn int
 function Batches:updates() return self.count end
 
 --- How many samples an epoch has; with `drop_last` those of whole updates.
--- @treturn int
 function Batches:size() return self.drop_last and self.count * self.batch or self.n end
-
---- How full the packs of an update are: rows over `tokens` times packs.
--- @int epoch
--- @int index
--- @treturn number 0 to 1
-function Batches:fill(epoch, index)
-  local _, plan, rows = self:plan(epoch, index)
-  return rows / (self.tokens * #plan)
-end
 
 --- How the first updates are cut.
 -- @int[opt=8] most updates that are looked at
@@ -359,7 +348,6 @@ end
 
 --- A survey in words.
 -- @tab s of `survey`
--- @treturn string
 function M.describe(s)
   local text = ("packs of %d tokens are filled to %.1f%% (%s of the first %s)"):format(s.room, 100 * s.fill,
     s.micros == 1 and "1 pack" or s.micros .. " packs", s.updates == 1 and "update" or s.updates .. " updates")

@@ -5,7 +5,7 @@
 -- print(#require("cft.samples.identity").of(chat, tok, { max_tokens = 512 }))  --> 32
 
 local canonical = require "cft.base.canonical"
-local files = require "cft.io.files"
+local hash = require "cft.io.hash"
 local host = require "cft.host"
 
 local M = {}
@@ -24,19 +24,19 @@ function M.of(chat, tok, policy, exact)
   elseif not described then
     return nil, "template: " .. why
   end
-  return files.hash(table.concat({ described, tok:hash(), (assert(canonical.text(policy))) }, "\n"))
+  return hash.text(table.concat({ described, tok:hash(), (assert(canonical.text(policy))) }, "\n"))
 end
 
 --- A name for this program: its file, and Lua files that are taken in place of those inside it.
 -- @treturn string
 function M.program()
-  local parts = { host.version, host.kind "/proc/self/exe" and files.hash_file "/proc/self/exe" or "" }
+  local parts = { host.version, host.kind "/proc/self/exe" and hash.file "/proc/self/exe" or "" }
   local edited = os.getenv "CFT_LUA_PATH"
   local function add(folder)
     for _, name in ipairs(host.list(folder) or {}) do
       local path = folder .. "/" .. name
       if host.kind(path) == "folder" then add(path) end
-      if name:match "%.lua$" then parts[#parts + 1] = path:sub(#edited + 1) .. " " .. files.hash_file(path) end
+      if name:match "%.lua$" then parts[#parts + 1] = path:sub(#edited + 1) .. " " .. hash.file(path) end
     end
   end
   if edited then add(edited .. "/cft") end

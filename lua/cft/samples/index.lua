@@ -1,5 +1,5 @@
---- The index of a large source: which records are samples, how long they are, what they weigh. Every record is made into
--- its sample once, before anything is trained, in all processors, and what came of it is kept.
+--- The index of a large source: which records are samples, how long they are, what they weigh. Every record is made
+-- into its sample once, before anything is trained, in all processors, and what came of it is kept.
 --
 -- What is kept has a name: a hash of the source's bytes, the template, the tokenizer, the length policy and
 -- the program. So it cannot be out of date; what changed has another name. While it is made it is a
@@ -9,9 +9,10 @@
 -- @module cft.samples.index
 
 local blame = require "cft.base.blame"
+local canonical = require "cft.base.canonical"
 local data = require "cft.data.open"
 local door = require "cft.engine.ffi"
-local files = require "cft.io.files"
+local hash = require "cft.io.hash"
 local host = require "cft.host"
 local identity = require "cft.samples.identity"
 local json = require "cft.base.json"
@@ -78,7 +79,7 @@ local function open_journal(path, take)
     ffi.copy(frame, head, 16)
     local chunk, bytes = tonumber(frame[0]), tonumber(frame[1])
     local text = chunk == self.chunks and bytes < 2 ^ 31 and self.file:read(bytes)
-    if not text or #text < bytes or head:sub(17) ~= files.digest(text) or not read_chunk(text) then break end
+    if not text or #text < bytes or head:sub(17) ~= hash.digest(text) or not read_chunk(text) then break end
     if take(chunk, text) then break end
     self.places[chunk], self.chunks, at = at + FRAME, chunk + 1, at + FRAME + bytes
   end
@@ -89,7 +90,7 @@ end
 
 function Journal:append(chunk, text)
   frame[0], frame[1] = chunk, #text
-  local ok, why = self.file:write(ffi.string(frame, 16), files.digest(text), text)
+  local ok, why = self.file:write(ffi.string(frame, 16), hash.digest(text), text)
   if ok then ok, why = self.file:flush() end
   if not ok then blame("scan: %s: %s", self.path or "a temporary file", why) end
   self.places[chunk], self.chunks = self.at + FRAME, chunk + 1
@@ -133,13 +134,14 @@ local function write_columns(writer, self, journal)
     local whole, at = table.concat(pieces), 1
     while at <= #whole and (last or #whole - at + 1 >= BLOCK) do
       local block = whole:sub(at, at + BLOCK - 1)
-      digests[#digests + 1] = files.digest(block)
+      digests[#digests + 1] = hash.digest(block)
       must(C.cft_writer_put(writer, block, #block))
       at = at + #block
     end
     pieces, bytes = { whole:sub(at) }, #whole - at + 1
   end
-  local head = json.encode { name = self.name, n = self.n, report = reports.encode(self.found), bad = json.array(self.bad) }
+  local head = json.encode { name = self.name, n = self.n, report = reports.encode(self.found),
+    bad = json.array(self.bad) }
   put(MAGIC .. head .. (" "):rep(-(#MAGIC + #head + 1) % 8) .. "\n")
   for column = 0, 2 do
     for _, text in journal:texts() do
@@ -148,8 +150,8 @@ local function write_columns(writer, self, journal)
     end
   end
   put("", true)
-  local hash = files.hash(table.concat(digests))
-  must(C.cft_writer_put(writer, hash, #hash))
+  local all = hash.text(table.concat(digests))
+  must(C.cft_writer_put(writer, all, #all))
 end
 
 -- Whoever writes has the lock of `path`, so what a dead process left beside it is litter.
@@ -179,9 +181,9 @@ local function map_result(path, name)
   if stop < #MAGIC or ffi.string(text, #MAGIC) ~= MAGIC then return nil, path .. ": is no result of a scan" end
   local digests = {}
   for at = 0, stop - 1, BLOCK do
-    digests[#digests + 1] = files.digest(text + at, math.min(BLOCK, stop - at))
+    digests[#digests + 1] = hash.digest(text + at, math.min(BLOCK, stop - at))
   end
-  if files.hash(table.concat(digests)) ~= ffi.string(text + stop, 32) then
+  if hash.text(table.concat(digests)) ~= ffi.string(text + stop, 32) then
     return nil, path .. ": its bytes are not those that were written"
   end
   stop = #MAGIC
@@ -199,8 +201,8 @@ end
 -- The same of a journal that is not kept.
 local function read_journal(self, journal)
   local n = math.max(self.n, 1)
-  local result = { n = self.n, report = self.found, numbers = ffi.new("int64_t[?]", n), lengths = ffi.new("int64_t[?]", n),
-    weights = ffi.new("double[?]", n) }
+  local result = { n = self.n, report = self.found, numbers = ffi.new("int64_t[?]", n),
+    lengths = ffi.new("int64_t[?]", n), weights = ffi.new("double[?]", n) }
   local at = 0
   for _, text in journal:texts() do
     local chunk, stop = read_chunk(text)
@@ -227,14 +229,12 @@ end
 
 -- What names the result: nil and why where it has no name.
 local function name_of(source, build)
-  local data_name, why = source:identity(true)
-  if not data_name then return nil, why end
   local o, policy = build.o, {}
   for _, name in ipairs { "max_tokens", "limit", "length", "cut_side", "cut_kinds" } do policy[name] = o[name] end
   for _, name in ipairs { "no_learned", "all_learned", "double_bos" } do policy[name] = o[name] == "keep" end
-  local rest, reason = identity.of(build.chat, build.tok, policy, true)
-  if not rest then return nil, reason end
-  return files.hash(table.concat({ data_name, rest, identity.program() }, "\n"))
+  local name, why = canonical.join("%s\n%s\n%s", { source:identity(true) },
+    { identity.of(build.chat, build.tok, policy, true) }, { identity.program() })
+  return name and hash.text(name), why
 end
 
 -- Wait for the right to make the result at `path`, or for whoever has it to have made it.
@@ -298,11 +298,7 @@ local function make(self, path)
   local kept, problem
   if path then kept, problem = pcall(write_result, path, self, journal) end
   local result = kept and map_result(path, self.name)
-  if result then
-    self.kept = path
-  elseif path then
-    self.not_kept = tostring(problem)
-  end
+  if result then self.kept = path elseif path then self.not_kept = tostring(problem) end
   result = result or read_journal(self, journal)
   journal:close()
   return result
@@ -362,10 +358,10 @@ end
 --- The index of a source: what an earlier scan found, or what this one finds.
 -- @param source of `cft.data`
 -- @param build of `cft.samples.build`
--- @tab o `cache`, the folder for what is kept, that of `cft.data.cache_folder` if absent; `processes`, one a processor if
--- absent; `say`, gets lines meanwhile; `progress`, gets records done and all
--- @treturn table `n` samples; `numbers`, `lengths` and `weights`, arrays of as many; `report`; `notes`, lines on where they
--- come from; `scanned`, nil where nothing was
+-- @tab o `cache`, the folder for what is kept, that of `cft.data.cache_folder` if absent; `processes`, one a processor
+-- if absent; `say`, gets lines meanwhile; `progress`, gets records done and all
+-- @treturn table `n` samples; `numbers`, `lengths` and `weights`, arrays of as many; `report`; `notes`, lines on where
+-- they come from; `scanned`, nil where nothing was
 function M.scan(source, build, o)
   local self = { source = source, build = build, say = o.say or function() end, progress = o.progress,
     processes = o.processes or parallel.cores() }

@@ -1,8 +1,9 @@
 --- Samples: what the records of a source become, once each, before anything is trained.
 --
--- A sample is a record's ids with their weights (`cft.samples.mask`, `cft.samples.build`). Whoever trains asks for a few
--- things only, of these samples, of a stream (`cft.samples.lazy`) or of a mixture of samples (`cft.data.mix`): `places`
--- of an epoch and which number stands `at` one; `locate`, whose that number is; `length`, `get`, `record` and `where`.
+-- A sample is a record's ids with their weights (`cft.samples.mask`, `cft.samples.build`). Whoever trains asks for a
+-- few things only, of these samples, of a stream (`cft.samples.lazy`) or of a mixture of samples (`cft.data.mix`):
+-- `places` of an epoch and which number stands `at` one; `locate`, whose that number is; `length`, `get`, `record` and
+-- `where`.
 -- @module cft.samples
 -- @usage local all = samples.new(source, template.qwen(), tok, { max_tokens = 2048 })
 -- print(all:describe())
@@ -138,12 +139,10 @@ end
 -- ---- samples ---------------------------------------------------------------------------------
 
 --- How many samples there are.
--- @treturn int
 function Samples:size() return self.n end
 
 --- How many tokens one has.
 -- @int k from 0
--- @treturn int
 function Samples:length(k) return tonumber(self.found.lengths[k]) end
 
 --- The sum of its weights, 0 in place of those that are functions.
@@ -153,7 +152,6 @@ function Samples:weight(k) return self.found.weights[k] end
 
 --- The number of its record in the source.
 -- @int k from 0
--- @treturn int
 function Samples:number(k) return tonumber(self.found.numbers[k]) end
 
 --- One sample.
@@ -182,7 +180,6 @@ function Samples:record(k) return self.source:get(self:number(k)) end
 
 --- Where it comes from, for messages.
 -- @int k from 0
--- @treturn string
 function Samples:where(k) return self.source:where(self:number(k)) end
 
 --- A sample as the model sees it, for looking at: its spans with their text.
@@ -194,12 +191,10 @@ function Samples:where(k) return self.source:where(self:number(k)) end
 Samples.show = builder.show
 
 --- How many places an epoch has.
--- @treturn int
 function Samples:places() return self.n end
 
 --- The number of the sample at a place.
 -- @int seed @int epoch @int place @bool shuffle
--- @treturn int
 function Samples:at(seed, epoch, place, shuffle)
   return shuffle and order.at(seed, epoch, place, self.n) or place
 end
@@ -224,7 +219,6 @@ function Samples:misfit(tokens)
 end
 
 --- What the scan found, a line each: counts first, then all that was left out, cut or found odd.
--- @treturn string
 function Samples:describe()
   return reports.describe(self.report, { name = self.name, build = self.build, notes = self.found.notes })
 end

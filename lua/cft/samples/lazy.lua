@@ -113,7 +113,8 @@ local function scan_beside(self)
       end,
     })
     found.report.added, found.report.bad = self.report.added, self.source:bad()
-    send(json.encode { text = reports.describe(found.report, { name = self.name, build = self.build, notes = found.notes }) })
+    local text = reports.describe(found.report, { name = self.name, build = self.build, notes = found.notes })
+    send(json.encode { text = text })
   end, true)
 end
 
@@ -125,11 +126,8 @@ local function listen(self, wait)
     if message and message.done then
       self.scan_done = message.done
     else
-      if message then
-        self.say("the scan is done:\n" .. message.text)
-      elseif why then
-        self.say("the scan stopped: " .. why)
-      end
+      local says = message and "the scan is done:\n" .. message.text or why and "the scan stopped: " .. why
+      if says then self.say(says) end
       self.scanner:stop()
       self.scanner = nil
       return true
@@ -183,7 +181,8 @@ end
 function Lazy:misfit(tokens)
   local most = self.build.o.max_tokens
   if most and most <= tokens then return nil end
-  return ("a pack holds tokens = %d; a stream wants max_tokens of as many or fewer, got %s"):format(tokens, tostring(most))
+  return ("a pack holds tokens = %d; a stream wants max_tokens of as many or fewer, got %s"):format(tokens,
+    tostring(most))
 end
 
 --- Hear what the scan beside the training has found; said when it is over.

@@ -9,8 +9,8 @@ local sources = require "cft.data.source"
 local M = {}
 
 --- A report of nothing yet.
--- @treturn table `records`, `samples`, `tokens`, `learned`, `longest`, `tokens_cut`; `specials`, counts by text; and lists
--- of records, each with its length `n`
+-- @treturn table `records`, `samples`, `tokens`, `learned`, `longest`, `tokens_cut`; `specials`, counts by text; and
+-- lists of records, each with its length `n`
 function M.new()
   return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {},
     with_specials = listed.new(), dropped = listed.new(), cut = listed.new(), no_end = listed.new(),
@@ -63,7 +63,9 @@ function M.encode(report)
   for name, value in pairs(report) do
     if type(value) == "table" and value.n then
       local entries = {}
-      for i, e in ipairs(value) do entries[i] = type(e) == "table" and json.array { e.record, e.reason or json.null } or e end
+      for i, e in ipairs(value) do
+        entries[i] = type(e) == "table" and json.array { e.record, e.reason or json.null } or e
+      end
       out[name] = { n = value.n, entries = json.array(entries) }
     else
       out[name] = value
@@ -98,7 +100,6 @@ end
 --- A report in words, a line each: counts first, then all that was left out, cut or found odd.
 -- @tab report with `added`, tokens that the template added, and `bad`, of the source
 -- @tab of `name`, `build` (`cft.samples.build`), `notes`: lines on where the numbers come from
--- @treturn string
 function M.describe(report, of)
   local r, chat, tok, o, lines = report, of.build.chat, of.build.tok, of.build.o, {}
   local function add(...) lines[#lines + 1] = (...):format(select(2, ...)) end

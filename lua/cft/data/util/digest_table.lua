@@ -57,7 +57,6 @@ end
 
 --- The number of a digest, which gets one if it has none.
 -- @param digest a string, or a pointer to 16 bytes
--- @treturn int
 -- @treturn bool whether it is new
 function Digests:add(digest)
   local d = words(digest)

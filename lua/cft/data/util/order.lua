@@ -1,4 +1,5 @@
---- The order of an epoch: what stands at a place is a function of (seed, epoch, place) alone, see runtime/batch/order.c.
+--- The order of an epoch: what stands at a place is a function of (seed, epoch, place) alone, see
+-- runtime/batch/order.c.
 -- @module cft.data.util.order
 -- @usage print(order.at(42, 0, 7, 100))  -- 0 to 99, and another one for each of the 100 places
 

@@ -19,8 +19,8 @@ end
 
 local room = 0
 
---- Find the words of a text. Until the next call word k, from 0, is the bytes from `starts[k]` up to `stops[k]`, counted
--- from 0, and has the hash `hashes[k]`.
+--- Find the words of a text. Until the next call word k, from 0, is the bytes from `starts[k]` up to `stops[k]`,
+-- counted from 0, and has the hash `hashes[k]`.
 -- @string text
 -- @treturn int how many
 function M.find(text)
