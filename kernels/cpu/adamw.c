@@ -13,18 +13,18 @@ static const uint64_t FOR_PARAMETERS = 0, FOR_MOMENTS = 1ull << 63;
 
 // To bf16, up or down with the probabilities that keep the mean: 16 random bits are added under
 // the last place that is kept. Infinity and NaN are rounded as ever.
-static inline bf16 by_chance(float x, uint32_t bits16) {
+static inline bf16 stochastic_round(float x, uint32_t bits16) {
   uint32_t u = f32_bits(x);
   return (u & 0x7f800000) == 0x7f800000 ? f32_bf16(x) : (bf16)((u + bits16) >> 16);
 }
 
 // One block, with 16 bits of each element's word from `shift` on. x is whole, y may end early.
-static void store_by_chance(bf16 *y, const acc *x, int64_t n, uint32_t words[4][PHILOX_GROUPS],
+static void store_rounded(bf16 *y, const acc *x, int64_t n, uint32_t words[4][PHILOX_GROUPS],
                             int shift) {
   bf16 out[BLOCK];
   SIMD for (int i = 0; i < PHILOX_GROUPS; i++) {
     for (int k = 0; k < 4; k++)
-      out[4 * i + k] = by_chance((float)x[4 * i + k], words[k][i] >> shift & 0xffff);
+      out[4 * i + k] = stochastic_round((float)x[4 * i + k], words[k][i] >> shift & 0xffff);
   }
   memcpy(y, out, (size_t)n * sizeof *y);
 }
@@ -101,14 +101,14 @@ cft_status CPU(adamw)(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
 
     if (narrow_state) {
       philox(words, a->seed, (uint64_t)from / 4, step + FOR_MOMENTS);
-      store_by_chance((bf16 *)a->m + from, m, n, words, 0);
-      store_by_chance((bf16 *)a->v + from, v, n, words, 16);
+      store_rounded((bf16 *)a->m + from, m, n, words, 0);
+      store_rounded((bf16 *)a->v + from, v, n, words, 16);
     }
     if (a->master != NULL) {
       SIMD for (int64_t i = 0; i < n; i++) stored[i] = STORE(p[i]);
     } else if (CFT_REAL == CFT_BF16) {
       philox(words, a->seed, (uint64_t)from / 4, step + FOR_PARAMETERS);
-      store_by_chance((bf16 *)a->p + from, p, n, words, 0);
+      store_rounded((bf16 *)a->p + from, p, n, words, 0);
     }
     restore_denormals(denormals);
   }

@@ -9,7 +9,7 @@ constexpr int THREADS = 256;
 
 // To bf16, up or down with the probabilities that keep the mean: random bits are added under the
 // last place that is kept. Infinity and NaN as they are.
-static __device__ __forceinline__ bf16 by_chance(float x, uint32_t bits16) {
+static __device__ __forceinline__ bf16 stochastic_round(float x, uint32_t bits16) {
   const uint32_t u = __float_as_uint(x);
   if ((u & 0x7f800000u) == 0x7f800000u) return __float2bfloat16(x);
   return __ushort_as_bfloat16((unsigned short)((u + bits16) >> 16));
@@ -19,7 +19,7 @@ struct adamw_constants {
   float shrink, beta1, beta2, rate, second, eps;
 };
 
-// State of `bf16` is rounded by chance from its own words, so that p and it do not share them.
+// State of `bf16` is rounded stochastically from its own words, so that p and it do not share them.
 static constexpr uint64_t OF_STATE = 1ull << 63;
 
 template <class P, class G, class S, int N>
@@ -40,8 +40,8 @@ static __device__ __forceinline__ void update(P *p, float *master, S *m, S *v, c
     pack<bf16, N> low, high;
 #pragma unroll
     for (int k = 0; k < N; k++) {
-      low.v[k] = by_chance(mean.v[k], for_state[k] & 0xffffu);
-      high.v[k] = by_chance(square.v[k], for_state[k] >> 16);
+      low.v[k] = stochastic_round(mean.v[k], for_state[k] & 0xffffu);
+      high.v[k] = stochastic_round(square.v[k], for_state[k] >> 16);
     }
     store<N>(m, low);
     store<N>(v, high);
@@ -54,7 +54,7 @@ static __device__ __forceinline__ void update(P *p, float *master, S *m, S *v, c
     if (!master) {
       pack<bf16, N> out;
 #pragma unroll
-      for (int k = 0; k < N; k++) out.v[k] = by_chance(w.v[k], for_p[k] & 0xffffu);
+      for (int k = 0; k < N; k++) out.v[k] = stochastic_round(w.v[k], for_p[k] & 0xffffu);
       store<N>(p, out);
       return;
     }

@@ -1,4 +1,4 @@
-"""What the oracle scripts share: where golden files lie, how they are written, whence they came."""
+"""What the oracle scripts share: where golden files lie, how they are written, where they came from."""
 
 import json
 import platform

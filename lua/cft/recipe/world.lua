@@ -55,12 +55,12 @@ function M.hold_to_limits(run, how)
   if not how.max_tokens then
     how.max_tokens, how.limit = run.cfg.tokens, ("which is what a micro-batch holds (tokens = %d)"):format(run.cfg.tokens)
   end
-  local context, whence = context_of(run)
+  local context, origin = context_of(run)
   run.context = context
   if not context then
-    run.log:say("samples are not held to the model's context, which is not known: %s", whence)
+    run.log:say("samples are not held to the model's context, which is not known: %s", origin)
   elseif context < how.max_tokens then
-    how.max_tokens, how.limit = context, ("which is the model's context (%s)"):format(whence)
+    how.max_tokens, how.limit = context, ("which is the model's context (%s)"):format(origin)
     run.log:say("samples are held to %d tokens, %s", context, how.limit)
   end
 end

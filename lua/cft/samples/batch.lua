@@ -352,7 +352,7 @@ function M.describe(s)
   local text = ("packs of %d tokens are filled to %.1f%% (%s of the first %s)"):format(s.room, 100 * s.fill,
     s.micros == 1 and "1 pack" or s.micros .. " packs", s.updates == 1 and "update" or s.updates .. " updates")
   if s.rows == s.tokens then return text end
-  return ("%s; samples that begin alike share it: %d of %d tokens (%.1f%%) are not computed again"):format(text,
+  return ("%s; samples that begin alike share it: %d of %d tokens (%.1f%%) are not recomputed"):format(text,
     s.tokens - s.rows, s.tokens, 100 * (s.tokens - s.rows) / s.tokens)
 end
 

@@ -36,7 +36,7 @@ function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
   self.done = 0                    -- updates made: with the seed, all there is of a position
   self.tokens, self.learned = 0, 0
-  self.shared = 0                  -- of these tokens, since the process began, not computed again
+  self.shared = 0                  -- of these tokens, since the process began, not recomputed
   self.model.options.ahead = true  -- losses here are walked back as they are
   return self
 end

@@ -1,4 +1,4 @@
---- What a training step will hold, from the model's shape, and how many blocks must be computed again on
+--- What a training step will hold, from the model's shape, and how many blocks must be recomputed on
 -- the way back so that it fits a budget. docs/memory.md derives the numbers.
 
 local blame = require "cft.base.blame"
@@ -26,21 +26,21 @@ end
 
 --- Plan a step.
 -- @tparam Model model @int tokens of the largest micro-batch
--- @number[opt] budget bytes; nil: nothing is computed again
+-- @number[opt] budget bytes; nil: nothing is recomputed
 -- @number held what is in use before the step: weights, gradients, optimizer state
 -- @treturn table `recompute`, how many blocks; `bytes`, the estimate; `kept`, bytes a token of a block
 function M.plan(model, tokens, budget, held)
   local c, per = model.config, M.a_token(model)
   local function estimate(recompute)
     local blocks = (c.layers - recompute) * per.kept + recompute * per.input
-    if recompute > 0 then blocks = blocks + per.kept end  -- the one that is being computed again
+    if recompute > 0 then blocks = blocks + per.kept end  -- the one that is being recomputed
     return held + tokens * (blocks + per.backward) + head_bytes(c, model.dtype, tokens, model.device)
   end
   local k = 0
   while budget and k < c.layers - 1 and estimate(k) > budget do k = k + 1 end
   local bytes = estimate(k)
   if budget and bytes > budget then
-    blame("memory: %d tokens a micro-batch need about %s with every block but the last computed again, "
+    blame("memory: %d tokens a micro-batch need about %s with every block but the last recomputed, "
           .. "more than the budget of %s; lower tokens =", tokens, format.bytes(bytes), format.bytes(budget))
   end
   return { recompute = k, bytes = bytes, kept = per.kept }
@@ -53,7 +53,7 @@ end
 function M.apply(model, tokens, budget)
   local plan = M.plan(model, tokens, budget and M.bytes(budget), tensor.memory(model.device).total)
   if plan.recompute > 0 then model.options.recompute = function(i) return i <= plan.recompute end end
-  return ("memory: about %s a step of %d tokens, %d of %d blocks computed again"):format(format.bytes(plan.bytes),
+  return ("memory: about %s a step of %d tokens, %d of %d blocks recomputed"):format(format.bytes(plan.bytes),
     tokens, plan.recompute, model.config.layers)
 end
 

@@ -28,7 +28,7 @@ static void adamw_case(cft_dtype dtype, int64_t n, cft_dtype g_dtype, cft_dtype 
   note(p, (size_t)n * cft_dtype_bytes(dtype));
   note(m, (size_t)n * cft_dtype_bytes(state_dtype));
   note(v, (size_t)n * cft_dtype_bytes(state_dtype));
-  // Rounded five times: by f32, or by chance to bf16, a unit up or down each.
+  // Rounded five times: by f32, or stochastically to bf16, a unit up or down each.
   bool coarse = state_dtype == CFT_BF16 || (dtype == CFT_BF16 && !with_master);
   double tolerance = coarse ? 10 * epsilon(CFT_BF16) : 40 * epsilon(wide);
   for (int64_t i = 0; i < n; i++) {
@@ -81,7 +81,7 @@ ANYWHERE(adamw_leaves_no_denormals) {
 }
 #endif
 
-// Updates far below bf16's step are lost to nearest rounding; by chance they arrive on average.
+// Updates far below bf16's step are lost to nearest rounding; with stochastic rounding they arrive on average.
 ANYWHERE(stochastic_rounding_keeps_the_mean) {
   enum { N = 65536, STEPS = 8 };
   void *p = constant(N, CFT_BF16, 1), *g = constant(N, CFT_F32, 1);

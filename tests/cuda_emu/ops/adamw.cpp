@@ -10,12 +10,12 @@ static void adamw(int64_t n, cft_dtype t, cft_dtype gt, cft_dtype st, bool maste
                      offset ? ", unaligned" : ""));
   doubles v0 = values(n, 4, 1e-3);
   for (double &v : v0) v = fabs(v);
-  // Rounding by chance: a sum that is off in the last place may go the other way.
-  const tolerance by_chance = {0x1p-7, 1e-6}, f32 = {1e-5, 1e-7};
-  const int p0 = c.inout(values(n, 1), t, t == CFT_BF16 ? by_chance : f32, offset),
+  // Stochastic rounding: a sum that is off in the last place may go the other way.
+  const tolerance rounded = {0x1p-7, 1e-6}, f32 = {1e-5, 1e-7};
+  const int p0 = c.inout(values(n, 1), t, t == CFT_BF16 ? rounded : f32, offset),
             w = master ? c.inout(values(n, 1), CFT_F32, f32) : -1, g = c.in(values(n, 2), gt),
-            m = c.inout(values(n, 3, 0.1), st, st == CFT_BF16 ? by_chance : f32),
-            v = c.inout(v0, st, st == CFT_BF16 ? by_chance : f32),
+            m = c.inout(values(n, 3, 0.1), st, st == CFT_BF16 ? rounded : f32),
+            v = c.inout(v0, st, st == CFT_BF16 ? rounded : f32),
             scale = scaled ? c.in({0.37}, CFT_F32) : -1;
   c.check([&](device dev, const pointers &p) {
     const cft_adamw_args a = {p(p0), p(w), p(m), p(v), p(g), (float *)p(scale),
@@ -47,7 +47,7 @@ static void adamw_of_no_number(cft_dtype t) {
 
 // Each parameter takes the way that chance decides, and on the whole they go where they should.
 static void adamw_has_no_bias() {
-  const std::string what = "adamw bf16 by chance: thirty small steps move as far as they should";
+  const std::string what = "adamw bf16, stochastic rounding: thirty small steps move as far as they should";
   if (!wanted(what)) return;
   constexpr int64_t n = 4099;
   const doubles start = values(n, 1), g = values(n, 2);
