@@ -16,6 +16,7 @@ local identity = require "cft.train.identity"
 local logs = require "cft.base.log"
 local memory = require "cft.train.memory_plan"
 local optim = require "cft.train.optim"
+local run_folder = require "cft.recipe.run_folder"
 local samples = require "cft.samples"
 local save = require "cft.io.save"
 local schedule = require "cft.train.schedule"
@@ -77,7 +78,7 @@ function M.prepare(cfg, opts, quiet)
   if not cfg.demo then run.path = find.inputs(cfg, o) end
   local trains = not (cfg.dry_run or cfg.preview)
   run.out = trains and cfg.out or nil
-  run.lock = run.out and find.folder(run.out)
+  run.lock = run.out and run_folder.take(run.out)
   run.log = logs.open(run.out, { append = cfg.resume, quiet = quiet, write = save.write })
   run.device, run.dtype = find.device(cfg, run.log)
 
