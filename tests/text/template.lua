@@ -279,6 +279,42 @@ return {
     expect.match(text_of(chat, chat_of("q", " \n ")), "\n\n{<|eot_id|>}$")
   end },
 
+  { "an answer whose message says so is context", function()
+    local record = chat_of("q", "a", "r", "b")
+    record.messages[2].learn = false
+    expect.same(text_of(template.plain(), record), "q\n\na<eos>\n\nr\n\n{b<eos>}")
+    record.messages[4].learn = false
+    expect.same(text_of(template.plain(), record), "q\n\na<eos>\n\nr\n\nb<eos>")
+    table.insert(record.messages, 1, { role = "system", content = "S" })
+    record.messages[3].learn = nil
+    expect.match(text_of(template.chatml { learn = function() return 1 end }, record), "{a<|im_end|>}\n.*\nb<|im_end|>$")
+    record = chat_of("q", { { text = "a", kind = "critique", learn = 2 } })
+    record.messages[2].learn = false
+    expect.same(text_of(template.plain(), record), "q\n\na<eos>")
+  end },
+
+  { "names in what functions give, and in learn, are checked", function()
+    local record = chat_of("q", "a")
+    local function segments(list) return template.custom(function() return list end):segments(record) end
+    expect.raises("segment 1 has 'laern', and no such name is read; did you mean 'learn'%?", segments, { { text = "a", laern = 1 } })
+    expect.raises("segment 2 has 'weight', and no such name is read; did you mean 'learn'%?", segments,
+      { { text = "q" }, { text = "a", weight = 1 } })
+    expect.raises("segment 1 has 'colour', and no such name is read$", segments, { { text = "a", colour = 1 } })
+    expect.raises("segment 1 is a string; a table is wanted", segments, { "a" })
+    expect.raises("segment 1 has no text", segments, { { kind = "query" } })
+    local function parts(given) return template.plain({ parts = function() return given end }):segments(record) end
+    expect.raises("part 1 of `parts` has 'lern', and no such name is read; did you mean 'learn'%?", parts, { { text = "q", lern = 0 } })
+    expect.raises("part 1 of `parts` has 'txt', and no such name is read; did you mean 'text'%?", parts, { { txt = "q" } })
+    expect.raises("'text of part 1 of `parts`' is required", parts, { { kind = "query" } })
+    expect.raises("'kind of part 1 of `parts`' must be a string, got 5", parts, { { text = "q", kind = 5 } })
+    expect.raises("part 1 of `parts` is a string; a table is wanted", parts, { "q" })
+    expect.raises("parts gave a nil; a list of parts is wanted", parts, nil)
+    expect.raises("parts gave a string; a list of parts is wanted", parts, "q")
+    expect.raises("learn has 'verdct'; did you mean 'verdict'%?", template.plain, { learn = { verdct = 3 } })
+    expect.raises("learn has 'respones'; did you mean 'response'%?", template.plain, { learn = { respones = 3 } })
+    expect.truthy(template.plain { learn = { rest = 1, ["end"] = 0, correction = 2 } })  -- a kind of the user's own
+  end },
+
   { "deepseek, chatml, plain, zephyr, tulu", function()
     local record = chat_of("q", "a", "r", "b")
     expect.same(text_of(template.deepseek(), record),

@@ -75,11 +75,22 @@ local function check_weight(name, value)
     type(value) == "number" and tostring(value) or "a " .. type(value))
 end
 
+-- Kinds that texts have without a function of the user's, who may make up others.
+local kinds = { system = true, query = true, response = true, critique = true, verdict = true, ["end"] = true,
+  template = true, rest = true, user = true, assistant = true }
+
+-- A name that is none of `known`, and near one, is a slip.
+local function slip(where, name, known)
+  local meant = not known[name] and check.closest(tostring(name), known)
+  if meant then blame("template: %s has '%s'; did you mean '%s'?", where, tostring(name), meant) end
+end
+
 -- `learn` as a table of kinds with a weight for the rest of what is learned.
 local function weights_of(learn)
   if type(learn) ~= "table" then return {}, check_weight("learn", learn) end
   local by_kind, rest = {}, 1
   for kind, weight in pairs(learn) do
+    slip("learn", kind, kinds)
     if kind == "rest" then rest = check_weight(kind, weight) else by_kind[kind] = check_weight(kind, weight) end
   end
   return by_kind, rest
@@ -191,12 +202,36 @@ local function trimmed(t, role, content, behind_system)
   return rule and texts.trim(content) or content
 end
 
+-- Hold what a function of the user's gave for `where` to its names.
+local function check_names(where, made, names)
+  if type(made) ~= "table" then blame("template: %s is a %s; a table is wanted", where, type(made)) end
+  for name in pairs(made) do
+    if not names[name] then
+      local meant = name == "weight" and "learn" or check.closest(tostring(name), names)
+      blame("template: %s has '%s', and %s", where, tostring(name),
+        meant and ("no such name is read; did you mean '%s'?"):format(meant) or "no such name is read")
+    end
+  end
+end
+
+local part_names = { text = true, kind = true, learn = true }
+
+local function checked_parts(parts)
+  if type(parts) ~= "table" then blame("template: parts gave a %s; a list of parts is wanted", type(parts)) end
+  for i, part in ipairs(parts) do
+    check_names("part " .. i .. " of `parts`", part, part_names)
+    check.value("template", "text of part " .. i .. " of `parts`", part.text, { "string" })
+    check.value("template", "kind of part " .. i .. " of `parts`", part.kind, { "string", optional = true })
+  end
+  return parts
+end
+
 -- The parts of a message's content, as texts.
 local function parts_of(t, role, content, turn, behind_system)
   if type(content) ~= "string" then return content end
   content = trimmed(t, role, content, behind_system)
   if t.specials == "llamafactory" and role == "user" then content = content:gsub("{{idx}}", tostring(turn), 1) end
-  return t.parts(role, content)
+  return t.parts == M.parts and M.parts(role, content) or checked_parts(t.parts(role, content))
 end
 
 -- The system text of a record, false where there is none; nil and why where the template cannot say it.
@@ -218,7 +253,7 @@ end
 --- The segments of a record: `{ text, kind, weight, special, own, content, turn, target, slot }`.
 -- `own` is `bos` or `eos` for the tokenizer's tokens, which have no text here; `content` marks text
 -- that comes from the record; neighbours of one `slot` are tokenised together; `target` marks the
--- answer of `turn` (from 0) and its end.
+-- answer of `turn` (from 0) and its end. An answer whose message has `learn = false` is context.
 -- @tab record a conversation (`cft.data.conversation`)
 -- @treturn ?table
 -- @treturn ?string why the template cannot say the record
@@ -233,6 +268,7 @@ function Template:segments(record)
 
   local function weight_of(kind, target, asked)
     if target and self.turns == "last" and turn ~= last - 1 then return 0 end
+    if target and messages[first + 2 * turn + 1].learn == false then return 0 end
     if asked ~= nil then return check_weight(kind, asked) end
     return self.by_kind[kind] or (target and self.rest or 0)
   end
@@ -366,12 +402,15 @@ end
 local Custom = setmetatable({}, { __index = Template })
 Custom.__index = Custom
 
+local segment_names = { text = true, kind = true, learn = true, special = true, own = true }
+
 function Custom:segments(record)
   local list = self.make(record)
   if type(list) ~= "table" then blame("template: the function gave a %s; a list of segments is wanted", type(list)) end
   local segments, turn, learned = {}, 0, false
   for i, s in ipairs(list) do
-    if type(s) ~= "table" or type(s.text) ~= "string" and not s.own then
+    check_names("segment " .. i, s, segment_names)
+    if type(s.text) ~= "string" and not s.own then
       blame("template: segment %d has no text", i)
     end
     local weight = check_weight(s.kind or "segment " .. i, s.learn == true and 1 or s.learn or 0)
