@@ -37,9 +37,9 @@ end
 
 local broken_reasons = {
   "not JSON at byte 30 %(line 1%): .*", "'instruction' is no text but a number",
-  "neither 'messages' nor 'instruction' and 'output'; its fields are: answer, question",
+  "neither 'messages', 'conversations' nor 'instruction' and 'output', 'prompt' and 'completion'; its fields are: answer, question",
   "the record is no object", "'output' is empty", "the last message is not the assistant's",
-  "message 2 has the role 'tool' where 'assistant' was wanted", "not JSON at byte 21 %(line 1%): unable to decode byte 0xff.*",
+  "message 2 has the role 'tool': calls of tools are not written by these templates; .*", "not JSON at byte 21 %(line 1%): unable to decode byte 0xff.*",
 }
 
 return {
@@ -157,6 +157,36 @@ return {
     expect.fails("content of message 1 has a part without text", of(m("user", { { kind = "x" } })))
     expect.fails("message 2 is empty", of(m("user", "a"), m("assistant", "")))
     expect.fails("the last message is not", of(m("system", "a")))
+  end },
+
+  { "a misspelt field of a record that a function made is an error with a hint", function()
+    local given = { q = "1+1", a = "2", inptu = "x", chat = { { role = "user", content = "a", context = 1 },
+      { role = "assistant", content = "b" } } }
+    local function slip(pattern, give)
+      expect.raises(pattern, function() data.list({ given }, { fields = give }):get(0) end)
+    end
+    slip("fields gave a record with 'imput'; did you mean 'input'%?",
+      function(r) return { instruction = r.q, imput = "Solution: 3", output = r.a } end)
+    slip("fields gave a record with 'sytem'; did you mean 'system'%?",
+      function(r) return { instruction = r.q, sytem = "s", output = r.a } end)
+    slip("fields gave a message with 'wieght'; did you mean 'weight'%?", function(r)
+      return { messages = { { role = "user", content = r.q }, { role = "assistant", content = r.a, wieght = 0 } } }
+    end)
+    expect.raises("generate gave a record with 'ouput'; did you mean 'output'", function()
+      data.generate(1, function() return { instruction = "a", ouput = "b" } end):get(0)
+    end)
+    expect.raises("map gave a record with 'mesages'; did you mean 'messages'", function()
+      data.list({ { instruction = "a", output = "b" } }):map(function(r) return { mesages = r.messages } end):get(0)
+    end)
+    -- What the file itself holds is no slip of the function's, however it is spelt.
+    local kept = data.list({ given }, { fields = function(r)
+      return { instruction = r.q, inptu = r.inptu, output = r.a, difficulty = 3 }
+    end }):get(0)
+    expect.same(kept.unused, { inptu = true, difficulty = true })
+    kept = data.list({ given }, { fields = function(r) return { messages = r.chat } end }):get(0)
+    expect.same(kept.unused, { ["messages.context"] = true })
+    local source = data.list { { instruction = "a", output = "b", id = 7 } }
+    expect.same(source:map(function(r) return r end):get(0).unused, { id = true })
   end },
 
   { "other fields through a function", function()

@@ -293,6 +293,16 @@ return {
     expect.same(text_of(template.plain(), record), "q\n\na<eos>")
   end },
 
+  { "one part of text is that text: trimmed, cut by kind", function()
+    local text = " The sum is 5.\n\nConclusion: wrong \n"
+    local function segments(content)
+      local record = assert(data.conversation { messages = { { role = "user", content = "q" }, { role = "assistant", content = content } } })
+      return template.llama3({ learn = { verdict = 3 } }):segments(record)
+    end
+    expect.same(segments { { type = "text", text = text } }, segments(text))
+    expect.same(segments { { text = text:sub(1, 9) }, { type = "text", text = text:sub(10) } }, segments(text))
+  end },
+
   { "names in what functions give, and in learn, are checked", function()
     local record = chat_of("q", "a")
     local function segments(list) return template.custom(function() return list end):segments(record) end

@@ -1,18 +1,28 @@
---- Conversations: records that can be trained on, of either of the paper's schemas, and their texts.
+--- Conversations: records that can be trained on, of the shapes that are known, and their texts.
 --
--- `{ messages = { { role, content }, ... }, raw = record }`. A content is a text, or a list of parts
+-- `{ messages = { { role, content }, ... }, raw = record }`. What a record says beside that is used, refused by name,
+-- or named in `unused`. A content is a text, or a list of parts
 -- `{ text =, kind =, learn = }`. docs/data.md tells the rest.
 -- @module cft.data.conversation
 -- @usage local conversation = require "cft.data.conversation"
 -- local record = conversation.of { instruction = "Add.", input = "2 + 3", output = "5. Conclusion: right" }
 -- print(conversation.answer(record), conversation.verdict(record))   --> 5. Conclusion: right   true
 
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
 local json = require "cft.base.json"
 local template = require "cft.text.template"
+local texts = require "cft.base.text"
 
 local M = {}
 
--- ---- schemas ---------------------------------------------------------------------------------
+-- ---- fields ----------------------------------------------------------------------------------
+
+local function set(names)
+  local found = {}
+  for name in names:gmatch "%S+" do found[name] = true end
+  return found
+end
 
 -- null is how JSON says that a field is not there.
 local function field(record, name)
@@ -20,39 +30,186 @@ local function field(record, name)
   if value ~= json.null then return value end
 end
 
-local function content_problem(content)
-  if type(content) == "string" then return nil end
-  if type(content) ~= "table" or #content == 0 then return "is no text" end
-  for _, part in ipairs(content) do
-    if type(part) ~= "table" or type(part.text) ~= "string" then return "has a part without text" end
-  end
-end
-
-local function is_empty(content)
-  if type(content) == "string" then return content == "" end
-  for _, part in ipairs(content) do
-    if part.text ~= "" then return false end
+-- Does a value say nothing? LLaMA-Factory writes `tools` as a text of JSON.
+local function is_nothing(value)
+  if value == json.null or value == "" or value == "[]" or value == "{}" then return true end
+  if type(value) ~= "table" then return false end
+  for _, inner in pairs(value) do
+    if not is_nothing(inner) then return false end
   end
   return true
 end
 
-local function from_messages(record, allow_empty)
-  local came = field(record, "messages")
-  if type(came) ~= "table" or #came == 0 then return nil, "'messages' is no list of messages" end
-  local messages, wanted = {}, "user"
-  for i, message in ipairs(came) do
-    if type(message) ~= "table" then return nil, ("message %d is no object"):format(i) end
-    local role, content = message.role, message.content
-    local problem = content_problem(content)
-    if problem then return nil, ("the content of message %d %s"):format(i, problem) end
-    if role == "system" and i == 1 then
-      messages[1] = { role = role, content = content }
-    elseif role ~= wanted then
-      return nil, ("message %d has the role %s where '%s' was wanted"):format(i,
-        type(role) == "string" and "'" .. role .. "'" or "of type " .. type(role), wanted)
-    else
-      if is_empty(content) and not allow_empty then return nil, ("message %d is empty"):format(i) end
-      messages[#messages + 1] = { role = role, content = content }
+local TOOLS = "calls of tools are not written by these templates; `fields` can write them into the contents"
+local REASONING = "reasoning is not written by these templates; `fields` can write it into the content"
+local MEDIA = "texts alone can be learned"
+local WEIGHTS = "weights inside a message are those of its parts: content = { { text =, learn = }, ... }"
+local PAIR = "of a preference pair one answer can be learned: `fields` gives it as 'output'"
+
+-- Fields that change what is to be learned and that nothing here can say: the record is refused.
+local refused = {
+  record = { tools = TOOLS, functions = TOOLS, images = MEDIA, image = MEDIA, videos = MEDIA, video = MEDIA,
+    audios = MEDIA, audio = MEDIA, rejected_response = PAIR, rejected_messages = PAIR, kto_tag = PAIR },
+  message = { tool_calls = TOOLS, tool_call_id = TOOLS, function_call = TOOLS, reasoning_content = REASONING,
+    reasoning = REASONING, thinking = REASONING, loss_scale = WEIGHTS, train_detail = WEIGHTS,
+    training_detail = WEIGHTS, images = MEDIA, audio = MEDIA },
+}
+local tool_roles = set "tool function ipython observation function_call tool_call tool_response"
+
+local function refusal(of, kind)
+  local first  -- of two, the same one is always named
+  for name in pairs(refused[kind]) do
+    local value = of[name]
+    if value and not is_nothing(value) and not (first and first < name) then first = name end
+  end
+  return first and ("'%s': %s"):format(first, refused[kind][first])
+end
+
+-- All names that are known, for hints.
+local known = {
+  record = set "messages conversations prompt completion instruction input output system history raw",
+  message = set "role content from value name weight train training loss learn",
+  part = set "type text kind learn verdict",
+}
+for kind, names in pairs(refused) do
+  for name in pairs(names) do known[kind][name] = true end
+end
+
+-- A table that a function made is held to its names, but for those that it was given.
+local function check_names(made, kind, by)
+  if type(made) ~= "table" then return end
+  for name in pairs(made) do
+    if type(name) == "string" and not known[kind][name] and name ~= "unused" and by.from[name] == nil then
+      local meant = check.closest(name, known[kind])
+      if meant then blame("%s gave a %s with '%s'; did you mean '%s'?", by.name, kind, name, meant) end
+    end
+  end
+end
+
+-- Note the fields that nothing reads.
+local function note_unused(of, used, unused, prefix)
+  for name, value in pairs(of) do
+    if not used[name] and not is_nothing(value) then unused[prefix .. tostring(name)] = true end
+  end
+end
+
+-- ---- messages --------------------------------------------------------------------------------
+
+local function part_problem(part)
+  if type(part) ~= "table" then return "has a part without text" end
+  for name in pairs(part) do
+    local meant = not known.part[name] and check.closest(tostring(name), known.part)
+    if meant then return ("has a part with '%s'; did you mean '%s'?"):format(tostring(name), meant) end
+  end
+  local form, kind, learn, verdict = field(part, "type"), field(part, "kind"), field(part, "learn"), field(part, "verdict")
+  if form ~= nil and form ~= "text" then return ("has a part of the type '%s'; %s"):format(tostring(form), MEDIA) end
+  if type(part.text) ~= "string" then return "has a part without text" end
+  if kind ~= nil and type(kind) ~= "string" then return "has a part whose kind is no text" end
+  if verdict ~= nil and type(verdict) ~= "boolean" then return "has a part whose verdict is not true or false" end
+  local is_weight = type(learn) == "number" and learn >= 0 and learn < math.huge
+  if learn ~= nil and type(learn) ~= "function" and not is_weight then
+    return "has a part whose learn is no number from 0 and no function"
+  end
+end
+
+-- A content as it is kept: a text, or a list of parts where any says more than its text. nil and what is wrong.
+local function content_of(content, unused, list_name)
+  if type(content) == "string" then return content end
+  if type(content) ~= "table" or #content == 0 then return nil, "is no text" end
+  local parts, says_more = {}, false
+  for i, part in ipairs(content) do
+    local problem = part_problem(part)
+    if problem then return nil, problem end
+    note_unused(part, known.part, unused, list_name .. ".content.")
+    parts[i] = { text = part.text, kind = field(part, "kind"), learn = field(part, "learn"), verdict = field(part, "verdict") }
+    says_more = says_more or parts[i].kind ~= nil or parts[i].learn ~= nil or parts[i].verdict ~= nil
+  end
+  return says_more and parts or M.text(parts)
+end
+
+-- Why a content is none to ask or to learn; nil where it is one. White space alone is what `trim` of a template makes empty.
+local function emptiness(content)
+  local text = M.text(content)
+  return text == "" and "is empty" or texts.trim_left(text) == "" and "is white space alone" or nil
+end
+
+local flags = { "weight", "train", "training", "loss", "learn" }  -- OpenAI's and Mistral's, axolotl's, ms-swift's, and ours
+local says = { [0] = false, [1] = true, [true] = true, [false] = false }
+
+-- Is an answer learned? nil where its message does not say; nil and what is wrong with what it says.
+local function learned_of(message, role)
+  local learned, by
+  for _, name in ipairs(flags) do
+    local value = field(message, name)
+    if value ~= nil and value ~= "" then
+      local this = says[value]
+      if this == nil then return nil, ("has %s = %s; 0, 1, false and true are known"):format(name, tostring(value)) end
+      if this and role ~= "assistant" and name ~= "weight" then
+        return nil, ("has %s = %s and the role '%s'; answers alone are learned"):format(name, tostring(value), role)
+      end
+      if by and this ~= learned then return nil, ("has %s and %s, and they disagree"):format(by, name) end
+      learned, by = this, name
+    end
+  end
+  return learned
+end
+
+local share_gpt = { human = "user", gpt = "assistant" }
+local message_fields = set "role content from value weight train training loss learn"
+
+-- The message of one of the lists: `{ role, content, learn = false }`; nil and what is wrong. `learn` is false for an
+-- answer that is context.
+local function message_of(came, unused, list_name)
+  if type(came) ~= "table" then return nil, "is no object" end
+  local problem = refusal(came, "message")
+  if problem then return nil, "has " .. problem end
+  local role, content = field(came, "role"), field(came, "content")
+  if role == nil then
+    role = field(came, "from")
+    role = share_gpt[role] or role
+  end
+  if content == nil then content = field(came, "value") end
+  if tool_roles[role] then return nil, ("has the role '%s': %s"):format(role, TOOLS) end
+  content, problem = content_of(content, unused, list_name)
+  if not content then return nil, problem, true end
+  local learned, why = learned_of(came, tostring(role))
+  if why then return nil, why end
+  note_unused(came, message_fields, unused, list_name .. ".")
+  local message = { role = role, content = content }
+  if role == "assistant" and learned == false then message.learn = false end
+  return message
+end
+
+-- ---- shapes ----------------------------------------------------------------------------------
+-- Each gets a record, whether it may be empty, the set of fields that nothing reads, and who made it, if a
+-- function did. It gives a list of messages, or nil and the reason.
+
+-- Put the system text of the record's own field in front.
+local function add_system(record, messages)
+  local system = field(record, "system")
+  if system == nil or system == "" then return messages end
+  if type(system) ~= "string" then return nil, ("'system' is no text but a %s"):format(type(system)) end
+  local first = messages[1]
+  if not first or first.role ~= "system" then
+    table.insert(messages, 1, { role = "system", content = system })
+  elseif M.text(first.content) ~= system then
+    return nil, "there are a 'system' and a system message, and they disagree"
+  end
+  return messages
+end
+
+-- Messages that take turns.
+local function in_turns(messages, allow_empty)
+  local wanted = "user"
+  for i, message in ipairs(messages) do
+    local role = message.role
+    if role ~= "system" or i > 1 then
+      if role ~= wanted then
+        return nil, ("message %d has the role %s where '%s' was wanted"):format(i,
+          type(role) == "string" and "'" .. role .. "'" or "of type " .. type(role), wanted)
+      end
+      local empty = not allow_empty and emptiness(message.content)
+      if empty then return nil, ("message %d %s"):format(i, empty) end
       wanted = role == "user" and "assistant" or "user"
     end
   end
@@ -60,10 +217,68 @@ local function from_messages(record, allow_empty)
   return messages
 end
 
+-- Append the messages of a list.
+local function add_list(messages, record, name, unused, by)
+  local came = field(record, name)
+  if type(came) ~= "table" or #came == 0 then return nil, ("'%s' is no list of messages"):format(name) end
+  for _, given in pairs(by and by.from or {}) do
+    if given == came then by = nil end  -- the file's own list
+  end
+  for i, one in ipairs(came) do
+    if by then check_names(one, "message", by) end
+    local message, problem, of_content = message_of(one, unused, name)
+    if not message then return nil, (of_content and "the content of message %d %s" or "message %d %s"):format(i, problem) end
+    messages[#messages + 1] = message
+  end
+  return messages
+end
+
+local function of_list(name)
+  return function(record, allow_empty, unused, by)
+    local messages, problem = add_list({}, record, name, unused, by)
+    if messages then messages, problem = add_system(record, messages) end
+    if not messages then return nil, problem end
+    return in_turns(messages, allow_empty)
+  end
+end
+
+-- TRL's: both are texts, or lists of messages, of which the completion is learned.
+local function of_completion(record, allow_empty, unused, by)
+  local prompt, completion, messages, problem = field(record, "prompt"), field(record, "completion"), {}, nil
+  if type(record.label) == "boolean" then return nil, "the record has 'label': " .. PAIR end
+  if type(prompt) == "string" and type(completion) == "string" then
+    messages = { { role = "user", content = prompt }, { role = "assistant", content = completion } }
+  else
+    messages, problem = add_list(messages, record, "prompt", unused, by)
+    if not messages then return nil, problem end
+    for _, message in ipairs(messages) do
+      if message.role == "assistant" then message.learn = false end
+    end
+    messages, problem = add_list(messages, record, "completion", unused, by)
+    if not messages then return nil, problem end
+  end
+  messages, problem = add_system(record, messages)
+  if not messages then return nil, problem end
+  return in_turns(messages, allow_empty)
+end
+
+-- Earlier turns of LLaMA-Factory's alpaca records, which are learned as the last one is.
+local function add_history(messages, history)
+  if type(history) ~= "table" then return nil, ("'history' is no list but a %s"):format(type(history)) end
+  for i, turn in ipairs(history) do
+    if type(turn) ~= "table" or #turn ~= 2 or type(turn[1]) ~= "string" or type(turn[2]) ~= "string" then
+      return nil, ("turn %d of 'history' is no list of a question and an answer"):format(i)
+    end
+    messages[#messages + 1] = { role = "user", content = turn[1] }
+    messages[#messages + 1] = { role = "assistant", content = turn[2] }
+  end
+  return messages
+end
+
 -- The question is `instruction` and `input`, joined by one line break where both are there.
-local function from_instruction(record, allow_empty)
+local function of_instruction(record, allow_empty)
   local text = {}
-  for _, name in ipairs { "instruction", "input", "output", "system" } do
+  for _, name in ipairs { "instruction", "input", "output" } do
     local value = field(record, name)
     if value ~= nil and type(value) ~= "string" then
       return nil, ("'%s' is no text but a %s"):format(name, type(value))
@@ -76,44 +291,74 @@ local function from_instruction(record, allow_empty)
   for _, name in ipairs { "instruction", "input" } do
     if text[name] and text[name] ~= "" then question[#question + 1] = text[name] end
   end
+  question = table.concat(question, "\n")
   if not allow_empty then
-    if #question == 0 then return nil, "'instruction' and 'input' are empty" end
-    if text.output == "" then return nil, "'output' is empty" end
+    local asks, answers = emptiness(question), emptiness(text.output)
+    if asks then return nil, asks == "is empty" and "'instruction' and 'input' are empty" or "the question " .. asks end
+    if answers then return nil, "'output' " .. answers end
   end
-  local messages = {
-    { role = "user", content = table.concat(question, "\n") },
-    { role = "assistant", content = text.output },
-  }
-  if text.system and text.system ~= "" then
-    table.insert(messages, 1, { role = "system", content = text.system })
-  end
-  return messages
+  local history = field(record, "history")
+  local messages, problem = {}, nil
+  if history ~= nil and history ~= "" then messages, problem = add_history(messages, history) end
+  if not messages then return nil, problem end
+  messages[#messages + 1] = { role = "user", content = question }
+  messages[#messages + 1] = { role = "assistant", content = text.output }
+  messages, problem = add_system(record, messages)
+  if not messages then return nil, problem end
+  return in_turns(messages, allow_empty)
 end
 
---- A record of one of the known schemas as a conversation.
--- `{ instruction, input, output }`, all texts; `input` may be absent, empty or null, `system` may be
--- there. Or `{ messages = { { role, content }, ... } }`: a system message first if any, then user and
--- assistant in turns, the assistant last. A content is a text, or a list of parts
--- `{ text =, kind =, learn = }` (see `cft.template`).
--- @tab record
--- @bool[opt=false] allow_empty take an empty question or answer
--- @treturn ?table `{ messages =, raw = record }`; or nil and the reason
-function M.of(record, allow_empty)
-  if type(record) ~= "table" or json.is_array(record) then return nil, "the record is no object" end
-  local messages, reason
-  if field(record, "messages") ~= nil then
-    messages, reason = from_messages(record, allow_empty)
-  elseif record.instruction ~= nil or record.output ~= nil then
-    messages, reason = from_instruction(record, allow_empty)
-  else
-    local names = {}
-    for name in pairs(record) do names[#names + 1] = tostring(name) end
-    table.sort(names)
-    reason = ("neither 'messages' nor 'instruction' and 'output'; its fields are: %s")
-      :format(#names > 0 and table.concat(names, ", ") or "none")
+-- The first that fits is the record's.
+local shapes = {
+  { fits = function(r) return field(r, "messages") ~= nil end, make = of_list "messages",
+    fields = set "messages system" },
+  { fits = function(r) return field(r, "conversations") ~= nil end, make = of_list "conversations",
+    fields = set "conversations system" },
+  { fits = function(r) return field(r, "prompt") ~= nil and field(r, "completion") ~= nil and field(r, "output") == nil end,
+    make = of_completion, fields = set "prompt completion system" },
+  { fits = function(r) return r.instruction ~= nil or r.output ~= nil end, make = of_instruction,
+    fields = set "instruction input output system history" },
+}
+
+local function shape_of(record)
+  for _, shape in ipairs(shapes) do
+    if shape.fits(record) then return shape end
   end
-  if not messages then return nil, reason end
-  return { messages = messages, raw = record.raw or record }
+  local names = {}
+  for name in pairs(record) do names[#names + 1] = tostring(name) end
+  table.sort(names)
+  return nil, ("neither 'messages', 'conversations' nor 'instruction' and 'output', 'prompt' and 'completion'; "
+    .. "its fields are: %s"):format(#names > 0 and table.concat(names, ", ") or "none")
+end
+
+--- A record of one of the known shapes as a conversation; docs/data.md has the shapes, and what becomes of each field.
+-- Contents are texts, or lists of parts `{ text =, kind =, learn =, verdict = }` (see `cft.text.template`); a message
+-- with `learn = false` is an answer that is not learned.
+-- @tab record
+-- @bool[opt=false] allow_empty take an empty question or answer, or one of white space alone
+-- @tab[opt] by where a function made the record: its `name`, and what it made it `from`. A misspelt field is an
+-- error then
+-- @treturn ?table `{ messages =, raw = record, unused = }`; `unused` is the set of fields that say something and that
+-- nothing reads, nil where there are none. Or nil and the reason
+function M.of(record, allow_empty, by)
+  if type(record) ~= "table" or json.is_array(record) then return nil, "the record is no object" end
+  if by then check_names(record, "record", by) end
+  local problem = refusal(record, "record")
+  if problem then return nil, "the record has " .. problem end
+  local unused, messages = {}, nil
+  local shape, reason = shape_of(record)
+  if shape then messages, reason = shape.make(record, allow_empty, unused, by) end
+  if not messages then
+    local chosen, rejected = field(record, "chosen"), field(record, "rejected")
+    return nil, chosen and rejected and "the record has 'chosen' and 'rejected': " .. PAIR or reason
+  end
+  local made = type(record.raw) == "table" and record.raw  -- a conversation that a function changed
+  for name, value in pairs(record) do
+    local ours = shape.fields[name] or made and (name == "raw" or name == "unused")
+    if not ours and not is_nothing(value) then unused[tostring(name)] = true end
+  end
+  for name in pairs(made and type(record.unused) == "table" and record.unused or {}) do unused[name] = true end
+  return { messages = messages, raw = made or record, unused = next(unused) and unused or nil }
 end
 
 -- ---- texts -----------------------------------------------------------------------------------
@@ -136,12 +381,12 @@ function M.text(content) return type(content) == "string" and content or table.c
 -- @tab record a conversation
 -- @treturn string
 function M.prompt(record)
-  local texts = {}
+  local list = {}
   for k = 1, #record.messages - 1 do
     local message = record.messages[k]
-    texts[k] = message.role .. "\0" .. M.text(message.content)
+    list[k] = message.role .. "\0" .. M.text(message.content)
   end
-  return table.concat(texts, "\0")
+  return table.concat(list, "\0")
 end
 
 --- The last message's text.
@@ -151,9 +396,9 @@ function M.answer(record) return M.text(record.messages[#record.messages].conten
 --- All texts, a line break between any two.
 -- @tab record a conversation
 function M.whole(record)
-  local texts = {}
-  for _, message in ipairs(record.messages) do add_texts(texts, message.content) end
-  return table.concat(texts, "\n")
+  local list = {}
+  for _, message in ipairs(record.messages) do add_texts(list, message.content) end
+  return table.concat(list, "\n")
 end
 
 --- Whether the answer judges a solution right: what its parts say, else `cft.template.verdict` of its text.

@@ -75,23 +75,27 @@ local formats = {
   csv = C.CFT_RECORDS_CSV, parquet = C.CFT_RECORDS_PARQUET,
 }
 
--- A decoded record as the source gives it: by the user's function, then by the schema.
-local function reader_of(options)
+-- A decoded record as the source gives it: by the user's function, then by the schema. `made_by` names the function
+-- that makes the records themselves, if one does.
+local function reader_of(options, made_by)
   local fields, schema, allow_empty = options.fields, options.schema, options.allow_empty
+  local made = made_by and { name = made_by, from = {} }
   return function(record)
+    local by = made
     if fields then
+      by = { name = "fields", from = type(record) == "table" and record or {} }
       local ok, result, reason = pcall(fields, record)
       if not ok then return nil, "fields: " .. tostring(result) end
       if result == nil then return nil, reason or "fields gave nothing for it" end
       record = result
     end
     if schema == "none" then return record end
-    return M.conversation(record, allow_empty)
+    return M.conversation(record, allow_empty, by)
   end
 end
 
 -- What `map` makes of a record of the source is held to its schema, and may be empty.
-local function accept_of(options) return reader_of { schema = options.schema, allow_empty = true } end
+local function accept_of(options) return reader_of({ schema = options.schema, allow_empty = true }, "map") end
 
 -- How records are read, as a text. @treturn ?string nil and why there is none
 local function read_as(o, exact)
@@ -186,38 +190,14 @@ function M.open(path, opts)
   }
 end
 
---- Records that are in memory.
--- @tab records a list, of a known schema or with `opts.fields`
--- @tab[opt] opts `fields`, `schema`, `limit_bad`, `quarantine`, `allow_empty`, `name` of `open`
--- @treturn Source
-function M.list(records, opts)
-  check.value("data.list", "records", records, { "table" })
-  if #records == 0 then blame "data.list: no records" end
-  local named = { name = "list" }
-  for name, value in pairs(opts or {}) do named[name] = value end
-  local source = M.generate(#records, function(i) return records[i + 1] end, named)
-  source.identify = function(exact)
-    return canonical.join("list %s %s", { canonical.text(records, { what = "a record", exact = exact }) },
-      { read_as(named, exact) })
-  end
-  return source
-end
-
 local generate_options = { name = { "string", "generated" } }
 for _, name in ipairs { "fields", "schema", "limit_bad", "quarantine", "allow_empty" } do
   generate_options[name] = open_options[name]
 end
 
---- Records that a function makes when they are asked for.
--- @int n how many
--- @func make gets i from 0, returns the record; always the same for the same i
--- @tab[opt] opts as in `list`
--- @treturn Source
-function M.generate(n, make, opts)
-  check.value("data.generate", "n", n, { "integer", min = 1 })
-  check.value("data.generate", "make", make, { "function" })
-  local o = check.options("data.generate", opts, generate_options)
-  local read_record, bad = reader_of(o), sources.new_bad(o.name, o.limit_bad, o.quarantine)
+-- Records of a function, with options that were checked; `made_by` as in `reader_of`.
+local function generated(n, make, o, made_by)
+  local read_record, bad = reader_of(o, made_by), sources.new_bad(o.name, o.limit_bad, o.quarantine)
   return sources.new {
     name = o.name, n = n, bad_ones = bad, accept = accept_of(o),
     identify = function(exact)
@@ -235,6 +215,35 @@ function M.generate(n, make, opts)
     end,
     place = function(i) return ("%s: record %d"):format(o.name, i) end,
   }
+end
+
+--- Records that are in memory.
+-- @tab records a list, of a known schema or with `opts.fields`
+-- @tab[opt] opts `fields`, `schema`, `limit_bad`, `quarantine`, `allow_empty`, `name` of `open`
+-- @treturn Source
+function M.list(records, opts)
+  check.value("data.list", "records", records, { "table" })
+  if #records == 0 then blame "data.list: no records" end
+  local named = { name = "list" }
+  for name, value in pairs(opts or {}) do named[name] = value end
+  local o = check.options("data.list", named, generate_options)
+  local source = generated(#records, function(i) return records[i + 1] end, o)
+  source.identify = function(exact)
+    return canonical.join("list %s %s", { canonical.text(records, { what = "a record", exact = exact }) },
+      { read_as(named, exact) })
+  end
+  return source
+end
+
+--- Records that a function makes when they are asked for.
+-- @int n how many
+-- @func make gets i from 0, returns the record; always the same for the same i
+-- @tab[opt] opts as in `list`
+-- @treturn Source
+function M.generate(n, make, opts)
+  check.value("data.generate", "n", n, { "integer", min = 1 })
+  check.value("data.generate", "make", make, { "function" })
+  return generated(n, make, check.options("data.generate", opts, generate_options), "generate")
 end
 
 -- ---- paths -----------------------------------------------------------------------------------

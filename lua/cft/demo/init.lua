@@ -263,12 +263,15 @@ M.tiny = { arch = "qwen2", d = 128, layers = 2, heads = 4, ffn = 256, tied = tru
 --- Held-out solutions that are judged; half of them are wrong.
 M.tests = 240
 
+-- What is trained on; `right`, `kind` and `key` are for `evaluate`.
+local function paper_fields(r) return { instruction = r.instruction, input = r.input, output = r.output } end
+
 --- Records to train on, as many as the run takes; and those whose loss is measured.
 function M.sources(cfg)
   local data = require "cft.data.open"
   local n = cfg.steps and math.max(1, cfg.steps) * cfg.batch or 48000
-  return data.generate(n, M.training(cfg.seed), { name = "word problems" }),
-         data.generate(M.tests, M.heldout(cfg.seed), { name = "word problems held out" })
+  return data.generate(n, M.training(cfg.seed), { name = "word problems", fields = paper_fields }),
+         data.generate(M.tests, M.heldout(cfg.seed), { name = "word problems held out", fields = paper_fields })
 end
 
 --- Let the model write critiques of held-out solutions, greedily, and read their verdicts.
