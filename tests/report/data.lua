@@ -65,6 +65,8 @@ return {
     expect.same(set.verdicts, { right = right, wrong = wrong, none = 0 })
     expect.same(set.lengths[set.longest[1] + 1], set.report.longest)
     expect.same(dataview.findings(set), {})
+    set = view_of({ critique(0, { id = 3 }), critique(1, { id = 4, source = "web" }), critique(2, { source = "" }) }).sets[1]
+    expect.same(dataview.findings(set), { "fields that are not used: id (2), source (1)" })
   end },
 
   { "duplicates: whole records, prompts, and prompts on both sides of the split", function()

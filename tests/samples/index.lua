@@ -100,6 +100,23 @@ local function contents(path)
 end
 
 return {
+  { "fields that nothing reads are counted by name, in several processes as in one", function()
+    local folder = process.folder()
+    local path = file(folder, 60, function(lines)
+      for i, line in ipairs(lines) do
+        if i % 5 == 0 then lines[i] = line:gsub("}$", ', "source": "web", "n": 4, "id": null}') end
+      end
+    end)
+    local wanted = plainly(path)
+    expect.same(wanted.report.unused, { source = wanted.report.unused.n, n = wanted.report.unused.n })
+    expect.truthy(wanted.report.unused.n > 5)
+    local says = ("  fields that are not used: n %%(%d%%), source %%(%d%%)"):format(wanted.report.unused.n, wanted.report.unused.n)
+    expect.match(text_of(wanted), says)
+    expect.match(text_of(samples(folder, path)), says)
+    expect.match(text_of(samples(folder, path)), says)  -- of what was kept
+    expect.same(samples(folder, path).report.unused, wanted.report.unused)
+  end },
+
   { "a scan in several processes finds what one pass finds, and is kept", function()
     local folder = process.folder()
     local path = file(folder, 60)

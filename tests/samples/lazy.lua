@@ -96,6 +96,20 @@ return {
     expect.match(table.concat(said, "\n"), "record 25, line 26.* tokens, more than 250")
     s:close()
   end },
+  { "a field that nothing reads is said once, and counted by the scan", function()
+    local path = file(process.folder(), function(lines)
+      for i, line in ipairs(lines) do lines[i] = line:gsub("}$", ', "source": "web", "id": ' .. i .. "}") end
+      lines[EMPTY + 1] = lines[EMPTY + 1]:gsub("}$", ', "name": "Ada"}')
+    end)
+    local s, said = stream(path, { no_learned = "drop" })
+    order(s, 0)
+    local told = {}
+    for _, line in ipairs(said) do told[#told + 1] = line:match "has fields that are not used: (.*)" end
+    table.sort(told)
+    expect.same(told, { "id, source; the scan counts them", "name; the scan counts them" })
+    s:close(true)
+    expect.match(table.concat(said, "\n"), "fields that are not used: id %(%d+%), name %(1%), source %(%d+%)")
+  end },
   { "what a recipe calls an error is one", function()
     local s = stream(file(process.folder()))
     expect.raises("record 12, line 13.*has no learned token", order, s, 0)

@@ -190,6 +190,18 @@ return {
     expect.match(samples:describe(), "1 do not end in a learned end token: records 0")
   end },
 
+  { "an answer with weight 0 is context, fields that are not used are counted", function()
+    local function answer(text, weight) return { role = "assistant", content = text, weight = weight } end
+    local q, r = { role = "user", content = "q" }, { role = "user", content = "r", name = "Ada" }
+    local samples = samples_of(data.list { { messages = { q, answer("a", 0), r, answer("b", 1) }, id = 5 },
+      { messages = { q, answer "a" }, id = 6 } }, template.plain(), tok)
+    expect.same(shown(samples:get(0)), "q[0 query]\n\n[0 template]a[0 critique]<eos>[0 end]\n\n[0 template]r[0 query]" ..
+      "\n\n[0 template]b[1 critique]<eos>[1 end]")
+    expect.match(samples:describe(), "\n  fields that are not used: id %(2%), messages.name %(1%)$")
+    expect.raises("1 of 1 samples have no learned token", samples_of, data.list { { messages = { q, answer("a", 0) } } },
+      template.plain(), tok)
+  end },
+
   { "a prompt that a server would encode otherwise", function()
     local greedy = setmetatable({  -- "ab" is one token where both stand in one text
       encode_spans = function(_, text)

@@ -12,6 +12,7 @@ local listed = require "cft.data.util.sampled_list"
 local mask = require "cft.samples.mask"
 local parallel = require "cft.data.parallel"
 local preview = require "cft.report.samples"
+local reports = require "cft.samples.report"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
 
@@ -175,6 +176,7 @@ function M.findings(set)
     if #lines < BAD then lines[#lines + 1] = "bad record: " .. data.describe(bad) end
   end
   add(#r.bad > BAD and #r.bad - BAD or 0, "more bad records")
+  lines[#lines + 1] = reports.unused(r)
   add_list(r.dropped, ("dropped, the first with %s"):format(r.dropped[1] and r.dropped[1].reason or ""))
   add_list(r.cut, ("cut (%d tokens in all)"):format(r.tokens_cut))
   add_list(r.no_learned, "have no learned token")

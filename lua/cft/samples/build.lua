@@ -65,8 +65,9 @@ local function odd_class(sample, tok)
 end
 
 --- The sample of a record, with what is odd about it: `specials`, strings of special tokens in its text and how many;
--- `prefix`, false where a server would encode its prompt otherwise; `odd`, the class of `refusals` that it is of; and
--- `learned`, its rows that are learned.
+-- `prefix`, false where a server would encode its prompt otherwise; `unused`, the set of the
+-- record's fields that nothing reads; `odd`, the class of `refusals` that it is of; and `learned`, its rows that are
+-- learned.
 -- @tab record a conversation
 -- @treturn ?table as `mask.encode` gives it; nil where there is none to train on, then
 -- @treturn string why
@@ -80,6 +81,7 @@ function Build:sample(record)
   -- A cut prompt is none that a server would write, and a special token's string is reported as such.
   sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
   sample.segments = nil
+  sample.unused = record.unused
   sample.odd, sample.learned = odd_class(sample, tok)
   if sample.odd and self.o[sample.odd] ~= "keep" then return nil, says[sample.odd], sample.odd, sample end
   return sample

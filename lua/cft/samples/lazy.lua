@@ -40,6 +40,19 @@ local odd = {
   { "holds strings of special tokens", function(s) return s.specials ~= nil end },
 }
 
+-- Fields that nothing reads: each is said once.
+local function tell_unused(self, k, unused)
+  local names = {}
+  for name in pairs(unused or {}) do
+    if not self.told[name] then names[#names + 1] = name end
+    self.told[name] = true
+  end
+  table.sort(names)
+  if #names == 0 then return end
+  self.say(("  %s has fields that are not used: %s; the scan counts them"):format(self.source:where(k),
+    table.concat(names, ", ")))
+end
+
 -- The sample of record k; nil and why it is left out.
 local function look(self, k)
   local source = self.source
@@ -50,6 +63,7 @@ local function look(self, k)
   end
   local sample, why, class, unwanted = self.build:sample(record)
   if sample or unwanted then
+    tell_unused(self, k, (sample or unwanted).unused)
     for n, row in ipairs(odd) do
       if not self.told[n] and row[2](sample or unwanted) then
         self.told[n] = true

@@ -8,11 +8,15 @@ local sources = require "cft.data.source"
 
 local M = {}
 
+local COUNTS = { specials = true, unused = true }  -- texts and how many; other tables are lists of records
+
+local function is_list(name, value) return type(value) == "table" and not COUNTS[name] and value.n ~= nil end
+
 --- A report of nothing yet.
--- @treturn table `records`, `samples`, `tokens`, `learned`, `longest`, `tokens_cut`; `specials`, counts by text; and
--- lists of records, each with its length `n`
+-- @treturn table `records`, `samples`, `tokens`, `learned`, `longest`, `tokens_cut`; `specials`, counts by text;
+-- `unused`, how many records have each field that nothing reads; and lists of records, each with its length `n`
 function M.new()
-  return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {},
+  return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {}, unused = {},
     with_specials = listed.new(), dropped = listed.new(), cut = listed.new(), no_end = listed.new(),
     no_prefix = listed.new(), no_learned = listed.new(), all_learned = listed.new(), double_bos = listed.new(),
     unsayable = listed.new() }
@@ -30,6 +34,7 @@ function M.enter(report, i, sample, why, class, unwanted)
   for text, count in pairs(made.specials or {}) do
     report.specials[text] = (report.specials[text] or 0) + count
   end
+  for name in pairs(made.unused or {}) do report.unused[name] = (report.unused[name] or 0) + 1 end
   if not made.prefix then listed.add(report.no_prefix, i) end
   if made.odd then listed.add(report[made.odd], i) end
   if made.cut > 0 then listed.add(report.cut, i) end
@@ -48,7 +53,7 @@ function M.add(into, from)
       into.longest = math.max(into.longest, value)
     elseif type(value) == "number" then
       into[name] = into[name] + value
-    elseif value.n then
+    elseif is_list(name, value) then
       listed.append(into[name], value)
     else
       for text, count in pairs(value) do into[name][text] = (into[name][text] or 0) + count end
@@ -61,7 +66,7 @@ end
 function M.encode(report)
   local out = {}
   for name, value in pairs(report) do
-    if type(value) == "table" and value.n then
+    if is_list(name, value) then
       local entries = {}
       for i, e in ipairs(value) do
         entries[i] = type(e) == "table" and json.array { e.record, e.reason or json.null } or e
@@ -78,7 +83,7 @@ end
 -- @tab out what JSON gave back; it becomes the report
 function M.decode(out)
   for name, value in pairs(out) do
-    if type(value) == "table" and value.n then
+    if is_list(name, value) then
       local entries = { n = value.n }
       for i, e in ipairs(value.entries) do
         entries[i] = type(e) == "table" and { record = e[1], reason = e[2] ~= json.null and e[2] or nil } or e
@@ -89,12 +94,19 @@ function M.decode(out)
   return out
 end
 
-local function specials_line(report)
+-- Texts and how many, in one line.
+local function counts_line(counts)
   local texts = {}
-  for text in pairs(report.specials) do texts[#texts + 1] = text end
+  for text in pairs(counts) do texts[#texts + 1] = text end
   table.sort(texts)
-  for k, text in ipairs(texts) do texts[k] = ("%s (%d)"):format(text, report.specials[text]) end
+  for k, text in ipairs(texts) do texts[k] = ("%s (%d)"):format(text, counts[text]) end
   return table.concat(texts, ", ")
+end
+
+--- The fields of records that nothing reads, and how many records have each, in one line.
+-- @treturn ?string nil where there are none
+function M.unused(report)
+  return next(report.unused) and "fields that are not used: " .. counts_line(report.unused) or nil
 end
 
 --- A report in words, a line each: counts first, then all that was left out, cut or found odd.
@@ -121,8 +133,10 @@ function M.describe(report, of)
   end
   if r.with_specials.n > 0 then
     add_list(r.with_specials, ("hold strings of special tokens, taken as %s: %s"):format(
-      chat.specials == "llamafactory" and "these tokens" or "plain text", specials_line(r)))
+      chat.specials == "llamafactory" and "these tokens" or "plain text", counts_line(r.specials)))
   end
+  local unused = M.unused(r)
+  if unused then add("  %s", unused) end
   return table.concat(lines, "\n")
 end
 
