@@ -5,19 +5,13 @@
 
 local archs = require "cft.models.archs"
 local check = require "cft.base.check"
+local json = require "cft.base.json"
+local keys = require "cft.models.keys"
+local rope = require "cft.models.rope"
 
 local M = {}
 
 local ACTIVATIONS = { silu = true, swish = true }
-
--- Keys that change what a model computes; the value, beside none, that means "not used"; and what is not implemented.
-local unused = {
-  { "use_sliding_window", false, "a sliding window is" }, { "partial_rotary_factor", 1, "partial rotary embedding is" },
-  { "attention_bias", false, "biases on attention's projections are" }, { "mlp_bias", false, "biases in the MLP are" },
-  { "attention_dropout", 0, "dropout is" }, { "pretraining_tp", 1, "sliced matmuls are" },
-  { "quantization_config", nil, "quantised weights are" }, { "qk_layernorm", false, "norms of q and k are" },
-  { "logit_scale", 1, "scaled logits are" }, { "final_logit_softcapping", nil, "capped logits are" },
-}
 
 -- Sizes: our name, config.json's, and what it is where the file does not say. In this order.
 local sizes = {
@@ -30,31 +24,6 @@ local sizes = {
 
 local function above_zero(v) return type(v) == "number" and v > 0 and v < math.huge end
 
-local function scaling_of(r)
-  if not r then return nil end
-  local kind = r.rope_type or r.type or "default"
-  if kind == "default" then return nil end
-  local function need(key)
-    if not above_zero(r[key]) then
-      return nil, ("rope type '%s' without a '%s' above 0"):format(kind, key)
-    end
-    return r[key]
-  end
-  local s, why = { type = kind }
-  if kind == "linear" then
-    s.factor, why = need "factor"
-  elseif kind == "llama3" then
-    for _, key in ipairs { "factor", "low_freq_factor", "high_freq_factor",
-                           "original_max_position_embeddings" } do
-      s[key], why = need(key)
-      if why then break end
-    end
-  else
-    why = ("rope type '%s' is not implemented; default, linear and llama3 are"):format(tostring(kind))
-  end
-  return s, why
-end
-
 -- JSON's null is a value of its own; here it means "absent".
 local function without_nulls(c, null)
   local t = {}
@@ -66,17 +35,36 @@ end
 
 local size = { "integer", min = 1, max = 2 ^ 31 - 1 }
 
+local function shown(value)
+  if type(value) == "table" then return json.encode(value) end
+  return type(value) == "string" and ("'%s'"):format(value) or tostring(value)
+end
+
 -- What of the keys is not implemented; nil if all is. `window` is the architecture's rule.
 local function refused(c, window)
+  local told = {}
   local used = c.sliding_window ~= nil and c.use_sliding_window ~= false
   if used and window ~= "limit" and not (window == "if_used" and c.use_sliding_window == nil) then
     return ("sliding_window = %s: a sliding window is not implemented"):format(tostring(c.sliding_window))
   end
-  for _, row in ipairs(unused) do
-    local value = c[row[1]]
-    if value ~= nil and value ~= row[2] then
-      return ("%s = %s: %s not implemented"):format(row[1], tostring(value), row[3])
+  for _, row in ipairs(keys.unused) do
+    local key, neutral, what = unpack(row, 1, 3)
+    local value = c[key]
+    local empty = type(neutral) == "table" and type(value) == "table" and next(value) == nil
+    if value ~= nil and value ~= neutral and not empty then
+      return ("%s = %s: %s not implemented"):format(key, shown(value), what)
     end
+    told[key] = true
+  end
+  local names = {}
+  for key in pairs(c) do
+    if not (told[key] or keys.read[key] or keys.harmless[key]) then names[#names + 1] = key end
+  end
+  table.sort(names)
+  local key = names[1]
+  if key then
+    return ("%s = %s: a key that is not known, and may change what the model computes; if it does not, take it out "
+            .. "of config.json"):format(key, shown(c[key]))
   end
 end
 
@@ -85,8 +73,8 @@ end
 -- @return our config, or nil and what is wrong: `arch`, `d`, `layers`, `heads`, `kv_heads`,
 -- `head_dim`, `ffn`, `vocab`, `eps`, `theta`, `scaling`, `tied`, `context`, `qkv_bias`, `init`, `window` (the
 -- longest sequence that may be computed; nil: any), and `raw`, from which what we write is made
+-- @return with a config: `notes`, a list of lines, one for each fact on which two keys disagree
 function M.read(raw)
-  local json = require "cft.base.json"
   if type(raw) ~= "table" or json.is_array(raw) then return nil, "it is no object of names and values" end
   local c = without_nulls(raw, json.null)
   local arch = c.model_type
@@ -125,21 +113,15 @@ function M.read(raw)
   end
   if m.head_dim % 2 ~= 0 then return nil, ("head_dim is %d; it must be even"):format(m.head_dim) end
 
-  -- transformers 5 writes rope_parameters, with theta inside; 4 writes rope_theta and rope_scaling.
-  local rope = c.rope_parameters or c.rope_scaling
-  if rope and type(rope) ~= "table" then return nil, "rope_scaling is no object" end
-  m.theta = (c.rope_parameters and c.rope_parameters.rope_theta) or c.rope_theta or 10000
-  if not above_zero(m.theta) then return nil, "rope_theta is no number above 0" end
-  if rope and rope.partial_rotary_factor and rope.partial_rotary_factor ~= 1 then
-    return nil, "partial_rotary_factor: partial rotary embedding is not implemented"
-  end
-  m.scaling, why = scaling_of(rope)
-  if why then return nil, why end
+  local is
+  is, why = rope.read(c, m.context)
+  if not is then return nil, why end
+  m.theta, m.scaling = is.theta, is.scaling
   m.eps, m.init = c.rms_norm_eps or 1e-6, c.initializer_range or 0.02
   if not above_zero(m.eps) then return nil, "rms_norm_eps is no number above 0" end
   if type(m.init) ~= "number" then return nil, "initializer_range is no number" end
   if type(m.tied) ~= "boolean" then return nil, "tie_word_embeddings is neither true nor false" end
-  return m
+  return m, is.notes
 end
 
 --- The longest sequence that a model is made for, and which of its settings says so. `max_position_embeddings` is

@@ -133,19 +133,19 @@ end
 --- Load a model by folder, GGUF file, or name in the local Hub cache.
 -- @string name @tab[opt] opts `dtype` "f32", `device`; `vocab`, a larger vocabulary than the files',
 -- whose further rows of embedding and head begin as the mean of the others
--- @treturn Model, or nil and what is missing
+-- @treturn Model, or nil and what is missing; its `notes` are lines about facts on which its files disagree
 function M.load(name, opts)
   local o = check.options("models.load", opts or {}, load_spec)
   local hub, safetensors = require "cft.io.hub", require "cft.io.safetensors"
   local path, why = hub.find(name)
   if not path then return nil, why end
   local source = path:match "%.gguf$" and M.gguf(path) or safetensors.folder(path)
-  local c, problem = configs.read(source.config)
-  if not c then blame("%s: %s", path, problem) end
+  local c, notes = configs.read(source.config)
+  if not c then blame("%s: %s", path, notes) end
   refuse_empty_promises(c, source, path)
   c.vocab = math.max(c.vocab, o.vocab or 0)
   local m = build(c, o)
-  m.path, m.source = path, source
+  m.path, m.source, m.notes = path, source, notes
   m:read(source)
   return m
 end

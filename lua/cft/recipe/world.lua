@@ -89,6 +89,7 @@ function M.model(run)
       run.tokenizer:size(), m.config.vocab)
   end
   run.log:say("model %s: %s parameters in %s", run.own and run.own.name or run.cfg.model, format.count(m:count()), m.dtype)
+  for _, note in ipairs(m.notes or {}) do run.log:say("%s", note) end
   return m
 end
 
