@@ -83,17 +83,49 @@ local load_spec = {
   vocab = { "integer", optional = true, min = 1 },
 }
 
+local EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+-- Do two matrices of one shape hold the same numbers in `dtype`? A few rows at a time, for they may be large.
+local function same_numbers(a, b, dtype)
+  local rows, width = a:dims()
+  local step = math.max(1, math.floor(2 ^ 20 / width))
+  local function equal(row)
+    local n = math.min(step, rows - row)
+    local x = tensor.cast(tensor.narrow(a, 0, row, n), dtype):to_host()
+    local y = tensor.cast(tensor.narrow(b, 0, row, n), dtype):to_host()
+    for i = 0, n * width - 1 do
+      if x[i] ~= y[i] then return false end
+    end
+    return true
+  end
+  for row = 0, rows - 1, step do
+    if not tensor.scope(equal, row) then return false end
+  end
+  return true
+end
+
+-- Whether a model that config.json ties is tied, as transformers 5 decides: where the files have a head and an
+-- embedding that are not equal, both are kept, untied; where they have the head alone, it is the embedding too.
+local function decide_tied(c, source, there, dtype, notes)
+  if not (c.tied and there[HEAD] and there[EMBEDDING]) then return end
+  c.tied = tensor.scope(function()
+    return same_numbers(source:tensor(EMBEDDING), source:tensor(HEAD), dtype)
+  end)
+  if not c.tied then
+    notes[#notes + 1] = ("config.json: tie_word_embeddings is true, but the files have a '%s' that is not the "
+                         .. "embedding; it is kept, untied, as in transformers 5"):format(HEAD)
+  end
+end
+
 -- Before memory is taken for what config.json promises: do the files hold so many blocks, so wide?
-local function refuse_empty_promises(c, source, path)
-  local there = {}
-  for _, name in ipairs(source:names()) do there[name] = true end
+local function refuse_empty_promises(c, source, path, there)
   local last = ("model.layers.%d."):format(c.layers - 1)
-  for _, want in ipairs { { "model.embed_tokens.weight", c.vocab, c.d },
+  for _, want in ipairs { { EMBEDDING, c.vocab, c.d, c.tied and HEAD }, { HEAD, c.vocab, c.d, c.tied and EMBEDDING },
                           { last .. "self_attn.q_proj.weight", c.heads * c.head_dim, c.d },
                           { last .. "mlp.down_proj.weight", c.d, c.ffn } } do
-    local name, rows, width = unpack(want)
-    if not there[name] then blame("%s: no tensor '%s'", path, name) end
-    if not path:match "%.gguf$" then  -- there, a look at a tensor dequantises it
+    local name, rows, width, instead = unpack(want, 1, 4)
+    if not there[name] and not there[instead] then blame("%s: no tensor '%s'", path, name) end
+    if there[name] and not path:match "%.gguf$" then  -- there, a look at a tensor dequantises it
       local t = source:tensor(name)
       local dims = t:shape()
       t:release()
@@ -142,11 +174,14 @@ function M.load(name, opts)
   local source = path:match "%.gguf$" and M.gguf(path) or safetensors.folder(path)
   local c, notes = configs.read(source.config)
   if not c then blame("%s: %s", path, notes) end
-  refuse_empty_promises(c, source, path)
-  c.vocab = math.max(c.vocab, o.vocab or 0)
+  local there, rows = {}, c.vocab
+  for _, tensor_name in ipairs(source:names()) do there[tensor_name] = true end
+  refuse_empty_promises(c, source, path, there)
+  decide_tied(c, source, there, o.dtype, notes)
+  c.vocab = math.max(rows, o.vocab or 0)
   local m = build(c, o)
   m.path, m.source, m.notes = path, source, notes
-  m:read(source)
+  m:read(source, { grow_from = rows < c.vocab and rows or nil })
   return m
 end
 
@@ -160,31 +195,39 @@ local function grow(to, from)
   end)
 end
 
+local read_spec = { grow_from = { "integer", optional = true, min = 1 } }
+
 --- Copy weights of a source into the model, by name; none may be missing, none left over.
-function Model:read(source)
-  local wanted = {}
+-- @param source of `cft.files.folder` or `cft.models.gguf`
+-- @tab[opt] opts `grow_from`: how many rows embedding and head have in the source, when the model has more; the
+-- further rows become their mean. Without it, or with other rows, another number of rows is an error
+function Model:read(source, opts)
+  local from_rows = check.options("model:read", opts or {}, read_spec).grow_from
+  local wanted, own = {}, {}
+  for _, name in ipairs(source:names()) do own[name] = true end
   for _, g in ipairs(self.groups) do
     for _, p in ipairs(g.parts) do
       local to = g:part(g.flat, p)
-      local from = source:tensor(p.name)
-      if not from then blame("%s: no tensor '%s'", self.path, p.name) end
+      local name = p.name == EMBEDDING and self.config.tied and not own[EMBEDDING] and HEAD or p.name
+      local from = source:tensor(name)
+      if not from then blame("%s: no tensor '%s'", self.path, name) end
       local shape, dims = to:shape(), from:shape()
-      local per_token = p.name == "model.embed_tokens.weight" or p.name == "lm_head.weight"
-      if per_token and #dims == 2 and dims[2] == shape[2] and dims[1] < shape[1] then
+      local per_token = p.name == EMBEDDING or p.name == HEAD
+      if from_rows and per_token and #dims == 2 and dims[2] == shape[2] and dims[1] == from_rows then
         grow(to, from)
       elseif table.concat(shape, ",") ~= table.concat(dims, ",") then
-        blame("%s: '%s' is (%s); config.json makes it (%s)", self.path, p.name,
+        blame("%s: '%s' is (%s); config.json makes it (%s)", self.path, name,
               table.concat(dims, ", "), table.concat(shape, ", "))
       else
         to:copy_(from)
       end
       to:release()
       from:release()
-      wanted[p.name] = true
+      wanted[name] = true
     end
   end
-  for _, name in ipairs(source:names()) do
-    local harmless = name:match "rotary_emb%.inv_freq$" or (self.config.tied and name == "lm_head.weight")
+  for name in pairs(own) do
+    local harmless = name:match "rotary_emb%.inv_freq$" or (self.config.tied and name == HEAD)
     if not wanted[name] and not harmless then
       blame("%s: tensor '%s' has no place in a %s model", self.path, name, self.config.arch)
     end
