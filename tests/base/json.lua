@@ -28,6 +28,26 @@ return {
   reads('"\\u00e9\\ud83d\\ude00\\n"', "é😀\n"),
   reads('"a\\u0000b"', "a\0b"),
   reads('{"a": 1, "a": 2}', { a = 2 }),  -- the last one, as everywhere
+  { "numbers are written as they were spelled, where they still are the same", function()
+    local text = [[{"a":8.0,"b":[1e-06,{"c":1.0E+2,"d":"1.0"}],"e":1000000000000000019884624838656,"f":-0.0,"g \\\" 5":5.0]]
+      .. [[,"h":"x\\","i":2.0}]]
+    local value, spellings = json.decode(text), json.spellings(text)
+    expect.same(json.encode(value, { spellings = spellings }), text)
+    value.a, value.b[2].d, value.new = 9, 1, 3
+    value["e"], value["g \\\" 5"], value.h = nil, nil, nil
+    expect.same(json.encode(value, { spellings = spellings }),
+                '{"a":9,"b":[1e-06,{"c":1.0E+2,"d":1}],"f":-0.0,"i":2.0,"new":3}')
+    expect.same(json.encode({ x = 8, y = 8, z = 0.5, n = json.null, l = json.array() },
+                            { floats = { x = true, z = true } }), [[{"l":[],"n":null,"x":8.0,"y":8,"z":0.5}]])
+    expect.same(json.spellings '{"a', nil)
+  end },
+  { "a text that looks like a spelling stays a text", function()
+    local value = { a = "\0018.0", ["\0015"] = "b\"\0016", c = "\001\0017", d = "\\", e = json.array { "\0011" } }
+    local text = json.encode(value, { floats = { q = true } })
+    expect.same(json.decode(text), value)
+    expect.same(text, json.encode(value))
+    expect.same(json.encode(json.decode(text), { spellings = json.spellings(text) }), text)
+  end },
   { "reads null as json.null", function()
     local v = json.decode '[null, {"a": null}]'
     expect.same(v[1], json.null)

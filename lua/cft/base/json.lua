@@ -29,7 +29,7 @@ end
 
 --- Read a file of one JSON value.
 -- @string path
--- @return the value; or nil and a message with the path
+-- @return the value and the text; or nil and a message with the path
 function M.read(path)
   local file, why = io.open(path, "rb")
   if not file then return nil, why end
@@ -38,7 +38,7 @@ function M.read(path)
   if not text then return nil, path .. ": " .. tostring(broken) end
   local value, message = M.decode(text)
   if value == nil then return nil, path .. ": " .. message end
-  return value
+  return value, text
 end
 
 --- Mark a table as an array, which matters only for an empty one.
@@ -50,6 +50,63 @@ function M.array(t) return setmetatable(t or {}, core.array_mark) end
 -- @param t anything
 function M.is_array(t) return getmetatable(t) == core.array_mark end
 
+-- ---- spellings ---------------------------------------------------------------------------------
+
+-- Numbers that are to be written as they were spelled travel as texts with this byte in front; a text of the value
+-- that begins with it gets one more.
+local MARK, MARK_WRITTEN = "\1", "\\u0001"
+
+local function mark_numbers(text)
+  return (text:gsub("-?%d[%d.eE+-]*", function(number) return '"' .. MARK_WRITTEN .. number .. '"' end))
+end
+
+--- How the numbers of a JSON text are spelled: a `8.0` is no `8` to readers with integers.
+-- @string text of JSON
+-- @return for `encode`'s `spellings`; nil where the text is no JSON
+function M.spellings(text)
+  local parts, at = {}, 1
+  while true do
+    local first = text:find('"', at, true)
+    parts[#parts + 1] = mark_numbers(text:sub(at, (first or 0) - 1))
+    if not first then break end
+    local last = first
+    repeat
+      last = text:find('["\\]', last + 1)
+      local escaped = last and text:byte(last) == 92
+      if escaped then last = last + 1 end
+    until not escaped
+    if not last then return nil end
+    parts[#parts + 1], at = text:sub(first, last), last + 1
+  end
+  return (M.decode(table.concat(parts)))
+end
+
+local function guarded(text)
+  return type(text) == "string" and text:sub(1, 1) == MARK and MARK .. text or text
+end
+
+-- A copy in which numbers that have a spelling are marked texts: that of `spelled`, a value of the same shape, where
+-- it still is the number's; else one of a float, where the key is in `floats`.
+local function marked(value, spelled, floats, key)
+  if type(value) == "number" then
+    local text = type(spelled) == "string" and spelled:sub(1, 1) == MARK and spelled:sub(2)
+    if text and tonumber(text) == value then return spelled end
+    local whole = floats and floats[key] and value % 1 == 0 and math.abs(value) < 2 ^ 53
+    return whole and MARK .. ("%.1f"):format(value) or value
+  end
+  if type(value) ~= "table" then return guarded(value) end
+  local copy = setmetatable({}, getmetatable(value))
+  for k, v in pairs(value) do
+    copy[guarded(k)] = marked(v, type(spelled) == "table" and spelled[k] or nil, floats, k)
+  end
+  return copy
+end
+
+local function unmarked(text)
+  text = text:gsub('([^\\])"\\u0001(-?%d[%d.eE+-]*)"', "%1%2")
+  return (text:gsub('([^\\])"\\u0001\\u0001', '%1"\\u0001'))
+end
+
 --- Write one value.
 -- The same value always gives the same bytes: keys are sorted. Infinite numbers and nan, cycles,
 -- texts that are not UTF-8, arrays with holes: an error that says where in the value.
@@ -57,15 +114,20 @@ function M.is_array(t) return getmetatable(t) == core.array_mark end
 -- @tab[opt] opts
 -- @int[opt=0] opts.indent spaces a level; 0 writes one line
 -- @tab[opt] opts.order keys that come first, in this order
+-- @param[opt] opts.spellings of the text that an object came from: its numbers are written as they were, where they
+-- are the same
+-- @tab[opt] opts.floats a set of names: a whole number of one is written `8.0`, where it has no spelling
 -- @treturn string without a newline at its end
 function M.encode(value, opts)
   if not opts then return core.encode(value, 0) end
   local o = check.options("json.encode", opts, {
     indent = { "integer", 0, min = 0, max = 16 }, order = { "table", optional = true },
+    spellings = { "any", optional = true }, floats = { "table", optional = true },
   })
   local rank = o.order and {}
   for i, key in ipairs(o.order or {}) do rank[key] = i end
-  return core.encode(value, o.indent, rank)
+  if type(value) ~= "table" or not (o.spellings or o.floats) then return core.encode(value, o.indent, rank) end
+  return unmarked(core.encode(marked(value, o.spellings, o.floats), o.indent, rank))
 end
 
 return M

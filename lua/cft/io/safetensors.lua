@@ -12,7 +12,7 @@ local C, ffi = door.C, door.ffi
 
 local M = {}
 
---- Open weights. `config` is what config.json says (of a folder), `path` its path.
+--- Open weights. `config` is what config.json says (of a folder), `text` that file, `path` its path.
 -- @type Weights
 local Weights = {}
 Weights.__index = Weights
@@ -86,11 +86,11 @@ end
 -- @string path
 -- @treturn Weights
 function M.folder(path)
-  local config, why = json.read(path .. "/config.json")
-  if config == nil then blame(why) end
+  local config, text = json.read(path .. "/config.json")
+  if config == nil then blame(text) end
   if type(config) ~= "table" then blame("%s/config.json: is no object", path) end
   local self = M.open(path)
-  self.config = config
+  self.config, self.text = config, text
   return self
 end
 

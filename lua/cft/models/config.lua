@@ -11,6 +11,12 @@ local rope = require "cft.models.rope"
 
 local M = {}
 
+--- Keys of config.json that Python has as floats; transformers warns of integers, or refuses them.
+M.floats = {
+  rms_norm_eps = true, initializer_range = true, rope_theta = true, factor = true, low_freq_factor = true,
+  high_freq_factor = true,
+}
+
 local ACTIVATIONS = { silu = true, swish = true }
 
 -- Sizes: our name, config.json's, and what it is where the file does not say. In this order.

@@ -10,7 +10,9 @@ local M = {}
 
 -- What text generation needs to know: the end tokens, first of all the one that was learned.
 local function generation_config(model, tokenizer, end_token)
-  local c = model.path and not model.path:match "%.gguf$" and json.read(model.path .. "/generation_config.json") or nil
+  local c, text
+  if model.path and not model.path:match "%.gguf$" then c, text = json.read(model.path .. "/generation_config.json") end
+  local spellings = type(c) == "table" and json.spellings(text) or nil
   c = type(c) == "table" and c or {}
   local ends, seen = {}, {}
   local function add(ids)
@@ -27,19 +29,19 @@ local function generation_config(model, tokenizer, end_token)
     c.pad_token_id = c.pad_token_id or tokenizer.pad
   end
   c.eos_token_id = #ends > 1 and ends or ends[1]
-  return c
+  return c, spellings
 end
 
 --- Write a model into a folder that is being saved; inside of a scope, which releases its views of the weights.
 -- @tparam Save save @tparam Model model @tab o as `write`
 function M.fill(save, model, o)
   local config = configs.write(model.config, model.dtype)
-  local generation = generation_config(model, o.tokenizer, o.end_token)
+  local generation, spellings = generation_config(model, o.tokenizer, o.end_token)
   for _, key in ipairs { "bos_token_id", "eos_token_id", "pad_token_id" } do
     if config[key] == nil or config[key] == json.null then config[key] = generation[key] end
   end
-  save:write("config.json", json.encode(config, { indent = 2 }) .. "\n")
-  save:write("generation_config.json", json.encode(generation, { indent = 2 }) .. "\n")
+  save:write("config.json", json.encode(config, { indent = 2, spellings = model.spellings, floats = configs.floats }) .. "\n")
+  save:write("generation_config.json", json.encode(generation, { indent = 2, spellings = spellings }) .. "\n")
   local entries = {}  -- a tied head is the embedding, and is not written twice
   for name, t in model:named() do entries[#entries + 1] = { name = name, tensor = t } end
   save:write_tensors("model.safetensors", entries, { max_shard_bytes = o.max_shard_bytes })

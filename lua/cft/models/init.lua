@@ -181,6 +181,7 @@ function M.load(name, opts)
   c.vocab = math.max(rows, o.vocab or 0)
   local m = build(c, o)
   m.path, m.source, m.notes = path, source, notes
+  m.spellings = source.text and json.spellings(source.text)
   m:read(source, { grow_from = rows < c.vocab and rows or nil })
   return m
 end

@@ -1,0 +1,73 @@
+-- Saving keeps what was loaded: number spellings, harmless keys, chat templates, other files of the folder.
+
+local expect = require "tests.expect"
+local json = require "cft.base.json"
+local models = require "cft.models"
+local process = require "tests.process"
+
+local function contents(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+local small = { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 12, vocab = 264 }
+
+-- A saved model, with what `files` has in place of its own; and where it was saved again.
+local function saved_again(files, opts)
+  local folder, again = process.folder() .. "/m", process.folder() .. "/again"
+  local m = models.new(small)
+  m:save(folder)
+  m:release()
+  for name, text in pairs(files) do
+    if type(text) == "function" then text = text(contents(folder .. "/" .. name)) end
+    os.execute("mkdir -p " .. (folder .. "/" .. name):match "^(.*)/")
+    process.write(folder .. "/" .. name, text)
+  end
+  m = assert(models.load(folder))
+  m:save(again, opts)
+  m:release()
+  return again, folder
+end
+
+return {
+  { "a new model's floats are written as floats", function()
+    local folder = process.folder() .. "/m"
+    local shape = { scaling = { type = "llama3", factor = 8, low_freq_factor = 1, high_freq_factor = 4,
+                                original_max_position_embeddings = 256 } }
+    for key, value in pairs(small) do shape[key] = value end
+    local m = models.new(shape)
+    m:save(folder)
+    m:release()
+    local text = contents(folder .. "/config.json")
+    for _, line in ipairs { '"factor": 8.0', '"low_freq_factor": 1.0', '"high_freq_factor": 4.0', '"rope_theta": 10000.0',
+                            '"original_max_position_embeddings": 256', '"hidden_size": 8' } do
+      expect.truthy(text:find(line .. "[,\n]"), line .. " in " .. text)
+    end
+  end },
+
+  { "numbers keep their spelling, harmless keys their value", function()
+    local again = saved_again {
+      ["config.json"] = function(text)
+        return (text:gsub("^{", [[{
+  "rope_scaling": { "type": "linear", "factor": 4.0 }, "temperature": 1.0, "unsloth_version": "2024.9",
+  "id2label": { "0": "a" }, "transformers.js_config": { "x": [1.50, 2, null] }, "use_cache": false,]], 1)
+          :gsub('"rms_norm_eps": [^\n]*', '"rms_norm_eps": 1E-5,'):gsub('"rope_parameters": {.-},', "")
+          :gsub('"rope_theta": 10000.0', '"rope_theta": 500000'))
+      end,
+      ["generation_config.json"] = '{ "temperature": 1.0, "top_p": 0.90, "eos_token_id": [3, 4], "top_k": 50 }',
+    }
+    local text = contents(again .. "/config.json")
+    for _, line in ipairs { '"factor": 4.0', '"temperature": 1.0', '"unsloth_version": "2024.9"', '"rms_norm_eps": 1E%-5',
+                            '"rope_theta": 500000', '1.50', '"use_cache": false', '"0": "a"', '2', 'null' } do
+      expect.truthy(text:find(line .. "[,\n]"), line .. " in " .. text)
+    end
+    text = contents(again .. "/generation_config.json")
+    expect.same(json.decode(text), { temperature = 1, top_p = 0.9, eos_token_id = { 3, 4 }, top_k = 50 })
+    for _, line in ipairs { '"temperature": 1.0', '"top_p": 0.90', '"top_k": 50' } do
+      expect.truthy(text:find(line .. "[,\n]"), line .. " in " .. text)
+    end
+  end },
+}
