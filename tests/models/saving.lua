@@ -4,6 +4,8 @@ local expect = require "tests.expect"
 local json = require "cft.base.json"
 local models = require "cft.models"
 local process = require "tests.process"
+local saves = require "cft.io.save"
+local tokenizers = require "cft.text.tokenizer"
 
 local function contents(path)
   local file = io.open(path, "rb")
@@ -13,6 +15,11 @@ local function contents(path)
   return text
 end
 
+-- All bytes and a few merges.
+local tokenizer = json.encode {
+  added_tokens = json.array {}, pre_tokenizer = { type = "ByteLevel", add_prefix_space = false },
+  decoder = { type = "ByteLevel" }, model = assert(json.read "tests/golden/tokenizer/components.json").tiny,
+}
 local small = { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 12, vocab = 264 }
 
 -- A saved model, with what `files` has in place of its own; and where it was saved again.
@@ -69,5 +76,51 @@ return {
     for _, line in ipairs { '"temperature": 1.0', '"top_p": 0.90', '"top_k": 50' } do
       expect.truthy(text:find(line .. "[,\n]"), line .. " in " .. text)
     end
+  end },
+
+  { "named chat templates are kept, from a list in tokenizer_config.json", function()
+    local again = saved_again {
+      ["tokenizer.json"] = tokenizer,
+      ["tokenizer_config.json"] = json.encode { chat_template = json.array { { name = "default", template = "D" },
+        { name = "tool_use", template = "T{{ x }}" }, { name = "rag", template = "R" } } },
+    }
+    expect.same(contents(again .. "/chat_template.jinja"), "D")
+    expect.same(contents(again .. "/additional_chat_templates/tool_use.jinja"), "T{{ x }}")
+    expect.same(contents(again .. "/additional_chat_templates/rag.jinja"), "R")
+    expect.same(json.read(again .. "/tokenizer_config.json").chat_template, nil)
+    expect.same({ saves.verify(again) }, { true })
+    local tok = tokenizers.load(again)
+    expect.same({ tok.chat_template, tok.named_templates }, { "D", { tool_use = "T{{ x }}", rag = "R" } })
+  end },
+
+  { "named chat templates are kept, from files, which go before tokenizer_config.json", function()
+    local again, folder = saved_again {
+      ["tokenizer.json"] = tokenizer, ["tokenizer_config.json"] = json.encode { chat_template = "of the config" },
+      ["additional_chat_templates/tool_use.jinja"] = "T", ["additional_chat_templates/notes.txt"] = "no template",
+    }
+    expect.same({ tokenizers.load(folder).chat_template, tokenizers.load(again).named_templates },
+                { nil, { tool_use = "T" } })
+    expect.same(contents(again .. "/chat_template.jinja"), nil)
+  end },
+
+  { "a chat template's name is that of a file, and its template a text", function()
+    local function refuses(pattern, named)
+      local folder = process.folder()
+      process.write(folder .. "/tokenizer.json", tokenizer)
+      process.write(folder .. "/tokenizer_config.json", json.encode { chat_template = json.array { named } })
+      expect.raises(pattern, tokenizers.load, folder)
+    end
+    refuses("tokenizer_config.json: a chat template's name is wanted, got ../x", { name = "../x", template = "T" })
+    refuses("a chat template's name is wanted, got nil", { template = "T" })
+    refuses("a chat template's name is wanted, got nil", "T")
+    refuses("chat template 'a' is no text", { name = "a", template = 7 })
+  end },
+
+  { "tokenizer_config.json keeps its numbers' spelling", function()
+    local again = saved_again { ["tokenizer.json"] = tokenizer, ["tokenizer_config.json"] =
+      '{"model_max_length": 1000000000000000019884624838656, "x": {"y": 1.0}}' }
+    local text = contents(again .. "/tokenizer_config.json")
+    expect.truthy(text:find('"model_max_length":1000000000000000019884624838656', 1, true), text)
+    expect.truthy(text:find('"x":{"y":1.0}', 1, true), text)
   end },
 }

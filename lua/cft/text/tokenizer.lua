@@ -9,6 +9,7 @@
 -- print(tok.eos, tok:token(tok.eos))   --> ...   <|endoftext|>
 
 local blame = require "cft.base.blame"
+local chat_templates = require "cft.text.chat_templates"
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
 local host = require "cft.host"
@@ -20,7 +21,7 @@ local bor = require("bit").bor
 local M = {}
 
 --- A tokenizer. `bos`, `eos` and `pad` are the ids that its files name, or nil; `chat_template` is
--- the Jinja text that came with it, or nil.
+-- the Jinja text that came with it, or nil; `named_templates` are those that came beside it, by name.
 -- @type Tokenizer
 local Tokenizer = {}
 Tokenizer.__index = Tokenizer
@@ -42,17 +43,9 @@ local roles = { "bos", "eos", "pad" }
 
 local function read_json(path)
   if not host.kind(path) then return nil end
-  local value, why = json.read(path)
-  if value == nil then blame(why) end
-  return type(value) == "table" and value or blame(path .. ": no JSON object")
-end
-
-local function read_text(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read "*a"
-  file:close()
-  return text
+  local value, text = json.read(path)
+  if value == nil then blame(text) end
+  return type(value) == "table" and value or blame(path .. ": no JSON object"), text
 end
 
 -- "<|im_end|>", or { content = "<|im_end|>", ... }
@@ -61,21 +54,13 @@ local function id_named(self, value)
   return type(value) == "string" and self:id(value) or nil
 end
 
--- A default template, or a list of named ones.
-local function default_template(value)
-  if type(value) == "string" then return value end
-  for _, named in ipairs(type(value) == "table" and value or {}) do
-    if named.name == "default" then return named.template end
-  end
-end
-
 -- tokenizer_config.json names the tokens; old folders do so in special_tokens_map.json, and some
 -- only by id in config.json.
 local function read_companions(self, folder)
-  local config = read_json(folder .. "/tokenizer_config.json")
+  local config, text = read_json(folder .. "/tokenizer_config.json")
   local map = read_json(folder .. "/special_tokens_map.json") or {}
   local model = read_json(folder .. "/config.json") or {}
-  self.config = config
+  self.config, self.spellings = config, text and json.spellings(text)
   config = config or {}
   for _, role in ipairs(roles) do
     local key, id = role .. "_token", nil
@@ -87,8 +72,7 @@ local function read_companions(self, folder)
     end
     self[role] = id
   end
-  self.chat_template = read_text(folder .. "/chat_template.jinja")
-    or default_template(config.chat_template)
+  self.chat_template, self.named_templates = chat_templates.read(folder, config)
 end
 
 local function gguf_value(g, key)
@@ -345,14 +329,15 @@ local function config_of(self)
 end
 
 --- Write tokenizer.json and what belongs to it into a folder: tokenizer_config.json with the names
--- of `bos`, `eos` and `pad`, and chat_template.jinja. Each file appears whole or not at all.
+-- of `bos`, `eos` and `pad`, chat_template.jinja and additional_chat_templates/. Each file appears whole or not at all.
 -- @string folder
 -- @param[opt] save a `cft_save *` whose folder this is
 function Tokenizer:save(folder, save)
   if not save then door.check(C.cft_folder_make(folder)) end
   door.check(C.cft_tokenizer_save(self.handle, save, folder .. "/tokenizer.json"))
-  put_file(save, folder .. "/tokenizer_config.json", json.encode(config_of(self)) .. "\n")
-  if self.chat_template then put_file(save, folder .. "/chat_template.jinja", self.chat_template) end
+  put_file(save, folder .. "/tokenizer_config.json", json.encode(config_of(self), { spellings = self.spellings }) .. "\n")
+  chat_templates.write(folder, function(path, text) put_file(save, path, text) end, self.chat_template,
+                       self.named_templates)
 end
 
 --- A name for what it does with texts, tokens that were added included: equal for equal tokenizers.
