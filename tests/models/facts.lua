@@ -62,7 +62,8 @@ end
 test("rope: what is not implemented is named, in each place", function()
   local function refuses(pattern, keys) expect.fails(pattern, configs.read(with(keys))) end
   local fine = { rope_type = "default", rope_theta = 1e6 }
-  refuses("rope type 'yarn' is not implemented", { rope_parameters = fine, rope_scaling = { type = "yarn", factor = 4 } })
+  refuses("rope type 'yarn' is not implemented",
+          { rope_parameters = fine, rope_scaling = { type = "yarn", factor = 4 } })
   refuses("rope type 'yarn'", { rope_parameters = { rope_type = "yarn", factor = 4 } })
   refuses("rope type 'longrope'", { rope_scaling = { rope_type = "longrope", short_factor = 2 } })
   refuses("rope type 'dynamic'", { rope_scaling = { type = "dynamic", factor = 2 } })
@@ -126,7 +127,9 @@ for _, row in ipairs(real) do
     local c, notes = assert(configs.read(assert(json.decode(text))))
     expect.same(notes, {})
     local again = assert(configs.read(configs.write(c, "f32")))  -- what we write, we read
-    for _, key in ipairs { "d", "theta", "eps", "tied", "context", "window" } do expect.same(again[key], c[key], key) end
+    for _, key in ipairs { "d", "theta", "eps", "tied", "context", "window" } do
+      expect.same(again[key], c[key], key)
+    end
   end)
 end
 

@@ -1,6 +1,7 @@
 -- Saving keeps what was loaded: number spellings, harmless keys, chat templates, other files of the folder.
 
 local expect = require "tests.expect"
+local host = require "cft.host"
 local json = require "cft.base.json"
 local models = require "cft.models"
 local process = require "tests.process"
@@ -49,8 +50,8 @@ return {
     m:save(folder)
     m:release()
     local text = contents(folder .. "/config.json")
-    for _, line in ipairs { '"factor": 8.0', '"low_freq_factor": 1.0', '"high_freq_factor": 4.0', '"rope_theta": 10000.0',
-                            '"original_max_position_embeddings": 256', '"hidden_size": 8' } do
+    for _, line in ipairs { '"factor": 8.0', '"low_freq_factor": 1.0', '"high_freq_factor": 4.0',
+                            '"rope_theta": 10000.0', '"original_max_position_embeddings": 256', '"hidden_size": 8' } do
       expect.truthy(text:find(line .. "[,\n]"), line .. " in " .. text)
     end
   end },
@@ -67,8 +68,8 @@ return {
       ["generation_config.json"] = '{ "temperature": 1.0, "top_p": 0.90, "eos_token_id": [3, 4], "top_k": 50 }',
     }
     local text = contents(again .. "/config.json")
-    for _, line in ipairs { '"factor": 4.0', '"temperature": 1.0', '"unsloth_version": "2024.9"', '"rms_norm_eps": 1E%-5',
-                            '"rope_theta": 500000', '1.50', '"use_cache": false', '"0": "a"', '2', 'null' } do
+    for _, line in ipairs { '"factor": 4.0', '"temperature": 1.0', '"unsloth_version": "2024.9"',
+                            '"rms_norm_eps": 1E%-5', '"rope_theta": 500000', '1.50', '"use_cache": false', '"0": "a"', '2', 'null' } do
       expect.truthy(text:find(line .. "[,\n]"), line .. " in " .. text)
     end
     text = contents(again .. "/generation_config.json")
@@ -122,5 +123,58 @@ return {
     local text = contents(again .. "/tokenizer_config.json")
     expect.truthy(text:find('"model_max_length":1000000000000000019884624838656', 1, true), text)
     expect.truthy(text:find('"x":{"y":1.0}', 1, true), text)
+  end },
+
+  { "other files of the folder go with the model; weights of other formats and stale facts do not", function()
+    local licence = "a\0b\r\n"
+    local again, folder = saved_again {
+      LICENSE = licence, ["merges.txt"] = "m", ["tokenizer.model"] = "v", ["pytorch_model.bin"] = "w",
+      ["model.gguf"] = "w", ["added_tokens.json"] = "{}", [".hidden"] = "h", ["onnx/model.onnx"] = "w",
+      ["optimizer.pt"] = "o",
+    }
+    local names = host.list(again)
+    table.sort(names)
+    expect.same(names, { "LICENSE", "checksums.xxh128", "config.json", "generation_config.json", "merges.txt",
+                         "model.safetensors", "tokenizer.model" })
+    expect.same({ contents(again .. "/LICENSE"), saves.verify(again) }, { licence, true })
+
+    local m = assert(models.load(again))  -- over itself, and again: all of it stays
+    m:save(again)
+    m:save(again)
+    m:release()
+    expect.same({ contents(again .. "/LICENSE"), saves.verify(again) }, { licence, true })
+    m = assert(models.load(folder))
+    expect.raises("would remove its '.hidden'", m.save, m, folder)
+    m:release()
+    expect.same(contents(folder .. "/.hidden"), "h")
+  end },
+
+  { "a folder with anything else in it is not given up for a model", function()
+    local m = models.new(small)
+    local function refuses(name)
+      local folder = process.folder()
+      os.execute("mkdir -p " .. (folder .. "/" .. name):match "^(.*)/")
+      process.write(folder .. "/" .. name, "precious")
+      expect.raises("saving a model there would remove its '" .. name:match "^[^/]*" .. "'", m.save, m, folder)
+      expect.same({ contents(folder .. "/" .. name), #host.list(folder) }, { "precious", 1 })
+    end
+    refuses "thesis"
+    refuses "photos/cat"
+    refuses "state.msgpack"
+    refuses "pytorch_model.bin"
+    local folder = process.folder()  -- empty, then with a model
+    m:save(folder)
+    m:save(folder)
+    m:release()
+
+    local from, to = process.folder() .. "/m", process.folder()
+    os.rename(folder, from)
+    process.write(from .. "/README.md", "its own")
+    process.write(to .. "/README.md", "another's")
+    m = assert(models.load(from))
+    expect.raises("would remove its 'README.md'", m.save, m, to)
+    process.write(to .. "/README.md", "its own")
+    m:save(to)
+    m:release()
   end },
 }

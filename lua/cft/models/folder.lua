@@ -1,5 +1,7 @@
---- A model as a Hugging Face folder: config.json, generation_config.json, weights, tokenizer.
+--- A model as a Hugging Face folder: config.json, generation_config.json, weights, tokenizer, and the other files
+-- of the folder that it came from.
 
+local additional = require "cft.models.additional"
 local configs = require "cft.models.config"
 local host = require "cft.host"
 local json = require "cft.base.json"
@@ -8,10 +10,16 @@ local tensor = require "cft.engine.tensor"
 
 local M = {}
 
+-- The folder that a model was read from, or nil.
+local function folder_of(model)
+  local path = model.path
+  return path and not path:match "%.gguf$" and host.kind(path) == "folder" and path or nil
+end
+
 -- What text generation needs to know: the end tokens, first of all the one that was learned.
 local function generation_config(model, tokenizer, end_token)
   local c, text
-  if model.path and not model.path:match "%.gguf$" then c, text = json.read(model.path .. "/generation_config.json") end
+  if folder_of(model) then c, text = json.read(model.path .. "/generation_config.json") end
   local spellings = type(c) == "table" and json.spellings(text) or nil
   c = type(c) == "table" and c or {}
   local ends, seen = {}, {}
@@ -40,12 +48,14 @@ function M.fill(save, model, o)
   for _, key in ipairs { "bos_token_id", "eos_token_id", "pad_token_id" } do
     if config[key] == nil or config[key] == json.null then config[key] = generation[key] end
   end
-  save:write("config.json", json.encode(config, { indent = 2, spellings = model.spellings, floats = configs.floats }) .. "\n")
+  local how = { indent = 2, spellings = model.spellings, floats = configs.floats }
+  save:write("config.json", json.encode(config, how) .. "\n")
   save:write("generation_config.json", json.encode(generation, { indent = 2, spellings = spellings }) .. "\n")
   local entries = {}  -- a tied head is the embedding, and is not written twice
   for name, t in model:named() do entries[#entries + 1] = { name = name, tensor = t } end
   save:write_tensors("model.safetensors", entries, { max_shard_bytes = o.max_shard_bytes })
   if o.tokenizer then o.tokenizer:save(save:folder()) end
+  if folder_of(model) then additional.copy(save, model.path) end
 end
 
 -- The tokenizer beside the weights that a model was read from. A folder may hold weights alone.
@@ -55,13 +65,15 @@ local function tokenizer_of(model)
   return require("cft.text.tokenizer").load(path)
 end
 
---- Write one, which appears whole or not at all.
+--- Write one, which appears whole or not at all, in place of a model that was there. A folder with anything else in
+-- it is refused.
 -- @tparam Model model @string folder
 -- @tab[opt] opts `tokenizer`; `end_token`, the id that answers end in; `max_shard_bytes`
 function M.write(model, folder, opts)
   local o = {}
   for name, value in pairs(opts or {}) do o[name] = value end
   o.tokenizer = o.tokenizer or tokenizer_of(model)
+  additional.check(folder, folder_of(model))
   saves.whole(folder, function(save) tensor.scope(M.fill, save, model, o) end)
 end
 
