@@ -81,11 +81,23 @@ CFT_API void cft_tokenizer_release(cft_tokenizer *tk);  // NULL is accepted
 // at all. `save` is the checkpoint folder on its way that the path lies in, or NULL. E_IO.
 CFT_API cft_status cft_tokenizer_save(const cft_tokenizer *tk, cft_save *save, const char *path);
 
-// Make `text` (valid UTF-8, not empty) an added token, special or not. One that is in the
-// vocabulary keeps its id, another gets the next free one. *id receives it. No other thread may use
-// tk meanwhile. E_ARG, E_OOM.
+// What an added token is, as tokenizer.json says it.
+enum {
+  CFT_ADDED_SPECIAL = 1,
+  CFT_ADDED_SINGLE_WORD = 2,  // not matched within a word
+  CFT_ADDED_LSTRIP = 4,       // takes the white space in front of it
+  CFT_ADDED_RSTRIP = 8,       // and behind it
+  CFT_ADDED_NORMALIZED = 16,  // matched in the text that the normalizer wrote
+};
+
+// Make `text` (valid UTF-8, not empty) an added token with these flags (CFT_ADDED_*, or-ed), in
+// place of those it had. One that is in the vocabulary keeps its id, another gets the next free
+// one. *id receives it. No other thread may use tk meanwhile. E_ARG, E_OOM.
 CFT_API cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, size_t bytes,
-                                           bool special, int32_t *id);
+                                           unsigned flags, int32_t *id);
+
+// The flags of an added token, CFT_ADDED_*; -1 for an id that is none.
+CFT_API int cft_tokenizer_added(const cft_tokenizer *tk, int32_t id);
 
 // ---- tokens --------------------------------------------------------------------------------
 
@@ -118,6 +130,11 @@ enum {
   CFT_ENCODE_INSIDE = 8,
   // The text goes on where other text of the same sequence ends: nothing is put in front of it.
   CFT_ENCODE_CONTINUES = 16,
+  // White space at the beginning, or at the end, belongs to the added token that stands there in
+  // the
+  // same sequence: it gets no ids.
+  CFT_ENCODE_STRIP_LEFT = 32,
+  CFT_ENCODE_STRIP_RIGHT = 64,
 };
 
 typedef struct cft_span {
@@ -145,6 +162,12 @@ CFT_API void cft_encoding_free(cft_encoding *e);  // leaves zeros; NULL is accep
 // E_FORMAT with the byte offset for invalid UTF-8, E_OOM.
 CFT_API cft_status cft_tokenizer_encode(cft_encoding *out, const cft_tokenizer *tk,
                                         const char *text, size_t bytes, unsigned flags);
+
+// The same, with `as_text_n` added tokens that are not matched, special or not: their strings are
+// plain text. `as_text` is borrowed for the call.
+CFT_API cft_status cft_tokenizer_encode_part(cft_encoding *out, const cft_tokenizer *tk,
+                                             const char *text, size_t bytes, unsigned flags,
+                                             const int32_t *as_text, int64_t as_text_n);
 
 // Encode n texts on up to `threads` threads (0: one per processor that this process may use).
 //   out  (n) each as in cft_tokenizer_encode; after a failure any of them may have been replaced

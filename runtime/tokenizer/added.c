@@ -140,14 +140,33 @@ static uint32_t point_before(const uint8_t *text, size_t at, size_t *start) {
   return cft_utf8_decode(text + at, &length);
 }
 
-bool added_next(const cft_tokenizer *tk, const matcher *m, bool parse_special, const uint8_t *text,
+void added_strip(const uint8_t *text, size_t *start, size_t *end, unsigned flags) {
+  size_t from = *start, to = *end, before;
+  int length;
+  if (flags & CFT_ENCODE_STRIP_LEFT)
+    while (from < to && unicode_is_space(cft_utf8_decode(text + from, &length)))
+      from += (size_t)length;
+  if (flags & CFT_ENCODE_STRIP_RIGHT)
+    while (to > from && unicode_is_space(point_before(text, to, &before))) to = before;
+  *start = from;
+  *end = to;
+}
+
+static bool is_text(const encoder *e, int32_t id) {
+  for (int64_t i = 0; i < e->as_text_n; i++)
+    if (e->as_text[i] == id) return true;
+  return false;
+}
+
+bool added_next(const encoder *e, const matcher *m, bool parse_special, const uint8_t *text,
                 size_t n, size_t *at, size_t floor, added_match *out) {
+  const cft_tokenizer *tk = e->tk;
   if (m->n == 0 || (m->all_special && !parse_special)) return false;
   added_match found;
   while (matcher_find(m, text, n, *at, &found)) {
     *at = found.end;
     const added_token *a = &tk->added[found.added];
-    if (a->special && !parse_special) continue;
+    if ((a->special && !parse_special) || is_text(e, a->id)) continue;
     if (found.start < floor) continue;  // in the spaces that the one before took
     size_t start;
     int length;

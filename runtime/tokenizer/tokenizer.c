@@ -81,8 +81,23 @@ bool cft_tokenizer_is_special(const cft_tokenizer *tk, int32_t id) {
   return t && t->flags & TOKEN_SPECIAL;
 }
 
-cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, size_t bytes, bool special,
-                                   int32_t *id) {
+static added_token *added_of(const cft_tokenizer *tk, int32_t id) {
+  for (int i = 0; i < tk->added_count; i++)
+    if (tk->added[i].id == id) return &tk->added[i];
+  return NULL;
+}
+
+int cft_tokenizer_added(const cft_tokenizer *tk, int32_t id) {
+  const vocab_entry *t = vocab_token(&tk->vocab, id);
+  const added_token *a = t && t->flags & TOKEN_ADDED ? added_of(tk, id) : NULL;
+  if (!a) return -1;
+  return (a->special ? CFT_ADDED_SPECIAL : 0) | (a->single_word ? CFT_ADDED_SINGLE_WORD : 0) |
+         (a->lstrip ? CFT_ADDED_LSTRIP : 0) | (a->rstrip ? CFT_ADDED_RSTRIP : 0) |
+         (a->normalized ? CFT_ADDED_NORMALIZED : 0);
+}
+
+cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, size_t bytes,
+                                   unsigned flags, int32_t *id) {
   if (bytes == 0) return cft_fail(CFT_E_ARG, "add_token: the token is empty");
   size_t bad = cft_utf8_check(text, bytes);
   if (bad < bytes) return cft_fail(CFT_E_ARG, "add_token: invalid UTF-8 at byte %zu", bad);
@@ -93,13 +108,18 @@ cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, size_t b
     if (!vocab_put(&tk->vocab, known, text, bytes, 0)) return no_memory();
   }
   vocab_entry *t = &tk->vocab.tokens[known];
-  if (!(t->flags & TOKEN_ADDED) &&
-      !added_insert(tk, (added_token){.id = known, .special = special, .normalized = !special}))
+  added_token made = {.id = known,
+                      .special = flags & CFT_ADDED_SPECIAL,
+                      .single_word = flags & CFT_ADDED_SINGLE_WORD,
+                      .lstrip = flags & CFT_ADDED_LSTRIP,
+                      .rstrip = flags & CFT_ADDED_RSTRIP,
+                      .normalized = flags & CFT_ADDED_NORMALIZED};
+  if (t->flags & TOKEN_ADDED)
+    *added_of(tk, known) = made;
+  else if (!added_insert(tk, made))
     return no_memory();
   t->flags |= TOKEN_ADDED;
-  t->flags = special ? t->flags | TOKEN_SPECIAL : t->flags & ~(uint32_t)TOKEN_SPECIAL;
-  for (int i = 0; i < tk->added_count; i++)
-    if (tk->added[i].id == known) tk->added[i].special = special;
+  t->flags = made.special ? t->flags | TOKEN_SPECIAL : t->flags & ~(uint32_t)TOKEN_SPECIAL;
   if (!matchers_build(tk)) return no_memory();
   *id = known;
   return CFT_OK;
@@ -192,7 +212,7 @@ static cft_status encode_piece(encoder *e, const uint8_t *text, size_t start, si
   size_t done = 0, at = 0;
   added_match found;
   while (st == CFT_OK &&
-         added_next(tk, &tk->normalized, parse_special, piece, n, &at, done, &found)) {
+         added_next(e, &tk->normalized, parse_special, piece, n, &at, done, &found)) {
     st = pretokenize(e, 0, piece, done, found.start);
     if (st == CFT_OK) st = put_id(e, tk->added[found.added].id, found.start, found.end);
     done = found.end;
@@ -211,17 +231,19 @@ static cft_status encode_piece(encoder *e, const uint8_t *text, size_t start, si
 
 static cft_status encode_text(encoder *e, const uint8_t *text, size_t n, unsigned flags) {
   const cft_tokenizer *tk = e->tk;
+  size_t done = 0, end = n;
+  added_strip(text, &done, &end, flags);
   bool parse_special = flags & CFT_ENCODE_PARSE_SPECIAL;
   if (flags & CFT_ENCODE_ADD_SPECIAL)
     for (int i = 0; i < tk->prefix_count; i++) CFT_TRY(put_id(e, tk->prefix[i], 0, 0));
-  size_t done = 0, at = 0;
+  size_t at = done;
   added_match found;
-  while (added_next(tk, &tk->raw, parse_special, text, n, &at, done, &found)) {
+  while (added_next(e, &tk->raw, parse_special, text, end, &at, done, &found)) {
     if (found.start > done) CFT_TRY(encode_piece(e, text, done, found.start, flags));
     CFT_TRY(put_id(e, tk->added[found.added].id, found.start, found.end));
     done = found.end;
   }
-  if (n > done) CFT_TRY(encode_piece(e, text, done, n, flags));
+  if (end > done) CFT_TRY(encode_piece(e, text, done, end, flags));
   if (flags & CFT_ENCODE_ADD_SPECIAL)
     for (int i = 0; i < tk->suffix_count; i++) CFT_TRY(put_id(e, tk->suffix[i], n, n));
   return CFT_OK;
@@ -242,14 +264,23 @@ static cft_status encode_with(encoder *e, cft_encoding *out, const char *text, s
   return st;
 }
 
-cft_status cft_tokenizer_encode(cft_encoding *out, const cft_tokenizer *tk, const char *text,
-                                size_t bytes, unsigned flags) {
+cft_status cft_tokenizer_encode_part(cft_encoding *out, const cft_tokenizer *tk, const char *text,
+                                     size_t bytes, unsigned flags, const int32_t *as_text,
+                                     int64_t as_text_n) {
   encoder *e;
   out->n = 0;
   CFT_TRY(encoder_take(&e, tk));
+  e->as_text = as_text;
+  e->as_text_n = as_text_n;
   cft_status st = encode_with(e, out, text, bytes, flags);
+  e->as_text_n = 0;
   encoder_return(e);
   return st;
+}
+
+cft_status cft_tokenizer_encode(cft_encoding *out, const cft_tokenizer *tk, const char *text,
+                                size_t bytes, unsigned flags) {
+  return cft_tokenizer_encode_part(out, tk, text, bytes, flags, NULL, 0);
 }
 
 // ---- batches -------------------------------------------------------------------------------

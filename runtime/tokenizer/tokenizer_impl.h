@@ -164,8 +164,10 @@ typedef struct encoder {
   cft_encoding *out;
   const uint8_t *readable_end;  // of the text that words lie in
   bool spans;
-  bool first;      // the piece at hand is where the sequence begins
-  bool continues;  // or it goes on where other text ends
+  bool first;              // the piece at hand is where the sequence begins
+  bool continues;          // or it goes on where other text ends
+  const int32_t *as_text;  // added tokens that are not matched
+  int64_t as_text_n;
 } encoder;
 
 // Append the ids of the word text[start, end), and their spans if wanted. E_OOM.
@@ -259,10 +261,14 @@ typedef struct added_match {
 // The first needle in text[from, n): leftmost, then longest. False if there is none.
 bool matcher_find(const matcher *m, const uint8_t *text, size_t n, size_t from, added_match *out);
 
-// The next added token from *at on that the flags of Hugging Face's added tokens let stand; *at
-// moves behind what was looked at. `floor` is where the last one ended.
-bool added_next(const struct cft_tokenizer *tk, const matcher *m, bool parse_special,
-                const uint8_t *text, size_t n, size_t *at, size_t floor, added_match *out);
+// The next added token from *at on that the flags of Hugging Face's added tokens and the call's
+// as_text let stand; *at moves behind what was looked at. `floor` is where the last one ended.
+bool added_next(const encoder *e, const matcher *m, bool parse_special, const uint8_t *text,
+                size_t n, size_t *at, size_t floor, added_match *out);
+
+// Move *start and *end to the inside of the white space there, as the flags STRIP_LEFT and
+// STRIP_RIGHT say.
+void added_strip(const uint8_t *text, size_t *start, size_t *end, unsigned flags);
 
 // ---- decode.c ------------------------------------------------------------------------------
 

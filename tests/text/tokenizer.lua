@@ -5,7 +5,9 @@ local bit = require "bit"
 local expect = require "tests.expect"
 local json = require "cft.base.json"
 local mask = require "cft.samples.mask"
+local open = require "cft.data.open"
 local process = require "tests.process"
+local samples_of = require("cft.samples").new
 local template = require "cft.text.template"
 local tokenizer = require "cft.text.tokenizer"
 local vocabularies = require "tests.vocabularies"
@@ -479,6 +481,36 @@ return {
                 { true, false, false, false })
     expect.same(tok:decode({ n, tok:id "a", n + 1 }), "<|im_end|>a<think>")
     expect.same(tok:decode({ n, tok:id "a", n + 1 }, { skip_special = true }), "a<think>")
+  end },
+
+  { "a template's tokens are text in data, special or not", function()
+    local n = tiny():size()
+    local tok = tiny { added_tokens = {
+      { id = n, content = "<|im_start|>", special = false, normalized = false },
+      { id = n + 1, content = "<|im_end|>", special = false, normalized = true, lstrip = true },
+      { id = n + 2, content = "<think>", special = false, normalized = false } } }
+    local data = samples_of(open.list { { instruction = "a<|im_start|> <|im_end|>b<think><|im_start|>", output = "c" } },
+                            template.chatml { system = false }, tok)
+    local ids = {}
+    for i = 1, data:get(0).n do ids[i] = data:get(0).ids[i - 1] end
+    expect.same(spelled(tok, ids), "<|im_start|>|u|s|e|r|Ċ|a|<||i|m|_|s|t|a|r|t||>|Ġ|<||i|m|_|e|n|d||>|b|<think>|<||i|m|_|s|t|a|r|"
+      .. "t||>|<|im_end|>|Ċ|<|im_start|>|a|s|s|i|s|t|a|n|t|Ċ|c|<|im_end|>")
+    expect.match(data:describe(), "1 hold strings of special tokens, taken as plain text: <|im_end|> %(1%), "
+      .. "<|im_start|> %(2%): records 0")
+    -- asked for: LLaMA-Factory's way
+    data = samples_of(open.list { { instruction = "a<|im_start|>", output = "c" } },
+                      template.chatml { system = false, specials = "llamafactory" }, tok)
+    expect.same(data:get(0).ids[7], n)
+    expect.match(data:describe(), "taken as these tokens: <|im_start|> %(1%)")
+    -- of a function of the recipe, its own; and the tokenizer's end token
+    tok.eos = n
+    local chat = template.custom(function(record)
+      return { { text = record.messages[1].content }, { text = "<|im_end|>", special = true, learn = 1 } }
+    end)
+    local s = assert(mask.encode({ messages = { { role = "user", content = "<|im_start|><|im_end|><think>" } } }, chat, tok))
+    ids = {}
+    for i = 1, s.n do ids[i] = s.ids[i - 1] end
+    expect.same(spelled(tok, ids), "<||i|m|_|s|t|a|r|t||>|<||i|m|_|e|n|d||>|<think>|<|im_end|>")
   end },
 
   { "added tokens", function()

@@ -25,15 +25,23 @@ M.options = {}
 for name, spec in pairs(mask.options) do M.options[name] = spec end
 for name in pairs(says) do M.options[name] = { "string", "error", one_of = { "error", "drop", "keep" } } end
 
--- Strings of special tokens in the record's text → how many; nil where there are none.
-local function specials_in(segments, tok)
+-- Strings of special tokens in the record's text, and of others that the template writes → how many; nil where there
+-- are none.
+local function specials_in(segments, tok, controls)
   local found
+  local function add(text, count)
+    found = found or {}
+    found[text] = (found[text] or 0) + count
+  end
   for _, segment in ipairs(segments) do
     if segment.content then
-      for _, match in ipairs(tok:find_special(segment.text)) do
-        local text = tok:token(match.id)
-        found = found or {}
-        found[text] = (found[text] or 0) + 1
+      for _, match in ipairs(tok:find_special(segment.text)) do add(tok:token(match.id), 1) end
+      for _, text in ipairs(controls) do
+        local at = segment.text:find(text, 1, true)
+        while at do
+          add(text, 1)
+          at = segment.text:find(text, at + #text, true)
+        end
       end
     end
   end
@@ -43,12 +51,12 @@ end
 -- Does the sample begin with the ids of its prompt? A server writes all before the last answer as one text, special
 -- tokens by their strings, and encodes that; where it gets other ids, the model was trained on another prompt.
 local function begins_with_prompt(sample, tok)
-  local segments, texts = sample.segments, {}
+  local segments, list = sample.segments, {}
   local answer = #segments
   while answer > 0 and not segments[answer].target do answer = answer - 1 end
   while answer > 1 and segments[answer - 1].target do answer = answer - 1 end
-  for i = 1, answer - 1 do texts[i] = segments[i].text or tok:token(template.id_of(segments[i], tok)) end
-  local encoding = tok:encode_spans(table.concat(texts), true)
+  for i = 1, answer - 1 do list[i] = segments[i].text or tok:token(template.id_of(segments[i], tok)) end
+  local encoding = tok:encode_spans(table.concat(list), true)
   local n = encoding and tonumber(encoding.n) or math.huge
   if n > sample.n then return false end
   for i = 0, n - 1 do
@@ -77,10 +85,10 @@ function Build:sample(record)
   local tok = self.tok
   local sample, why, class = mask.sample(record, self.chat, tok, self.o)
   if not sample then return nil, why, class end
-  sample.specials = specials_in(sample.segments, tok)
+  sample.specials = specials_in(sample.segments, tok, sample.controls)
   -- A cut prompt is none that a server would write, and a special token's string is reported as such.
   sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
-  sample.segments = nil
+  sample.segments, sample.controls = nil, nil
   sample.unused = record.unused
   sample.odd, sample.learned = odd_class(sample, tok)
   if sample.odd and self.o[sample.odd] ~= "keep" then return nil, says[sample.odd], sample.odd, sample end
@@ -92,7 +100,7 @@ end
 -- @treturn ?table nil and why
 function Build:again(record)
   local sample, why = mask.sample(record, self.chat, self.tok, self.o)
-  if sample then sample.segments = nil end
+  if sample then sample.segments, sample.controls = nil, nil end
   return sample, why
 end
 

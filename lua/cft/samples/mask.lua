@@ -78,7 +78,7 @@ local function add_special(pieces, segment, tok)
 end
 
 -- Encode neighbours as one text. A token belongs to the segment its first byte is in.
-local function add_run(pieces, run, tok)
+local function add_run(pieces, run, tok, controls)
   local texts, stops, bytes = {}, {}, 0
   for i, segment in ipairs(run) do
     texts[i] = segment.text
@@ -88,7 +88,8 @@ local function add_run(pieces, run, tok)
   if bytes == 0 then return end
   local text = table.concat(texts)
   local last = pieces[#pieces]
-  local encoding, why = tok:encode_spans(text, run[1].parse or false, last and (last.text and "text" or "token"))
+  local encoding, why = tok:encode_spans(text, run[1].parse or false, last and (last.text and "text" or "token"),
+    not run[1].parse and controls or nil)
   if not encoding then return why end
   local n = tonumber(encoding.n)
   buffer:reserve(n)
@@ -105,7 +106,7 @@ local function add_run(pieces, run, tok)
   end
 end
 
-local function pieces_of(segments, tok)
+local function pieces_of(segments, tok, controls)
   buffer.n = 0
   local pieces, i = {}, 1
   while i <= #segments do
@@ -119,7 +120,7 @@ local function pieces_of(segments, tok)
         run[#run + 1] = segments[i]
         i = i + 1
       end
-      local why = add_run(pieces, run, tok)
+      local why = add_run(pieces, run, tok, controls)
       if why then return nil, why end
     end
   end
@@ -275,7 +276,8 @@ M.options = {
 function M.sample(record, chat, tok, o)
   local segments, unsaid = chat:segments(record)
   if not segments then return nil, unsaid, "unsayable" end
-  local pieces, n = pieces_of(segments, tok)
+  local controls = chat:controls(tok, segments)
+  local pieces, n = pieces_of(segments, tok, controls)
   if not pieces then return nil, n, "unsayable" end
   local whole, cut = n, 0
   local last = pieces[#pieces]
@@ -295,6 +297,7 @@ function M.sample(record, chat, tok, o)
   return {
     n = n, ids = ids, spans = spans, span_count = span_count, learn = learn, cut = cut, whole = whole,
     ends = ends and last.count > 0 or false, verdict = conversation.verdict(record), segments = segments,
+    controls = controls.texts,
   }
 end
 

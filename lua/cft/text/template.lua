@@ -14,6 +14,7 @@
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
+local ffi = require("cft.engine.ffi").ffi
 local pieces = require "cft.text.presets"
 local texts = require "cft.base.text"
 
@@ -346,6 +347,35 @@ function Template:missing(tok)
     if not M.id_of(piece, tok) then names[#names + 1] = piece.special or piece.own end
   end
   return names
+end
+
+-- Of a template and a tokenizer, what `controls` found.
+local found_controls = setmetatable({}, { __mode = "k" })
+
+--- The tokens that a template writes and the tokenizer does not hold for special: their strings in data are plain
+-- text all the same.
+-- @param tok
+-- @tab segments of a record: what a function of the recipe wrote is known from them alone
+-- @treturn table `n`, `ids` (int32_t) and `texts`
+function Template:controls(tok, segments)
+  local found = not self.make and found_controls[self]
+  if found and found.tok == tok then return found end
+  local ids, texts, seen = {}, {}, {}
+  local function add(piece)
+    local id = M.id_of(piece, tok)
+    if id and not seen[id] and not tok:is_special(id) then
+      seen[id], ids[#ids + 1], texts[#texts + 1] = true, id, tok:token(id)
+    end
+  end
+  for _, piece in ipairs(self.make and segments or specials_of(self)) do
+    if not self.make or piece.special then add(piece) end
+  end
+  for _, role in ipairs { "bos", "eos", "pad" } do
+    if tok[role] and tok:added(tok[role]) then add { own = role } end
+  end
+  found = { tok = tok, n = #ids, ids = ffi.new("int32_t[?]", #ids, ids), texts = texts }
+  found_controls[self] = found
+  return found
 end
 
 --- Make sure that the tokenizer has all special tokens.

@@ -16,7 +16,8 @@ local host = require "cft.host"
 local json = require "cft.base.json"
 
 local C, ffi = door.C, door.ffi
-local bor = require("bit").bor
+local bit = require "bit"
+local band, bor = bit.band, bit.bor
 
 local M = {}
 
@@ -141,11 +142,14 @@ local function flags_of(where, opts)
 end
 
 -- Invalid UTF-8 is what a correct program may meet in data: nil and a message. The rest raises.
-local function encode(self, encoding, text, flags)
-  local status = C.cft_tokenizer_encode(encoding, self.handle, text, #text, flags)
+local function checked(encoding, status)
   if status == C.CFT_E_FORMAT then return nil, ffi.string(C.cft_last_error()) end
   door.check(status)
   return encoding
+end
+
+local function encode(self, encoding, text, flags)
+  return checked(encoding, C.cft_tokenizer_encode(encoding, self.handle, text, #text, flags))
 end
 
 local function ids_of(encoding)
@@ -199,10 +203,13 @@ local shared = M.encoding()
 -- @string text
 -- @bool[opt=false] parse_special
 -- @string[opt] behind what the text stands behind in its sequence: a `"token"`, or `"text"` that it goes on from
+-- @tab[opt] as_text added tokens that are not matched whatever they are: `ids` (int32_t) and `n`
 -- @return the encoding, see `tokenizer.encoding`; nil and a message if the text is not valid UTF-8
-function Tokenizer:encode_spans(text, parse_special, behind)
-  return encode(self, shared, text, bor(spans_only, parse_special and parsed or 0,
-                                        behind == "token" and inside or behind == "text" and continues or 0))
+function Tokenizer:encode_spans(text, parse_special, behind, as_text)
+  local flags = bor(spans_only, parse_special and parsed or 0,
+                    behind == "token" and inside or behind == "text" and continues or 0)
+  return checked(shared, C.cft_tokenizer_encode_part(shared, self.handle, text, #text, flags,
+                                                     as_text and as_text.ids, as_text and as_text.n or 0))
 end
 
 local batch_spec = { threads = { "integer", 0, min = 0, max = 256 } }
@@ -301,6 +308,21 @@ end
 -- @int id
 function Tokenizer:is_special(id) return C.cft_tokenizer_is_special(self.handle, id) end
 
+local added_flags = { special = C.CFT_ADDED_SPECIAL, single_word = C.CFT_ADDED_SINGLE_WORD, lstrip = C.CFT_ADDED_LSTRIP,
+                      rstrip = C.CFT_ADDED_RSTRIP, normalized = C.CFT_ADDED_NORMALIZED }
+
+--- What an added token is.
+-- @int id
+-- @treturn ?table `special`, `single_word`, `lstrip`, `rstrip` and `normalized`, each true or false; nil if the id is no
+-- added token
+function Tokenizer:added(id)
+  local bits = C.cft_tokenizer_added(self.handle, id)
+  if bits < 0 then return nil end
+  local flags = {}
+  for name, bit in pairs(added_flags) do flags[name] = band(bits, bit) ~= 0 end
+  return flags
+end
+
 --- Make a text a token. One that is in the vocabulary keeps its id.
 -- @string text
 -- @tab[opt] opts
@@ -308,7 +330,8 @@ function Tokenizer:is_special(id) return C.cft_tokenizer_is_special(self.handle,
 -- @treturn int its id; if it is new, the embedding must grow to `size()`
 function Tokenizer:add_token(text, opts)
   local o = check.options("tokenizer:add_token", opts, { special = { "boolean", false } })
-  door.check(C.cft_tokenizer_add_token(self.handle, text, #text, o.special, id_out))
+  local flags = o.special and C.CFT_ADDED_SPECIAL or C.CFT_ADDED_NORMALIZED
+  door.check(C.cft_tokenizer_add_token(self.handle, text, #text, flags, id_out))
   return id_out[0]
 end
 
