@@ -547,10 +547,18 @@ static cft_status put_added(cft_tokenizer *tk, added_token a, const char *text, 
   return added_insert(tk, a) ? CFT_OK : no_memory();
 }
 
+// Hugging Face tokenizers does not read the ids of added tokens: one that is not in the vocabulary
+// gets the next free id. Where the file says another, one of the two is not the model's row.
 static cft_status read_added_token(cft_tokenizer *tk, const json_t *item, const char *text,
-                                   size_t bytes) {
+                                   size_t bytes, int32_t *next) {
   added_token a;
   CFT_TRY(read_id(&a.id, json_object_get(item, "id"), "id"));
+  if (bytes && vocab_find(&tk->vocab, text, bytes) == NONE && !vocab_token(&tk->vocab, a.id) &&
+      a.id != (*next)++)
+    return cft_fail(CFT_E_FORMAT,
+                    "has id %d, but Hugging Face tokenizers gives it %d, the next free one; write "
+                    "the id that the model was trained with, in the vocabulary as well",
+                    a.id, *next - 1);
   CFT_TRY(read_bool(&a.special, item, "special", false));
   CFT_TRY(read_bool(&a.single_word, item, "single_word", false));
   CFT_TRY(read_bool(&a.lstrip, item, "lstrip", false));
@@ -562,13 +570,14 @@ static cft_status read_added_token(cft_tokenizer *tk, const json_t *item, const 
 static cft_status read_added(cft_tokenizer *tk, const json_t *list) {
   if (!list || json_is_null(list)) return CFT_OK;
   if (!json_is_array(list)) return wrong_type("added_tokens", "an array", list);
+  int32_t next = (int32_t)tk->vocab.used;
   for (size_t i = 0; i < json_array_size(list); i++) {
     const json_t *item = json_array_get(list, i), *content = json_object_get(item, "content");
     if (!json_is_string(content))
       return cft_fail(CFT_E_FORMAT, "added token %zu has no content", i);
     const char *text = json_string_value(content);
     size_t bytes = json_string_length(content);
-    CFT_TRY(cft_context(read_added_token(tk, item, text, bytes), "added token %s",
+    CFT_TRY(cft_context(read_added_token(tk, item, text, bytes, &next), "added token %s",
                         cft_quote(text, bytes).text));
   }
   return CFT_OK;

@@ -70,7 +70,7 @@ static bool ids_follow(const cft_tokenizer *tk) {
   for (int i = 0; i < tk->added_count; i++) {
     int32_t id = tk->added[i].id;
     if (tk->vocab.tokens[id].flags & TOKEN_MODEL) {
-      if (id >= next) next = id + 1;
+      if (id >= next) return false;  // versions differ in what is free behind it
     } else if (id != next++) {
       return false;
     }

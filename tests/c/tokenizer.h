@@ -45,7 +45,7 @@ static inline const char *tiny_json(size_t *bytes) {
     for (int byte = 0; byte < 256; byte++)  // but some, which become unk
       if (byte != 'q' && byte != '"' && byte != '\\')
         to += sprintf(to, "\"%s\": %d, ", byte_name(byte), byte);
-    sprintf(to, "\"ab\": 256, \"abc\": 257, \"Ġa\": 258}}}");
+    sprintf(to, "\"ab\": 256, \"abc\": 257, \"Ġa\": 258, \"<|e|>\": 300, \"caf\\u00e9\": 301}}}");
   }
   *bytes = strlen(json);
   return json;
@@ -77,7 +77,7 @@ static inline const char *characters_json(size_t *bytes) {
       if (byte != 0xF0) to += sprintf(to, "\"<0x%02X>\": %d, ", byte, byte);
     sprintf(to,
             "\"?\": 260, \"a\": 261, \"b\": 262, \"c\": 263, \"\\u2581\": 264, \"ab\": 256, "
-            "\"abc\": 257, \"\\u2581a\": 258}}}");
+            "\"abc\": 257, \"\\u2581a\": 258, \"<|e|>\": 300, \"caf\\u00e9\": 301}}}");
   }
   *bytes = strlen(json);
   return json;

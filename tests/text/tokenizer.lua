@@ -323,8 +323,13 @@ local bad_parts = {
   { { decoder = { type = "ByteFallback" } }, 'decoder "ByteFallback" is not implemented' },
   { { added_tokens = { { id = 999, content = "a" } } }, 'added token "a": has id 999, but the vocabulary has it as' },
   { { added_tokens = { { id = 0, content = "new" } } }, 'tokens "!" and "new" have the same id 0' },
-  { { added_tokens = { { id = 999, content = "x1" }, { id = 999, content = "x2" } } }, 'have the same id 999' },
-  { { added_tokens = { { id = 999, content = "x1" }, { id = 999, content = "x1" } } }, 'added token "x1": is there twice' },
+  { { added_tokens = { { id = 292, content = "x1" }, { id = 292, content = "x2" } } }, 'have the same id 292' },
+  { { added_tokens = { { id = 292, content = "x1" }, { id = 292, content = "x1" } } }, 'added token "x1": is there twice' },
+  { { added_tokens = { { id = 292, content = "x1" }, { id = 294, content = "x2" } } },
+    'added token "x2": has id 294, but Hugging Face tokenizers gives it 293, the next free one; write the id that the '
+    .. 'model was trained with, in the vocabulary as well' },
+  { { added_tokens = { { id = 999, content = "x1" } } }, 'added token "x1": has id 999, but .* gives it 292' },
+  { { added_tokens = { { id = 293, content = "x1" }, { id = 292, content = "x2" } } }, 'added token "x1": has id 293, but .* it 292' },
   { { added_tokens = { { content = "x" } } }, 'added token "x": id is nothing, not an id' },
   { { added_tokens = { { id = 1 } } }, "added token 0 has no content" },
 }
@@ -423,7 +428,7 @@ return {
   end },
 
   { "what is put in front of a text", function()
-    local n = 9000
+    local n = characters():size()
     local function put(scheme, text, opts)
       local changes = scheme and metaspace(scheme) or {}
       changes.added_tokens = { { id = n, content = "<b>", special = true, normalized = false } }
@@ -469,7 +474,7 @@ return {
   end },
 
   { "special tokens are text unless asked for", function()
-    local n = 400
+    local n = tiny():size()
     local tok = tiny { added_tokens = { { id = n, content = "<|im_end|>", special = true, normalized = false },
                                         { id = n + 1, content = "<think>", special = false, normalized = false } } }
     local text = "a<|im_end|>b<think>"
@@ -544,7 +549,7 @@ return {
 
   { "a folder names bos, eos and pad", function()
     local folder = process.folder()
-    local n = 400
+    local n = tiny():size()
     local function write(name, value) process.write(folder .. "/" .. name, json.encode(value)) end
     write("tokenizer.json", tiny_file { added_tokens = {
       { id = n, content = "<s>", special = true }, { id = n + 1, content = "</s>", special = true } } })
@@ -595,6 +600,16 @@ return {
     expect.raises('merge 36: "nope" is not in the vocabulary', with_model(function(model)
       model.merges[37] = "nope a"
     end))
+    -- a gap that the vocabulary fills is none
+    local file = tiny_file { added_tokens = { { id = 999, content = "<x>", special = true }, { id = 293, content = "<y>" } } }
+    file.model.vocab["<x>"] = 999
+    local tok = tokenizer.parse(json.encode(file), "t")
+    expect.same(tok:encode("<y><x>", { parse_special = true }), { 293, 999 })
+    local folder = process.folder()
+    tok:save(folder)
+    expect.same(tokenizer.load(folder):encode("<y><x>", { parse_special = true }), { 293, 999 })
+    file.added_tokens[2].id = 1000
+    expect.raises('added token "<y>": has id 1000, but .* it 293', tokenizer.parse, json.encode(file), "t")
     expect.raises("open nowhere/tokenizer.json: No such file", tokenizer.load, "nowhere/tokenizer.json")
     expect.raises("a path is wanted", tokenizer.load)
   end },
