@@ -570,6 +570,66 @@ return {
     expect.raises("no token <x> for eos", tokenizer.parse, json.encode(tiny_file()), "t", { eos = "<x>" })
   end },
 
+  { "tokens that only the files beside tokenizer.json name", function()
+    local n = tiny():size()
+    local function load(config, more, added)
+      local folder = process.folder()
+      process.write(folder .. "/tokenizer.json", json.encode(tiny_file {
+        added_tokens = added or { { id = n, content = "<e>", special = true, normalized = false } } }))
+      process.write(folder .. "/tokenizer_config.json", json.encode(config))
+      for name, value in pairs(more or {}) do process.write(folder .. "/" .. name, json.encode(value)) end
+      return tokenizer.load(folder), folder
+    end
+    local function token(text, flags)
+      local t = { content = text, single_word = false, lstrip = false, rstrip = false, normalized = false, special = false }
+      for name, value in pairs(flags or {}) do t[name] = value end
+      return t
+    end
+    local function decoder(list) return { added_tokens_decoder = list } end
+    -- with the ids that the file names, whatever their order; flags and a role make one special
+    local config = decoder { [tostring(n + 2)] = token("<t>", { rstrip = true }), [tostring(n + 1)] = token "<p>",
+                             [tostring(n)] = token("<e>", { special = true }) }
+    config.pad_token = "<p>"
+    local tok = load(config)
+    expect.same({ tok:id "<p>", tok:id "<t>", tok.pad, tok.notes }, { n + 1, n + 2, n + 1, {} })
+    expect.same({ tok:is_special(n + 1), tok:is_special(n + 2) }, { true, false })
+    expect.same(tok:added(n + 2), { special = false, single_word = false, lstrip = false, rstrip = true, normalized = false })
+    expect.same(tok:added(0), nil)
+    expect.same(tok:encode("<t>  ", {}), { n + 2 })
+    local saved = process.folder()
+    tok:save(saved)
+    expect.same(tokenizer.load(saved):added(n + 2), tok:added(n + 2))
+    -- added_tokens.json, where there is no added_tokens_decoder
+    tok = load({}, { ["added_tokens.json"] = { ["<q>"] = n + 2, ["<r>"] = n + 1 } })
+    expect.same({ tok:id "<r>", tok:id "<q>", tok:added(n + 1).normalized }, { n + 1, n + 2, true })
+    -- another id than transformers gives
+    expect.raises("tokenizer_config.json: token <x> has id 999, and tokenizer.json lacks it; transformers gives it "
+      .. (n + 1) .. ", the next free one", load, decoder { ["999"] = token "<x>" })
+    expect.raises("token <x> has id 0, and", load, decoder { ["0"] = token "<x>" })
+    expect.raises("added_tokens.json: token <x> has id " .. n + 5, load, {}, { ["added_tokens.json"] = { ["<x>"] = n + 5 } })
+    -- what the files disagree about
+    tok = load(decoder { ["999"] = token("<e>", { special = true }) })
+    expect.same({ tok:id "<e>", #tok.notes }, { n, 1 })
+    expect.match(tok.notes[1], "token <e> has id 999 there and " .. n .. " in tokenizer.json, which is taken, as transformers")
+    tok = load(decoder { [tostring(n)] = token("<e>", { lstrip = true }) })
+    expect.same(tok:added(n), { special = false, single_word = false, lstrip = true, rstrip = false, normalized = false })
+    expect.match(tok.notes[1], "token <e>: special = false, lstrip = true, other than in tokenizer.json; taken")
+    tok = load(decoder { [tostring(tok:id "a")] = token "a" })
+    expect.match(tok.notes[1], "token a is an added one there, and in tokenizer.json only in the vocabulary")
+    tok = load({ pad_token = "<none>", additional_special_tokens = { "<more>", { content = "<e>" } } },
+               { ["special_tokens_map.json"] = { eos_token = "<lost>" } })
+    expect.same({ tok:id "<none>", #tok.notes }, { nil, 3 })
+    expect.match(tok.notes[1], "tokenizer_config.json: pad_token is <none>, which no file gives an id; transformers adds it")
+    expect.match(tok.notes[2], "additional_special_tokens has <more>, which no file gives an id")
+    expect.match(tok.notes[3], "special_tokens_map.json: eos_token is <lost>, which no file")
+    expect.same(template.plain():notes(tok), tok.notes)
+    -- malformed
+    expect.raises("added_tokens_decoder is a number, not an object", load, decoder(7))
+    expect.raises("added_tokens_decoder: x is no id", load, decoder { x = token "<x>" })
+    expect.raises("the token of id 999 has no content", load, decoder { ["999"] = {} })
+    expect.raises("token <x>: lstrip is a string, not true or false", load, decoder { ["999"] = { content = "<x>", lstrip = "y" } })
+  end },
+
   { "the benchmark", function()
     local folder = process.folder()
     tiny():save(folder)

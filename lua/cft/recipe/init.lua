@@ -87,6 +87,7 @@ function M.prepare(cfg, opts, quiet)
   run.chat = template.of(cfg.template or "chatml", next(o.template) and o.template or nil)
   run.template_report = chat_template.enforce(run.chat, run.tokenizer, cfg.template_check)
   if run.template_report then run.log:say("%s", run.template_report) end
+  for _, note in ipairs(run.chat:notes(run.tokenizer)) do run.log:say("%s", note) end
   for _, note in ipairs(run.source.notes or {}) do run.log:say("%s", note) end
 
   local how = sampling(run)

@@ -297,6 +297,9 @@ function M.print(view)
   if view.run.samples.parts then print(texts.printable(view.run.samples:table()) .. "\n") end
   if M.unlooked(view) then print(M.unlooked(view) .. "\n") end
   if view.run.template_report then print(term.paint("yellow", texts.printable(view.run.template_report)) .. "\n") end
+  for _, note in ipairs(view.run.chat:notes(view.run.tokenizer)) do
+    print(term.paint("yellow", texts.printable(note)) .. "\n")
+  end
   for _, set in ipairs(view.sets) do print_set(set) end
   for _, found in ipairs(view.contaminated) do print(texts.printable(found:describe())) end
   for _, line in ipairs(view.refusals) do

@@ -400,6 +400,15 @@ function Template:prepare(tok, opts)
   return missing
 end
 
+--- What is to be said of the tokenizer before it is used, a line each.
+-- @param tok
+-- @treturn table
+function Template:notes(tok)
+  local notes = {}
+  for i, note in ipairs(tok.notes or {}) do notes[i] = note end
+  return notes
+end
+
 --- The token that ends an answer.
 -- @param tok
 -- @treturn ?int its id; nil if the template ends answers with none

@@ -14,6 +14,7 @@ local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
 local host = require "cft.host"
 local json = require "cft.base.json"
+local named_tokens = require "cft.text.named_tokens"
 
 local C, ffi = door.C, door.ffi
 local bit = require "bit"
@@ -22,7 +23,8 @@ local band, bor = bit.band, bit.bor
 local M = {}
 
 --- A tokenizer. `bos`, `eos` and `pad` are the ids that its files name, or nil; `chat_template` is
--- the Jinja text that came with it, or nil; `named_templates` are those that came beside it, by name.
+-- the Jinja text that came with it, or nil; `named_templates` are those that came beside it, by name; `notes` say, a
+-- line each, what its files disagree about.
 -- @type Tokenizer
 local Tokenizer = {}
 Tokenizer.__index = Tokenizer
@@ -63,6 +65,7 @@ local function read_companions(self, folder)
   local model = read_json(folder .. "/config.json") or {}
   self.config, self.spellings = config, text and json.spellings(text)
   config = config or {}
+  self.notes = named_tokens.add(self, folder, config, map, read_json)
   for _, role in ipairs(roles) do
     local key, id = role .. "_token", nil
     id = id_named(self, config[key]) or id_named(self, map[key])
@@ -330,8 +333,17 @@ end
 -- @treturn int its id; if it is new, the embedding must grow to `size()`
 function Tokenizer:add_token(text, opts)
   local o = check.options("tokenizer:add_token", opts, { special = { "boolean", false } })
-  local flags = o.special and C.CFT_ADDED_SPECIAL or C.CFT_ADDED_NORMALIZED
-  door.check(C.cft_tokenizer_add_token(self.handle, text, #text, flags, id_out))
+  return self:put_token(text, { special = o.special, normalized = not o.special })
+end
+
+--- The same with all flags of an added token, in place of those it had.
+-- @string text
+-- @tab flags as `added` gives them
+-- @treturn int its id
+function Tokenizer:put_token(text, flags)
+  local bits = 0
+  for name, value in pairs(added_flags) do bits = bor(bits, flags[name] and value or 0) end
+  door.check(C.cft_tokenizer_add_token(self.handle, text, #text, bits, id_out))
   return id_out[0]
 end
 
