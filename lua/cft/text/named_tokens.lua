@@ -5,8 +5,9 @@
 -- the file says another, it is refused, since one of the two is not the row that the model was trained with. Flags are
 -- those of the file beside. docs/tokenizer.md has the table.
 -- @module cft.text.named_tokens
--- @usage local named = require "cft.text.named_tokens"
--- for _, note in ipairs(named.add(tok, folder, config)) do print(note) end
+-- @usage local cft = require "cft"
+-- local tok = cft.tokenizer.parse(cft.demo.tokenizer_json(1), "demo")
+-- print(#require("cft.text.named_tokens").add(tok, ".", { pad_token = "<x>" }, {}, function() end))   --> 1
 
 local blame = require "cft.base.blame"
 local json = require "cft.base.json"
