@@ -96,6 +96,9 @@ enum {
 CFT_API cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, size_t bytes,
                                            unsigned flags, int32_t *id);
 
+// How many ids CFT_ENCODE_ADD_SPECIAL puts in front of a text.
+CFT_API int64_t cft_tokenizer_prefix(const cft_tokenizer *tk);
+
 // The flags of an added token, CFT_ADDED_*; -1 for an id that is none.
 CFT_API int cft_tokenizer_added(const cft_tokenizer *tk, int32_t id);
 

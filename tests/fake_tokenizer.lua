@@ -8,6 +8,7 @@ Fake.__index = Fake
 function Fake:id(text) return self.ids[text] end
 function Fake:token(id) return self.texts[id] or string.char(id) end
 function Fake:is_special(id) return self.texts[id] ~= nil end
+function Fake:around() return {}, {} end
 function Fake:added(id) return self.texts[id] and { special = true } or nil end
 
 function Fake:add_token(text)

@@ -81,6 +81,8 @@ bool cft_tokenizer_is_special(const cft_tokenizer *tk, int32_t id) {
   return t && t->flags & TOKEN_SPECIAL;
 }
 
+int64_t cft_tokenizer_prefix(const cft_tokenizer *tk) { return tk->prefix_count; }
+
 static added_token *added_of(const cft_tokenizer *tk, int32_t id) {
   for (int i = 0; i < tk->added_count; i++)
     if (tk->added[i].id == id) return &tk->added[i];

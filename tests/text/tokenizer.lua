@@ -630,6 +630,45 @@ return {
     expect.raises("token <x>: lstrip is a string, not true or false", load, decoder { ["999"] = { content = "<x>", lstrip = "y" } })
   end },
 
+  { "a begin-of-text token that the tokenizer puts before every text", function()
+    local n = tiny():size()
+    local bos = { id = n, content = "<s>", special = true, normalized = false }
+    local puts = { type = "TemplateProcessing", single = { { SpecialToken = { id = "<s>" } }, { Sequence = { id = "A" } } },
+                   special_tokens = { ["<s>"] = { ids = { n } } } }
+    local function load(config, changes)
+      local folder = process.folder()
+      changes.added_tokens = { bos, { id = n + 1, content = "</s>", special = true, normalized = false } }
+      process.write(folder .. "/tokenizer.json", json.encode(tiny_file(changes)))
+      config.bos_token, config.eos_token = "<s>", "</s>"
+      process.write(folder .. "/tokenizer_config.json", json.encode(config))
+      return tokenizer.load(folder)
+    end
+    local records = open.list { { instruction = "2 + 3?", output = "5" } }
+    local function said(tok, chat) return samples_of(records, chat or template.plain(), tok):describe() end
+    local listed = "1 do not begin with what their prompt alone is encoded as"
+    -- by the post-processor, by the config, against the post-processor, and behind
+    local tok = load({}, { post_processor = puts })
+    expect.same({ tok:around() }, { { n }, {} })
+    expect.match(said(tok), listed)
+    expect.match(template.plain():notes(tok)[1], "the tokenizer puts <s> before every text, so servers send it, and template "
+      .. "plain writes none; bos = true of plain and tulu does")
+    expect.same({ load({ add_bos_token = true }, {}):around() }, { { n }, {} })
+    expect.same({ load({ add_bos_token = false }, { post_processor = puts }):around() }, { {}, {} })
+    expect.same({ load({ add_eos_token = true }, { post_processor = puts }):around() }, { {}, { n + 1 } })
+    expect.match(said(load({ add_eos_token = true }, {})), listed)
+    expect.match(template.plain():notes(load({ add_eos_token = true }, {}))[1], "puts </s> behind every text, so servers send it")
+    -- written by the template; by a chat template's server; by nobody
+    for _, good in ipairs { { tok, template.plain { bos = true } }, { load({ chat_template = "x" }, { post_processor = puts }) },
+                            { load({ add_bos_token = false }, { post_processor = puts }) }, { tok, template.llama2() } } do
+      local chat = good[2] or template.plain()
+      expect.same(said(good[1], chat):find("do not begin", 1, true), nil)
+      expect.same(chat:notes(good[1]), {})
+    end
+    local identity = require "cft.samples.identity"
+    expect.truthy(identity.of(template.plain(), load({ add_bos_token = true }, {}), {}) ~=
+      identity.of(template.plain(), load({ add_bos_token = false }, {}), {}))
+  end },
+
   { "the benchmark", function()
     local folder = process.folder()
     tiny():save(folder)

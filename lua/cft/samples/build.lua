@@ -49,7 +49,8 @@ local function specials_in(segments, tok, controls)
 end
 
 -- Does the sample begin with the ids of its prompt? A server writes all before the last answer as one text, special
--- tokens by their strings, and encodes that; where it gets other ids, the model was trained on another prompt.
+-- tokens by their strings, and encodes that, with what the tokenizer puts around it where there is no chat template;
+-- where it gets other ids, the model was trained on another prompt.
 local function begins_with_prompt(sample, tok)
   local segments, list = sample.segments, {}
   local answer = #segments
@@ -57,10 +58,16 @@ local function begins_with_prompt(sample, tok)
   while answer > 1 and segments[answer - 1].target do answer = answer - 1 end
   for i = 1, answer - 1 do list[i] = segments[i].text or tok:token(template.id_of(segments[i], tok)) end
   local encoding = tok:encode_spans(table.concat(list), true)
-  local n = encoding and tonumber(encoding.n) or math.huge
-  if n > sample.n then return false end
+  local front, behind = template.around(tok)
+  local n, before = encoding and tonumber(encoding.n) or math.huge, #front
+  if behind[1] or n > sample.n then return false end
+  if n > 0 and encoding.ids[0] == front[1] then before = 0 end  -- the template writes it
+  if before + n > sample.n then return false end
+  for i = 1, before do
+    if sample.ids[i - 1] ~= front[i] then return false end
+  end
   for i = 0, n - 1 do
-    if encoding.ids[i] ~= sample.ids[i] then return false end
+    if encoding.ids[i] ~= sample.ids[before + i] then return false end
   end
   return true
 end

@@ -7,6 +7,7 @@
 local canonical = require "cft.base.canonical"
 local hash = require "cft.io.hash"
 local host = require "cft.host"
+local template = require "cft.text.template"
 
 local M = {}
 
@@ -24,7 +25,9 @@ function M.of(chat, tok, policy, exact)
   elseif not described then
     return nil, "template: " .. why
   end
-  return hash.text(table.concat({ described, tok:hash(), (assert(canonical.text(policy))) }, "\n"))
+  local front, behind = template.around(tok)
+  local around = (front[1] or behind[1]) and table.concat(front, " ") .. "|" .. table.concat(behind, " ") or nil
+  return hash.text(table.concat({ described, tok:hash(), (assert(canonical.text(policy))), around }, "\n"))
 end
 
 --- A name for this program: its file, and Lua files that are taken in place of those inside it.

@@ -14,7 +14,6 @@
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
-local ffi = require("cft.engine.ffi").ffi
 local pieces = require "cft.text.presets"
 local texts = require "cft.base.text"
 
@@ -356,7 +355,7 @@ local found_controls = setmetatable({}, { __mode = "k" })
 -- text all the same.
 -- @param tok
 -- @tab segments of a record: what a function of the recipe wrote is known from them alone
--- @treturn table `n`, `ids` (int32_t) and `texts`
+-- @treturn table a list of ids, with their `texts`
 function Template:controls(tok, segments)
   local found = not self.make and found_controls[self]
   if found and found.tok == tok then return found end
@@ -373,9 +372,9 @@ function Template:controls(tok, segments)
   for _, role in ipairs { "bos", "eos", "pad" } do
     if tok[role] and tok:added(tok[role]) then add { own = role } end
   end
-  found = { tok = tok, n = #ids, ids = ffi.new("int32_t[?]", #ids, ids), texts = texts }
-  found_controls[self] = found
-  return found
+  ids.tok, ids.texts = tok, texts
+  found_controls[self] = ids
+  return ids
 end
 
 --- Make sure that the tokenizer has all special tokens.
@@ -400,12 +399,41 @@ function Template:prepare(tok, opts)
   return missing
 end
 
+--- What a server puts around a prompt that it has no chat template for: `tokenizer:around`. With a chat template that
+-- one writes the whole, and `cft.text.chat_check` compares it.
+-- @param tok
+-- @treturn table ids in front
+-- @treturn table ids behind
+function M.around(tok)
+  if tok.chat_template then return {}, {} end
+  return tok:around()
+end
+
+local function spelled(tok, ids)
+  local list = {}
+  for i, id in ipairs(ids) do list[i] = tok:token(id) end
+  return table.concat(list)
+end
+
 --- What is to be said of the tokenizer before it is used, a line each.
 -- @param tok
 -- @treturn table
 function Template:notes(tok)
   local notes = {}
   for i, note in ipairs(tok.notes or {}) do notes[i] = note end
+  if self.make then return notes end  -- its samples are asked
+  local front, behind = M.around(tok)
+  local turn = #self.prefix > 0 and self.prefix or self.system and not self.system_inside and self.system_turn or self.user_turn
+  local first = turn[1]
+  local written = type(first) == "table" and (first.special or first.own) and M.id_of(first, tok)
+  if front[1] and written ~= front[1] then
+    notes[#notes + 1] = ("the tokenizer puts %s before every text, so servers send it, and template %s writes none; "
+      .. "bos = true of plain and tulu does, as the prefix of a template of your own"):format(spelled(tok, front), self.name)
+  end
+  if behind[1] then
+    notes[#notes + 1] = ("the tokenizer puts %s behind every text, so servers send it at the end of a prompt; samples have none there")
+      :format(spelled(tok, behind))
+  end
   return notes
 end
 

@@ -206,13 +206,15 @@ local shared = M.encoding()
 -- @string text
 -- @bool[opt=false] parse_special
 -- @string[opt] behind what the text stands behind in its sequence: a `"token"`, or `"text"` that it goes on from
--- @tab[opt] as_text added tokens that are not matched whatever they are: `ids` (int32_t) and `n`
+-- @tab[opt] as_text a list of added tokens that are not matched, special or not; it keeps itself as a C array
 -- @return the encoding, see `tokenizer.encoding`; nil and a message if the text is not valid UTF-8
 function Tokenizer:encode_spans(text, parse_special, behind, as_text)
   local flags = bor(spans_only, parse_special and parsed or 0,
                     behind == "token" and inside or behind == "text" and continues or 0)
-  return checked(shared, C.cft_tokenizer_encode_part(shared, self.handle, text, #text, flags,
-                                                     as_text and as_text.ids, as_text and as_text.n or 0))
+  local array = as_text and (as_text.array or ffi.new("int32_t[?]", #as_text, as_text))
+  if as_text then as_text.array = array end
+  return checked(shared, C.cft_tokenizer_encode_part(shared, self.handle, text, #text, flags, array,
+                                                     as_text and #as_text or 0))
 end
 
 local batch_spec = { threads = { "integer", 0, min = 0, max = 256 } }
@@ -310,6 +312,20 @@ end
 --- Whether an id is a special token.
 -- @int id
 function Tokenizer:is_special(id) return C.cft_tokenizer_is_special(self.handle, id) end
+
+--- The ids that are put around every text that is encoded for completion: those of the post-processor; or where
+-- tokenizer_config.json has `add_bos_token` or `add_eos_token`, `bos` and `eos` as they say, as in transformers 5.
+-- @treturn table in front
+-- @treturn table behind
+function Tokenizer:around()
+  local config = self.config or {}
+  if config.add_bos_token ~= nil or config.add_eos_token ~= nil then
+    return { config.add_bos_token == true and self.bos or nil }, { config.add_eos_token == true and self.eos or nil }
+  end
+  local front, before, behind = C.cft_tokenizer_prefix(self.handle), {}, {}
+  for i, id in ipairs(self:encode("", { add_special = true })) do table.insert(i <= front and before or behind, id) end
+  return before, behind
+end
 
 local added_flags = { special = C.CFT_ADDED_SPECIAL, single_word = C.CFT_ADDED_SINGLE_WORD, lstrip = C.CFT_ADDED_LSTRIP,
                       rstrip = C.CFT_ADDED_RSTRIP, normalized = C.CFT_ADDED_NORMALIZED }
