@@ -473,6 +473,52 @@ return {
     check(template.mistral { version = "v3" }, vocabularies.mistral_v3())
   end },
 
+  { "a template's tokens take the white space that their flags say", function()
+    local space = "\227\128\128\n\t\194\160"  -- ideographic and no-break among it
+    local roles = { "<|system|>", "<|user|>", "<|assistant|>", "<|end|>" }
+    local function with(make, flags)
+      local added, n = {}, make():size()
+      for i, text in ipairs(roles) do
+        added[i] = { id = n + i - 1, content = text, special = true, normalized = false }
+        for name in pairs(flags[text] or flags) do added[i][name] = true end
+      end
+      return make { added_tokens = added }
+    end
+    local function check(tok, chat, answer)
+      local record = { messages = { { role = "system", content = space .. "s " }, { role = "user", content = " What?" .. space },
+        { role = "assistant", content = answer }, { role = "user", content = space }, { role = "assistant", content = "No." } } }
+      local s = assert(mask.encode(record, chat, tok))
+      local whole, ids = {}, {}
+      for i, segment in ipairs(s.segments) do whole[i] = segment.text or tok:token(template.id_of(segment, tok)) end
+      for i = 1, s.n do ids[i] = s.ids[i - 1] end
+      return spelled(tok, ids), spelled(tok, tok:encode(table.concat(whole), { parse_special = true })), s
+    end
+    local both = { rstrip = true, lstrip = true }
+    for _, make in ipairs { tiny, characters } do
+      for _, flags in ipairs { { rstrip = true }, { lstrip = true }, both,
+                               { ["<|user|>"] = both, ["<|end|>"] = { rstrip = true }, ["<|system|>"] = {}, ["<|assistant|>"] = {} } } do
+        local tok = with(make, flags)
+        for _, breaks in ipairs { true, false } do
+          local got, want = check(tok, template.phi3 { breaks = breaks }, "Yes." .. space)
+          expect.same(got, want)
+        end
+      end
+    end
+    -- an answer's own white space is no prompt's, and its own end token's
+    local tok = with(tiny, both)
+    local got = check(tok, template.phi3(), "\n\nYes. ")
+    expect.match(got, "<|assistant|>|Ċ|Ċ|Y|e|s|.|<|end|>|<|user|>")
+    expect.same(samples_of(open.list { { instruction = "2 + 3?", output = "5" } }, template.phi3(), tok):describe()
+      :find("do not begin", 1, true), nil)
+    -- weights stay with their text
+    local _, _, s = check(tok, template.phi3(), "Yes.")
+    local learned = {}
+    for i = 0, s.span_count - 1 do
+      if s.spans[i].weight == 1 then learned[#learned + 1] = tonumber(s.spans[i].count) end
+    end
+    expect.same(learned, { #"Yes.", 1, #"No.", 1 })
+  end },
+
   { "special tokens are text unless asked for", function()
     local n = tiny():size()
     local tok = tiny { added_tokens = { { id = n, content = "<|im_end|>", special = true, normalized = false },

@@ -77,8 +77,21 @@ local function add_special(pieces, segment, tok)
   buffer:add(id, 0)
 end
 
+-- Where a run's white space belongs to the template's tokens beside it, as Hugging Face tokenizers has it for the whole
+-- text: on the `left`, behind one with rstrip; on the `right`, before one with lstrip. An answer's own white space
+-- belongs to its own tokens alone, since the model writes it.
+local function strip_of(last, run, following, tok)
+  local function takes(segment, flag, edge)
+    local flags = segment and segment.special and tok:added(template.id_of(segment, tok))
+    return flags and flags[flag] and (not edge.target or edge.slot == segment.slot)
+  end
+  local left = takes(last and last.segment, "rstrip", run[1])
+  local right = takes(following, "lstrip", run[#run])
+  return left and right and "both" or left and "left" or right and "right" or nil
+end
+
 -- Encode neighbours as one text. A token belongs to the segment its first byte is in.
-local function add_run(pieces, run, tok, controls)
+local function add_run(pieces, run, following, tok, controls)
   local texts, stops, bytes = {}, {}, 0
   for i, segment in ipairs(run) do
     texts[i] = segment.text
@@ -89,7 +102,7 @@ local function add_run(pieces, run, tok, controls)
   local text = table.concat(texts)
   local last = pieces[#pieces]
   local encoding, why = tok:encode_spans(text, run[1].parse or false, last and (last.text and "text" or "token"),
-    not run[1].parse and controls or nil)
+    not run[1].parse and controls or nil, strip_of(last, run, following, tok))
   if not encoding then return why end
   local n = tonumber(encoding.n)
   buffer:reserve(n)
@@ -120,7 +133,7 @@ local function pieces_of(segments, tok, controls)
         run[#run + 1] = segments[i]
         i = i + 1
       end
-      local why = add_run(pieces, run, tok, controls)
+      local why = add_run(pieces, run, segments[i], tok, controls)
       if why then return nil, why end
     end
   end

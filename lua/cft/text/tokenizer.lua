@@ -201,16 +201,19 @@ local spans_only = tonumber(C.CFT_ENCODE_SPANS)
 local parsed, inside, continues =
   C.CFT_ENCODE_PARSE_SPECIAL, C.CFT_ENCODE_INSIDE, C.CFT_ENCODE_CONTINUES
 local shared = M.encoding()
+local stripped = { left = C.CFT_ENCODE_STRIP_LEFT, right = C.CFT_ENCODE_STRIP_RIGHT,
+                   both = bor(C.CFT_ENCODE_STRIP_LEFT, C.CFT_ENCODE_STRIP_RIGHT) }
 
 --- Ids and spans in C memory that the next call of this function overwrites.
 -- @string text
 -- @bool[opt=false] parse_special
 -- @string[opt] behind what the text stands behind in its sequence: a `"token"`, or `"text"` that it goes on from
 -- @tab[opt] as_text a list of added tokens that are not matched, special or not; it keeps itself as a C array
+-- @string[opt] strip `"left"`, `"right"` or `"both"`: white space there belongs to the token that stands beside it
 -- @return the encoding, see `tokenizer.encoding`; nil and a message if the text is not valid UTF-8
-function Tokenizer:encode_spans(text, parse_special, behind, as_text)
+function Tokenizer:encode_spans(text, parse_special, behind, as_text, strip)
   local flags = bor(spans_only, parse_special and parsed or 0,
-                    behind == "token" and inside or behind == "text" and continues or 0)
+                    behind == "token" and inside or behind == "text" and continues or 0, strip and stripped[strip] or 0)
   local array = as_text and (as_text.array or ffi.new("int32_t[?]", #as_text, as_text))
   if as_text then as_text.array = array end
   return checked(shared, C.cft_tokenizer_encode_part(shared, self.handle, text, #text, flags, array,
