@@ -101,7 +101,8 @@ local function part_problem(part)
     local meant = not known.part[name] and check.closest(tostring(name), known.part)
     if meant then return ("has a part with '%s'; did you mean '%s'?"):format(tostring(name), meant) end
   end
-  local form, kind, learn, verdict = field(part, "type"), field(part, "kind"), field(part, "learn"), field(part, "verdict")
+  local form, kind = field(part, "type"), field(part, "kind")
+  local learn, verdict = field(part, "learn"), field(part, "verdict")
   if form ~= nil and form ~= "text" then return ("has a part of the type '%s'; %s"):format(tostring(form), MEDIA) end
   if type(part.text) ~= "string" then return "has a part without text" end
   if kind ~= nil and type(kind) ~= "string" then return "has a part whose kind is no text" end
@@ -121,19 +122,22 @@ local function content_of(content, unused, list_name)
     local problem = part_problem(part)
     if problem then return nil, problem end
     note_unused(part, known.part, unused, list_name .. ".content.")
-    parts[i] = { text = part.text, kind = field(part, "kind"), learn = field(part, "learn"), verdict = field(part, "verdict") }
-    says_more = says_more or parts[i].kind ~= nil or parts[i].learn ~= nil or parts[i].verdict ~= nil
+    local kind, learn, verdict = field(part, "kind"), field(part, "learn"), field(part, "verdict")
+    parts[i] = { text = part.text, kind = kind, learn = learn, verdict = verdict }
+    says_more = says_more or kind ~= nil or learn ~= nil or verdict ~= nil
   end
   return says_more and parts or M.text(parts)
 end
 
--- Why a content is none to ask or to learn; nil where it is one. White space alone is what `trim` of a template makes empty.
+-- Why a content is none to ask or to learn; nil where it is one. White space alone is what a template that trims makes
+-- empty.
 local function emptiness(content)
   local text = M.text(content)
   return text == "" and "is empty" or texts.trim_left(text) == "" and "is white space alone" or nil
 end
 
-local flags = { "weight", "train", "training", "loss", "learn" }  -- OpenAI's and Mistral's, axolotl's, ms-swift's, and ours
+-- OpenAI's and Mistral's, axolotl's two, ms-swift's, and ours.
+local flags = { "weight", "train", "training", "loss", "learn" }
 local says = { [0] = false, [1] = true, [true] = true, [false] = false }
 
 -- Is an answer learned? nil where its message does not say; nil and what is wrong with what it says.
@@ -227,7 +231,9 @@ local function add_list(messages, record, name, unused, by)
   for i, one in ipairs(came) do
     if by then check_names(one, "message", by) end
     local message, problem, of_content = message_of(one, unused, name)
-    if not message then return nil, (of_content and "the content of message %d %s" or "message %d %s"):format(i, problem) end
+    if not message then
+      return nil, ((of_content and "the content of " or "") .. "message %d %s"):format(i, problem)
+    end
     messages[#messages + 1] = message
   end
   return messages
@@ -314,7 +320,9 @@ local shapes = {
     fields = set "messages system" },
   { fits = function(r) return field(r, "conversations") ~= nil end, make = of_list "conversations",
     fields = set "conversations system" },
-  { fits = function(r) return field(r, "prompt") ~= nil and field(r, "completion") ~= nil and field(r, "output") == nil end,
+  { fits = function(r)
+      return field(r, "prompt") ~= nil and field(r, "completion") ~= nil and field(r, "output") == nil
+    end,
     make = of_completion, fields = set "prompt completion system" },
   { fits = function(r) return r.instruction ~= nil or r.output ~= nil end, make = of_instruction,
     fields = set "instruction input output system history" },
