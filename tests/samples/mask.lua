@@ -202,6 +202,18 @@ return {
       template.plain(), tok)
   end },
 
+  { "a weight for a kind that no text has is said", function()
+    local source = pairs_of { { "q", "a. Conclusion: right" } }
+    local says = "\n  learn has weights for kinds that no text has: "
+    local learn = { verdict = 3, response = 0.1, correction = 2 }
+    expect.match(samples_of(source, template.plain { learn = learn }, tok):describe(), says .. "correction, response$")
+    learn = { verdict = 3, ["end"] = 1, rest = 0.5 }
+    expect.truthy(not samples_of(source, template.plain { learn = learn }, tok):describe():find "no text has")
+    local parts = function(_, text) return { { text = text, kind = "correction" } } end
+    learn = { correction = 2 }
+    expect.truthy(not samples_of(source, template.plain { learn = learn, parts = parts }, tok):describe():find "no text has")
+  end },
+
   { "a prompt that a server would encode otherwise", function()
     local greedy = setmetatable({  -- "ab" is one token where both stand in one text
       encode_spans = function(_, text)

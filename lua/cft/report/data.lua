@@ -177,6 +177,7 @@ function M.findings(set)
   end
   add(#r.bad > BAD and #r.bad - BAD or 0, "more bad records")
   lines[#lines + 1] = reports.unused(r)
+  lines[#lines + 1] = reports.unmet(r, set.samples.chat)
   add_list(r.dropped, ("dropped, the first with %s"):format(r.dropped[1] and r.dropped[1].reason or ""))
   add_list(r.cut, ("cut (%d tokens in all)"):format(r.tokens_cut))
   add_list(r.no_learned, "have no learned token")

@@ -4,19 +4,21 @@
 local builder = require "cft.samples.build"
 local json = require "cft.base.json"
 local listed = require "cft.data.util.sampled_list"
+local mask = require "cft.samples.mask"
 local sources = require "cft.data.source"
 
 local M = {}
 
-local COUNTS = { specials = true, unused = true }  -- texts and how many; other tables are lists of records
+local COUNTS = { specials = true, unused = true, kinds = true }  -- texts and how many; other tables are lists of records
 
 local function is_list(name, value) return type(value) == "table" and not COUNTS[name] and value.n ~= nil end
 
 --- A report of nothing yet.
 -- @treturn table `records`, `samples`, `tokens`, `learned`, `longest`, `tokens_cut`; `specials`, counts by text;
--- `unused`, how many records have each field that nothing reads; and lists of records, each with its length `n`
+-- `unused`, how many records have each field that nothing reads; `kinds`, how many samples have each kind of text; and
+-- lists of records, each with its length `n`
 function M.new()
-  return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {}, unused = {},
+  return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {}, unused = {}, kinds = {},
     with_specials = listed.new(), dropped = listed.new(), cut = listed.new(), no_end = listed.new(),
     no_prefix = listed.new(), no_learned = listed.new(), all_learned = listed.new(), double_bos = listed.new(),
     unsayable = listed.new() }
@@ -44,6 +46,7 @@ function M.enter(report, i, sample, why, class, unwanted)
   report.learned = report.learned + sample.learned
   report.longest = math.max(report.longest, sample.n)
   report.tokens_cut = report.tokens_cut + sample.cut
+  for _, kind in ipairs(mask.kinds_of(sample)) do report.kinds[kind.name] = (report.kinds[kind.name] or 0) + 1 end
 end
 
 --- Add the report of later records to that of earlier ones.
@@ -109,6 +112,19 @@ function M.unused(report)
   return next(report.unused) and "fields that are not used: " .. counts_line(report.unused) or nil
 end
 
+--- The kinds that `learn` has a weight for and that no text has, in one line.
+-- @tab report
+-- @tparam Template chat
+-- @treturn ?string nil where there are none
+function M.unmet(report, chat)
+  local kinds = {}
+  for kind in pairs(chat.by_kind) do
+    if not report.kinds[kind] then kinds[#kinds + 1] = tostring(kind) end
+  end
+  table.sort(kinds)
+  return #kinds > 0 and "learn has weights for kinds that no text has: " .. table.concat(kinds, ", ") or nil
+end
+
 --- A report in words, a line each: counts first, then all that was left out, cut or found odd.
 -- @tab report with `added`, tokens that the template added, and `bad`, of the source
 -- @tab of `name`, `build` (`cft.samples.build`), `notes`: lines on where the numbers come from
@@ -136,7 +152,9 @@ function M.describe(report, of)
       chat.specials == "llamafactory" and "these tokens" or "plain text", counts_line(r.specials)))
   end
   local unused = M.unused(r)
+  local unmet = M.unmet(r, chat)
   if unused then add("  %s", unused) end
+  if unmet then add("  %s", unmet) end
   return table.concat(lines, "\n")
 end
 
