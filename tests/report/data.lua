@@ -68,7 +68,9 @@ return {
     set = view_of({ critique(0, { id = 3 }), critique(1, { id = 4, source = "web" }), critique(2, { source = "" }) }).sets[1]
     expect.same(dataview.findings(set), { "fields that are not used: id (2), source (1)" })
     set.samples.chat.by_kind = { correction = 2 }
-    expect.match(dataview.findings(set)[2], "^learn has weights for kinds that no text has: correction$")
+    set.report.left_to_function = { n = 1, 2 }
+    expect.match(dataview.findings(set)[1], "^1 have answers that are not to be learned .*: records 2$")
+    expect.match(dataview.findings(set)[3], "^learn has weights for kinds that no text has: correction$")
   end },
 
   { "duplicates: whole records, prompts, and prompts on both sides of the split", function()

@@ -202,6 +202,18 @@ return {
       template.plain(), tok)
   end },
 
+  { "an answer with weight 0 and a template that is a function: said", function()
+    local q = { role = "user", content = "q" }
+    local source = data.list { { messages = { q, { role = "assistant", content = "a" } } },
+      { messages = { q, { role = "assistant", content = "b", weight = 0 }, q, { role = "assistant", content = "c" } } } }
+    local chat = template.custom(function(r)
+      return { { text = r.messages[1].content }, { text = r.messages[2].content, learn = 1 } }
+    end)
+    expect.match(samples_of(source, chat, tok):describe(), "\n  1 have answers that are not to be learned %(learn = false%), "
+      .. "which the template's function has to see to: records 1")
+    expect.truthy(not samples_of(source, template.plain(), tok):describe():find "not to be learned")
+  end },
+
   { "a weight for a kind that no text has is said", function()
     local source = pairs_of { { "q", "a. Conclusion: right" } }
     local says = "\n  learn has weights for kinds that no text has: "

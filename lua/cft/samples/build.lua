@@ -72,6 +72,14 @@ local function begins_with_prompt(sample, tok)
   return true
 end
 
+-- Does a record have an answer that is context? A template that is a function decides by itself what is learned.
+local function has_context(record)
+  for _, message in ipairs(record.messages or {}) do
+    if message.learn == false then return true end
+  end
+  return false
+end
+
 -- The first reason for which a recipe may not want a sample.
 local function odd_class(sample, tok)
   local rows, all = mask.learned_of(sample)
@@ -81,7 +89,8 @@ end
 
 --- The sample of a record, with what is odd about it: `specials`, strings of special tokens in its text and how many;
 -- `prefix`, false where a server would encode its prompt otherwise; `unused`, the set of the
--- record's fields that nothing reads; `odd`, the class of `refusals` that it is of; and `learned`, its rows that are
+-- record's fields that nothing reads; `left_to_function`, true where the record has answers that are context and a
+-- function is the template; `odd`, the class of `refusals` that it is of; and `learned`, its rows that are
 -- learned.
 -- @tab record a conversation
 -- @treturn ?table as `mask.encode` gives it; nil where there is none to train on, then
@@ -96,7 +105,7 @@ function Build:sample(record)
   -- A cut prompt is none that a server would write, and a special token's string is reported as such.
   sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
   sample.segments, sample.controls = nil, nil
-  sample.unused = record.unused
+  sample.unused, sample.left_to_function = record.unused, self.chat.make ~= nil and has_context(record)
   sample.odd, sample.learned = odd_class(sample, tok)
   if sample.odd and self.o[sample.odd] ~= "keep" then return nil, says[sample.odd], sample.odd, sample end
   return sample

@@ -21,7 +21,7 @@ function M.new()
   return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {}, unused = {}, kinds = {},
     with_specials = listed.new(), dropped = listed.new(), cut = listed.new(), no_end = listed.new(),
     no_prefix = listed.new(), no_learned = listed.new(), all_learned = listed.new(), double_bos = listed.new(),
-    unsayable = listed.new() }
+    unsayable = listed.new(), left_to_function = listed.new() }
 end
 
 --- Enter what became of record i: what `Build:sample` gave.
@@ -37,6 +37,7 @@ function M.enter(report, i, sample, why, class, unwanted)
     report.specials[text] = (report.specials[text] or 0) + count
   end
   for name in pairs(made.unused or {}) do report.unused[name] = (report.unused[name] or 0) + 1 end
+  if made.left_to_function then listed.add(report.left_to_function, i) end
   if not made.prefix then listed.add(report.no_prefix, i) end
   if made.odd then listed.add(report[made.odd], i) end
   if made.cut > 0 then listed.add(report.cut, i) end
@@ -106,6 +107,9 @@ local function counts_line(counts)
   return table.concat(texts, ", ")
 end
 
+--- What is said of records with answers that are context, where a function is the template.
+M.LEFT_TO_FUNCTION = "have answers that are not to be learned (learn = false), which the template's function has to see to"
+
 --- The fields of records that nothing reads, and how many records have each, in one line.
 -- @treturn ?string nil where there are none
 function M.unused(report)
@@ -151,6 +155,7 @@ function M.describe(report, of)
     add_list(r.with_specials, ("hold strings of special tokens, taken as %s: %s"):format(
       chat.specials == "llamafactory" and "these tokens" or "plain text", counts_line(r.specials)))
   end
+  add_list(r.left_to_function, M.LEFT_TO_FUNCTION)
   local unused = M.unused(r)
   local unmet = M.unmet(r, chat)
   if unused then add("  %s", unused) end
