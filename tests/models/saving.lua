@@ -69,7 +69,8 @@ return {
     }
     local text = contents(again .. "/config.json")
     for _, line in ipairs { '"factor": 4.0', '"temperature": 1.0', '"unsloth_version": "2024.9"',
-                            '"rms_norm_eps": 1E%-5', '"rope_theta": 500000', '1.50', '"use_cache": false', '"0": "a"', '2', 'null' } do
+                            '"rms_norm_eps": 1E%-5', '"rope_theta": 500000', '1.50', '"use_cache": false',
+                            '"0": "a"', '2', 'null' } do
       expect.truthy(text:find(line .. "[,\n]"), line .. " in " .. text)
     end
     text = contents(again .. "/generation_config.json")

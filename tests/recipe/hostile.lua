@@ -64,6 +64,19 @@ return {
     expect.match(r.out, "\nCFT_ISA is ignored: isa: 'sse9' is not known")
   end },
 
+  { "what two keys of config.json disagree about is said in the run's log", function()
+    local path, folder = recipe()
+    save_model(folder .. "/m")
+    local config = json.read(folder .. "/m/config.json")
+    config.rope_scaling = { type = "linear", factor = 2 }
+    process.write(folder .. "/m/config.json", json.encode(config))
+    process.write(folder .. "/d.jsonl", ('{"instruction": "A", "input": "1", "output": "b"}\n'):rep(8))
+    local r = process.cftrun { path, "model=" .. folder .. "/m", "data=" .. folder .. "/d.jsonl", "device=cpu",
+                               "--dry-run" }
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "\nconfig.json: rope_scaling %(linear by 2, theta 1000%) and rope_parameters .- disagree; ")
+  end },
+
   { "five mistakes, each one message and one code, and nothing is lost", function()
     local path, folder = recipe()
     local model, data, out = folder .. "/m", folder .. "/d.jsonl", folder .. "/out"
