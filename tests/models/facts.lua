@@ -4,6 +4,8 @@
 local configs = require "cft.models.config"
 local expect = require "tests.expect"
 local json = require "cft.base.json"
+local models = require "cft.models"
+local process = require "tests.process"
 
 local tests = {}
 local function test(name, fn) tests[#tests + 1] = { name, fn } end
@@ -148,6 +150,42 @@ test("keys: one that is neither read nor known to be harmless is refused by name
   refuses("resid_pdrop = 0.1: dropout is", { resid_pdrop = 0.1 })
   expect.truthy(configs.read(with { is_causal = true, pruned_heads = {}, auto_map = json.null, nobody = json.null,
                                     resid_pdrop = 0 }), "their neutral values")
+end)
+
+test("keys: one that is not there is what transformers makes of it, and a null is another matter", function()
+  local function kv(arch, value)
+    return assert(configs.read(with { model_type = arch, num_attention_heads = 64, hidden_size = 128,
+                                      num_key_value_heads = value })).kv_heads
+  end
+  expect.same({ kv "llama", kv "mistral", kv "qwen2" }, { 64, 8, 32 })
+  expect.same({ kv("llama", json.null), kv("qwen2", json.null), kv("mistral", 16) }, { 64, 64, 16 })
+  expect.fails("num_attention_heads 2 is no multiple of num_key_value_heads 8",
+               configs.read(with { model_type = "mistral" }))
+
+  local function window(more)
+    local keys = { model_type = "mistral", num_key_value_heads = 2 }
+    for key, value in pairs(more) do keys[key] = value end
+    local c = assert(configs.read(with(keys)))
+    expect.same(assert(configs.read(configs.write(c, "f32"))).window, c.window)  -- saved, it is the same
+    return c.window
+  end
+  expect.same({ window {}, window { sliding_window = json.null }, window { sliding_window = 9 },
+                window { sliding_window = 9, use_sliding_window = false } }, { 4096, nil, 9, 9 })
+
+  for _, key in ipairs { "max_position_embeddings", "tie_word_embeddings", "rms_norm_eps", "hidden_act",
+                         "initializer_range" } do
+    expect.fails(key .. " is null", configs.read(with { [key] = json.null }))
+  end
+end)
+
+test("a new mistral has no window, and neither has what is saved of it", function()
+  local m = models.new { arch = "mistral", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }
+  local folder = process.folder() .. "/m"
+  m:save(folder)
+  m:release()
+  m = assert(models.load(folder))
+  expect.same({ m.config.window, m.config.kv_heads }, { nil, 2 })
+  m:release()
 end)
 
 return tests

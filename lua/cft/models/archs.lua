@@ -24,6 +24,8 @@ local decoder_names = {
 -- - `module`: builds the weights and computes (`build`, `hidden`), and knows the `memory` of a token
 -- - `class`: transformers' name of it in config.json's `architectures`
 -- - `context`: `max_position_embeddings` where config.json has none, as in transformers; 2048 if nil
+-- - `kv_heads`, `sliding_window`: what `num_key_value_heads` and `sliding_window` are where config.json does not have
+--   the key, as in transformers; nil: as many as heads, and none. A null is no value, which is another matter
 -- - `qkv_bias`: whether q, k and v have biases
 -- - `window`: what config.json's `sliding_window` means. "limit": no sequence may be longer, since
 --   within its window a model attends to all; "if_used": nothing, unless `use_sliding_window` is true,
@@ -37,10 +39,12 @@ M.rows = {
     gguf = { name = "llama", tensors = decoder_names, interleaved = true },
   },
   -- Jiang et al. 2023 (arXiv 2310.06825); its GGUF files say "llama"
-  mistral = { module = "cft.models.llama", class = "MistralForCausalLM", context = 131072, window = "limit" },
+  mistral = { module = "cft.models.llama", class = "MistralForCausalLM", context = 131072, window = "limit",
+    kv_heads = 8, sliding_window = 4096 },
   -- Yang et al. 2024 (arXiv 2407.10671): also Qwen2.5 and Qwen2.5-Math
   qwen2 = {
     module = "cft.models.llama", class = "Qwen2ForCausalLM", context = 32768, qkv_bias = true, window = "if_used",
+    kv_heads = 32,
     gguf = { name = "qwen2", tensors = decoder_names },
   },
 }

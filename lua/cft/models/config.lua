@@ -23,7 +23,9 @@ local ACTIVATIONS = { silu = true, swish = true }
 local sizes = {
   { "d", "hidden_size" }, { "layers", "num_hidden_layers" }, { "vocab", "vocab_size" },
   { "heads", "num_attention_heads" }, { "ffn", "intermediate_size" },
-  { "kv_heads", "num_key_value_heads", function(m) return m.heads end },
+  { "kv_heads", "num_key_value_heads", function(m)
+    return m.raw.num_key_value_heads == nil and archs.rows[m.arch].kv_heads or m.heads
+  end },
   { "context", "max_position_embeddings", function(m) return archs.rows[m.arch].context or 2048 end },
   { "head_dim", "head_dim", function(m) return m.d / m.heads end },
 }
@@ -90,6 +92,9 @@ function M.read(raw)
   end
   local why = refused(c, row.window)
   if why then return nil, why end
+  for _, key in ipairs(keys.never_null) do
+    if raw[key] == json.null then return nil, key .. " is null" end
+  end
   if c.layer_types and type(c.layer_types) ~= "table" then return nil, "layer_types is no list" end
   for _, kind in ipairs(c.layer_types or {}) do
     if kind ~= "full_attention" and not (kind == "sliding_attention" and row.window == "limit") then
@@ -109,8 +114,8 @@ function M.read(raw)
     if why then return nil, theirs .. " " .. why end
     m[ours] = value
   end
-  if row.window == "limit" and c.use_sliding_window ~= false then
-    m.window = c.sliding_window
+  if row.window == "limit" then
+    m.window = c.sliding_window or raw.sliding_window == nil and row.sliding_window or nil
     why = m.window ~= nil and check.problem(m.window, size)
     if why then return nil, "sliding_window " .. why end
   end
@@ -157,6 +162,7 @@ function M.write(m, dtype)
   out.model_type = m.arch
   for _, names in ipairs(sizes) do out[names[2]] = m[names[1]] end
   out.rms_norm_eps, out.initializer_range, out.tie_word_embeddings, out.hidden_act = m.eps, m.init, m.tied, "silu"
+  if archs.rows[m.arch].sliding_window then out.sliding_window = m.window or json.null end
   out.torch_dtype, out.dtype = (dtype:gsub("f", "float")), nil
   -- Both spellings: version 4 looks at the first two, version 5 at the third.
   out.rope_theta = m.theta

@@ -18,6 +18,11 @@ M.read = set [[
   rope_theta rope_scaling rope_parameters sliding_window layer_types
 ]]
 
+--- Read, and refused by transformers where they are null, which is no default.
+M.never_null = {
+  "max_position_embeddings", "tie_word_embeddings", "rms_norm_eps", "hidden_act", "initializer_range",
+}
+
 --- Any value of theirs is taken, kept and not used.
 M.harmless = set [[
   architectures _name_or_path name_or_path _commit_hash transformers_version torch_dtype dtype use_cache
