@@ -263,12 +263,16 @@ bool edited_keep(edited_text *out, const uint8_t *bytes, size_t n) {
   return true;
 }
 
-bool edited_write(edited_text *out, const uint8_t *bytes, size_t n, size_t from,
-                  size_t from_bytes) {
+static bool add_edit(edited_text *out, size_t from, size_t from_bytes, size_t to, size_t to_bytes) {
   if (!reserve((void **)&out->edits, &out->edits_capacity, out->edits_count, 1, sizeof *out->edits))
     return false;
-  out->edits[out->edits_count++] = (text_edit){from, from_bytes, out->n, n};
-  return edited_keep(out, bytes, n);
+  out->edits[out->edits_count++] = (text_edit){from, from_bytes, to, to_bytes};
+  return true;
+}
+
+bool edited_write(edited_text *out, const uint8_t *bytes, size_t n, size_t from,
+                  size_t from_bytes) {
+  return add_edit(out, from, from_bytes, out->n, n) && edited_keep(out, bytes, n);
 }
 
 void edited_free(edited_text *out) {
@@ -374,10 +378,17 @@ static bool normalize_run(edited_text *out, const uint8_t *text, size_t from, si
   }
   if (out->n - start == to - from && !memcmp(out->data + start, text + from, to - from))
     return true;
-  if (!reserve((void **)&out->edits, &out->edits_capacity, out->edits_count, 1, sizeof *out->edits))
-    return false;
-  out->edits[out->edits_count++] = (text_edit){from, to - from, start, out->n - start};
-  return true;
+  // Whole characters at the beginning that are as they were are no part of the edit: the starter
+  // where nothing composed with it.
+  size_t kept = 0;
+  while (from + kept < to) {
+    size_t length = (size_t)cft_utf8_length(text[from + kept]);
+    if (start + kept + length > out->n ||
+        memcmp(text + from + kept, out->data + start + kept, length))
+      break;
+    kept += length;
+  }
+  return add_edit(out, from + kept, to - from - kept, start + kept, out->n - start - kept);
 }
 
 // Whether what stands before may still compose with cp, or with what cp decomposes to.

@@ -395,6 +395,35 @@ return {
     ids, spans = tok:encode("\226\132\171\226\132\171z", { spans = true })  -- the angstrom sign, twice
     expect.same(tok:decode(ids), "\195\133\195\133z")
     expect.same(spans, { { 1, 3 }, { 1, 3 }, { 4, 6 }, { 4, 6 }, { 7, 7 } })
+    -- what stands before is not of them: singletons, and a letter that is always written as two
+    for written, text in pairs { ["\206\169"] = "\226\132\166", ["\195\133"] = "\226\132\171", ["K"] = "\226\132\170",
+                                 ["\224\164\162\224\164\188"] = "\224\165\157" } do
+      for _, before in ipairs { ":", "\195\169", "\224\164\149", "=" } do
+        ids, spans = tok:encode(before .. text .. "\204\129 = 3", { spans = true })
+        expect.match(tok:decode(ids), "^" .. before)
+        expect.same({ spans[1][1], spans[#spans][2] }, { 1, #before + #text + 6 })
+        ids, spans = tok:encode(before .. text .. " = 3", { spans = true })
+        expect.same(tok:decode(ids), before .. written .. " = 3")
+        for i, span in ipairs(spans) do
+          local inside = span[1] == #before + 1 and span[2] == #before + #text
+          expect.truthy(span[2] <= #before or inside or span[1] > #before + #text, before .. text .. " " .. i)
+        end
+      end
+      local record = { messages = { { role = "user", content = "?" }, { role = "assistant", content = {
+        { text = "Solution:", learn = 0 }, { text = text .. " = 3", learn = 3 } } } } }
+      local s = assert(mask.encode(record, template.custom(function(r)
+        return { { text = "?" }, r.messages[2].content[1], r.messages[2].content[2] }
+      end), tok))
+      expect.same(s.span_count, 2)
+      tok.eos = 0
+      s = assert(mask.encode(record, template.plain { separator = " " }, tok))
+      local first = 0
+      for i = 0, s.span_count - 1 do
+        if s.spans[i].weight == 3 then expect.same(tonumber(s.spans[i].count), #tok:encode(text .. " = 3")) end
+        if s.spans[i].weight == 0 then first = first + tonumber(s.spans[i].count) end
+      end
+      expect.same(first, #tok:encode "? " + #tok:encode "Solution:")
+    end
     -- a space in front that the text does not have
     tok = tiny { pre_tokenizer = { type = "ByteLevel", add_prefix_space = true } }
     ids, spans = tok:encode("ab", { spans = true })
