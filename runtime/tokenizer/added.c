@@ -158,28 +158,41 @@ static bool is_text(const encoder *e, int32_t id) {
   return false;
 }
 
+// Where the white space from `from` on ends. One run of it is remembered: tokens that take it may
+// stand in it by the thousand.
+static size_t space_end(added_cursor *c, const uint8_t *text, size_t n, size_t from) {
+  if (from >= c->white_from && from < c->white_to) return c->white_to;
+  size_t end = from;
+  added_strip(text, &end, &n, CFT_ENCODE_STRIP_LEFT);
+  c->white_from = from;
+  c->white_to = end;
+  return end;
+}
+
 bool added_next(const encoder *e, const matcher *m, bool parse_special, const uint8_t *text,
-                size_t n, size_t *at, size_t floor, added_match *out) {
+                size_t n, added_cursor *c, added_match *out) {
   const cft_tokenizer *tk = e->tk;
   if (m->n == 0 || (m->all_special && !parse_special)) return false;
   added_match found;
-  while (matcher_find(m, text, n, *at, &found)) {
-    *at = found.end;
+  while (matcher_find(m, text, n, c->at, &found)) {
+    c->at = found.end;
     const added_token *a = &tk->added[found.added];
     if ((a->special && !parse_special) || is_text(e, a->id)) continue;
-    if (found.start < floor) continue;  // in the spaces that the one before took
     size_t start;
     int length;
     if (a->single_word) {
       if (found.start > 0 && unicode_is_word(point_before(text, found.start, &start))) continue;
       if (found.end < n && unicode_is_word(cft_utf8_decode(text + found.end, &length))) continue;
     }
-    if (a->lstrip)
-      while (found.start > floor && unicode_is_space(point_before(text, found.start, &start)))
-        found.start = start;
-    if (a->rstrip)
-      while (found.end < n && unicode_is_space(cft_utf8_decode(text + found.end, &length)))
-        found.end += (size_t)length;
+    if (a->rstrip) found.end = space_end(c, text, n, found.end);
+    // In the white space that the one before took it stands all the same, and text goes on behind
+    // it; but nothing of it is left where lstrip moves its start behind that.
+    if (a->lstrip && found.start < c->done) found.start = c->done;
+    if (found.start >= found.end) continue;
+    while (a->lstrip && found.start > c->done &&
+           unicode_is_space(point_before(text, found.start, &start)))
+      found.start = start;
+    c->done = found.end;
     *out = found;
     return true;
   }

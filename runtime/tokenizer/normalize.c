@@ -74,8 +74,14 @@ void edited_unmap(const edited_text *edited, cft_span *spans, int64_t n) {
   if (edited->edits_count == 0) return;
   size_t k = 0;       // the first edit that ends behind the last start
   int64_t shift = 0;  // from the written text to the original, in front of that edit
+  size_t last = 0;
   for (int64_t i = 0; i < n; i++) {
     size_t start = (size_t)spans[i].start, end = (size_t)spans[i].end;
+    if (i > 0 && start < last) {  // an added token in the spaces that the one before took
+      k = 0;
+      shift = 0;
+    }
+    last = start;
     while (k < edited->edits_count && edited->edits[k].to + edited->edits[k].to_bytes <= start) {
       shift = (int64_t)(edited->edits[k].from + edited->edits[k].from_bytes) -
               (int64_t)(edited->edits[k].to + edited->edits[k].to_bytes);

@@ -211,11 +211,11 @@ static cft_status encode_piece(encoder *e, const uint8_t *text, size_t start, si
   if (!normalize(tk, e->normal, e->continues, &piece, &n)) return no_memory();
   if (piece != text + start) e->readable_end = piece + n;
   cft_status st = CFT_OK;
-  size_t done = 0, at = 0;
+  size_t done = 0;
+  added_cursor cursor = {0};
   added_match found;
-  while (st == CFT_OK &&
-         added_next(e, &tk->normalized, parse_special, piece, n, &at, done, &found)) {
-    st = pretokenize(e, 0, piece, done, found.start);
+  while (st == CFT_OK && added_next(e, &tk->normalized, parse_special, piece, n, &cursor, &found)) {
+    if (found.start > done) st = pretokenize(e, 0, piece, done, found.start);
     if (st == CFT_OK) st = put_id(e, tk->added[found.added].id, found.start, found.end);
     done = found.end;
   }
@@ -238,9 +238,9 @@ static cft_status encode_text(encoder *e, const uint8_t *text, size_t n, unsigne
   bool parse_special = flags & CFT_ENCODE_PARSE_SPECIAL;
   if (flags & CFT_ENCODE_ADD_SPECIAL)
     for (int i = 0; i < tk->prefix_count; i++) CFT_TRY(put_id(e, tk->prefix[i], 0, 0));
-  size_t at = done;
+  added_cursor cursor = {.at = done, .done = done};
   added_match found;
-  while (added_next(e, &tk->raw, parse_special, text, end, &at, done, &found)) {
+  while (added_next(e, &tk->raw, parse_special, text, end, &cursor, &found)) {
     if (found.start > done) CFT_TRY(encode_piece(e, text, done, found.start, flags));
     CFT_TRY(put_id(e, tk->added[found.added].id, found.start, found.end));
     done = found.end;

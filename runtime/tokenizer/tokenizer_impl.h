@@ -261,10 +261,17 @@ typedef struct added_match {
 // The first needle in text[from, n): leftmost, then longest. False if there is none.
 bool matcher_find(const matcher *m, const uint8_t *text, size_t n, size_t from, added_match *out);
 
-// The next added token from *at on that the flags of Hugging Face's added tokens and the call's
-// as_text let stand; *at moves behind what was looked at. `floor` is where the last one ended.
+typedef struct added_cursor {
+  size_t at;                    // behind what was looked at
+  size_t done;                  // where the last one ended, with the white space that it took
+  size_t white_from, white_to;  // a run of white space that was seen
+} added_cursor;
+
+// The next added token from c->at on that the flags of Hugging Face's added tokens and the call's
+// as_text let stand. It may begin before the end of the last one, in white space that that one
+// took.
 bool added_next(const encoder *e, const matcher *m, bool parse_special, const uint8_t *text,
-                size_t n, size_t *at, size_t floor, added_match *out);
+                size_t n, added_cursor *c, added_match *out);
 
 // Move *start and *end to the inside of the white space there, as the flags STRIP_LEFT and
 // STRIP_RIGHT say.

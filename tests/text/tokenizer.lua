@@ -593,6 +593,34 @@ return {
     expect.same(spelled(tok, ids), "<||i|m|_|s|t|a|r|t||>|<||i|m|_|e|n|d||>|<think>|<|im_end|>")
   end },
 
+  { "added tokens in the white space that others took, as Hugging Face tokenizers", function()
+    local all = assert(json.read(golden .. "spaces.json"))
+    local compared = 0
+    for number, case in ipairs(all.cases) do
+      local tok = tiny { added_tokens = case.added, normalizer = case.normalizer or nil }
+      for i, text in ipairs(all.texts) do
+        local ids, spans = tok:encode(text, { spans = true })
+        for _, span in ipairs(spans) do expect.truthy(span[1] >= 1 and span[2] <= #text and span[1] <= span[2] + 1) end
+        if #case.ids[i] > 0 then  -- tokenizers fails with the rest
+          compared = compared + 1
+          expect.same(ids, case.ids[i], number .. ": " .. text)
+        end
+      end
+    end
+    expect.truthy(compared > 400, "texts")
+    local n = tiny():size()
+    local tok = tiny { added_tokens = { { id = n, content = "<|a|>", rstrip = true, special = true },
+                                        { id = n + 1, content = " x", normalized = false } } }
+    expect.same(tok:encode("<|a|> xb", { parse_special = true }), { n, n + 1, tok:id "b" })
+    -- and in no more time
+    tok = tiny { added_tokens = { { id = n, content = "\n", rstrip = true, normalized = false },
+                                  { id = n + 1, content = " ", lstrip = true, normalized = false } } }
+    local start = os.clock()
+    expect.same(#tok:encode(("\n"):rep(300000)), 300000)
+    expect.same(#tok:encode(("\n \t"):rep(100000)), 100000)
+    expect.truthy(os.clock() - start < 5, "time")
+  end },
+
   { "added tokens", function()
     local tok = tiny()
     local size = tok:size()
