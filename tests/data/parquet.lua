@@ -86,7 +86,7 @@ configs:
   - split: test
     path:
     - "small/test-*"
-    - more/**.jsonl
+    - more/**/*.parquet
 - config_name: all
   default: true
   data_files: everything.parquet
@@ -178,15 +178,15 @@ local cases = {
   end },
 
   { "data sets of the Hub by their card", function()
-    local found = cache_of { ["README.md"] = card, ["small/train-00000-of-00002.parquet"] = "", ["more/a/b.jsonl"] = "",
+    local found = cache_of { ["README.md"] = card, ["small/train-00000-of-00002.parquet"] = "", ["more/a/b.parquet"] = "",
       ["small/train-00001-of-00002.parquet"] = "", ["small/test-0.parquet"] = "", ["everything.parquet"] = "",
-      ["small/train-notes.txt"] = "" }
+      ["small/train-notes"] = "" }
     expect.same(found "Org/Set:small", "small/train-00000-of-00002.parquet small/train-00001-of-00002.parquet")
-    expect.same(found "Org/Set:small:test", "small/test-0.parquet more/a/b.jsonl")
+    expect.same(found "Org/Set:small:test", "small/test-0.parquet more/a/b.parquet")
     expect.same(found "Org/Set", "everything.parquet")
     expect.same(found "Org/Set@abc1:all:train", "everything.parquet")
     expect.match(found "Org/Set:large", "Org/Set:large: no such file, and in .* its configurations are: small, all$")
-    expect.match(found "Org/Set:small:dev", "the splits of small are: train, test$")
+    expect.match(found "Org/Set:small:dev", "the splits of small are: test, train$")
     expect.match(found "Org/Other:x", "and the Hub cache has no .*/datasets%-%-Org%-%-Other; to fetch it: cftrun fetch %-%-type dataset Org/Other$")
     expect.match(found "Org/Set@v2", "and the Hub cache has no .*/snapshots/v2; to fetch it: cftrun fetch %-%-type dataset Org/Set@v2$")
     expect.same(found "no/such/file.json", "no/such/file.json: no such file")
@@ -202,6 +202,69 @@ local cases = {
     expect.match(found "Org/Set:nothing", "no file of it is called as 'nothing' %(train%) is: it has main/test")
     expect.same(found("Org/Set:main:train", [[
       local s = require("cft.data.open").open(%q, { schema = "none" }) print(s:size(), s:get(0).q, #s:get(0).n)]]), "3\tone\t2")
+  end },
+
+  { "data sets of the Hub without a card: folders' names, then files', then all", function()
+    local function sets(want, ...)
+      local texts = {}
+      for _, name in ipairs { ... } do texts[name] = "{}" end
+      local found = cache_of(texts)
+      expect.same(found "Org/Set", want)
+      return found
+    end
+    sets("data/train-00000-of-00001.jsonl", "data/train-00000-of-00001.jsonl", "dataset_infos.json", "dataset_info.json")
+    local found = sets("data/train-00000-of-00001.jsonl", "data/train-00000-of-00001.jsonl",
+      "data/new-00000-of-00001.jsonl", "extra/more.jsonl")
+    expect.same(found "Org/Set::new", "data/new-00000-of-00001.jsonl")
+    expect.match(found "Org/Set::test", "the splits of it are: new, train$")
+    sets("train.jsonl", "train.jsonl", "test.jsonl", "notes.jsonl", "constrained.jsonl")
+    sets("train/a.jsonl", "train/a.jsonl", "test/b.jsonl", "other/c.jsonl", "train.jsonl", "__old/train/d.jsonl")
+    sets("a.jsonl b.jsonl", "a.jsonl", "b.jsonl", "config.json", "sub/config.json")
+    expect.match(sets("train.jsonl", "train.jsonl", "eval_1.jsonl") "Org/Set::test", "^eval_1.jsonl$")
+    local function refused(why, ...)
+      local texts = {}
+      for _, name in ipairs { ... } do texts[name] = "{}" end
+      expect.match(cache_of(texts) "Org/Set", why)
+    end
+    refused("its splits %w+ and %w+ are not files of one kind$", "train.jsonl", "test.csv")
+    refused("a.txt is no file of records that can be read$", "a.txt")
+    refused("'a%-b' of data/a%-b%-00000%-of%-00001.jsonl is no name of a split$", "data/a-b-00000-of-00001.jsonl")
+    refused("the splits of it are: test$", "test.jsonl", "notes.jsonl")
+    refused("it has no data$", "LICENSE")
+  end },
+
+  { "cards of data sets in any spelling of YAML, and those that are refused", function()
+    local function asked(head, want, name)
+      local found = cache_of { ["README.md"] = "---\n" .. head .. "\n---\nText\n", ["b.jsonl"] = "", ["more/a.jsonl"] = "",
+        ["more/b.txt"] = "", ["x.csv"] = "", ["my-train.jsonl"] = "" }
+      expect.match(found(name or "Org/Set"), want)
+    end
+    asked("configs:  # files\n-   config_name: main\n    data_files: b.jsonl\n", "^b.jsonl$")
+    asked("{license: mit, configs: [{config_name: main, data_files: [{split: \"train\",\n  path: [more/a.jsonl]}]}]}",
+      "^more/a.jsonl$")
+    asked("'configs':\n  - data_files:\n    - path:\n      - 'b.jsonl'\n      split: train\n    config_name: main\na: |\n  b: c",
+      "^b.jsonl$")
+    asked("configs:\n- config_name: a\n  data_files:\n    train: b.jsonl\n    test: more/*.jsonl", "^more/a.jsonl$",
+      "Org/Set:a:test")
+    asked("configs:\n- config_name: a\n  data_files: '**/b.jsonl'\n", "^b.jsonl$")
+    asked("configs:\n- config_name: a\n  data_dir: ./more/\n", "more/b.txt is among the files of a that are read as json$")
+    asked("tags: [a]\n", "^my%-train.jsonl$")
+    asked("configs:\n- config_name: &a main\n  data_files: b.jsonl", "configs of its card .README.md. are not understood: line 3: not")
+    asked("configs: [{config_name: a", "not understood: line 1: a %[ or { is not closed")
+    asked("configs:\n- data_files: b.jsonl", "configs of its card .README.md. are no list of config_name and data_files$")
+    asked("configs:\n- config_name: a\n  data_files: [{path: b.jsonl}]", "data_files of its card are not understood$")
+    asked("configs:\n- config_name: a\n  data_files: '**.jsonl'", "the pattern %*%*.jsonl of its card: %*%* stands for whole")
+    asked("configs:\n- config_name: a\n  data_files: c.jsonl", "its card names c.jsonl, which is not there: its download was")
+    asked("configs:\n- config_name: a\n  default: true\n- {config_name: b, default: true}", "its configurations are: a, b$")
+    asked("configs:\n- config_name: a\n  data_files: [b.jsonl, {split: train}]", "data_files of its card are not understood$")
+    asked("configs:\n- config_name: a\n  data_files:\n  - split: train\n    path: b.jsonl\n  - {split: test, path: 'n*.jsonl'}",
+      "its splits %w+ and %w+ are not files of one kind$")
+  end },
+
+  { "what describes a data set is not read as data of a folder", function()
+    local folder = process.folder()
+    for _, name in ipairs { "a.jsonl", "dataset_infos.json", "config.json" } do files.write(folder .. "/" .. name, "{}") end
+    expect.same(require("cft.data.open").find(folder), { folder .. "/a.jsonl" })
   end },
 
   { "CSV", function()

@@ -17,8 +17,9 @@ function M.pattern(glob, slashes)
       out[#out + 1] = ("[%s%s]"):format(negated == "!" and "^" or "", (members:gsub("[%%%]%^]", "%%%0")))
     else
       local c = glob:sub(i, i)
-      local folders = glob:match("^%*%*/?()", i)
-      out[#out + 1] = folders and ".*" or c == "*" and one .. "*" or c == "?" and one or c:gsub("%p", "%%%0")
+      local slash, folders = glob:match("^%*%*(/?)()", i)
+      local any = slash == "/" and not slashes and ".*%f[^/%z]" or ".*"  -- what follows begins a name
+      out[#out + 1] = folders and any or c == "*" and one .. "*" or c == "?" and one or c:gsub("%p", "%%%0")
       after = folders or i + 1
     end
     i = after

@@ -22,6 +22,7 @@ local hash = require "cft.io.hash"
 local hub = require "cft.io.hub"
 local json = require "cft.base.json"
 local sources = require "cft.data.source"
+local splits = require "cft.io.splits"
 local ffi, C = door.ffi, door.C
 
 local M = {}
@@ -251,6 +252,7 @@ end
 local extensions = { ".json", ".jsonl", ".ndjson", ".csv", ".parquet" }
 
 local function is_data_file(name)
+  if splits.no_data[name] then return false end
   name = name:gsub("%.gz$", ""):gsub("%.zst$", "")
   for _, extension in ipairs(extensions) do
     if name:sub(-#extension) == extension and name:sub(1, 1) ~= "." then return true end

@@ -5,8 +5,8 @@
 -- @usage local path, why = cft.hub.find "Qwen/Qwen2.5-0.5B"
 -- print(path or why)
 
-local glob = require "cft.base.glob"
 local host = require "cft.host"
+local splits = require "cft.io.splits"
 local texts = require "cft.base.text"
 
 local M = {}
@@ -153,131 +153,6 @@ local function files_below(folder, inside, list)
   return list
 end
 
-local function unquoted(value)
-  value = value:gsub("%s+#.*$", ""):gsub("%s+$", "")
-  return value:match '^"(.*)"$' or value:match "^'(.*)'$" or value
-end
-
--- The lines of a data set's card that say which files make up which configuration: what stands under
--- `configs:` in the header of README.md. This much of YAML is what such headers are written in.
-local function lines_of_configs(path)
-  local file = io.open(path, "r")
-  if not file then return {} end
-  local lines, state = {}, "before"
-  for line in file:lines() do
-    line = line:gsub("\r$", "")
-    if state == "before" then
-      if line ~= "---" then break end
-      state = "header"
-    elseif line == "---" then
-      break
-    elseif line:find "^%S" and not line:find "^%-%s" then
-      state = line:find "^configs:%s*$" and "configs" or "header"
-    elseif state == "configs" then
-      lines[#lines + 1] = line
-    end
-  end
-  file:close()
-  return lines
-end
-
--- { { name =, default =, folder =, items = { { split =, patterns... } } } }
-local function configs_of(path)
-  local configs, config, item = {}, nil, nil
-  local function new_item()
-    item = {}
-    config.items[#config.items + 1] = item
-  end
-  local depth  -- of the dash before each configuration
-  for _, line in ipairs(lines_of_configs(path)) do
-    local indent, dash, rest = line:match "^(%s*)(%-?)%s*(.*)$"
-    depth = depth or #indent
-    if dash == "-" and #indent == depth then
-      config = { items = {} }
-      configs[#configs + 1] = config
-      item = nil
-    end
-    local key, value = rest:match "^([%w_]+):%s*(.*)$"
-    value = unquoted(value or rest)
-    if not config or rest == "" then
-      -- nothing to see
-    elseif key == "config_name" then
-      config.name = value
-    elseif key == "default" then
-      config.default = value == "true"
-    elseif key == "data_dir" then
-      config.folder = value
-    elseif key == "split" or key == "path" or key == "data_files" then
-      if not item or (dash == "-" and #indent > depth) or key == "data_files" then new_item() end
-      if key == "split" then item.split = value end
-      if key ~= "split" and value ~= "" then
-        for one in (value:match "^%[(.*)%]$" or value):gmatch "[^,]+" do
-          item[#item + 1] = unquoted(one:gsub("^%s+", ""))
-        end
-      end
-    elseif not key and dash == "-" and item then
-      item[#item + 1] = value
-    end
-  end
-  return configs
-end
-
-local function names_of(list)
-  local names = {}
-  for _, one in ipairs(list) do names[#names + 1] = one.name end
-  return table.concat(names, ", ")
-end
-
-local function choose_config(configs, wanted)
-  for _, config in ipairs(configs) do
-    if config.name == wanted or (not wanted and (config.default or config.name == "default")) then
-      return config
-    end
-  end
-  if not wanted and #configs == 1 then return configs[1] end
-  return nil, ("its configurations are: %s"):format(names_of(configs))
-end
-
-local function by_card(config, split, files)
-  local found, splits, patterns = {}, {}, {}
-  for _, item in ipairs(config.items) do
-    local name = item.split or "train"
-    if #item > 0 then splits[#splits + 1] = { name = name } end
-    for _, pattern in ipairs(name == split and item or {}) do
-      patterns[#patterns + 1] = pattern
-      for _, file in ipairs(files) do
-        if file:find(glob.pattern(pattern)) then found[#found + 1] = file end
-      end
-    end
-  end
-  if #patterns == 0 then return nil, ("the splits of %s are: %s"):format(config.name or "it", names_of(splits)) end
-  return found, ("no file of it fits %s: its download was not finished"):format(table.concat(patterns, ", "))
-end
-
-local split_words = {
-  train = "train", training = "train", validation = "validation", valid = "validation", dev = "validation",
-  val = "validation", test = "test", testing = "test", eval = "test", evaluation = "test",
-}
-
--- Without a card, names tell: a folder or file called as the configuration; a word for the split.
-local function by_names(config, split, files)
-  local found = {}
-  for _, file in ipairs(files) do
-    local base = file:match "[^/]+$":gsub("%..*$", "")
-    if not config or file:find(config .. "/", 1, true) == 1 or base == config then
-      local splits, named = {}, false
-      for word in file:lower():gmatch "%w+" do
-        splits[word] = true
-        if split_words[word] then splits[split_words[word]], named = true, true end
-      end
-      if splits[split] or (split == "train" and not named) then found[#found + 1] = file end
-    end
-  end
-  return found, ("no file of it is called as %s is: it has %s"):format(
-    config and ("'%s' (%s)"):format(config, split) or ("the split '%s'"):format(split),
-    #files > 0 and table.concat(files, ", ", 1, math.min(#files, 8)) or "no data")
-end
-
 -- Shards say how many there are; one that was not fetched would be missed by nobody.
 local function missing_shard(files)
   local there, counts = {}, {}
@@ -299,7 +174,7 @@ end
 
 --- Find a data set in the Hub's cache: `datasets--Org--Name`.
 -- Which files a configuration and a split are is told by the set's card (README.md) or, without one, by
--- their names. All shards must be there.
+-- their names, see `cft.io.splits`. All shards must be there.
 -- @string name `"Org/Name"`, `"Org/Name:config"` or `"Org/Name:config:split"`, `Org/Name` with
 -- "@revision" for another than main; the split is `train` where none is named
 -- @func reads file name → is this a file of records?
@@ -312,25 +187,13 @@ function M.dataset(name, reads)
   config, split = config ~= "" and config or nil, split ~= "" and split or "train"
   local folder, missing = repo_in_cache("dataset", repo)
   if not folder then return nil, missing end
-  local files = {}
-  for _, file in ipairs(files_below(folder, "", {})) do
-    if reads(file:match "[^/]+$") then files[#files + 1] = file end
-  end
+  local files = files_below(folder, "", {})
   table.sort(files)
-
-  local configs, found, why = configs_of(folder .. "/README.md"), nil, nil
-  if #configs > 0 then
-    local chosen
-    chosen, why = choose_config(configs, config)
-    if chosen and #chosen.items > 0 then
-      found, why = by_card(chosen, split, files)
-    elseif chosen then
-      found, why = by_names(chosen.folder or config, split, files)
-    end
-  else
-    found, why = by_names(config, split, files)
-  end
-  if not found or #found == 0 then return nil, ("in %s %s"):format(folder, why) end
+  local card = io.open(folder .. "/README.md", "rb")
+  local text = card and card:read "*a"
+  if card then card:close() end
+  local found, why = splits.choose(files, text, config, split, reads)
+  if not found then return nil, ("in %s %s"):format(folder, why) end
   local shard = missing_shard(found)
   if shard then
     return nil, ("%s/%s is missing: its download was not finished; to fetch the rest: %s"):format(folder, shard,
