@@ -163,6 +163,28 @@ return {
       expect.match(r.err, "^cftrun: [^\n]*must be an integer, got [^\n]*\n$")
     end
   end },
+  { "what is odd about the rates and the files is said before the first update", function()
+    local path, folder = recipe()
+    save_model(folder .. "/m")
+    local record = '{"instruction": "Critique.", "input": "1 + 1 = 3", "output": "Conclusion: wrong [END]"}\n'
+    local data, empty = folder .. "/d.jsonl", folder .. "/empty.jsonl"
+    process.write(data, record:rep(8))
+    process.write(empty, "")
+    process.write(folder .. "/h.jsonl", record)
+    local function said(...)
+      local r = process.cftrun { path, "model=" .. folder .. "/m", "data=" .. data, "device=cpu", "--dry-run", ... }
+      expect.same({ r.code, r.err }, { 0, "" })
+      return r.out
+    end
+    expect.match(said "warmup=100", "\nwarm%-up of 100 updates in a run of 2: the rate comes to 5e%-08 at most\n")
+    expect.match(said "lr=0", "\nlearning rate 0: no update changes a weight\n")
+    expect.match(said "warmup=1", "\nupdate 1 is the first of the warm%-up: its rate is 0, and it changes no weight\n")
+    expect.match(said("heldout=" .. folder .. "/./d.jsonl"),
+      "\nheldout: [^\n]*/./d.jsonl is a file of the training data as well; its loss is no held%-out one\n")
+    expect.match(said("data=" .. data .. "," .. empty), "\n[^\n]*/empty.jsonl: no records in it\n")
+    local quiet = said("warmup=0", "heldout=" .. folder .. "/h.jsonl")
+    for _, words in ipairs { "heldout:", "no records", "changes", "warm%-up of" } do expect.truthy(not quiet:find(words), words) end
+  end },
   { "settings that mean nothing, before anything is loaded", function()
     for setting, message in pairs {
       ["steps=-1"] = "must be 0 or more", ["eval_every=0"] = "must be 1 or more", ["save_every=-1"] = "must be 1 or more",

@@ -43,6 +43,17 @@ function M.cache_folder()
   return n > 0 and ffi.string(path_room, n) or nil
 end
 
+--- The path of a file without links and dots, by which two names of one file are told; the path itself where there is
+-- no such folder.
+-- @string path the file need not be there, its folder must
+-- @treturn string
+function M.real(path)
+  if C.realpath(path, path_room) ~= nil then return ffi.string(path_room) end
+  local folder, name = path:match "^(.*/)([^/]+)$"
+  if C.realpath(folder or ".", path_room) == nil then return path end
+  return ffi.string(path_room) .. "/" .. (name or path)
+end
+
 -- ---- sources ---------------------------------------------------------------------------------
 
 -- Record i of the file that holds it, and that file.
@@ -133,7 +144,7 @@ local open_options = {
 -- @string[opt] opts.name what the source is called in tables and messages
 -- @int[opt=64 MiB] opts.large of plain files from so many bytes on an index is kept, so that they open at once
 -- @string[opt] opts.cache the folder for it; that of `cache_folder` if absent
--- @treturn Source with `notes`, a list of what is to be said of indices
+-- @treturn Source with `notes`, a list of what is to be said of indices, and of files without records
 -- @usage local source = data.open("problems/*.jsonl.gz", {
 --   fields = function(r) return { instruction = r.question, output = r.answer } end,
 --   limit_bad = 10, quarantine = "bad.jsonl",
@@ -146,6 +157,7 @@ function M.open(path, opts)
     local handle = open_file(name, formats[o.format], folder, o.large)
     files[#files + 1] = { path = name, handle = handle, first = n }
     n, bytes = n + tonumber(C.cft_records_count(handle)), bytes + tonumber(C.cft_records_bytes(handle))
+    if C.cft_records_count(handle) == 0 then notes[#notes + 1] = name .. ": no records in it" end
     local note = C.cft_records_note(handle)
     if note ~= nil then notes[#notes + 1] = ffi.string(note) end
   end

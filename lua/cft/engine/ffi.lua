@@ -174,6 +174,7 @@ ffi.cdef [[
 void *calloc(size_t count, size_t bytes);
 void *realloc(void *old, size_t bytes);
 void free(void *p);
+char *realpath(const char *path, char *resolved);
 ]]
 
 local function array(ctype, n, p)

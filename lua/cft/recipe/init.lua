@@ -65,6 +65,23 @@ local function rate(cfg, steps)
   return function(step) return cfg.lr * multiplier(step) end
 end
 
+-- Say how long the run is, at which rates; and what is odd about them.
+local function say_length(run, cfg)
+  local steps = run.steps
+  local warmup = type(cfg.schedule) == "string" and schedule.warmup_steps(cfg.warmup, steps) or nil
+  run.log:say("%d updates of %d samples (%d an epoch), %s, learning rate %g", steps, cfg.batch, run.batches:updates(),
+              warmup and ("%d of warm-up"):format(warmup) or "rates by a function of the recipe", cfg.lr)
+  if steps == 0 then return end
+  if cfg.lr == 0 then
+    run.log:say "learning rate 0: no update changes a weight"
+  elseif warmup and warmup >= steps then
+    run.log:say("warm-up of %d updates in a run of %d: the rate comes to %g at most",
+                warmup, steps, run.lr(steps - 1))
+  elseif warmup and warmup > 0 then
+    run.log:say "update 1 is the first of the warm-up: its rate is 0, and it changes no weight"
+  end
+end
+
 --- Everything a run needs, made and checked, nothing trained.
 -- @tab cfg of `cft.config` @tab opts `name`; as wanted `fields`, `load`, `template`, `missing`, `heldout_by`; `model` and
 -- `tokenizer`, which are taken where `model=` names none; `finish`
@@ -105,8 +122,7 @@ function M.prepare(cfg, opts, quiet)
   end
   run.steps = steps()
   run.lr = rate(cfg, run.steps)
-  run.log:say("%d updates of %d samples (%d an epoch), %d of warm-up, learning rate %g", run.steps,
-              cfg.batch, run.batches:updates(), schedule.warmup_steps(cfg.warmup, run.steps), cfg.lr)
+  say_length(run, cfg)
   if cfg.packing then run.log:say("%s", batch.describe(run.batches:survey(1))) end
   return run
 end

@@ -19,6 +19,18 @@ local function loaded(load, path)
   return source, heldout
 end
 
+-- A line for each held-out file that is trained on as well.
+local function shared(training, heldout)
+  local trained, lines = {}, {}
+  for _, path in ipairs(data.paths(training)) do trained[data.real(path)] = true end
+  for _, path in ipairs(data.paths(heldout)) do
+    if trained[data.real(path)] then
+      lines[#lines + 1] = ("heldout: %s is a file of the training data as well; its loss is no held-out one"):format(path)
+    end
+  end
+  return lines
+end
+
 --- Open them.
 -- @tab cfg settings
 -- @tab o options of `cft.recipe.run`: `name`, `fields`, `load`, `heldout_by`
@@ -29,7 +41,11 @@ function M.open(cfg, o)
   local source = data.open(cfg.data, { fields = o.fields, limit_bad = cfg.limit_bad, quarantine = cfg.quarantine,
                                        name = o.name })
   if type(cfg.heldout) == "string" then
-    return source, data.open(cfg.heldout, { fields = o.fields, name = "held out" })
+    local heldout = data.open(cfg.heldout, { fields = o.fields, name = "held out" })
+    for _, list in ipairs { heldout.notes, shared(cfg.data, cfg.heldout) } do
+      for _, note in ipairs(list) do table.insert(source.notes, note) end
+    end
+    return source, heldout
   elseif cfg.heldout and cfg.heldout > 0 then
     if cfg.stream then
       exit.fail(exit.USAGE, "stream: heldout = %s goes through all records first; give a file of held-out "
