@@ -185,6 +185,46 @@ return {
     local quiet = said("warmup=0", "heldout=" .. folder .. "/h.jsonl")
     for _, words in ipairs { "heldout:", "no records", "changes", "warm%-up of" } do expect.truthy(not quiet:find(words), words) end
   end },
+  { "what is written is never what is read", function()
+    local path, folder = recipe "cfg.limit_bad = 1\n"
+    save_model(folder .. "/m")
+    local record = '{"instruction": "Critique.", "input": "1 + 1 = 3", "output": "Conclusion: wrong [END]"}\n'
+    local files = { data = folder .. "/d.jsonl", held = folder .. "/h.jsonl", bench = folder .. "/b.jsonl", recipe = path }
+    process.write(files.data, record:rep(8) .. "{}\n")
+    process.write(files.held, record)
+    process.write(files.bench, '{"question": "What?"}\n')
+    files.model = folder .. "/m/tokenizer.json"
+    local before = {}
+    for name, file in pairs(files) do before[name] = contents(file) end
+    local function run(...)
+      local args = { ... }
+      table.insert(args, args[1] == "data" and 2 or 1, path)
+      for _, more in ipairs { "model=" .. folder .. "/m", "data=" .. files.data, "heldout=" .. files.held,
+                              "decontaminate=" .. files.bench, "device=cpu" } do table.insert(args, more) end
+      return process.cftrun(args)
+    end
+    local function refused(what, r)
+      expect.same(r.code, 2, r.out .. r.err)
+      expect.match(r.err, "^cftrun: " .. what .. " is [^\n]*, which is read; it would be overwritten\n$")
+      for name, file in pairs(files) do expect.same(contents(file), before[name], name) end
+    end
+    refused("quarantine: [^\n]*/./d.jsonl", run("quarantine=" .. folder .. "/./d.jsonl"))
+    for _, name in ipairs { "held", "bench", "recipe", "model" } do
+      refused("quarantine: [^\n]*", run("quarantine=" .. files[name]))
+    end
+    for _, name in ipairs { "data", "recipe", "held", "bench", "model" } do
+      refused("%-%-html: [^\n]*", run("data", "--html", files[name]))
+    end
+    files.data = folder .. "/out/log.jsonl"
+    expect.truthy(require("cft.host").make_folders(folder .. "/out"))
+    process.write(files.data, before.data)
+    refused("out's log.jsonl: [^\n]*", run())
+    local look = run "data"
+    expect.same({ look.code, look.err }, { 0, "" })
+    local good = run("quarantine=" .. folder .. "/bad.jsonl", "out=" .. folder .. "/other", "steps=1")
+    expect.same({ good.code, good.err }, { 0, "" })
+    expect.match(contents(folder .. "/bad.jsonl"), "^{")
+  end },
   { "settings that mean nothing, before anything is loaded", function()
     for setting, message in pairs {
       ["steps=-1"] = "must be 0 or more", ["eval_every=0"] = "must be 1 or more", ["save_every=-1"] = "must be 1 or more",

@@ -2,6 +2,7 @@
 
 local data = require "cft.data.open"
 local exit = require "cft.base.exit"
+local host = require "cft.host"
 local hub = require "cft.io.hub"
 local tensor = require "cft.engine.tensor"
 
@@ -36,6 +37,37 @@ function M.inputs(cfg, o)
   end
   if #absent > 0 then missing(o.missing, absent) end
   return path
+end
+
+local ours = { ["log.jsonl"] = true, ["summary.json"] = true }  -- of a run in its folder, which may be the model's
+
+--- What a run writes is none of the files that it reads; an error with exit code 2 else, before anything is written.
+-- @tab cfg settings
+-- @string[opt] model the model's path
+function M.keep_inputs(cfg, model)
+  local reads, own = {}, rawget(_G, "arg")
+  local function read(what, path)
+    for _, file in ipairs(data.find(path) or {}) do reads[data.real(file)] = what end
+  end
+  for what, paths in pairs { ["a file of the data"] = cfg.data or {}, ["a file of the benchmarks"] = cfg.decontaminate or {},
+                             ["a held-out file"] = cfg.heldout or {}, ["the recipe"] = own and own[0] or {} } do
+    for _, path in ipairs(type(paths) == "table" and paths or { paths }) do
+      if type(path) == "string" then read(what, path) end
+    end
+  end
+  if model and host.kind(model) == "folder" then
+    for _, name in ipairs(host.list(model) or {}) do
+      if not ours[name] then reads[data.real(model .. "/" .. name)] = "a file of the model" end
+    end
+  elseif model then
+    reads[data.real(model)] = "the model"
+  end
+  local writes = { quarantine = cfg.quarantine, ["--html"] = cfg.inspect and cfg.inspect.html }
+  for name in pairs(cfg.out and ours or {}) do writes["out's " .. name] = cfg.out .. "/" .. name end
+  for what, path in pairs(writes) do
+    local is = reads[data.real(path)]
+    if is then exit.fail(exit.USAGE, "%s: %s is %s, which is read; it would be overwritten", what, path, is) end
+  end
 end
 
 --- Open the device of these settings, and make it the default one.

@@ -93,6 +93,7 @@ function M.prepare(cfg, opts, quiet)
   local run = { cfg = cfg, options = o, name = o.name }
   run.own = world.of(cfg, o)
   if not cfg.demo then run.path = find.inputs(cfg, o) end
+  find.keep_inputs(cfg, run.path)
   local trains = not (cfg.dry_run or cfg.preview)
   run.out = trains and cfg.out or nil
   run.lock = run.out and run_folder.take(run.out)

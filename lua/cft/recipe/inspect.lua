@@ -18,7 +18,7 @@ local function lenient(cfg)
     if asked[name] == "error" then cfg[name] = "keep" end
   end
   if asked.template_check == "strict" then cfg.template_check = "log" end
-  cfg.limit_bad, cfg.quarantine, cfg.dry_run = 2 ^ 40, nil, true
+  cfg.limit_bad, cfg.quarantine, cfg.out, cfg.dry_run = 2 ^ 40, nil, nil, true
   return asked
 end
 
