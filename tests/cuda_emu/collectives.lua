@@ -159,7 +159,7 @@ end
 -- sends are those of all.
 local function gradients(dtype, size)
   return on_ranks(size, function(c)
-    local _, sequences, weights = step.batch(211, 331, nil, 0.4, { 31, 7, 64, 1, 50 })
+    local _, sequences, weights = step.batch(211, 331, 0.4, { 31, 7, 64, 1, 50 })
     local mine, its = {}, {}
     for i = c.rank + 1, #sequences, size do mine[#mine + 1], its[#its + 1] = sequences[i], weights[i] end
     local model = model_of(dtype, 3 + c.rank)

@@ -19,7 +19,7 @@ end
 
 local model = models.new { arch = "llama", d = 64, layers = 1, heads = 2, kv_heads = 1, ffn = 96, vocab = 67,
                            theta = 1000, dtype = "bf16", device = "cuda", seed = 3 }
-local batch = step.batch(67, 50, nil, 0.4, { 31, 7, 12 })
+local batch = step.batch(67, 50, 0.4, { 31, 7, 12 })
 
 local function notes_of_a_loss()
   tensor.scope(function() model:loss(batch) end)

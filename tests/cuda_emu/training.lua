@@ -39,7 +39,7 @@ local function losses_of(device, o)
     -- Packs of other lengths each time: sizes that divide by nothing.
     local parts, weight = {}, 0
     for part = 1, o.parts or 1 do
-      parts[part] = step.batch(211, 150 + 29 * i + 83 * (part - 1), nil, 0.4, { 31, 7, 64, 1, 50 })
+      parts[part] = step.batch(211, 150 + 29 * i + 83 * (part - 1), 0.4, { 31, 7, 64, 1, 50 })
       weight = weight + parts[part].weight
     end
     local before = waits()
@@ -127,7 +127,7 @@ end
 do
   local samples = {}
   for i = 1, 3 do
-    samples[i] = step.batch(211, 90 + 70 * i, nil, 0.4, { 31, 7, 64, 1, 50 })
+    samples[i] = step.batch(211, 90 + 70 * i, 0.4, { 31, 7, 64, 1, 50 })
     samples[i].kinds = ffi.new("uint8_t[?]", samples[i].n)
   end
   local cpu = trained("cpu", samples)
