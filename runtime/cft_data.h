@@ -48,11 +48,13 @@ typedef struct cft_record {
 // possible.
 //   path    a regular file
 //   format  AUTO decides by content: Parquet begins with PAR1, an array with '['; `.jsonl` and
-//           `.ndjson` (with `.gz`, `.zst`) are lines of anything, unless '[' is all that stands
-//           before the first record. Only `.csv` (with these) is told by its name
+//           `.ndjson` (with `.gz`, `.zst`) are lines of anything, unless the first line is '['
+//           alone or begins an array of objects that goes on below it, or such an array is the only
+//           line. Only `.csv` (with these) is told by its name
 // E_IO (path, byte), E_FORMAT for a damaged compressed stream, UTF-16, a document that is neither
-// lines nor an array, a header with a name twice, a damaged Parquet footer; E_UNSUPPORTED for what
-// Parquet has and is not read, by its name; E_OOM. The caller owns *out.
+// lines nor an array, a header with a name twice or other separators than commas, a damaged Parquet
+// footer; E_UNSUPPORTED for what Parquet has and is not read, by its name; E_OOM. The caller owns
+// *out.
 CFT_API cft_status cft_records_open(cft_records **out, const char *path, cft_records_format format);
 
 // The same, and what opening finds is kept in a folder for the next time, if the file is plain, has

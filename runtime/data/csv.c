@@ -64,9 +64,27 @@ static cft_status add_name(cft_csv *c) {
   return CFT_OK;
 }
 
+// A header without a comma that has semicolons or tabs outside of quotes is another dialect's, as
+// spreadsheets write it where the comma is the decimal point.
+static cft_status check_separator(const char *header, size_t n) {
+  bool quoted = false;
+  char other = 0;
+  for (size_t i = 0; i < n; ++i) {
+    char c = header[i];
+    if (c == '"') quoted = !quoted;
+    if (quoted) continue;
+    if (c == ',') return CFT_OK;
+    if (!other && (c == ';' || c == '\t')) other = c;
+  }
+  if (!other) return CFT_OK;
+  return cft_fail(CFT_E_FORMAT, "the header looks separated by %s, where commas are wanted: %s",
+                  other == ';' ? "';'" : "tabs", cft_quote(header, n).text);
+}
+
 static cft_status read_header(cft_csv *c, const char *header, size_t n) {
   enum { MOST = 1 << 12 };
   if (cft_utf8_check(header, n) != n) return cft_fail(CFT_E_FORMAT, "the header is not UTF-8");
+  CFT_TRY(check_separator(header, n));
   const char *end = header + n;
   for (bool more = true; more;) {
     const char *problem = next_field(c, &header, end, &more);

@@ -52,6 +52,7 @@ typedef struct cft_split {
   int state;
   int64_t depth;  // brackets open, the array's own included
   bool in_string, escaped, complete, after_comma;
+  bool after_cr;  // CSV: the last byte was a carriage return
 } cft_split;
 
 void cft_split_init(cft_split *s, cft_records_format format);
@@ -61,6 +62,10 @@ void cft_split_free(cft_split *s);
 // E_FORMAT if a JSON file begins with something else than an array or has CFT_RECORDS_MALFORMED
 // broken places; E_OOM.
 cft_status cft_split_feed(cft_split *s, const char *text, size_t n);
+
+// Whether a line of CSV ends at c: CR, LF and CR LF each end one, as in Python's csv. *after_cr is
+// the caller's, false before the first byte.
+bool cft_csv_ends_line(bool *after_cr, char c);
 
 // The file ends here.
 cft_status cft_split_end(cft_split *s);

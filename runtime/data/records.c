@@ -111,7 +111,9 @@ static cft_status format_of(cft_records_format *format, const char *path, const 
   if (n && *text == '[') {
     size_t i = 1;
     while (i < first && strchr(" \t\r", text[i]) && text[i]) ++i;
-    if (!lines || i == first) *format = CFT_RECORDS_JSON;
+    // A line may be an array, and the first one may be longer than what is here.
+    bool goes_on = i == first || (text[i] == '{' && end && !line_is_whole(text, first));
+    if (!lines || goes_on) *format = CFT_RECORDS_JSON;
   } else if (n && *text == '{' && !lines && end && !line_is_whole(text, first)) {
     return cft_fail(CFT_E_FORMAT,
                     "the first line is no whole JSON value and the file is no array; wanted "
@@ -165,6 +167,7 @@ out:
 }
 
 static cft_status header_of_csv(cft_records *r);
+static cft_status array_in_a_line(cft_records *r);
 
 static cft_status open_parquet(cft_records *r, cft_stream *in, const void *bytes, size_t n) {
   if (cft_stream_compressed(in))
@@ -260,6 +263,7 @@ static cft_status open_stream(cft_records **out, cft_stream *in, const char *pat
       r->memory = r->owned;
     }
     if (st == CFT_OK && r->split.format == CFT_RECORDS_CSV) st = header_of_csv(r);
+    if (st == CFT_OK && format == CFT_RECORDS_AUTO && !r->index.data) st = array_in_a_line(r);
     if (st == CFT_OK && index && !r->index.data) keep_index(r, index, &before);
   }
   free(index);
@@ -372,6 +376,22 @@ static cft_status header_of_csv(cft_records *r) {
   return cft_csv_new(&r->csv, header.text, (size_t)header.bytes);
 }
 
+// A file named .jsonl whose only line is an array of objects is that array: scan it again as one.
+static cft_status array_in_a_line(cft_records *r) {
+  cft_record line;
+  if (r->split.format != CFT_RECORDS_JSONL || r->split.count != 1) return CFT_OK;
+  CFT_TRY(get_text(r, 0, &line));
+  if (line.bytes == 0 || *line.text != '[') return CFT_OK;
+  if (line.text[1 + strspn(line.text + 1, " \t\r")] != '{') return CFT_OK;
+  int64_t number = r->split.lines[0];
+  cft_split_free(&r->split);
+  cft_split_init(&r->split, CFT_RECORDS_JSON);
+  r->split.at = line.byte;
+  r->split.line = number;
+  CFT_TRY(cft_split_feed(&r->split, line.text, (size_t)line.bytes));
+  return cft_split_end(&r->split);
+}
+
 static cft_status get_row(cft_records *r, int64_t i, cft_record *record) {
   const char *text;
   size_t bytes;
@@ -405,11 +425,13 @@ cft_status cft_records_line(cft_records *r, int64_t i, int64_t *line) {
   int64_t known = i / CFT_LINES_EVERY;
   int64_t count = s->lines[known];
   char chunk[LINE_CHUNK_BYTES];
+  bool after_cr = false;
   for (int64_t at = s->starts[known * CFT_LINES_EVERY]; at < s->starts[i];) {
     int64_t left = s->starts[i] - at;
     size_t n = left < LINE_CHUNK_BYTES ? (size_t)left : LINE_CHUNK_BYTES;
     CFT_TRY(read_at(r, at, chunk, n));
-    for (size_t j = 0; j < n; ++j) count += chunk[j] == '\n';
+    for (size_t j = 0; j < n; ++j)
+      count += r->csv ? cft_csv_ends_line(&after_cr, chunk[j]) : chunk[j] == '\n';
     at += (int64_t)n;
   }
   *line = count;

@@ -209,19 +209,25 @@ static int after_csv(int state, char c) {
   }
 }
 
+bool cft_csv_ends_line(bool *after_cr, char c) {
+  bool ends = c == '\r' || (c == '\n' && !*after_cr);
+  *after_cr = c == '\r';
+  return ends;
+}
+
 static cft_status feed_csv(cft_split *s, const char *text, size_t n) {
   for (size_t i = 0; i < n; ++i) {
     char c = text[i];
-    if (c == '\n' && s->state != QUOTED) {
+    if ((c == '\n' || c == '\r') && s->state != QUOTED) {
       s->state = BETWEEN;
-    } else if (s->state != BETWEEN || c != '\r') {
+    } else {
       if (s->state == BETWEEN) {
         CFT_TRY(start(s, s->at + (int64_t)i, NULL));
         s->state = FIELD;
       }
       s->state = after_csv(s->state, c);
     }
-    s->line += c == '\n';
+    s->line += cft_csv_ends_line(&s->after_cr, c);
   }
   s->at += (int64_t)n;
   return CFT_OK;

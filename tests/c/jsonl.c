@@ -109,6 +109,42 @@ TEST(refused) {
 }
 
 // What the scanner finds does not depend on how the file is cut into chunks.
+TEST(arrays_in_files_of_lines) {
+  static const char *const texts[] = {"[{\"a\":1},{}]\n", "[\n{\"a\":1},\n{}\n]\n",
+                                      "[{\"a\":1},\n{}]\n", "\n [ {\"a\":1}, {} ]"};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
+    cft_records *r = NULL;
+    cft_record record;
+    EXPECT_OK(cft_records_of_bytes(&r, "x.jsonl", texts[i], strlen(texts[i]), CFT_RECORDS_AUTO));
+    EXPECT_INT(cft_records_count(r), 2);
+    EXPECT_OK(cft_records_get(r, 1, &record));
+    EXPECT_STR(record.text, "{}");
+    cft_records_release(r);
+  }
+}
+
+TEST(csv_in_any_chunks) {
+  static const char text[] = "a,b\r1,\"x\ry\"\r\r\n3,4\n\r5,\r\n6,7\r";
+  static const int64_t starts[] = {0, 4, 14, 19, 23}, lines[] = {1, 2, 5, 7, 8};
+  for (size_t n = strlen(text), step = 1; step <= n; ++step) {
+    cft_split s;
+    cft_split_init(&s, CFT_RECORDS_CSV);
+    for (size_t i = 0; i < n; i += step)
+      EXPECT_OK(cft_split_feed(&s, text + i, i + step < n ? step : n - i));
+    EXPECT_OK(cft_split_end(&s));
+    EXPECT_INT(s.count, 5);
+    for (int64_t i = 0; i < s.count; ++i) EXPECT_INT(s.starts[i], starts[i]);
+    cft_split_free(&s);
+  }
+  cft_records *r = NULL;
+  EXPECT_OK(of_text(&r, text, CFT_RECORDS_CSV));
+  for (int64_t i = 0, line; i < cft_records_count(r); ++i) {
+    EXPECT_OK(cft_records_line(r, i, &line));
+    EXPECT_INT(line, lines[i + 1]);
+  }
+  cft_records_release(r);
+}
+
 TEST(any_chunks) {
   static const char text[] =
       "\n[ {\"a\": \"\\\\\\\"]}\", \"b\": [1, {}]} ,\n\"x\\u0041\\\\\", 17,, [] {} {\"open\": "

@@ -289,6 +289,40 @@ local cases = {
     expect.raises("no records in it", of_text, "a,b\n", ".csv")
     expect.raises("is UTF%-16", of_text, "\255\254a\0", ".csv")
   end },
+
+  { "CSV whose lines end in CR alone", function()
+    local source = of_text('a,b\r1,"x\ry"\r\r3,\r5\r', ".csv", { limit_bad = 1 })
+    expect.same(all(source), { { a = "1", b = "x\ry" }, { a = "3", b = "" } })
+    expect.same({ source:bad()[1].line, source:bad()[1].reason }, { 6, "it has 1 field where the header has 2" })
+    expect.same(all(of_text('a,b\r\n"1",2\r"3",4\n', ".csv")), { { a = "1", b = "2" }, { a = "3", b = "4" } })
+  end },
+
+  { "CSV with other separators", function()
+    expect.raises("the header looks separated by ';', where commas are wanted: \"question;answer\"$", of_text,
+      "question;answer\nq;a, b\n", ".csv")
+    expect.raises("the header looks separated by ';', where commas are wanted: ", of_text, '"a";"b"\n1;2\n', ".csv")
+    expect.raises("the header looks separated by tabs, where commas are wanted: ", of_text, "a\tb\n1\t2\n", ".csv")
+    expect.same(all(of_text('"a;b"\n1\n', ".csv")), { { ["a;b"] = "1" } })
+    expect.same(all(of_text("a;b,c\n1,2\n", ".csv")), { { ["a;b"] = "1", c = "2" } })
+  end },
+
+  { "an array in a file named .jsonl", function()
+    local want = { { a = 1 }, { a = 2 } }
+    for _, text in ipairs { '[{"a":1}, {"a":2}]\n', '\n [ {"a":1},{"a":2}]', '[{"a":1},\n{"a":2}]\n',
+      '[\n {\n  "a": 1\n },\n {"a": 2}\n]\n', '[{\n"a":1}, {"a":2}\n]' } do
+      expect.same(all(of_text(text, ".jsonl")), want)
+      expect.same(all(of_text(text, ".ndjson")), want)
+    end
+    local long = ("x"):rep(400000)
+    expect.same(all(of_text('[{"a":"' .. long .. '"}, {"a":2}]\n', ".jsonl")), { { a = long }, { a = 2 } })
+    expect.match(of_text('\n\n[{"a":1}, {"a":2}]', ".jsonl"):where(1), "record 1, line 3$")
+  end },
+
+  { "lines that are arrays", function()
+    expect.same(all(of_text('[{"a":1}]\n[{"a":2}]\n', ".jsonl")), { { { a = 1 } }, { { a = 2 } } })
+    expect.same(all(of_text("[1, 2]\n", ".jsonl")), { { 1, 2 } })
+    expect.same(all(of_text('[{"a":1}]\n', ".jsonl", { format = "jsonl" })), { { { a = 1 } } })
+  end },
 }
 
 for _, name in ipairs { "v1", "v1-snappy", "v1-gzip", "v2", "v2-zstd", "v2-gzip", "v2-snappy" } do
