@@ -230,6 +230,9 @@ return {
       ["steps=-1"] = "must be 0 or more", ["eval_every=0"] = "must be 1 or more", ["save_every=-1"] = "must be 1 or more",
       ["heldout=-3"] = "must be 0 or more", ["lr=inf"] = "must be a number, got 'inf'", ["warmup=inf"] = "must be a number",
       ["batch=0"] = "must be 1 or more", ["epochs=-1"] = "must be 0 or more",
+      ["memory=0"] = "must be a size such as 8GiB or 500MiB, got '0'\n$", ["memory=8"] = "must be a size such as 8GiB",
+      ["memory=8G"] = "must be a size such as 8GiB", ["memory=0GiB"] = "must be a size such as 8GiB",
+      ["beta1=1"] = "must be less than 1, got 1\n$", ["beta2=1"] = "must be less than 1", ["beta1=-1"] = "must be 0 or more",
     } do
       local r = process.cftrun { (recipe()), setting }
       expect.same({ r.code, r.out }, { 2, "" })

@@ -119,6 +119,11 @@ function M.problem(value, spec)
   return wanted and ("must be %s, got %s"):format(wanted, show(value))
 end
 
+--- For `fits`: a number below 1.
+function M.below_one(value)
+  if not (value < 1) then return "less than 1" end
+end
+
 --- One argument.
 -- @string where the function's name, for the message
 -- @string name the argument's

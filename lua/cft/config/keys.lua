@@ -4,6 +4,7 @@
 -- @module cft.config.keys
 
 local check = require "cft.base.check"
+local format = require "cft.base.format"
 local optim = require "cft.train.optim"
 local schedule = require "cft.train.schedule"
 local template = require "cft.text.template"
@@ -53,6 +54,11 @@ local function is_device(name)
   return "cpu, cuda, cuda:N or auto"
 end
 
+local function is_size(text)
+  local bytes = format.size(text)
+  if not bytes or bytes < 1 then return "a size such as 8GiB or 500MiB" end
+end
+
 -- A check for keys that take a name, or something that has no name.
 local function named(names)
   return function(value)
@@ -95,7 +101,7 @@ M.common = {
     help = "of weights and activations" }),
   declare("device", { "string", "auto", fits = is_device, group = "run", resume = "free",
     help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" }),
-  declare("memory", { "string", optional = true, group = "model", resume = "free",
+  declare("memory", { "string", optional = true, fits = is_size, group = "model", resume = "free",
     help = "a budget such as 8GiB, kept by recomputation of blocks in backward" }),
   declare("heldout", { "number|string", optional = true, min = 0, group = "data", resume = "resolved",
     help = "records kept out of training: how many, a share below 1, or a file" }),

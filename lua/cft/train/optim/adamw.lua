@@ -1,5 +1,6 @@
 --- AdamW: Loshchilov & Hutter 2019 (arXiv 1711.05101), with the defaults of Hugging Face's Trainer.
 
+local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
 local C, ffi = door.C, door.ffi
 
@@ -9,8 +10,8 @@ local M = { name = "adamw" }
 M.state = { "m", "v" }
 
 M.settings = {
-  { "beta1", { "number", 0.9, min = 0, max = 1, help = "decay of the first moment" } },
-  { "beta2", { "number", 0.999, min = 0, max = 1, help = "decay of the second moment" } },
+  { "beta1", { "number", 0.9, min = 0, fits = check.below_one, help = "decay of the first moment" } },
+  { "beta2", { "number", 0.999, min = 0, fits = check.below_one, help = "decay of the second moment" } },
   { "eps", { "number", 1e-8, min = 0, help = "added to the root of the second moment" } },
 }
 

@@ -6,6 +6,7 @@
 -- AdamW's kernel makes both: with betas 0 its step is lr g / |g|, the sign where g is one, and its first
 -- moment is m. So bf16, master weights, stochastic rounding and steps that are left out are as they are there.
 
+local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
 local ops = require "cft.engine.ops"
 local tensor = require "cft.engine.tensor"
@@ -15,7 +16,7 @@ local M = { name = "lion", state = { "m" } }
 
 M.settings = {
   { "beta1", { "number", 0.9, min = 0, max = 1, help = "share of the momentum in the direction" } },
-  { "beta2", { "number", 0.99, min = 0, max = 1, help = "decay of the momentum" } },
+  { "beta2", { "number", 0.99, min = 0, fits = check.below_one, help = "decay of the momentum" } },
 }
 
 local CHUNK = 2 ^ 20  -- elements at a time, so that what a step makes has not the size of a group
