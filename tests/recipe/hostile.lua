@@ -239,6 +239,21 @@ return {
       expect.match(r.err, "^cftrun: " .. setting:gsub("%-", "%%-") .. ": '%w+_?%w*' " .. message)
     end
   end },
+  { "a learn that gives 0 for a whole update is named, and what was learned is kept", function()
+    local folder = process.folder()
+    process.write(folder .. "/r.lua", ([[
+      local cft = require "cft"
+      cft.demo.tests = 8
+      local cfg = cft.config { template = "qwen", batch = 4, tokens = 512 }
+      local function learn(_, step) return step == 1 and 0 or 1 end
+      cft.recipe.run(cfg, { name = "r", template = { learn = learn } })
+    ]]))
+    local r = process.cftrun { "--demo", folder .. "/r.lua", "steps=3", "heldout=0", "out=" .. folder .. "/out" }
+    expect.same(r.code, 5)
+    expect.match(r.err, "^cftrun: the loss of update 2 is %-?nan; nothing was updated%. Samples: all; the weights of their "
+      .. "tokens add up to 0, so there is nothing to learn: see learn = of the template; the last good state is in ")
+    expect.truthy(cft.files.verify(folder .. "/out/step-000001"))
+  end },
   { "a load that makes no source", function()
     local path, folder = recipe()
     save_model(folder .. "/m")

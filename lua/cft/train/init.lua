@@ -67,12 +67,16 @@ end
 
 local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
 
-function Trainer:refuse(step, what, value, micros)
+function Trainer:refuse(step, what, value, micros, weight)
   local names = {}
-  for _, micro in ipairs(micros) do
+  for _, micro in ipairs(weight ~= 0 and micros or {}) do
     for _, name in ipairs(culprits(self.model, micro)) do names[#names + 1] = name end
   end
-  if #names == 0 then names[1] = "none alone; their sums overflowed" end
+  if weight == 0 then
+    names[1] = "all; the weights of their tokens add up to 0, so there is nothing to learn: see learn = of the template"
+  elseif #names == 0 then
+    names[1] = "none alone; their sums overflowed"
+  end
   self.log:close_line()
   if self.save and self.done > 0 then self.save(self) end  -- nothing was updated: this state is good
   exit.fail(exit.NOT_FINITE, "the %s of update %d is %s; nothing was updated. Samples: %s%s",
@@ -162,8 +166,8 @@ function Trainer:step()
   local loss, norm, ledger = self:read(losses, nlls, micros, laid)
   loss = loss / weight
   local made = self.optim:finish(norm)
-  if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros) end
-  if not made then self:refuse(self.done + 1, "gradient's norm", norm, micros) end
+  if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros, weight) end
+  if not made then self:refuse(self.done + 1, "gradient's norm", norm, micros, weight) end
   self.done = self.done + 1
   self.tokens, self.learned = self.tokens + tokens, self.learned + learned
   self.shared = self.shared + shared
