@@ -65,6 +65,15 @@ return {
     expect.same(decontaminate.normal "Où est\tLE (chat)?", "où est le chat")
   end },
 
+  -- With a pattern that backtracks the first of these takes hours.
+  { "long runs of white space take time in proportion", function()
+    local blank = (" "):rep(2e6)
+    expect.same(shown(search({ critique("Really" .. blank .. "so?"), critique("Really so?", blank .. "x" .. blank) },
+      { problem = "really so" })), "0 0 equal -, 1 0 equal -")
+    local r = { instruction = "Question:\nReally so?" .. blank .. "\n Solution:" .. blank, output = "Yes." }
+    expect.same(shown(search({ r }, { problem = "really so" })), "0 0 equal -")
+  end },
+
   { "a question in a field of the record counts", function()
     local r = critique "Rewritten."
     r.question = "What is 2 + 3?"

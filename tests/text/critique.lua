@@ -34,6 +34,14 @@ end
 local function encoded(record) return assert(mask.encode(assert(data.conversation(record)), template.plain(), tok)) end
 
 return {
+  { "a critique loses the white space behind it, in time in proportion", function()
+    local blank = (" "):rep(2e6)
+    local record = critique.paper()(with { critique = "Critique: a" .. blank .. "b" .. blank .. "\nConclusion: wrong" })
+    expect.match(text_of(record.messages[2]):gsub(blank, "_"), "^Critique:\na_b\n\nConclusion: wrong %[END%]$")
+    record = critique.paper()(with { critique = blank })
+    expect.match(text_of(record.messages[2]), "^Critique:\n\n\nConclusion: wrong")
+  end },
+
   { "the paper's: ids, weights and kinds of its own schema", function()
     local record = critique.paper()(R)
     expect.same(shown(record.messages[1]), "[query]" .. critique.instruction .. "\nQuestion:\n2 + 3?\n\nSolution:\n[response]{question} 6")

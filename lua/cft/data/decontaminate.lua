@@ -70,7 +70,9 @@ end
 -- The question alone, out of the frame that critique data puts around it.
 local function bare(text)
   text = text:match "^.-Question:%s(.*)$" or text
-  return text:match "^(.-)%s+Solution:%s*$" or text
+  -- From the end: a pattern that looks for the white space before it tries each place of a long run.
+  local framed = (text:match "^.*%S" or ""):match "^(.*)%sSolution:$"
+  return framed and (framed:match "^.*%S" or "") or text
 end
 
 local function strings(t, names)

@@ -257,7 +257,7 @@ function M.draw(h, columns)
       (" "):rep(digits - #tostring(row[2])) .. row[2], bar(length))
     -- A bin with one sample among a million shows.
     if row[2] > 0 and length < 1 / 16 then lines[i] = lines[i] .. EIGHTHS[1] end
-    lines[i] = lines[i]:gsub("%s+$", "")
+    lines[i] = lines[i]:match "^.*%S" or ""
   end
   return table.concat(lines, "\n")
 end

@@ -28,7 +28,7 @@ local SLOTS = { question = true, solution = true, critique = true, correction = 
 local function body_of(text)
   text = text:gsub("^Critique:%s*", "")
   local before = text:match "^(.*)Conclusion"
-  return ((before or text):gsub("%s+$", ""))
+  return (before or text):match "^.*%S" or ""
 end
 
 local WORDS = { right = true, correct = true, ["true"] = true, wrong = false, incorrect = false, ["false"] = false }
