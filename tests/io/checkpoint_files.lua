@@ -348,9 +348,36 @@ local function names_in_the_cache(folder)
                "^there is no folder or file Org/Other, and the Hub cache has no .*/hub/models%-%-Org%-%-Other; to fetch it: cftrun fetch Org/Other$")
   os.remove(at .. "/config.json")
   expect.match(found "Org/Name", "has no config.json: its download was not finished, .*; to fetch the rest: cftrun fetch Org/Name$")
+  files.write(at .. "/adapter_config.json", "{}")
+  expect.match(found "Org/Name", "Org/Name, .*/" .. commit .. " is an adapter such as LoRA's .* the folder of the result$")
+  os.remove(at .. "/adapter_config.json")
   files.write(at .. "/a.gguf", "")
   files.write(at .. "/b.gguf", "")
   expect.match(found "Org/Name", "has 2 GGUF files; name one: a.gguf, b.gguf")
+end
+
+local function what_is_no_model(folder)
+  local function problem(path, text)
+    local found, why = hub.find(path)
+    expect.same(found, nil)
+    expect.match(why, text)
+    local model, said = models.load(path)
+    expect.same({ model, said }, { nil, why })
+  end
+  local pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" .. ("0"):rep(64) .. "\nsize 7\n"
+  for _, name in ipairs { "model.safetensors", "model-00001-of-00002.safetensors", "tokenizer.json" } do
+    local at = folder .. "/" .. name:gsub("%W", "")
+    files.write(at .. "/config.json", "{}")
+    files.write(at .. "/" .. name, pointer)
+    problem(at, "/" .. name:gsub("%p", "%%%0") .. " is a pointer of Git LFS, not the file it stands for; to fetch that: git lfs pull$")
+  end
+  files.write(folder .. "/x.gguf", pointer)
+  problem(folder .. "/x.gguf", "/x%.gguf is a pointer of Git LFS")
+  files.write(folder .. "/lora/adapter_config.json", "{}")
+  files.write(folder .. "/lora/adapter_model.safetensors", "")
+  problem(folder .. "/lora", "/lora is an adapter such as LoRA's %(it has adapter_config.json%), no whole model; merge it")
+  files.write(folder .. "/sd/model_index.json", "{}")
+  problem(folder .. "/sd", "/sd is a pipeline of diffusers %(it has model_index.json%), no language model$")
 end
 
 local function paths(folder)
@@ -392,6 +419,7 @@ return {
   { "GGUF: SmolLM2", smollm2 },
   { "state", in_folder(state) },
   { "checkpoints", in_folder(checkpoints) },
+  { "hub: what is no model is named as what it is", in_folder(what_is_no_model) },
   { "hub: names in the cache", in_folder(names_in_the_cache) },
   { "hub: paths", in_folder(paths) },
 }

@@ -25,6 +25,12 @@ local function refuse_gone(name)
   if keys.gone[name] then exit.fail(exit.USAGE, "%s: %s", name, keys.gone[name]) end
 end
 
+-- The end of a message about a name that is no key.
+local function suggestion(name, specs)
+  local key = keys.elsewhere[name]
+  return key and ("; did you mean '%s'?"):format(key) or check.suggestion(name, specs)
+end
+
 -- ---- the keys of one recipe ------------------------------------------------------------------
 
 -- A recipe's default as a spec. `base` is the common key of this name, if it is one.
@@ -155,6 +161,7 @@ local function unknown(argument, specs)
   local name, text = argument:match "^%-%-?([%w_-]+)=?(.*)$"
   if not name then exit.fail(exit.USAGE, "'%s' is neither key=value nor an option", argument) end
   local key = name:gsub("-", "_")
+  if not specs[key] then key = keys.elsewhere[key] end
   if specs[key] then
     exit.fail(exit.USAGE, "unknown option '%s'; say %s=%s", argument, key, text ~= "" and text or "VALUE")
   end
@@ -190,7 +197,7 @@ function M.read(defaults, args)
       unknown(args[i], specs)
     elseif not specs[name] then
       refuse_gone(name)
-      exit.fail(exit.USAGE, "unknown key '%s'%s", name, check.suggestion(name, specs))
+      exit.fail(exit.USAGE, "unknown key '%s'%s", name, suggestion(name, specs))
     else
       values[name] = value_of(name, text, specs[name])
     end
@@ -205,7 +212,7 @@ function M.read(defaults, args)
     values.allow_change = read.table(values.allow_change)
     for _, name in ipairs(values.allow_change) do
       if not specs[name] then
-        exit.fail(exit.USAGE, "--allow-change %s: no key '%s'%s", name, name, check.suggestion(name, specs))
+        exit.fail(exit.USAGE, "--allow-change %s: no key '%s'%s", name, name, suggestion(name, specs))
       end
     end
   end
@@ -213,7 +220,7 @@ function M.read(defaults, args)
   local known = { preview = true, allow_change = true, inspect = true }
   for name in pairs(specs) do known[name] = true end
   local function must_know(name)
-    if not known[name] then blame("config: no key '%s'%s", tostring(name), check.suggestion(tostring(name), specs)) end
+    if not known[name] then blame("config: no key '%s'%s", tostring(name), suggestion(tostring(name), specs)) end
   end
   local settings = setmetatable(values, {
     __canonical = "settings",  -- in the name of a function that reads them; they are compared one by one

@@ -185,6 +185,13 @@ M.gone = {
     .. "of disk to fill one. Leave the key out; what is kept of large files goes to $CFT_CACHE",
 }
 
+--- Names that other trainers have for these keys, to be hinted at.
+M.elsewhere = {
+  learning_rate = "lr", batch_size = "batch", num_train_epochs = "epochs", max_steps = "steps", output_dir = "out",
+  save_steps = "save_every", eval_steps = "eval_every", lr_scheduler_type = "schedule", warmup_steps = "warmup",
+  warmup_ratio = "warmup",
+}
+
 --- Name → declaration.
 M.by_name = {}
 for _, list in ipairs { M.common, M.further } do

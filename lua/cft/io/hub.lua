@@ -88,8 +88,42 @@ local function looks_like_a_repository(name)
   return name:find "/" and not name:find "%.%a[%w]*$" and not M.problem(name)
 end
 
--- What of a snapshot is the model: the folder, or the one GGUF file in it.
+local POINTER = "version https://git-lfs.github.com/spec/"
+
+-- Whether there is a file that only names what Git LFS has not fetched.
+local function is_pointer(path)
+  local file = host.kind(path) == "file" and io.open(path, "rb")
+  if not file then return false end
+  local head = file:read(#POINTER)
+  file:close()
+  return head == POINTER
+end
+
+local function pointer_problem(path)
+  return ("%s is a pointer of Git LFS, not the file it stands for; to fetch that: git lfs pull"):format(path)
+end
+
+-- Why a folder is no model though it may look like one; nil where nothing says so.
+local function folder_problem(folder)
+  for _, name in ipairs(host.list(folder) or {}) do
+    local held = name:find "%.safetensors$" or name:find "%.gguf$" or name == "tokenizer.json" or name == "config.json"
+    if held and is_pointer(folder .. "/" .. name) then return pointer_problem(folder .. "/" .. name) end
+  end
+  if host.kind(folder .. "/config.json") then return nil end
+  if host.kind(folder .. "/adapter_config.json") then
+    return folder .. " is an adapter such as LoRA's (it has adapter_config.json), no whole model; merge it into its base "
+      .. "model (peft's merge_and_unload) and name the folder of the result"
+  end
+  if host.kind(folder .. "/model_index.json") then
+    return folder .. " is a pipeline of diffusers (it has model_index.json), no language model"
+  end
+end
+
+-- What of a snapshot is the model: the folder, or the one GGUF file in it. Or nil, why, and whether more of it is
+-- to be fetched.
 local function model_in(folder)
+  local problem = folder_problem(folder)
+  if problem then return nil, problem end
   if host.kind(folder .. "/config.json") then return folder end
   local found = {}
   for _, name in ipairs(host.list(folder) or {}) do
@@ -99,7 +133,7 @@ local function model_in(folder)
   if #found > 1 then
     return nil, ("%s has %d GGUF files; name one: %s"):format(folder, #found, table.concat(found, ", "))
   end
-  return nil, folder .. " has no config.json: its download was not finished, or it is no model"
+  return nil, folder .. " has no config.json: its download was not finished, or it is no model", true
 end
 
 -- The snapshot of "Org/Name" or "Name", each with "@revision" or without; nil alone for other names.
@@ -116,8 +150,8 @@ end
 local function in_cache(name)
   local path, missing = repo_in_cache("model", name)
   if not path then return nil, missing and "and " .. missing end
-  local found, why = model_in(path)
-  if found or why:find "GGUF" then return found, why end
+  local found, why, unfinished = model_in(path)
+  if not unfinished then return found, why end
   return nil, ("%s; to fetch the rest: %s"):format(why, fetching("model", name))
 end
 
@@ -129,8 +163,12 @@ function M.find(name)
   if type(name) ~= "string" or name == "" then return nil, "no model was named" end
   local path = expand(name)
   local kind = host.kind(path)
-  if kind == "folder" then return path end
+  if kind == "folder" then
+    local problem = folder_problem(path)
+    return not problem and path or nil, problem
+  end
   if kind == "file" then
+    if is_pointer(path) then return nil, pointer_problem(path) end
     if path:match "%.gguf$" then return path end
     return nil, ("%s is a file, but no .gguf; a model is a folder, a .gguf file or a name in the Hub cache")
       :format(path)
