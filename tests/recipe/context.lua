@@ -49,8 +49,8 @@ local function limit(config)
 end
 
 local function config(more)
-  local c = { model_type = "llama", hidden_size = 8, num_hidden_layers = 1, vocab_size = 11, num_attention_heads = 2,
-              intermediate_size = 8, max_position_embeddings = 4096 }
+  local c = { model_type = "llama", hidden_size = 8, num_hidden_layers = 1, vocab_size = 11,
+              num_attention_heads = 2, num_key_value_heads = 2, intermediate_size = 8, max_position_embeddings = 4096 }
   for name, value in pairs(more) do c[name] = value end
   return c
 end
@@ -116,7 +116,9 @@ return {
     expect.same(limit(config { model_type = "mistral", sliding_window = 1024 }),
       { 1024, "sliding_window = 1024 in config.json" })
     for arch, context in pairs { llama = 2048, mistral = 131072, qwen2 = 32768 } do
-      expect.same(limit(config { model_type = arch, max_position_embeddings = json.null }),
+      local c = config { model_type = arch, sliding_window = arch == "mistral" and json.null or nil }
+      c.max_position_embeddings = nil
+      expect.same(limit(c),
         { context, ("max_position_embeddings = %d, the default in config.json"):format(context) })
     end
     local tokens, where = cft.models.context "tests/golden/gguf/tiny-llama.gguf"
