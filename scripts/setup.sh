@@ -12,7 +12,7 @@ packages=(
   libmsgpack-dev       # the state of runs
   libzstd-dev zlib1g-dev libsnappy-dev libxxhash-dev  # compressed data, checksums
   libedit-dev          # the prompt
-  libcurl4-openssl-dev libssl-dev  # cftrun fetch, and its checksums
+  libcurl4-openssl-dev libssl-dev ca-certificates  # cftrun fetch, and its checksums
 )
 
 # What is installed along with these where it can be had, and is not asked for where it cannot.

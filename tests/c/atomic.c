@@ -193,7 +193,7 @@ TEST(damage_is_named) {
   EXPECT_FAILS(cft_save_verify(path), CFT_E_IO, "there is no checksums.xxh128");
   make_checkpoint(path, "{}");
   const char *list = join(path, "checksums.xxh128"), *file = join(path, "ranks/1.msgpack");
-  size_t n;
+  size_t n = 0;
   char *text = (char *)slurp(list, &n);
 
   EXPECT_OK(cft_file_write(NULL, file, "mire", 4));
