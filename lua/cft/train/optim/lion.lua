@@ -8,6 +8,7 @@
 
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
+local kernels = require "cft.engine.kernels"
 local ops = require "cft.engine.ops"
 local tensor = require "cft.engine.tensor"
 local C, ffi = door.C, door.ffi
@@ -21,19 +22,14 @@ M.settings = {
 
 local CHUNK = 2 ^ 20  -- elements at a time, so that what a step makes has not the size of a group
 
-local adamw, axpby = door.call(C.cft_adamw_step, 7), door.call(C.cft_axpby, 4)
+local adamw = door.call(C.cft_adamw_step, 7)
 local for_p, for_m = ffi.new "cft_adamw_options", ffi.new "cft_adamw_options"
 
-local out = ffi.new "cft_tensor *[1]"
-local function positive(x)  -- 1 or 0
-  door.try(C.cft_unary_op, out, door.raw(x), C.CFT_STEP, 1)
-  return tensor.wrap(out[0])
-end
-
+-- step(x) - step(-x); x is scratch, and negated in place.
 local function sign(x)
-  local s = positive(x)
-  axpby(x, x, -1, 0)
-  axpby(s, positive(x), -1, 1)
+  local s = kernels.unary("step", x)
+  kernels.axpby(x, x, -1, 0)
+  kernels.axpby(s, kernels.unary("step", x), -1, 1)
   return s
 end
 
@@ -43,7 +39,7 @@ local function update_chunk(t, scale, factor, made, beta1)
   local function scratch(dtype) return tensor.zeros(n, { dtype = dtype, device = t.p:device() }) end
   local g = tensor.cast(t.g, wide)  -- bf16 gradients are no kernel's beside scratch in f32
   local direction = ops.mul(g, factor)
-  axpby(direction, t.m, beta1, 1 - beta1)
+  kernels.axpby(direction, t.m, beta1, 1 - beta1)
   adamw(t.p, t.master, scratch(wide), scratch(wide), sign(direction), made, for_p)
   adamw(scratch(wide), nil, t.m, scratch(t.m:dtype()), g, scale, for_m)
 end
