@@ -5,7 +5,8 @@ local M = {}
 
 local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
-local function contents(path)
+--- A file's bytes; an error where it cannot be read.
+function M.contents(path)
   local file = assert(io.open(path, "rb"))
   local text = file:read "*a"
   file:close()
@@ -30,7 +31,7 @@ function M.cftrun(args)
     table.concat(words, " "), folder, folder, folder))
   local code = tonumber(shell:read "*a")
   shell:close()
-  return { code = code, out = contents(folder .. "/out"), err = contents(folder .. "/err") }
+  return { code = code, out = M.contents(folder .. "/out"), err = M.contents(folder .. "/err") }
 end
 
 --- Run a line of shell in a folder, in which `cftrun` is this one.

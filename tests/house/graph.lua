@@ -5,13 +5,9 @@
 
 local expect = require "tests.expect"
 local host = require "cft.host"
+local process = require "tests.process"
 
-local function contents(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local contents = process.contents
 
 local function walk(folder, visit)
   for _, name in ipairs(host.list(folder)) do

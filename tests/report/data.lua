@@ -9,12 +9,7 @@ local preview = require "cft.report.samples"
 local process = require "tests.process"
 local recipe = require "cft.recipe"
 
-local function contents(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
-end
+local contents = process.contents
 
 -- The view of a run over these records, some of them held out.
 local function view_of(records, heldout, samples, made_of)
