@@ -1,6 +1,7 @@
 // tokenizer_impl.h - what the files of this folder share.
 //
-//   load.c         tokenizer.json, or a GGUF's parts  -> a tokenizer
+//   load.c, components.c  tokenizer.json  -> a tokenizer (load_impl.h)
+//   parts.c, gguf.c       a GGUF file     -> a tokenizer
 //   save.c         a tokenizer -> tokenizer.json
 //   vocab.c        token strings <-> ids
 //   added.c        added tokens found in text
