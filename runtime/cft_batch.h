@@ -1,6 +1,6 @@
 // cft_batch.h - samples to micro-batches: in which order, which together, and as arrays.
 //
-// A sample is a sequence of token ids with spans that say how much each token is to be learned. A
+// A sample is a sequence of token ids with spans that say the loss weight of each token. A
 // micro-batch is several samples one behind the other; `cu_seqlens` says where each begins, and
 // attention stays inside. Row i of a micro-batch predicts the token that follows it:
 //   targets[i] = ids[i + 1] inside a sequence, -1 in its last row
@@ -43,7 +43,7 @@ CFT_API cft_status cft_pack_plan(int64_t *pack, int64_t *packs, const int64_t *l
 // Tokens that share a weight and a kind. The spans of a sample follow each other without a gap.
 typedef struct cft_batch_span {
   int64_t count;  // tokens, > 0
-  float weight;   // of each of them: 0 is context, 1 learned, any finite number from 0
+  float weight;   // of each of them: 0 is context, 1 an answer's, any finite number from 0
   int32_t kind;   // what they are, 0 to 255: the batch only passes it on
 } cft_batch_span;
 
@@ -59,8 +59,8 @@ typedef struct cft_batch_sample {
   int64_t shared;
 } cft_batch_sample;
 
-// A micro-batch of n rows of B samples, m of the rows learned. P prefixes come first, then the
-// samples behind them, prefix by prefix, then those that share nothing; without prefixes it is
+// A micro-batch of n rows of B samples, m of the rows with loss weight. P prefixes come first, then
+// the samples behind them, prefix by prefix, then those that share nothing; without prefixes it is
 // samples alone. Fields are for reading only; the arrays lie in `memory`, so that the whole is one
 // object, which in Lua the collector owns and counts.
 typedef struct cft_batch {
@@ -79,9 +79,9 @@ typedef struct cft_batch {
   int32_t *cu_prefix;      // (P + 1) first row of each prefix, then that of sample 0
   int32_t *cu_seqlens;     // (B + 1) first row of each sample, then n; follows cu_prefix[P - 1]
   int32_t *cu_shared;      // (P + 1) first sample behind each prefix, then of those without one
-  int32_t *rows;           // (m) the learned rows, ascending
+  int32_t *rows;           // (m) the rows with loss, ascending
   int32_t *row_positions;  // (m) positions[rows[j]]
-  int32_t *cu_rows;        // (B + 1) first learned row of each sample, then m
+  int32_t *cu_rows;        // (B + 1) first row with loss of each sample, then m
 #ifdef CFT_CDEF
   uint8_t memory[?];  // LuaJIT's way to write it
 #else
@@ -91,8 +91,8 @@ typedef struct cft_batch {
 
 // Check B samples, and say how many bytes of `memory` their batch needs. E_ARG for a sample whose
 // spans do not add up to its tokens, for a weight that is negative or not finite, for more rows
-// than an int32 counts; for a prefix that is a whole sample or is learned, or that stands behind a
-// sample without one.
+// than an int32 counts; for a prefix that is a whole sample or has loss weight, or that
+// stands behind a sample without one.
 CFT_API cft_status cft_batch_bytes(size_t *bytes, const cft_batch_sample *samples, int64_t B);
 
 // Lay the same samples one behind the other into b, which has that many bytes of memory. Borrows

@@ -21,7 +21,7 @@ typedef struct cft_records cft_records;
 
 typedef enum cft_records_format {
   CFT_RECORDS_AUTO = 0,     // told by content, CSV by name
-  CFT_RECORDS_JSONL = 1,    // a record a line; blank lines are none
+  CFT_RECORDS_JSONL = 1,    // a record a line; blank lines are skipped
   CFT_RECORDS_JSON = 2,     // one array; its elements are the records
   CFT_RECORDS_CSV = 3,      // a row of names, then a record a row; every value is a text
   CFT_RECORDS_PARQUET = 4,  // rows of columns

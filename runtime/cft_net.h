@@ -76,7 +76,7 @@ typedef struct cft_download {
 // whole finds out if they did not belong together. When size and digest are right, the file is
 // synced and renamed. Where a file of that size is at PATH when the lock is taken, nothing is asked
 // for. A server that ignores Range sends it all again; one that refuses it makes the transfer LOST,
-// with nothing kept. E_ARG for a digest that is none, a negative size; E_OOM.
+// with nothing kept. E_ARG for a malformed digest, a negative size; E_OOM.
 CFT_API cft_status cft_net_download(cft_transfer **out, cft_net *net, const cft_download *what);
 
 // Move every transfer of `net` on. Returns when something has happened, or after `ms` milliseconds.

@@ -6,11 +6,11 @@
 
 typedef struct cft_adamw_options {
   double lr, beta1, beta2, eps, decay;
-  int64_t step;   // of this update, from 1: for the bias corrections
+  int64_t step;   // of this optimizer step, from 1: for the bias corrections
   uint64_t seed;  // for stochastic rounding, where there is no master
 } cft_adamw_options;
 
-// One AdamW update of a flat group, in place.
+// One AdamW step of a flat group, in place.
 //   p (n)       f32, bf16, or on the CPU f64
 //   master (n)  f32 or NULL. Where given, it holds the weights, and p is its rounded copy. Where NULL,
 //               p is updated itself, and if it is bf16, rounded up or down at random by distance.

@@ -99,7 +99,7 @@ CFT_API cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, 
 // How many ids CFT_ENCODE_ADD_SPECIAL puts in front of a text.
 CFT_API int64_t cft_tokenizer_prefix(const cft_tokenizer *tk);
 
-// The flags of an added token, CFT_ADDED_*; -1 for an id that is none.
+// The flags of an added token, CFT_ADDED_*; -1 for an id out of range.
 CFT_API int cft_tokenizer_added(const cft_tokenizer *tk, int32_t id);
 
 // ---- tokens --------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ static operand key_rows(num *spare, const problem *p, const block *x, const real
   return (operand){(const unit *)spare, p->width / PAIR, 1};
 }
 
-// The same turned over: (D, keys).
+// The same transposed: (D, keys).
 static operand key_columns(unit *spare, unit *turned, const problem *p, const block *x,
                            const real *from, int64_t stride, int64_t j0, int64_t n, int64_t m) {
   const real *row = from + (p->cu_k[x->b] + j0) * stride + x->kh * p->D;

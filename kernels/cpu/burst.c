@@ -107,7 +107,7 @@ static double now(void) {
 
 double cft_cpu_burst(cft_dtype dtype) {
   enum { TRIES = 5, ROUNDS = 1 << 21 };
-  cft_cpu_device();  // settles the instruction set
+  cft_cpu_device();  // chooses the instruction set
   burst *run = burst_of(dtype);
   double best = 0;
   for (int i = 0; i < TRIES; i++) {

@@ -22,7 +22,7 @@
 
 // ---- threads -------------------------------------------------------------------------------
 
-// How many threads `work` (elements touched, more where one is dear) is worth: one, or all.
+// How many threads `work` (elements touched, more where one is costly) is worth: one, or all.
 // Nothing between: libgomp ends threads that a smaller team leaves over, and makes them anew.
 int cft_cpu_team(int64_t work);
 cft_status cft_cpu_take_threads(int threads);  // cft_cpu_set_threads, but for the description
@@ -66,7 +66,7 @@ extern const cft_kernels cft_cpu_kernels;
 // Our kernels of one dtype, as the chosen instruction set has them; NULL for a dtype without any.
 const cft_kernels *cft_cpu_kernels_of(cft_dtype dtype);
 
-// For tests: the nth allocation from now fails, the next one for 1; 0 takes that back.
+// For tests: the nth allocation from now fails, the next one for 1; 0 ends it.
 void cft_cpu_fail_alloc(int64_t nth);
 
 // ---- 16-bit floats -------------------------------------------------------------------------

@@ -118,8 +118,8 @@ static cft_status cpu_zero(cft_device *d, cft_stream *s, void *p, size_t bytes) 
   return CFT_OK;
 }
 
-// Moments and gradients are zeros until the first update: what the system has just given is left
-// alone until then, since its first touch is what takes time.
+// Moments and gradients are zeros until the first optimizer step: what the system has just given
+// is left alone until then, since its first touch is what takes time.
 static cft_status cpu_alloc_zeros(cft_device *d, void **p, size_t bytes, cft_memory_class why) {
   size_t used;
   CFT_TRY(take(p, bytes, why, &used));

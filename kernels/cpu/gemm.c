@@ -15,7 +15,7 @@ enum {
   N_LEAST = 192,                              // its columns
   K_MOST = PAIRS ? 4096 : 640,                // k that stays whole
   K_SLICE = PAIRS ? 1536 : 640,               // a slice of a longer one
-  // Where a must be turned over, packing it is dear: slices are short so that blocks are wide.
+  // Where a must be transposed, packing it is costly: slices are short so that blocks are wide.
   STEP_TURNED = 128,
   K_TURNED = 256,
   // Sums that wait for the next slice.
@@ -156,7 +156,7 @@ static void unpack_c(const gemm *g, acc *sum, int64_t stride, int64_t i0, int64_
   }
 }
 
-// The rows of a after i0, `m` of them, to be asked for while `products` go on.
+// The rows of a after i0, `m` of them, to be prefetched while `products` go on.
 static coming rows_coming(const gemm *g, int64_t i0, int64_t m, int64_t p0, int64_t k,
                           int64_t products) {
   const cft_matmul_args *a = g->a;

@@ -58,13 +58,13 @@ static inline void *take(char **at, int64_t n) {
 
 // ---- what comes next ---------------------------------------------------------------------------
 
-// Rows of memory that will be read soon. Products ask for them line by line, so that they come
+// Rows of memory that will be read soon. Products prefetch them line by line, so that they come
 // while the arithmetic leaves the memory idle; many at once would keep its own operands waiting.
 typedef struct coming {
   const char *at;         // the next line
   int64_t stride, bytes;  // of a row, and how much of it is wanted
-  int64_t seen, rows;     // bytes of this row that were asked for; rows left
-  int each;               // lines to ask for at a time
+  int64_t seen, rows;     // bytes of this row that were prefetched; rows left
+  int each;               // lines to prefetch at a time
 } coming;
 
 static inline void ask(coming *x) {

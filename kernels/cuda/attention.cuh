@@ -1,4 +1,5 @@
-// attention.cuh - what the attention kernels share: the layout of a packed batch, and their doors.
+// attention.cuh - what the attention kernels share: the layout of a packed batch, their entry
+// points.
 #pragma once
 #include "cuda.cuh"
 
@@ -46,7 +47,7 @@ static inline bool all_of_8(N... n) {
   return ((n % 8 == 0) && ...);
 }
 
-// ---- doors ---------------------------------------------------------------------------------
+// ---- entry points --------------------------------------------------------------------------
 
 // delta (nq, H) = sum over D of do * o; f32. (attention.cu)
 cft_status attention_delta(const queue &q, float *delta, const cft_attention_bwd_args *a);

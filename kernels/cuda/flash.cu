@@ -404,7 +404,7 @@ static __global__ void __launch_bounds__(THREADS)
                  scales, t.wide);
 }
 
-// ---- doors ---------------------------------------------------------------------------------
+// ---- entry points --------------------------------------------------------------------------
 
 template <int DP>
 static cft_status fwd(const queue &q, const cft_attention_args *a) {

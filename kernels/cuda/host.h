@@ -28,7 +28,7 @@ struct cuda_device : cft_device {
   int arch;       // 90 for sm_90
   int multiprocessors;
   size_t shared_most;  // bytes of shared memory that a block may have
-  bool waits;          // CFT_SYNC=1: after each launch, so that the guilty op is the one named
+  bool waits;          // CFT_SYNC=1: after each launch, so that a message names the op that failed
   bool tunes;          // algorithms of matmuls are timed, and what was chosen is kept
   cft_stream queue;    // the stream that orders everything
   cudaMemPool_t pool;  // the driver's caching pool
@@ -47,8 +47,8 @@ struct queue {
 
   queue(cft_device *d, cft_stream *s, const char *op);
 
-  // What a CUDA call answered. A failure is read once more, which clears it, or the next innocent
-  // call would be blamed for it.
+  // What a CUDA call answered. A failure is read once more, which clears it, or the next call
+  // would report it as its own.
   cft_status check(cudaError_t e) const;
 };
 

@@ -125,8 +125,9 @@ static cft_status check_sample(const cft_batch_sample *samples, int64_t number) 
     // Row i predicts token i + 1, and the first token is predicted by none.
     int64_t first = covered > 0 ? covered : 1;
     if (span->weight != 0 && first <= s->shared && covered + span->count > first)
-      return cft_fail(CFT_E_ARG, "batch: sample %lld shares %lld tokens, but token %lld is learned",
-                      at, (long long)s->shared, (long long)first);
+      return cft_fail(CFT_E_ARG,
+                      "batch: sample %lld shares %lld tokens, but token %lld has loss weight", at,
+                      (long long)s->shared, (long long)first);
     covered += span->count;
   }
   if (covered != s->n)

@@ -80,7 +80,7 @@ struct cft_safetensors {
   cft_name *by_name;  // of entries, sorted
 };
 
-// A tensor's two offsets into the data of its file; false where they are none.
+// A tensor's two offsets into the data of its file; false where they are malformed.
 static bool offsets_of(const json_t *info, uint64_t *begin, uint64_t *end) {
   const json_t *offsets = json_object_get(info, "data_offsets");
   if (!json_is_array(offsets) || json_array_size(offsets) != 2) return false;
@@ -101,7 +101,7 @@ static int by_offset(const void *a, const void *b) {
 }
 
 // The product of dims in `shape` times bits, in bytes; false on overflow, a part of a byte or a
-// dim that is none.
+// dim that is not one.
 static bool bytes_of(const json_t *shape, int bits, uint64_t *bytes) {
   uint64_t count = 1;
   for (size_t i = 0; i < json_array_size(shape); ++i) {

@@ -178,9 +178,9 @@ cft_status cft_index_load(cft_index *out, const char *path, const char *file, in
   cft_status st = change(why, h, fd, file, now);
   if (st != CFT_OK || *why) {
     cft_file_unmap(&out->map);
-  } else if (h->young) {  // the proof was dear: from now on the times are one
+  } else if (h->young) {  // the proof was costly: from now on the times are one
     cft_status kept = cft_index_save(path, file, fd, now, &out->split, out->hash);
-    (void)kept;  // or it is dear again
+    (void)kept;  // or it is costly again
   }
   return st;
 }

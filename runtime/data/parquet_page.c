@@ -461,7 +461,7 @@ static void let_go(cft_parquet *f, pq_page *p) {
   free_page(p);
 }
 
-// Make room, from the page that was not used for longest on. Files share the room; each gives
+// Make room, from the page that was not used for longest on. Files share the space; each gives
 // away only pages of its own, since nobody else may touch them.
 static void make_room(cft_parquet *f) {
   for (pq_page *p = f->oldest; p && atomic_load(&cached) > PQ_CACHE_BYTES;) {

@@ -64,7 +64,7 @@ static void origin_clear(const cft_curl *curl, origin *o) {
   *o = (origin){0};
 }
 
-// Take a URL apart, down to a path where one is wanted. E_ARG if it is none.
+// Take a URL apart, down to a path where one is wanted. E_ARG if it is not a URL.
 static cft_status origin_of(const cft_curl *curl, origin *o, char **path, const char *url) {
   *o = (origin){0};
   CURLU *u = curl->url();

@@ -356,7 +356,7 @@ static void append_ids(encoder *e, const int32_t *ids, size_t n, size_t start) {
 static void remember_long(encoder *e, const uint8_t *word, size_t bytes, uint64_t hash,
                           const int32_t *ids, size_t n) {
   size_t need = n * sizeof *ids + (bytes + 3) / 4 * 4;
-  if (e->arena_bytes + need > WORD_ARENA) {  // full: start afresh
+  if (e->arena_bytes + need > WORD_ARENA) {  // full: start again, empty
     e->arena_bytes = 0;
     memset(e->long_words, 0, LONG_WORDS * sizeof *e->long_words);
   }

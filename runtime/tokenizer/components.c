@@ -125,7 +125,7 @@ static cft_status read_metaspace(const json_t *component, const char **mark, siz
     const char *name = json_string_value(named);
     *scheme = (prepending)place_of(name, names, 3);
     if (*scheme > PREPEND_NEVER)
-      return cft_fail(CFT_E_FORMAT, "Metaspace: prepend_scheme %s is none of always, first, never",
+      return cft_fail(CFT_E_FORMAT, "Metaspace: prepend_scheme %s is not always, first or never",
                       name ? QUOTED(name) : json_type_name(named));
   }
   if (!add && *scheme != PREPEND_NEVER)
@@ -154,7 +154,7 @@ static cft_status read_split(cft_tokenizer *tk, const json_t *component) {
   int which = place_of(name, names, 5);
   if (which == 5)
     return cft_fail(CFT_E_FORMAT,
-                    "Split: behavior %s is none of Isolated, Removed, Contiguous, "
+                    "Split: behavior %s is not one of Isolated, Removed, Contiguous, "
                     "MergedWithPrevious, MergedWithNext",
                     name ? QUOTED(name) : "is missing and");
   bool invert;

@@ -61,7 +61,7 @@ static cft_status split(encoder *e, int which, const uint8_t *text, size_t start
     size_t at, stop = 0;
     CFT_TRY(regex_find(stage->pattern, e->scratch, base, n, from, &at, &stop));
     if (at > n) break;
-    if (stop > at || !matched || at > done) {  // an empty match right behind a match is none
+    if (stop > at || !matched || at > done) {  // an empty match right behind a match does not count
       if (at > done) CFT_TRY(piece(&s, start + done, start + at, false));
       CFT_TRY(piece(&s, start + at, start + stop, true));
       matched = true;

@@ -455,7 +455,7 @@ out:
 
 // ---- verifying -----------------------------------------------------------------------------
 
-// Take a line apart, `HEX  NAME`: false if it is none, or names what lies outside of the folder.
+// Take a line apart, `HEX  NAME`: false if it is not one, or names what lies outside of the folder.
 static bool checksum_line(char *line, const char **hex, const char **name) {
   if (strspn(line, "0123456789abcdef") != 32 || strncmp(line + 32, "  ", 2) != 0) return false;
   line[32] = '\0';

@@ -1,4 +1,4 @@
-// utf8.h - UTF-8: validate once at the door, then decode without checks.
+// utf8.h - UTF-8: validate once on entry, then decode without checks.
 #ifndef CFT_UTIL_UTF8_H
 #define CFT_UTIL_UTF8_H
 

@@ -317,7 +317,7 @@ static const attention_case attention_cases[] = {
     {"chunk after a cache", 4, 2, 16, {5, 30}, {100, 30}, 2, 1, 0, 0, 0, 0},
     {"no keys", 2, 1, 16, {2, 3}, {0, 3}, 2, 1, 2, 0, 0, 0},
     {"more queries than keys", 2, 1, 16, {7}, {4}, 1, 1, 0, 0, 0, 0},
-    {"learned rows only", 4, 2, 32, {90, 1, 30}, {0}, 3, 0, 0, 1, 0, 0},
+    {"rows with loss only", 4, 2, 32, {90, 1, 30}, {0}, 3, 0, 0, 1, 0, 0},
     {"keys of nobody", 2, 2, 16, {20, 30}, {0}, 2, 0, 5, 0, 0, 0},
     {"not causal", 4, 2, 32, {11, 120}, {130, 7}, 2, 1, 1, 0, 1, 0},
 };

@@ -69,7 +69,7 @@ static void exhaust(const char *what, cft_status (*run)(void), void (*before_try
       return;
     }
     // OK: vasprintf can do without its last one. Of jansson no more can be asked than that it leaks
-    // nothing: it blames the text, or drops a character of it.
+    // nothing: it reports the text, or drops a character of it.
     if (st != CFT_E_OOM && st != CFT_OK && !json)
       TEST_FAIL("%s: allocation %" PRId64 " fails: %s, \"%s\"", what, n, cft_status_name(st),
                 cft_last_error());

@@ -246,8 +246,8 @@ TEST(batch_refuses) {
       {{{3, 1, 0}}, 0, 0, 1, "sample 0 has no tokens", 0},
       {{{3, 0, 0}}, 3, 1, 1, "sample 0 shares 3 of its 3 tokens", 3},
       {{{3, 0, 0}}, 3, 1, 1, "sample 0 shares -1 of", -1},
-      {{{3, 1, 0}}, 3, 1, 1, "sample 0 shares 1 tokens, but token 1 is learned", 1},
-      {{{2, 0, 0}, {1, 1, 0}}, 3, 2, 1, "shares 2 tokens, but token 2 is learned", 2},
+      {{{3, 1, 0}}, 3, 1, 1, "sample 0 shares 1 tokens, but token 1 has loss weight", 1},
+      {{{2, 0, 0}, {1, 1, 0}}, 3, 2, 1, "shares 2 tokens, but token 2 has loss weight", 2},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
     cft_batch *x = NULL;

@@ -56,7 +56,7 @@ local function losses_of(device, o)
       local norm = table.remove(read)[1]
       losses[i] = 0
       for _, loss in ipairs(read) do losses[i] = losses[i] + loss[0] / weight end
-      assert(opt:finish(norm), "an update was not made")
+      assert(opt:finish(norm), "a step was not made")
     end)
     if i > 2 then most = math.max(most, waits() - before) end  -- plans are compiled in the first
   end
@@ -64,7 +64,7 @@ local function losses_of(device, o)
   return losses, most
 end
 
---- Losses of a trainer's updates on batches of one pack, and where in an update data was uploaded: before it
+--- Losses of a trainer's optimizer steps on batches of one pack, and where in an optimizer step data was uploaded: before it
 -- was queued whole, and between then and the wait for it.
 local function trained(device, samples)
   local model = models.new { arch = "qwen2", d = 64, layers = 2, heads = 4, kv_heads = 2, ffn = 150, vocab = 211,
@@ -105,8 +105,8 @@ for _, o in ipairs {
   { "Qwen2 in f32", arch = "qwen2", kv_heads = 2, tied = true, dtype = "f32", within = 1e-5 },
   { "Qwen2 in f32 by Lion", arch = "qwen2", kv_heads = 2, tied = true, dtype = "f32", optimizer = "lion", within = 1e-3 },
   { "Qwen2 in bf16", arch = "qwen2", kv_heads = 2, tied = true, dtype = "bf16", within = 2e-3 },
-  { "Qwen2 in f32, two micro-batches an update", arch = "qwen2", kv_heads = 2, parts = 2, dtype = "f32", within = 1e-5 },
-  { "Qwen2 in bf16, two micro-batches an update", arch = "qwen2", kv_heads = 2, parts = 2, dtype = "bf16", within = 2e-3 },
+  { "Qwen2 in f32, two micro-batches a step", arch = "qwen2", kv_heads = 2, parts = 2, dtype = "f32", within = 1e-5 },
+  { "Qwen2 in bf16, two micro-batches a step", arch = "qwen2", kv_heads = 2, parts = 2, dtype = "bf16", within = 2e-3 },
   { "Llama in bf16, every row computed", arch = "llama", kv_heads = 4, dtype = "bf16", skip = false, within = 2e-3 },
   { "Qwen2 in bf16, deterministic", arch = "qwen2", kv_heads = 1, dtype = "bf16", deterministic = true, within = 2e-3 },
   { "Qwen2 in bf16, matmuls timed", arch = "qwen2", kv_heads = 2, tied = true, dtype = "bf16", autotune = true, within = 2e-3 },
@@ -123,7 +123,7 @@ for _, o in ipairs {
     report(worst(again, gpu) == 0, o[1] .. ": the same to the bit again")
   end
 end
--- The next update's data is queued for upload before this update is waited for.
+-- The next step's data is queued for upload before this step is waited for.
 do
   local samples = {}
   for i = 1, 3 do
@@ -132,14 +132,14 @@ do
   end
   local cpu = trained("cpu", samples)
   local gpu, seen = trained("cuda", samples)
-  report(worst(gpu, cpu) <= 1e-5, ("a trainer's updates: losses %.4f to %.4f, off by %.1e"):format(gpu[1], gpu[STEPS], worst(gpu, cpu)))
+  report(worst(gpu, cpu) <= 1e-5, ("a trainer's steps: losses %.4f to %.4f, off by %.1e"):format(gpu[1], gpu[STEPS], worst(gpu, cpu)))
   if counts then
     local ok = seen[1].before > 0
     for i = 1, STEPS do
       if i > 1 then ok = ok and seen[i].before == 0 end
       ok = ok and (seen[i].ahead > 0) == (i < STEPS) and seen[i].early == 0
     end
-    report(ok, ("the next update's data: %d uploads behind an update, before the wait for it; none at its own start"):format(
+    report(ok, ("the next step's data: %d uploads behind a step, before the wait for it; none at its own start"):format(
       seen[1].ahead))
   end
 end

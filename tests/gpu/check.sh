@@ -103,7 +103,7 @@ correct() {
     fi
   done
   suite "op cases of the runtime" 50 "$bin/cftrun" tests/run.lua tests/ops/
-  suite "small models against PyTorch's numbers, 20 updates" 50 "$bin/cftrun" tests/run.lua tests/train/golden.lua
+  suite "small models against PyTorch's numbers, 20 steps" 50 "$bin/cftrun" tests/run.lua tests/train/golden.lua
   suite "training steps against the CPU; bit-equal repeats" 50 "$bin/cftrun" tests/cuda_emu/training.lua
   suite "collectives of one rank, by NCCL" 50 "$bin/cftrun" tests/cuda_emu/collectives.lua
   if [[ -x $tools/cuda_plans ]] && within 30 "$tools/cuda_plans" card >"$out/card.json" 2>&1; then
@@ -132,7 +132,7 @@ bench() {
     done
     # A batch as critique fine-tuning has it.
     within 40 "$bin/cftrun" tests/gpu/step.lua "$model" "$tokens" "${lengths[0]}" 0.4 ${dry:+seconds=0} \
-      >>"$out/steps.log" 2>&1 || echo "$model, 40% learned: failed" >>"$out/steps.log"
+      >>"$out/steps.log" 2>&1 || echo "$model, 40% loss tokens: failed" >>"$out/steps.log"
   done
   grep -v '^json ' "$out/steps.log"
   join_json "$out/steps.log" >"$out/steps.json"

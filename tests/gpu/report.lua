@@ -82,7 +82,7 @@ say "## Training steps"
 say ""
 local steps, theirs = data "steps.json", data "pytorch.json"
 if steps and #steps > 0 then
-  say "| model | tokens | length | learned | tok/s | TFLOP/s | of the matmul ceiling | peak GiB |"
+  say "| model | tokens | length | loss tokens | tok/s | TFLOP/s | of the matmul ceiling | peak GiB |"
   say "|---|---|---|---|---|---|---|---|"
   for _, r in ipairs(steps) do
     say("| %s | %d | %d | %.0f%% | %.0f | %.1f | %s | %.1f |", r.model, r.tokens, r.length, 100 * r.learned,

@@ -50,7 +50,7 @@ local seconds = times[math.ceil(#times / 2)]
 local memory = tensor.memory(model.device)
 
 -- Useful FLOPs, as docs/cuda.md counts them: three times forward; attention by sequence length; the
--- head and the last block's queries for learned rows only.
+-- head and the last block's queries for rows with loss only.
 local q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
 local share = tonumber(batch.m) / tonumber(batch.n)
 local block = 2 * c.d * (2 * q + 2 * kv + 3 * c.ffn)
@@ -68,6 +68,6 @@ local result = { model = name, device = tensor.device_description(model.device),
                  learned = share, states = o.states, recompute = o.recompute, seconds = seconds,
                  tokens_per_s = n / seconds, flops = flops, flops_per_s = flops / seconds, loss = loss,
                  peak_bytes = memory.peak, reserved_bytes = memory.reserved }
-print(("%s, %d tokens in sequences of %d, %.0f%% learned: %.0f tok/s, %.1f TFLOP/s, peak %.1f GiB"):format(
+print(("%s, %d tokens in sequences of %d, %.0f%% loss tokens: %.0f tok/s, %.1f TFLOP/s, peak %.1f GiB"):format(
   name, n, length, 100 * share, n / seconds, flops / seconds / 1e12, memory.peak / 2 ^ 30))
 print("json " .. json.encode(result))

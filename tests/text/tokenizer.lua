@@ -296,8 +296,8 @@ local bad_parts = {
   { { pre_tokenizer = { type = "Metaspace" } }, "Metaspace: replacement is not one character" },
   { { pre_tokenizer = { type = "Metaspace", replacement = "" } }, "replacement is not one character" },
   { { pre_tokenizer = { type = "Metaspace", replacement = "__" } }, "replacement is not one character" },
-  { { pre_tokenizer = { type = "Metaspace", replacement = "_", prepend_scheme = "last" } }, 'prepend_scheme "last" is none' },
-  { { pre_tokenizer = { type = "Metaspace", replacement = "_", prepend_scheme = 1 } }, "prepend_scheme an integer is none" },
+  { { pre_tokenizer = { type = "Metaspace", replacement = "_", prepend_scheme = "last" } }, 'prepend_scheme "last" is not always' },
+  { { pre_tokenizer = { type = "Metaspace", replacement = "_", prepend_scheme = 1 } }, "prepend_scheme an integer is not always" },
   { { pre_tokenizer = { type = "Metaspace", replacement = "_", add_prefix_space = false } }, "does not match prepend_scheme" },
   { { normalizer = { type = "Prepend" } }, "Prepend: prepend is nothing, not a string" },
   { { normalizer = { type = "Replace" } }, "Replace: pattern is no" },
@@ -308,7 +308,7 @@ local bad_parts = {
   { { pre_tokenizer = { type = "Sequence", pretokenizers = { { type = "ByteLevel" }, { type = "Digits" } } } },
     'pre_tokenizer: "Digits" behind ByteLevel' },
   { { pre_tokenizer = { type = "Split", behavior = "Isolated" } }, "Split: pattern is neither" },
-  { { pre_tokenizer = { type = "Split", behavior = "Sideways", pattern = { Regex = "a" } } }, 'behavior "Sideways" is none of' },
+  { { pre_tokenizer = { type = "Split", behavior = "Sideways", pattern = { Regex = "a" } } }, 'behavior "Sideways" is not one of' },
   { { pre_tokenizer = { type = "Split", behavior = "Isolated", pattern = { Regex = "(a" } } }, 'pattern "%(a".*a group without its %)' },
   { { pre_tokenizer = { type = "Split", behavior = "Isolated", pattern = { Regex = "[a" } } }, "a class without its %]" },
   { { pre_tokenizer = { type = "Split", behavior = "Isolated", pattern = { Regex = "*a" } } }, "nothing to repeat" },
@@ -802,7 +802,7 @@ return {
     expect.raises('merge 36: "nope" is not in the vocabulary', with_model(function(model)
       model.merges[37] = "nope a"
     end))
-    -- a gap that the vocabulary fills is none
+    -- a gap that the vocabulary fills does not count
     local file = tiny_file { added_tokens = { { id = 999, content = "<x>", special = true }, { id = 293, content = "<y>" } } }
     file.model.vocab["<x>"] = 999
     local tok = tokenizer.parse(json.encode(file), "t")

@@ -148,7 +148,7 @@ CASES(attention) {
   const attention_layout packed = {"packed", {1, 7, 0, 65, 40}, {1, 7, 0, 65, 40}};
   const attention_layout last = {"last rows", {1, 3, 0, 33}, {20, 3, 6, 70}};
   const attention_layout learned = {
-      "learned rows", {2, 0, 35, 5}, {9, 4, 70, 5}, {}, {3,  7,  0,  1,  2,  3,  4,  5,  6,  7,  8,
+      "rows with loss weight", {2, 0, 35, 5}, {9, 4, 70, 5}, {}, {3,  7,  0,  1,  2,  3,  4,  5,  6,  7,  8,
                                                          9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
                                                          20, 21, 22, 23, 24, 25, 26, 27, 60, 61, 62,
                                                          63, 64, 65, 68, 0,  1,  2,  3,  4}};
