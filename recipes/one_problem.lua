@@ -1,5 +1,5 @@
 -- Critique Fine-Tuning on one problem (arXiv 2506.03295): 600 critiques of many solutions to a single
--- question, about 50 updates. The data are the authors' files, { messages = { user, assistant } }.
+-- question, about 50 steps. The data are the authors' files, { messages = { user, assistant } }.
 --
 --   cftrun recipes/one_problem.lua model=Qwen/Qwen2.5-Math-1.5B data=DSR-CFT-p0.jsonl
 local cft = require "cft"
@@ -8,7 +8,7 @@ local cfg = cft.config {             -- the authors' settings, arXiv 2506.03295 
   model = "Qwen/Qwen2.5-Math-1.5B",
   data = "data/DSR-CFT-p0.jsonl",
   out = "checkpoints/one_problem",
-  template = "chatml",               -- ms-swift's for Qwen2.5: the end is <|im_end|>, and it is learned
+  template = "chatml",               -- ms-swift's for Qwen2.5: the end is <|im_end|>, and it has loss weight
   system = "Please reason step by step, and put your final answer within \\boxed{}.",
   heldout = 60,                      -- rows whose prompts are not trained on
   epochs = 50, batch = 512, tokens = 16384,

@@ -18,7 +18,7 @@ local review = t.new({
   name = "review",
   system_turn = { t.content, "\n" },
   user_turn = { "### Work\n", t.content, "\n### Review\n" },  -- with what opens the answer
-  answer_turn = { t.content, t.eos },                           -- learned, its end too
+  answer_turn = { t.content, t.eos },                           -- has loss weight, its end too
   between = { "\n" },
 }, { learn = { verdict = cfg.verdict, query = cfg.question, rest = 1 } })
 

@@ -15,7 +15,7 @@ local cfg = cft.config {
 cft.recipe.run(cfg, {
   name = "sft",
   tokenizer = cft.demo.words, model = cft.demo.tiny,
-  -- A record of the file becomes what is asked and what is learned. For Critique Fine-Tuning on the same
+  -- A record of the file becomes what is asked and what has loss weight. For Critique Fine-Tuning on the same
   -- questions it is `fields = cft.critique.paper()`.
   fields = function(r) return { instruction = r.question, output = r.answer } end,
 })

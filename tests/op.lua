@@ -110,7 +110,7 @@ local function check_twice(call, case, list, i, j, what)
   M.gradcheck(function(...) return (twice(true)(...)) end, list, what .. ", made")
   M.gradcheck(function(...)
     local y, x = twice(true)(...)
-    return y + ops.reshape(ops.sum(ops.square(x)), { 1 })  -- walked back before the op
+    return y + ops.reshape(ops.sum(ops.square(x)), { 1 })  -- backward before the op's
   end, list, what .. ", used elsewhere")
 end
 

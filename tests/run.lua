@@ -1,6 +1,6 @@
 --- Runs the tests in Lua:  cftrun tests/run.lua [FILTER ...]
 --
--- A file in one of the rooms below, which are the folders of lua/cft, returns a list of cases, { name, function }. A case
+-- A file in one of the folders below, which are those of lua/cft, returns a list of cases, { name, function }. A case
 -- runs when a filter occurs in "tests/base/check.lua: its name"; a filter may also be the path of a
 -- file elsewhere. A case fails by raising, or by leaving a tensor alive. One that lacks something
 -- outside of the repository calls skip(reason); under CI=true only a missing GPU is accepted as one.

@@ -1,4 +1,4 @@
--- Options: types, defaults, suggestions, and whose line is blamed.
+-- Options: types, defaults, suggestions, and which line an error names.
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local expect = require "tests.expect"
@@ -71,7 +71,7 @@ return {
     expect.same(check.closest("", names), nil)
   end },
 
-  { "the user's line is blamed, through tail calls too", function()
+  { "an error names the user's line, through tail calls too", function()
     local line
     local function user() line = debug.getinfo(1, "l").currentline; cosine {} end
     expect.raises("^tests/base/check%.lua:%d+: cosine: 'steps' is required", user)

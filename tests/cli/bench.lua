@@ -22,7 +22,7 @@ return {
     for _, r in ipairs(bench("--dtype", "f32,bf16")) do
       local model = step.model("demo", r.dtype, "cpu")
       local batch = step.batch(model.config.vocab, 96, 1, { 32 })
-      -- The rows count the head's learned tokens, the arithmetic all; a sequence's first token is no target.
+      -- The rows count the head's loss tokens, the arithmetic all; a sequence's first token is no target.
       local head = 6 * model.config.d * model.config.vocab * (96 - tonumber(batch.m))
       expect.close(r.floor.flops, step.arithmetic(model.config, batch) - head, 1e-9)
       expect.close(r.share_of_floor, r.floor.seconds / r.seconds, 1e-9)
@@ -31,12 +31,12 @@ return {
       model:release()
     end
   end },
-  { "a part that is learned is compared with all", function()
+  { "loss on a part is compared with all", function()
     local r = bench("--dtype", "f32", "--learned", "0.4")[1]
     expect.truthy(r.all_learned.arithmetic > 1.1 and r.all_learned.arithmetic < 2.5)
     expect.close(r.all_learned.ratio, r.all_learned.seconds / r.seconds, 1e-9)
   end },
-  { "all learned or none skipped is the same arithmetic", function()
+  { "loss on all tokens, or none skipped, is the same arithmetic", function()
     local model = step.model("demo", "f32", "cpu")
     local batch = step.batch(model.config.vocab, 96, 0.5, { 32 })
     expect.truthy(step.arithmetic(model.config, batch, true) < step.arithmetic(model.config, batch))
@@ -137,7 +137,7 @@ return {
     expect.same({ r.code, #result.lost, result.lost[1].name, result.missing, result.new },
                 { 1, 1, "down dw", { "no such op" }, { "o y" } })
   end },
-  { "--check refuses a file of another machine, instruction set, shape or dtype, and one that is none", function()
+  { "--check refuses a file of another machine, instruction set, shape or dtype, and one of another form", function()
     local path = process.folder() .. "/shares.json"
     local o = { model = "demo", tokens = 96, lengths = { 32 }, learned = 1 }
     local function check(change, ...)

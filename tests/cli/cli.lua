@@ -199,7 +199,7 @@ return {
     ends(run { script "", env = { CFT_LUA_PATH = lua } }, 1, "", "cft/base/strict%.lua:1: unexpected symbol near '='")
     expect.match(run({ "-e", "require 'cft.nothing'" }).err, "no module 'cft%.nothing' in cftrun")
   end },
-  { "a module from CFT_LUA_PATH is the library still: the user's line is blamed", function()
+  { "a module from CFT_LUA_PATH is the library still: errors name the user's line", function()
     local lua = process.folder()
     assert(host.make_folders(lua .. "/cft/base"))
     process.write(lua .. "/cft/base/check.lua", (host.source "cft.base.check"))

@@ -14,7 +14,7 @@ end
 local plain = record("2 + 3?", "It is 5. Conclusion: right")
 local parts = record({ { text = "2 " }, { text = "+ 3?" } }, { { text = "It is 5. " }, { text = "Conclusion: right" } })
 
--- The messages of a record that JSON text says, a line each: role, content, and "context" for an answer not learned.
+-- The messages of a record that JSON text says, a line each: role, content, and "context" for an answer without loss weight.
 local function read(text)
   local made, why = conversation.of(json.decode(text))
   if not made then return nil, why end
@@ -50,7 +50,7 @@ return {
       [{"role": "system", "content": "t"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}]])
   end },
 
-  { "weight, train, training and loss of a message say whether it is learned", function()
+  { "weight, train, training and loss of a message say whether it has loss weight", function()
     for _, off in ipairs { '"weight": 0', '"weight": 0.0', '"train": false', '"training": false', '"loss": false', '"loss": 0',
       '"weight": 0, "train": false' } do
       expect.same((read(chat(", " .. off))), "user: q\nassistant: a (context)", off)
@@ -63,7 +63,7 @@ return {
     expect.fails("message 2 has weight and loss, and they disagree", read(chat ', "weight": 1, "loss": false'))
     expect.same((read [[{"messages": [{"role": "user", "content": "q", "weight": 0}, {"role": "assistant", "content": "a"}]}]]),
       "user: q\nassistant: a")
-    expect.fails("message 1 has train = true and the role 'user'; answers alone are learned",
+    expect.fails("message 1 has train = true and the role 'user'; only answers can have loss weight",
       read [[{"messages": [{"role": "user", "content": "q", "train": true}, {"role": "assistant", "content": "a"}]}]])
     local made = conversation.of(json.decode(chat ', "weight": 0'))
     expect.same(conversation.of(made).messages[2].learn, false)  -- and again, as a function's record is
@@ -98,14 +98,14 @@ return {
       {"role": "assistant", "content": "a"}, {"role": "tool", "content": "5"}, {"role": "assistant", "content": "b"}]}]])
     expect.fails("the record has 'tools': calls of tools", read(chat("", ', "tools": ' .. call)))
     expect.fails("the record has 'tools': calls of tools", read(chat("", [[, "tools": "[{\"name\": \"f\"}]"]])))
-    expect.fails("the record has 'images': texts alone can be learned", read(chat("", ', "images": ["a.png"]')))
-    expect.fails("content of message 1 has a part of the type 'image_url'; texts alone",
+    expect.fails("the record has 'images': only text can be trained on", read(chat("", ', "images": ["a.png"]')))
+    expect.fails("content of message 1 has a part of the type 'image_url'; only text",
       read [[{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]},
         {"role": "assistant", "content": "a"}]}]])
   end },
 
   { "a preference pair is refused as one", function()
-    local says = "of a preference pair one answer can be learned: `fields` gives it as 'output'"
+    local says = "of a preference pair one answer can be trained on: `fields` gives it as 'output'"
     expect.fails("the record has 'chosen' and 'rejected': " .. says, read '{"prompt": "q", "chosen": "a", "rejected": "b"}')
     expect.fails("the record has 'chosen' and 'rejected': " .. says, read [[{"instruction": "q", "input": "",
       "chosen": "a", "rejected": "b"}]])

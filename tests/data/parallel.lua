@@ -185,7 +185,7 @@ return {
     expect.same({ unpack(found[2], 1, 3) }, { 164, 179, 10 })
   end },
 
-  { "a text to compare that is none is named by its record", function()
+  { "a field to compare that is no text is named by its record", function()
     local path = file(lines_of())
     in_jobs_of(7, function()
       for _, count in ipairs { 1, 3 } do

@@ -1,4 +1,4 @@
---- Weights, state and checkpoints through the door: cft.files, cft.models.gguf, cft.hub.
+--- Weights, state and checkpoints through the modules that users call: cft.files, cft.models.gguf, cft.hub.
 
 local cached = require "tests.cached"
 local expect = require "tests.expect"

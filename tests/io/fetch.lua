@@ -168,7 +168,7 @@ local function a_model()
   -- And cft finds it.
   local found = process.cftrun { "-e", 'print(cft.hub.find "Org/Name")', env = environment(r.home, "none") }
   expect.same(found.out, path .. "\n")
-  -- A blob of the wrong size is none.
+  -- A blob of the wrong size does not count.
   local blob = io.popen(("readlink -f '%s/config.json'"):format(path)):read "*l"
   process.write(blob, "half")
   expect_snapshot(run("mend", { "Org/Name" }, nil, r.home), files)

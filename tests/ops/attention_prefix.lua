@@ -11,7 +11,7 @@ local tensor = require "cft.engine.tensor"
 local ffi, C = door.ffi, door.C
 
 -- A batch of groups { prefix, { own tokens of each sample } } and of samples that share nothing. A
--- sample's last tokens are learned: all but its first own one, or half of these.
+-- sample's last tokens have loss weight: all but its first own one, or half of these.
 local function batch_of(groups, alone, half)
   local list, kept = {}, {}
   local function add(context, own, id)
@@ -124,8 +124,8 @@ local tests = op.run("attention", { "x" }, reference_of, {
   case("one behind a prefix", { { 4, { 3 } } }, { 2, 1 }, { D = 6, heads = 3 }),
 }, { call = call })
 local some = op.run("attention", { "q", "kv_rows" }, reference_of, {
-  case("a prefix, learned rows ask", { { 5, { 3, 4 } }, { 3, { 2, 1, 6 } } }, { 6, 2 }, { form = "rows", half = true }),
-  case("a prefix, the learned suffix asks", { { 5, { 3, 4 } }, { 3, { 2, 6 } } }, { 6 }, { form = "suffix", half = true }),
+  case("a prefix, rows with loss ask", { { 5, { 3, 4 } }, { 3, { 2, 1, 6 } } }, { 6, 2 }, { form = "rows", half = true }),
+  case("a prefix, the suffix with loss asks", { { 5, { 3, 4 } }, { 3, { 2, 6 } } }, { 6 }, { form = "suffix", half = true }),
   case("a prefix, nobody alone", { { 2, { 3, 5 } } }, {}, { form = "rows" }),
 }, { call = call })
 for _, t in ipairs(some) do tests[#tests + 1] = t end

@@ -1,7 +1,7 @@
 """One training step in PyTorch and transformers, timed: what `cftrun bench --against pytorch` runs.
 
 The step a user of PyTorch would write at its best: SDPA attention, AdamW fused or foreach, whichever
-is faster here, eager or compiled, no padding where the samples allow it. The batch is one update:
+is faster here, eager or compiled, no padding where the samples allow it. The batch is one optimizer step:
 a safetensors file with ids (n) i32, cu_seqlens (B+1) i32 and weights (n) f32, the weight of each
 token as a target (tests/golden/README.md). Prints one JSON object on standard output.
 
@@ -132,7 +132,7 @@ def make_loss(args, model, torch):
 
 
 def pick_optimizer(args, model, torch):
-    """Fused or foreach, by the time of one update of a part too small to count in the peak."""
+    """Fused or foreach, by the time of one step of a part too small to count in the peak."""
     def build(kind):
         return torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.0, **{kind: True})
 

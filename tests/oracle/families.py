@@ -98,7 +98,7 @@ def messages_of(system, turns):
 
 
 def split_last(tok, messages):
-    """As `split`, but a system text is in the last question of a prompt: only the last answer is learned."""
+    """As `split`, but a system text is in the last question of a prompt: only the last answer has loss weight."""
     def render(part, prompt):
         return tok.apply_chat_template(part, tokenize=False, add_generation_prompt=prompt)
 

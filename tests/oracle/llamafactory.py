@@ -155,7 +155,7 @@ def encode(work, args, records, cutoff, eos):
 
 
 def learned(labels):
-    """[start, stop) of each run of labels that are learned."""
+    """[start, stop) of each run of labels with loss."""
     spans, inside = [], False
     for i, label in enumerate([*labels, IGNORE]):
         if (label != IGNORE) != inside:
@@ -171,7 +171,7 @@ def fingerprint(numbers, dtype):
 def summary(ids, labels):
     mask = [label != IGNORE for label in labels]
     if any(m and i != label for m, i, label in zip(mask, ids, labels)):
-        raise SystemExit("a learned label differs from its id")
+        raise SystemExit("a label with loss differs from its id")
     return len(ids), sum(mask), fingerprint(ids, "<i4"), fingerprint(mask, "u1")
 
 

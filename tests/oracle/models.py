@@ -1,4 +1,4 @@
-"""Golden files for whole models: logits, every gradient, and 20 updates of AdamW.
+"""Golden files for whole models: logits, every gradient, and 20 steps of AdamW.
 
 Random weights of a small Llama, a small Mistral and a small Qwen2 are saved as Hugging Face folders under
 tests/golden/, each with expected.safetensors beside it. Sequences are run one at a time, so no

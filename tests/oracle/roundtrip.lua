@@ -7,7 +7,7 @@ local cft = require "cft"
 local ffi = require("cft.engine.ffi").ffi
 local inputs = require "cft.nn.inputs"
 
-local what, source, target, dtype, updates = unpack(arg)
+local what, source, target, dtype, steps = unpack(arg)
 
 local function sequences(path)
   local list = {}
@@ -19,7 +19,7 @@ local function sequences(path)
   return list
 end
 
--- A few updates on ids 3, 4, 5, ...: enough that the saved weights are not those that were loaded.
+-- A few optimizer steps on ids 3, 4, 5, ...: enough that the saved weights are not those that were loaded.
 local function train(model, count)
   local run, weights = {}, {}
   for i = 1, 40 do run[i], weights[i] = 2 + i, 1 end
@@ -30,7 +30,7 @@ local function train(model, count)
       model:zero_grad()
       local loss = model:loss(batch)
       loss:backward()
-      print(("  update %d: loss %.4f"):format(i, loss:item() / (#run - 1)))
+      print(("  step %d: loss %.4f"):format(i, loss:item() / (#run - 1)))
       opt:update(1e-3, #run - 1)
     end)
   end
@@ -38,7 +38,7 @@ end
 
 if what == "write" then
   local model = assert(cft.models.load(source, { dtype = dtype }))
-  train(model, tonumber(updates))
+  train(model, tonumber(steps))
   model:save(target)
 elseif what == "logits" then
   local model = assert(cft.models.load(source, { dtype = "f32" }))
@@ -51,5 +51,5 @@ elseif what == "logits" then
   end
   out:close()
 else
-  error "write MODEL FOLDER DTYPE UPDATES, or logits FOLDER IDS OUT"
+  error "write MODEL FOLDER DTYPE STEPS, or logits FOLDER IDS OUT"
 end

@@ -32,11 +32,11 @@ for out, name in (("small", "llama-small/expected"), ("smollm2", "smollm2/expect
 PY
 
 failed=0
-check() {  # check NAME MODEL IDS DTYPE UPDATES [roundtrip.py arguments]
-  local name=$1 model=$2 ids=$3 dtype=$4 updates=$5
+check() {  # check NAME MODEL IDS DTYPE STEPS [roundtrip.py arguments]
+  local name=$1 model=$2 ids=$3 dtype=$4 steps=$5
   shift 5
-  echo "$name, $dtype, $updates updates"
-  if ! "$cftrun" "$here/roundtrip.lua" write "$model" "$work/$name" "$dtype" "$updates" ||
+  echo "$name, $dtype, $steps steps"
+  if ! "$cftrun" "$here/roundtrip.lua" write "$model" "$work/$name" "$dtype" "$steps" ||
      ! "$cftrun" "$here/roundtrip.lua" logits "$work/$name" "$ids" "$work/logits"; then
     failed=$((failed + 1))
     return

@@ -54,7 +54,7 @@ def conversations():
 
 
 def split(tok, messages, end, **extra):
-    """[[text, learned]]: the assistant's words and end token are learned, nothing after the last."""
+    """[[text, learned]]: the assistant's words and end token have loss weight, nothing after the last."""
     def render(upto, prompt):
         return tok.apply_chat_template(messages[:upto], tokenize=False, add_generation_prompt=prompt, **extra)
 

@@ -1,4 +1,4 @@
--- Samples longer than the model's context: held to it before the first update, by the length policy, and counted.
+-- Samples longer than the model's context: held to it before the first step, by the length policy, and counted.
 
 local cft = require "cft"
 local expect = require "tests.expect"

@@ -98,7 +98,7 @@ return {
       local said = "set: 1 samples\n  template\n  2 records have weight, which is not used"
       expect.truthy(differential.names(said, "weight"))
       expect.truthy(not differential.names(said, "weigh"))
-      expect.truthy(not differential.names("set weight: 1 samples\n  learned with weight 2\n  2 weights", "weight"))
+      expect.truthy(not differential.names("set weight: 1 samples\n  loss weight 2\n  2 weights", "weight"))
     end },
   { "counts of what is known to be wrong may shrink, and not grow", function()
       local fake = { wrong = { ["config: a"] = { n = 3, input = "I", detail = "D" },

@@ -1,4 +1,4 @@
--- What a hostile or clumsy user does: one clear message that names the culprit, and nothing crashes.
+-- What a hostile or clumsy user does: one clear message that names what is wrong, and nothing crashes.
 local cft = require "cft"
 local expect = require "tests.expect"
 local json = require "cft.base.json"
@@ -113,9 +113,9 @@ return {
 
     local text = contents(path):gsub("cft.recipe.run", "cfg.template = function() return { { text = 'x' } } end\n%0")
     process.write(path, text)
-    fails(1, "8 of 8 samples have no learned token", run())
+    fails(1, "8 of 8 samples have no loss token", run())
   end },
-  { "a run that makes no update leaves an earlier one's log and summary", function()
+  { "a run that makes no step leaves an earlier one's log and summary", function()
     local path, folder = recipe()
     local first = { "--demo", path, "out=" .. folder .. "/out", "steps=2", "eval_every=" }
     expect.same(process.cftrun(first).code, 0)
@@ -123,7 +123,7 @@ return {
     first[#first + 1] = "--resume"
     local r = process.cftrun(first)
     expect.same({ r.code, r.err }, { 0, "" })
-    expect.match(r.out, "nothing to train: 2 of 2 updates are made")
+    expect.match(r.out, "nothing to train: 2 of 2 steps are made")
     expect.same(contents(folder .. "/out/log.jsonl"), log)
     expect.same(contents(folder .. "/out/summary.json"), summary)
     first[#first] = "warmup=nonsense"
@@ -153,7 +153,7 @@ return {
     for _, value in ipairs { "0 / 0", "'x'", "-1", "nil" } do
       local r = process.cftrun { "--demo", (recipe("cfg.schedule = function() return " .. value .. " end\n")), "steps=2" }
       expect.same(r.code, 1)
-      expect.match(r.err, "^cftrun: [^\n]*r.lua:5: the schedule made the learning rate of update 1 [^\n]*\n$")
+      expect.match(r.err, "^cftrun: [^\n]*r.lua:5: the schedule made the learning rate of step 1 [^\n]*\n$")
     end
   end },
   { "numbers beyond counting", function()
@@ -163,7 +163,7 @@ return {
       expect.match(r.err, "^cftrun: [^\n]*must be an integer, got [^\n]*\n$")
     end
   end },
-  { "what is odd about the rates and the files is said before the first update", function()
+  { "what is odd about the rates and the files is said before the first step", function()
     local path, folder = recipe()
     save_model(folder .. "/m")
     local record = '{"instruction": "Critique.", "input": "1 + 1 = 3", "output": "Conclusion: wrong [END]"}\n'
@@ -176,9 +176,9 @@ return {
       expect.same({ r.code, r.err }, { 0, "" })
       return r.out
     end
-    expect.match(said "warmup=100", "\nwarm%-up of 100 updates in a run of 2: the rate comes to 5e%-08 at most\n")
-    expect.match(said "lr=0", "\nlearning rate 0: no update changes a weight\n")
-    expect.match(said "warmup=1", "\nupdate 1 is the first of the warm%-up: its rate is 0, and it changes no weight\n")
+    expect.match(said "warmup=100", "\nwarm%-up of 100 steps in a run of 2: the rate comes to 5e%-08 at most\n")
+    expect.match(said "lr=0", "\nlearning rate 0: no step changes a weight\n")
+    expect.match(said "warmup=1", "\nstep 1 is the first of the warm%-up: its rate is 0, and it changes no weight\n")
     expect.match(said("heldout=" .. folder .. "/./d.jsonl"),
       "\nheldout: [^\n]*/./d.jsonl is a file of the training data as well; its loss is no held%-out one\n")
     expect.match(said("data=" .. data .. "," .. empty), "\n[^\n]*/empty.jsonl: no records in it\n")
@@ -239,7 +239,7 @@ return {
       expect.match(r.err, "^cftrun: " .. setting:gsub("%-", "%%-") .. ": '%w+_?%w*' " .. message)
     end
   end },
-  { "a learn that gives 0 for a whole update is named, and what was learned is kept", function()
+  { "a learn that gives 0 for a whole step is named, and what was trained is kept", function()
     local folder = process.folder()
     process.write(folder .. "/r.lua", ([[
       local cft = require "cft"
@@ -250,8 +250,8 @@ return {
     ]]))
     local r = process.cftrun { "--demo", folder .. "/r.lua", "steps=3", "heldout=0", "out=" .. folder .. "/out" }
     expect.same(r.code, 5)
-    expect.match(r.err, "^cftrun: the loss of update 2 is %-?nan; nothing was updated%. Samples: all; the weights of their "
-      .. "tokens add up to 0, so there is nothing to learn: see learn = of the template; the last good state is in ")
+    expect.match(r.err, "^cftrun: the loss of step 2 is %-?nan; nothing was updated%. Samples: all; the weights of their "
+      .. "tokens add up to 0, so there is no loss: see learn = of the template; the last good state is in ")
     expect.truthy(cft.files.verify(folder .. "/out/step-000001"))
   end },
   { "a load that makes no source", function()
@@ -278,7 +278,7 @@ return {
     m:release()
   end },
   -- ---- config.json ---------------------------------------------------------------------------
-  { "sizes that are none", function()
+  { "sizes that cannot be", function()
     refuses_config({ hidden_size = json.null }, "hidden_size must be an integer, got nil")
     refuses_config({ hidden_size = "8" }, "hidden_size must be an integer, got '8'")
     refuses_config({ num_hidden_layers = -1 }, "num_hidden_layers must be from 1 to 2147483647, got %-1")

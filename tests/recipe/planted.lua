@@ -75,21 +75,21 @@ return {
   end },
 
   { "a template without an end token", function()
-    says("6 do not end in a learned end token: records 0, 1, 2, 3, 4, 5\n", recipe(records(),
+    says("6 do not end in an end token with loss weight: records 0, 1, 2, 3, 4, 5\n", recipe(records(),
       "template = function(r) return { { text = r.messages[1].content }, { text = r.messages[2].content, learn = true } } end"))
-    says("answers end in <|endoftext|> %(id %d+%), not learned;", recipe(records(), "", 'template = { learn = { ["end"] = 0 } }'))
+    says("answers end in <|endoftext|> %(id %d+%), loss weight 0;", recipe(records(), "", 'template = { learn = { ["end"] = 0 } }'))
   end },
 
   { "a target that is cut", function()
     local list = records(function(l) l[2].output = l[2].output .. (" Step 1: 2 + 3 = 5."):rep(60) end)
-    says("1 cut [^\n]*: records 1\n.*1 do not end in a learned end token: records 1\n",
+    says("1 cut [^\n]*: records 1\n.*1 do not end in an end token with loss weight: records 1\n",
       recipe(list, 'max_tokens = 200, length = "llamafactory"'))
     says("1 dropped, [^\n]*%d+ tokens, more than 200: records 1\n", recipe(list, "max_tokens = 200"))
   end },
 
   { "a target of which nothing is left", function()
     local list = records(function(l) l[2].input = l[2].input:rep(40) end)
-    says({ run = "1 of 6 samples have no learned token .*: records 1;", look = "1 have no learned token: records 1\n" },
+    says({ run = "1 of 6 samples have no loss token .*: records 1;", look = "1 have no loss token: records 1\n" },
       recipe(list, 'max_tokens = 30, length = "llamafactory"'), true)
   end },
 
@@ -102,9 +102,9 @@ return {
   end },
 
   { "a mask of zeros, a mask of ones", function()
-    says({ run = "6 of 6 samples have no learned token", look = "6 have no learned token: records 0, 1, 2" },
+    says({ run = "6 of 6 samples have no loss token", look = "6 have no loss token: records 0, 1, 2" },
       recipe(records(), "", "template = { learn = 0 }"), true)
-    says({ run = "6 of 6 samples have nothing but learned tokens", look = "6 have nothing but learned tokens: records 0" },
+    says({ run = "6 of 6 samples have nothing but loss tokens", look = "6 have nothing but loss tokens: records 0" },
       recipe(records(), "template = function(r) return { { text = r.messages[1].content, learn = 1 } } end"), true)
   end },
 
@@ -118,7 +118,7 @@ return {
 
   { "duplicates, in a mixture; and its table", function()
     local one, two = jsonl(records()), jsonl(records(function(l) l[2], l[3] = l[1], nil end))
-    says("records     places   share  epochs      tokens      learned   share  source\n"
+    says("records     places   share  epochs      tokens  loss tokens   share  source\n"
       .. "         6          6   75.0%%    1.00 +%d+ +%d+ +%d+%.%d%%  [^\n]*\n         2          2   25.0%%",
       recipe(records(), "", ([[load = function()
         return cft.mix.new { { cft.data.open %q, weight = 3 }, { cft.data.open %q, weight = 1 } }

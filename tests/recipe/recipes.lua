@@ -34,7 +34,7 @@ local function prepared(name, ...)
   return cft.recipe.prepare(config, opts, true)
 end
 
--- What of a sample is learned: its text, and with `weights` each span's weight before it.
+-- What of a sample has loss weight: its text, and with `weights` each span's weight before it.
 local function learned(samples, k, weights)
   local parts = {}
   for _, span in ipairs(samples:show(k)) do
@@ -43,7 +43,7 @@ local function learned(samples, k, weights)
   return table.concat(parts)
 end
 
--- All that a record's answer says is learned, with its end, and nothing else.
+-- All that a record's answer says has loss weight, with its end, and nothing else.
 local function learns(samples, answer, ending)
   expect.truthy(samples:size() > 0)
   for k = 0, samples:size() - 1 do
@@ -212,7 +212,7 @@ return {
     expect.same({ r.code, r.err }, { 0, "" }, r.out)
     expect.match(r.out, "\ntrue\t2\n")
   end },
-  { "a model without a tokenizer, and what is none", function()
+  { "a model without a tokenizer, and what is no model", function()
     local function refuses(opts, message)
       local recipe = process.write(process.folder() .. "/r.lua", ([[
         local cft = require "cft"

@@ -64,7 +64,7 @@ return {
     expect.same(dataview.findings(set), { "fields that are not used: id (2), source (1)" })
     set.samples.chat.by_kind = { correction = 2 }
     set.report.left_to_function = { n = 1, 2 }
-    expect.match(dataview.findings(set)[1], "^1 have answers that are not to be learned .*: records 2$")
+    expect.match(dataview.findings(set)[1], "^1 have answers without loss weight .*: records 2$")
     expect.match(dataview.findings(set)[3], "^learn has weights for kinds that no text has: correction$")
   end },
 
@@ -98,7 +98,7 @@ return {
     local view = view_of { critique(0), critique(1), critique(2), critique(3) }
     local tokens = view.sets[1].report.tokens
     expect.close(view.packs.fill, tokens / (view.packs.micros * 400), 1e-12)
-    expect.match(dataview.plan(view), "^2 updates of 2 samples, 2 an epoch; packs of 400 tokens are filled to %d+%.%d%% %(2 packs")
+    expect.match(dataview.plan(view), "^2 steps of 2 samples, 2 an epoch; packs of 400 tokens are filled to %d+%.%d%% %(2 packs")
   end },
 
   { "control characters of the data do not reach the terminal", function()
@@ -120,7 +120,7 @@ return {
     expect.match(page, "<span class='context query'")
   end },
 
-  { "half a character is none in the page", function()
+  { "half a character is not a character in the page", function()
     expect.same(html.escape "a\226\130", "a\239\191\189\239\191\189")
     expect.same(html.escape "\226\130\172 \240\159\152\128 \255", "\226\130\172 \240\159\152\128 \239\191\189")
   end },
@@ -130,9 +130,9 @@ return {
     local r = process.cftrun { "data", "--demo", "recipes/webinstruct.lua", "steps=2", "out=" .. folder .. "/out",
                                "--samples=1", "--html", folder .. "/page.html" }
     expect.same({ r.code, r.err }, { 0, "" })
-    expect.match(r.out, "^2 updates of 32 samples, 2 an epoch")
+    expect.match(r.out, "^2 steps of 32 samples, 2 an epoch")
     expect.match(r.out, "\n\nnear duplicates were not looked for here; [^\n]*\n\n")
-    expect.match(r.out, "word problems: 64 samples of 64 records; %d+ tokens, %d+ learned %(3%d%.%d%%%)")
+    expect.match(r.out, "word problems: 64 samples of 64 records; %d+ tokens, %d+ loss tokens %(3%d%.%d%%%)")
     expect.match(r.out, "\n%-%-%- sample 0 .*⟦Critique:")
     expect.match(contents(folder .. "/page.html"), "word problems held out")
     expect.same(require("cft.host").kind(folder .. "/out"), nil)

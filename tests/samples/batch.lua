@@ -1,4 +1,4 @@
--- Batches: order, updates, packs, arrays, and one loss however an update is cut.
+-- Batches: order, optimizer steps, packs, arrays, and one loss however an optimizer step is cut.
 
 local expect = require "tests.expect"
 local fake = require "tests.fake_tokenizer"
@@ -70,7 +70,7 @@ local function loss_of(micros)
 end
 
 return {
-  { "every sample once an epoch, the last update shorter", function()
+  { "every sample once an epoch, the last step shorter", function()
     local batches = batch.new(samples_of(23), { batch = 5, tokens = 64, seed = 3 })
     expect.same({ batches:updates(), batches:size() }, { 5, 23 })
     local all = {}
@@ -83,8 +83,8 @@ return {
     for k = 0, 22 do expect.same(all[k + 1], k) end
     local dropped = batch.new(samples_of(23), { batch = 5, tokens = 64, drop_last = true })
     expect.same({ dropped:updates(), dropped:size() }, { 4, 20 })
-    expect.raises("update 4 of 4", dropped.update, dropped, 0, 4)
-    expect.raises("3 samples fill no update of batch = 5", batch.new, samples_of(3), { batch = 5, tokens = 64, drop_last = true })
+    expect.raises("step 4 of 4", dropped.update, dropped, 0, 4)
+    expect.raises("3 samples fill no step of batch = 5", batch.new, samples_of(3), { batch = 5, tokens = 64, drop_last = true })
   end },
 
   { "the order depends on seed and epoch, not on what was asked before", function()
@@ -104,7 +104,7 @@ return {
     expect.same((still:plan(0, 1)), { 8, 9, 10, 11, 12, 13, 14, 15 })
   end },
 
-  { "packs hold at most their tokens and no update's neighbours", function()
+  { "packs hold at most their tokens and no step's neighbours", function()
     local batches = batch.new(samples_of(100), { batch = 32, tokens = 40, seed = 1 })
     for index = 0, batches:updates() - 1 do
       local micros, weight = batches:update(0, index)
@@ -150,7 +150,7 @@ return {
     expect.same({ micro.verdicts[1], micro.verdicts[2] }, { true })
   end },
 
-  { "one loss, however an update is cut", function()
+  { "one loss, however a step is cut", function()
     local samples = samples_of(64)
     for _, norm in ipairs { "tokens", "rank_mean", "micro_mean" } do
       local want
@@ -190,7 +190,7 @@ return {
     expect.truthy(math.abs(with "micro_mean" - with "tokens") > 1e-5)
   end },
 
-  { "weights that are functions get the update's number", function()
+  { "weights that are functions get the step's number", function()
     local asked = {}
     local samples = samples_of(6, { learn = { critique = function(record, step)
       asked[step] = (asked[step] or 0) + 1
@@ -240,7 +240,7 @@ return {
     local plain, plain_weight = alone:update(0, 0)
     expect.same({ #micros, #plain, weight }, { 1, 1, plain_weight })
     local b, whole = micros[1].batch, plain[1].batch
-    local context = CONTEXT - 1  -- its last token predicts the first that is learned
+    local context = CONTEXT - 1  -- its last token predicts the first that has loss weight
     expect.same({ tonumber(b.prefixes), tonumber(b.sequences), tonumber(b.saved) }, { 6, 24, 6 * 3 * context })
     expect.same(tonumber(b.n), tonumber(whole.n - b.saved))
     expect.same({ tonumber(b.m), tonumber(b.reach), b.cu_prefix[6] }, { tonumber(whole.m), tonumber(whole.longest), 6 * context })
@@ -258,9 +258,9 @@ return {
     end
     expect.same(shared:survey(), { updates = 1, samples = 24, micros = 1, tokens = tonumber(whole.n), rows = tonumber(b.n),
       room = 4096, fill = tonumber(b.n) / 4096 })
-    expect.match(batch.describe(shared:survey()), ("^packs of 4096 tokens are filled to %%d+.%%d%%%% %%(1 pack of the first update%%); "
+    expect.match(batch.describe(shared:survey()), ("^packs of 4096 tokens are filled to %%d+.%%d%%%% %%(1 pack of the first step%%); "
       .. "samples that begin alike share it: %d of %d tokens"):format(tonumber(b.saved), tonumber(whole.n)))
-    expect.match(batch.describe(alone:survey()), "update%)$")
+    expect.match(batch.describe(alone:survey()), "step%)$")
     expect.close(shared:survey(1).fill, tonumber(b.n) / 4096, 1e-12)
   end },
 
@@ -284,7 +284,7 @@ return {
     end
   end },
 
-  { "what is short, learned or another's is not shared", function()
+  { "what is short, has loss or is another's is not shared", function()
     local b = batch.new(critiques(3, 3, 4), { batch = 9, tokens = 4096 })  -- a context of 15 tokens
     expect.same(tonumber(b:update(0, 0)[1].batch.prefixes), 0)
     local whole = batch.new(critiques(3, 3, nil, { learn = { critique = 1, query = 1, response = 1 } }), { batch = 9, tokens = 4096 })
@@ -293,7 +293,7 @@ return {
     expect.same({ tonumber(lone:update(0, 0)[1].batch.prefixes), tonumber(lone:update(0, 0)[1].batch.saved) }, { 0, 0 })
     local rows = batch.new(critiques(3, 3), { batch = 9, tokens = 4096, packing = false })
     expect.same(tonumber(rows:update(0, 0)[1].batch.prefixes), 0)
-    -- A weight that a function makes 0 in some updates: there the context reaches further.
+    -- A weight that a function makes 0 in some steps: there the context reaches further.
     local by_step = critiques(2, 3, nil, { learn = { critique = function(_, step) return step % 2 end } })
     local turns = batch.new(by_step, { batch = 6, tokens = 4096 })
     local odd, even = turns:update(1, 0)[1].batch, turns:update(0, 0)[1].batch

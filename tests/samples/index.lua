@@ -19,7 +19,7 @@ int setrlimit(int resource, const struct file_limit *limit);
 void (*signal(int number, void (*handler)(int)))(int);
 ]]
 
--- Let no file of this process grow beyond so many bytes; gives what takes that back.
+-- Let no file of this process grow beyond so many bytes; returns what lifts the limit.
 local function with_files_up_to(bytes)
   local FSIZE, XFSZ = 1, 25  -- RLIMIT_FSIZE, SIGXFSZ of Linux
   local before, limit = ffi.new "struct file_limit", ffi.new "struct file_limit"

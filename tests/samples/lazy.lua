@@ -13,7 +13,7 @@ local template = require "cft.text.template"
 local tok = demo.tokenizer(1)
 local N = 40
 
--- A file of the demo's records: one broken, one without a verdict, which alone is learned, one too long.
+-- A file of the demo's records: one broken, one without a verdict, which alone has loss weight, one too long.
 local chat = template.chatml { learn = { critique = 0, ["end"] = 0 } }
 local BROKEN, EMPTY, LONG = 3, 12, 25
 local function file(folder, change)
@@ -92,7 +92,7 @@ return {
     order(s, 0) order(s, 1)
     expect.same(refused_in(said), { BROKEN, EMPTY, LONG })
     expect.match(table.concat(said, "\n"), "record 3, line 4.* is a bad one: .*not JSON")
-    expect.match(table.concat(said, "\n"), "record 12, line 13.* has no learned token")
+    expect.match(table.concat(said, "\n"), "record 12, line 13.* has no loss token")
     expect.match(table.concat(said, "\n"), "record 25, line 26.* tokens, more than 250")
     s:close()
   end },
@@ -112,7 +112,7 @@ return {
   end },
   { "what a recipe calls an error is one", function()
     local s = stream(file(process.folder()))
-    expect.raises("record 12, line 13.*has no learned token", order, s, 0)
+    expect.raises("record 12, line 13.*has no loss token", order, s, 0)
     s:close()
     local path = file(process.folder(), function(lines) lines[9] = "also broken" end)
     local t = stream(path, { no_learned = "drop" })
@@ -141,7 +141,7 @@ return {
     expect.match(table.concat(said, "\n"), "the scan stopped: .*2 bad records, limit_bad = 1 allows")
     expect.truthy(s:get(0).n > 0)
   end },
-  { "updates are cut from a stream as from any samples", function()
+  { "steps are cut from a stream as from any samples", function()
     local path = file(process.folder())
     local s = stream(path, { no_learned = "drop" })
     local batches = batch.new(s, { batch = 8, tokens = 250, seed = 5 })
@@ -174,7 +174,7 @@ return {
     local path = process.write(process.folder() .. "/data.jsonl",
       ('{"instruction":"a","input":"b","output":"none"}\n'):rep(N))
     local s = stream(path, { no_learned = "drop" })
-    expect.raises("100 records were drawn for place 0 of epoch 0, and none can be trained on; .* has no learned token",
+    expect.raises("100 records were drawn for place 0 of epoch 0, and none can be trained on; .* has no loss token",
                   order, s, 0)
     s:close()
   end },

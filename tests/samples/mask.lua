@@ -122,7 +122,7 @@ return {
     end
   end },
 
-  { "learned context is not cut", function()
+  { "context with loss weight is not cut", function()
     local record = conversation("question", "answer")
     expect.fails("0 of them context", mask.encode(record, template.plain { learn = { query = 0.1 } }, tok,
       { length = "cut_context", max_tokens = 14 }))
@@ -178,7 +178,7 @@ return {
     expect.same({ r.records, r.samples, r.tokens, r.learned, r.longest }, { 4, 2, 14, 6, 7 })
     expect.same({ r.dropped.n, r.dropped[1].record, r.dropped[1].reason }, { 2, 1, "20 tokens, more than 15" })
     local text = samples:describe()
-    expect.match(text, "^list: 2 samples of 4 records; 14 tokens, 6 learned %(42.9%%%), longest 7\n  template plain: answers end in <eos>")
+    expect.match(text, "^list: 2 samples of 4 records; 14 tokens, 6 loss tokens %(42.9%%%), longest 7\n  template plain: answers end in <eos>")
     expect.match(text, "\n  2 dropped, 20 tokens, more than 15: records 1, 2$")
     samples = samples_of(source, template.plain(), tok)
     expect.match(samples:describe(), "1 hold strings of special tokens, taken as plain text: <|im_end|> %(2%): records 2")
@@ -187,7 +187,7 @@ return {
     samples = samples_of(source, template.plain(), tok, { max_tokens = 7, length = "llamafactory" })
     expect.match(samples:describe(), "2 cut %(llamafactory%)")
     samples = samples_of(pairs_of { { "q", "a long answer" } }, template.plain(), tok, { max_tokens = 8, length = "llamafactory" })
-    expect.match(samples:describe(), "1 do not end in a learned end token: records 0")
+    expect.match(samples:describe(), "1 do not end in an end token with loss weight: records 0")
   end },
 
   { "an answer with weight 0 is context, fields that are not used are counted", function()
@@ -198,7 +198,7 @@ return {
     expect.same(shown(samples:get(0)), "q[0 query]\n\n[0 template]a[0 critique]<eos>[0 end]\n\n[0 template]r[0 query]" ..
       "\n\n[0 template]b[1 critique]<eos>[1 end]")
     expect.match(samples:describe(), "\n  fields that are not used: id %(2%), messages.name %(1%)$")
-    expect.raises("1 of 1 samples have no learned token", samples_of, data.list { { messages = { q, answer("a", 0) } } },
+    expect.raises("1 of 1 samples have no loss token", samples_of, data.list { { messages = { q, answer("a", 0) } } },
       template.plain(), tok)
   end },
 
@@ -209,9 +209,9 @@ return {
     local chat = template.custom(function(r)
       return { { text = r.messages[1].content }, { text = r.messages[2].content, learn = 1 } }
     end)
-    expect.match(samples_of(source, chat, tok):describe(), "\n  1 have answers that are not to be learned %(learn = false%), "
+    expect.match(samples_of(source, chat, tok):describe(), "\n  1 have answers without loss weight %(learn = false%), "
       .. "which the template's function has to see to: records 1")
-    expect.truthy(not samples_of(source, template.plain(), tok):describe():find "not to be learned")
+    expect.truthy(not samples_of(source, template.plain(), tok):describe():find "without loss weight")
   end },
 
   { "a weight for a kind that no text has is said", function()
@@ -250,15 +250,15 @@ return {
     expect.same(samples_of(source, template.plain(), greedy).report.no_prefix.n, 0)
   end },
 
-  { "samples without a learned token, or with nothing else", function()
+  { "samples without a loss token, or with nothing else", function()
     local source = pairs_of { { "q1", "a1" }, { "q2", "a2" } }
     local mute = template.plain { learn = 0 }
-    expect.raises("list: 2 of 2 samples have no learned token %(template plain%): records 0, 1; no_learned = \"drop\"",
+    expect.raises("list: 2 of 2 samples have no loss token %(template plain%): records 0, 1; no_learned = \"drop\"",
       samples_of, source, mute, tok)
     expect.raises("none of 2 records is left", samples_of, source, mute, tok, { no_learned = "drop" })
     expect.same(samples_of(source, mute, tok, { no_learned = "keep" }):size(), 2)
     local all = template.plain { learn = { query = 1, template = 1 } }
-    expect.raises("have nothing but learned tokens", samples_of, source, all, tok)
+    expect.raises("have nothing but loss tokens", samples_of, source, all, tok)
     expect.same(samples_of(source, all, tok, { all_learned = "keep" }):size(), 2)
     expect.raises("none of 2 records is left: record 0 has 7 tokens, more than 3", samples_of, source, template.plain(), tok, { max_tokens = 3 })
   end },

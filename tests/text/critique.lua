@@ -1,4 +1,4 @@
--- Critique templates: what is asked, what is learned, and of what kind it is.
+-- Critique templates: what is asked, what has loss weight, and of what kind it is.
 
 local expect = require "tests.expect"
 local fake = require "tests.fake_tokenizer"

@@ -15,7 +15,7 @@ local function chat_of(...)
   return { messages = messages }
 end
 
--- Segments as text, learned ones in braces, the tokenizer's own tokens by name.
+-- Segments as text, loss tokens in braces, the tokenizer's own tokens by name.
 local function text_of(chat, record)
   local out, inside = {}, false
   for _, s in ipairs(chat:segments(record)) do
@@ -39,7 +39,7 @@ local function hash_of(pointer, bytes)
   return (ffi.string(hash, 16):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
--- { start, stop } of each run of learned tokens, their number, and a byte a token.
+-- { start, stop } of each run of loss tokens, their number, and a byte a token.
 local function learned_of(sample)
   local runs, count, mask_bytes, at = json.array {}, 0, ffi.new("uint8_t[?]", sample.n), 0
   for i = 0, sample.span_count - 1 do
@@ -375,7 +375,7 @@ return {
     expect.same(template.mistral { version = "v3-tekken" }:missing(bytes), {})
     expect.same(template.mistral():missing(bytes), { "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]" })
     expect.same(template.phi3():missing(bytes), { "<|system|>", "<|end|>", "<|user|>", "<|assistant|>" })
-    expect.same(template.llama2():describe(bytes), "template llama2: answers end in <eos> (id 256), learned; nothing follows it")
+    expect.same(template.llama2():describe(bytes), "template llama2: answers end in <eos> (id 256), loss weight 1; nothing follows it")
     expect.raises("'version' must be one of 'v3', .*got 'v2'", template.mistral, { version = "v2" })
     expect.raises("unknown option 'system'", template.gemma2, { system = "S" })
   end },
@@ -430,12 +430,12 @@ return {
     expect.raises("needs the tokenizer's bos token, and it names none", deepseek.prepare, deepseek, poor, { add_tokens = true })
   end },
 
-  { "which end token is learned", function()
-    expect.same(template.qwen():describe(tok), "template qwen: answers end in <eos> (id 256), learned; nothing follows it")
+  { "which end token has loss weight", function()
+    expect.same(template.qwen():describe(tok), "template qwen: answers end in <eos> (id 256), loss weight 1; nothing follows it")
     expect.same(template.qwen { end_token = "im_end_newline" }:describe(tok),
-      [[template qwen: answers end in <|im_end|> (id 259), learned; "\n" is learned after it]])
-    expect.match(template.qwen { learn = { ["end"] = 0 } }:describe(tok), "not learned")
-    expect.match(template.qwen { learn = 2 }:describe(tok), "learned with weight 2;")
+      [[template qwen: answers end in <|im_end|> (id 259), loss weight 1; "\n" follows it, as text with loss weight]])
+    expect.match(template.qwen { learn = { ["end"] = 0 } }:describe(tok), "loss weight 0;")
+    expect.match(template.qwen { learn = 2 }:describe(tok), "loss weight 2;")
     expect.same({ template.chatml():end_token(tok) }, { 259, "<|im_end|>" })
     local endless = template.new { name = "endless", user_turn = { template.content }, answer_turn = { template.content } }
     expect.match(endless:describe(tok), "answers end in no token; the model never learns to stop")

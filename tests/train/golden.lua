@@ -1,4 +1,4 @@
--- Small models against PyTorch: logits, every gradient, 20 updates. tests/golden/README.md tells how
+-- Small models against PyTorch: logits, every gradient, 20 steps. tests/golden/README.md tells how
 -- the numbers were made.
 
 local archs = require "cft.models.archs"
@@ -79,7 +79,7 @@ for _, name in ipairs { "llama-small", "qwen2-small", "llama-small-llama3", "lla
 end
 
 for _, name in ipairs { "llama-small", "qwen2-small", "mistral-small" } do
-  test(name .. ": 20 updates of AdamW, cosine, warm-up, clip", function()
+  test(name .. ": 20 steps of AdamW, cosine, warm-up, clip", function()
     local folder = "tests/golden/" .. name
     local m = assert(models.load(folder, { device = os.getenv "CFT_TEST_DEVICE" }))
     local get = golden.open(folder .. "/expected.safetensors")
@@ -102,9 +102,9 @@ for _, name in ipairs { "llama-small", "qwen2-small", "mistral-small" } do
       local loss = loss_of(b, true)
       local rate = 1e-2 * lr(step)
       local norm = opt:update(rate, b.weight)
-      expect.close(loss, want.loss[step + 1], 1e-3, "loss of update " .. step)
-      expect.close(rate, want.lr[step + 1], 1e-7, "rate of update " .. step, 1e-3)
-      expect.close(norm, want.grad_norm[step + 1], 1e-3, "norm of update " .. step)
+      expect.close(loss, want.loss[step + 1], 1e-3, "loss of step " .. step)
+      expect.close(rate, want.lr[step + 1], 1e-7, "rate of step " .. step, 1e-3)
+      expect.close(norm, want.grad_norm[step + 1], 1e-3, "norm of step " .. step)
     end
     for b = 0, 3 do
       expect.close(loss_of(batch_of(get, b)), want.final_loss[b + 1], 1e-3, "final loss of batch " .. b)

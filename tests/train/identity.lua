@@ -101,7 +101,7 @@ local function goes_on(name, before, after, line)
   test("goes on: " .. name, function()
     local folder = begun(before)
     local _, said = run(folder, after, "--resume")
-    expect.match(said, "\nresumed at update 1 from ")
+    expect.match(said, "\nresumed at step 1 from ")
     expect.same(step(folder), "folder")
     if line then expect.match(said, "\nresume: " .. line .. "\n") else expect.same(said:match "resume: [^\n]*", nil) end
   end)

@@ -12,7 +12,7 @@ local train = require "cft.train"
 
 local STEPS = 21
 
--- Train a small random model: what its updates said, and its summary.
+-- Train a small random model: what its optimizer steps said, and its summary.
 local function run(opts)
   local tok = demo.tokenizer(1)
   local chat = template.chatml { learn = opts.learn }

@@ -15,7 +15,7 @@ local function model(dtype, arch, o)
   return models.new(shape)
 end
 
--- Sequences of odd lengths; about half of each is learned, with weights that are not all one.
+-- Sequences of odd lengths; about half of each has loss weight, with weights that are not all one.
 local function samples()
   local ids, weights = {}, {}
   for s, len in ipairs { 7, 1, 12, 5, 9 } do

@@ -264,7 +264,7 @@ cases[#cases + 1] = { "a setting that the optimizer does not have is refused, it
   m:release()
 end }
 
-cases[#cases + 1] = { "an optimizer that is none", function()
+cases[#cases + 1] = { "an unknown optimizer", function()
   expect.raises("optimizer=sgd: 'optimizer' must be one of 'adamw', 'lion', got 'sgd'", function()
     config.read({}, { [0] = "x.lua", "optimizer=sgd" })
   end)

@@ -133,7 +133,7 @@ local function curve(samples, tok, share)
   return seen, batches
 end
 
--- Tokens of an update's samples, and of these the contexts that are there again.
+-- Tokens of an optimizer step's samples, and of these the contexts that are there again.
 local function arithmetic(samples, batches, index)
   local all, again, seen = 0, 0, {}
   for _, k in ipairs((batches:plan(0, index))) do
@@ -159,8 +159,8 @@ test("real critiques: the same curve, fewer tokens", function()
   local plain, batches = curve(samples, tok, false)
   local shared = curve(samples, tok, true)
   for i = 1, STEPS do
-    expect.close(shared[i].loss, plain[i].loss, 2e-5, "loss of update " .. i)
-    expect.close(shared[i].grad_norm, plain[i].grad_norm, 2e-4, "norm of update " .. i)
+    expect.close(shared[i].loss, plain[i].loss, 2e-5, "loss of step " .. i)
+    expect.close(shared[i].grad_norm, plain[i].grad_norm, 2e-4, "norm of step " .. i)
     local all, again = arithmetic(samples, batches, i - 1)
     expect.same({ shared[i].tokens, shared[i].shared_tokens }, { all, again })
     expect.same({ plain[i].tokens, plain[i].shared_tokens }, { all, 0 })

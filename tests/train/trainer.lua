@@ -19,7 +19,7 @@ ffi.cdef [[
 
 local silent = { progress = function() end, close_line = function() end, say = function() end }
 
--- A trainer of a small model whose batches break down at an update.
+-- A trainer of a small model whose batches break down at an optimizer step.
 local function trainer(broken)
   local tok = demo.tokenizer(1)
   local batches = batch.new(samples.new(data.generate(24, demo.training(1)), template.chatml(), tok), { batch = 4, tokens = 400 })
@@ -34,7 +34,7 @@ local function trainer(broken)
 end
 
 return {
-  { "what is wrong with the next update does not undo the one that was made", function()
+  { "what is wrong with the next step does not undo the one that was made", function()
     local t, model = trainer(2)
     t:step()
     local second = t:step()
@@ -44,7 +44,7 @@ return {
     model:release()
   end },
 
-  { "Ctrl-C while the next update is laid out ends the step, which is counted", function()
+  { "Ctrl-C while the next step is laid out ends the step, which is counted", function()
     local t, model = trainer()
     local update, C = t.batches.update, require("cft.engine.ffi").C
     t.batches.update = function(self, epoch, index)
@@ -64,7 +64,7 @@ return {
     model:release()
   end },
 
-  { "an update that is not the next one is laid out anew", function()
+  { "a step that is not the next one is laid out anew", function()
     local t, model = trainer()
     local plain, other = trainer()
     for _ = 1, 3 do plain:step() end
@@ -78,7 +78,7 @@ return {
     other:release()
   end },
 
-  { "what kernels had to say stands beside the update it was said in", function()
+  { "what kernels had to say stands beside the step it was said in", function()
     local t, model = trainer()
     local steps = {}
     t.steps, t.log = 2, setmetatable({ progress = function(_, step) steps[step.step] = step.notes or false end },

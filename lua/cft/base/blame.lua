@@ -1,6 +1,6 @@
 --- An error at the user's line.
 -- The innermost frame outside of the library is found by its source, not by counting levels: a
--- tail call drops its frame, and a helper of a helper would blame the helper.
+-- tail call drops its frame, and a helper of a helper would name the helper's line.
 -- @module cft.base.blame
 
 local here = debug.getinfo(1, "S").source:match "^(@.*)base/blame%.lua$"

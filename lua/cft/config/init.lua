@@ -92,7 +92,7 @@ end
 local words = { ["true"] = true, yes = true, on = true, ["1"] = true,
                 ["false"] = false, no = false, off = false, ["0"] = false }
 
-local read = {}  -- type → function from text to value, nil if it is none
+local read = {}  -- type → function from text to value, nil if it is not one
 
 function read.number(text)
   local x = tonumber(text)
@@ -133,7 +133,7 @@ end
 -- `--resume` takes the next one unless that is a script, a setting or an option.
 -- @tab args
 -- @int i
--- @treturn ?tab the entry of `flags`; nil if it is none
+-- @treturn ?tab the entry of `flags`; nil if it is not an option
 -- @return its value: true, or a string
 -- @treturn int index of the next argument
 function M.flag(args, i)

@@ -42,11 +42,11 @@ end
 
 local TOOLS = "calls of tools are not written by these templates; `fields` can write them into the contents"
 local REASONING = "reasoning is not written by these templates; `fields` can write it into the content"
-local MEDIA = "texts alone can be learned"
+local MEDIA = "only text can be trained on"
 local WEIGHTS = "weights inside a message are those of its parts: content = { { text =, learn = }, ... }"
-local PAIR = "of a preference pair one answer can be learned: `fields` gives it as 'output'"
+local PAIR = "of a preference pair one answer can be trained on: `fields` gives it as 'output'"
 
--- Fields that change what is to be learned and that nothing here can say: the record is refused.
+-- Fields that change what is trained on and that nothing here can say: the record is refused.
 local refused = {
   record = { tools = TOOLS, functions = TOOLS, images = MEDIA, image = MEDIA, videos = MEDIA, video = MEDIA,
     audios = MEDIA, audio = MEDIA, rejected_response = PAIR, rejected_messages = PAIR, kto_tag = PAIR },
@@ -129,8 +129,8 @@ local function content_of(content, unused, list_name)
   return says_more and parts or M.text(parts)
 end
 
--- Why a content is none to ask or to learn; nil where it is one. White space alone is what a template that trims makes
--- empty.
+-- Why a content can be neither a question nor an answer; nil where it can. White space alone is what a template that
+-- trims makes empty.
 local function emptiness(content)
   local text = M.text(content)
   return text == "" and "is empty" or texts.trim_left(text) == "" and "is white space alone" or nil
@@ -140,7 +140,7 @@ end
 local flags = { "weight", "train", "training", "loss", "learn" }
 local says = { [0] = false, [1] = true, [true] = true, [false] = false }
 
--- Is an answer learned? nil where its message does not say; nil and what is wrong with what it says.
+-- Has an answer loss weight? nil where its message does not say; nil and what is wrong with what it says.
 local function learned_of(message, role)
   local learned, by
   for _, name in ipairs(flags) do
@@ -149,7 +149,8 @@ local function learned_of(message, role)
       local this = says[value]
       if this == nil then return nil, ("has %s = %s; 0, 1, false and true are known"):format(name, tostring(value)) end
       if this and role ~= "assistant" and name ~= "weight" then
-        return nil, ("has %s = %s and the role '%s'; answers alone are learned"):format(name, tostring(value), role)
+        return nil, ("has %s = %s and the role '%s'; only answers can have loss weight"):format(name, tostring(value),
+          role)
       end
       if by and this ~= learned then return nil, ("has %s and %s, and they disagree"):format(by, name) end
       learned, by = this, name
@@ -248,7 +249,7 @@ local function of_list(name)
   end
 end
 
--- TRL's: both are texts, or lists of messages, of which the completion is learned.
+-- TRL's: both are texts, or lists of messages, of which the completion has loss weight.
 local function of_completion(record, allow_empty, unused, by)
   local prompt, completion, messages, problem = field(record, "prompt"), field(record, "completion"), {}, nil
   if type(record.label) == "boolean" then return nil, "the record has 'label': " .. PAIR end
@@ -268,7 +269,7 @@ local function of_completion(record, allow_empty, unused, by)
   return in_turns(messages, allow_empty)
 end
 
--- Earlier turns of LLaMA-Factory's alpaca records, which are learned as the last one is.
+-- Earlier turns of LLaMA-Factory's alpaca records, which have loss weight as the last one is.
 local function add_history(messages, history)
   if type(history) ~= "table" then return nil, ("'history' is no list but a %s"):format(type(history)) end
   for i, turn in ipairs(history) do
@@ -341,7 +342,7 @@ end
 
 --- A record of one of the known shapes as a conversation; docs/data.md has the shapes, and what becomes of each field.
 -- Contents are texts, or lists of parts `{ text =, kind =, learn =, verdict = }` (see `cft.text.template`); a message
--- with `learn = false` is an answer that is not learned.
+-- with `learn = false` is an answer that has no loss weight.
 -- @tab record
 -- @bool[opt=false] allow_empty take an empty question or answer, or one of white space alone
 -- @tab[opt] by where a function made the record: its `name`, and what it made it `from`. A misspelt field is an

@@ -409,7 +409,7 @@ local function course(self, k)
 end
 
 --- A table of the mixture: what each source has, and what it gives to an epoch (to the first one of a curriculum):
--- records, places, their share, how often the source is gone through, and of samples the tokens and learned tokens.
+-- records, places, their share, how often the source is gone through, and of samples the tokens and loss tokens.
 function Mix:table()
   local places, measured = places_in(self, 0), true
   local tokens, learned, all = {}, {}, 0
@@ -421,7 +421,7 @@ function Mix:table()
       all = all + learned[k]
     end
   end
-  local head = measured and ("%12s %12s %7s"):format("tokens", "learned", "share") or ""
+  local head = measured and ("%12s %12s %7s"):format("tokens", "loss tokens", "share") or ""
   local lines = { ("%10s %10s %7s %7s%s  %s"):format("records", "places", "share", "epochs", head, "source") }
   for k, part in ipairs(self.parts) do
     local n = part.source:size()

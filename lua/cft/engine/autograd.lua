@@ -1,4 +1,4 @@
---- The tape: record, walk back, release, recompute.
+--- The tape: record, backward, release, recompute.
 --
 -- An op is a rule of two functions (see `cft.engine.rules`). Calling it makes a node that knows its
 -- inputs; `loss:backward()` walks the nodes back in the order they were made. A node owns what its
@@ -162,7 +162,7 @@ function M.op(name, rule)
   end
 end
 
--- ---- walking back ----------------------------------------------------------------------------
+-- ---- backward --------------------------------------------------------------------------------
 
 -- Nodes that `root` depends on, latest first.
 local function collect(root)
@@ -235,7 +235,7 @@ end
 function Tensor:backward(seed)
   if not self.node then
     blame(self.requires_grad and "backward: this tensor is an input itself"
-          or "backward: nothing was recorded; was this made under no_grad, or walked back before?")
+          or "backward: nothing was recorded; was this made under no_grad, or was backward called before?")
   end
   local own = not seed
   if own then

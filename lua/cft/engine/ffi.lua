@@ -1,4 +1,4 @@
---- The door to C: declarations, statuses as errors, tensors in and out. docs/ffi.md says who uses it.
+--- The boundary to C: declarations, statuses as errors, tensors in and out. docs/ffi.md says who uses it.
 
 local ffi = require "ffi"
 local blame = require "cft.base.blame"
@@ -182,7 +182,7 @@ local function array(ctype, n, p)
   return ffi.gc(ffi.cast(ctype .. " *", p), C.free)
 end
 
---- An array of zeros, for what may be large. It is none of the collector's memory, of which there may be twice as
+--- An array of zeros, for what may be large. It is not the collector's memory, of which there may be twice as
 -- much as is in use; pages that are never written cost nothing.
 -- @string ctype of an element
 -- @int n how many

@@ -113,7 +113,7 @@ local function by_names(files)
   return splits_by(visible, in_folder_names) or splits_by(visible, in_file_name) or { train = visible }
 end
 
--- The files that a pattern of a card stands for; nil and why it is none.
+-- The files that a pattern of a card stands for; nil and what is wrong with it.
 local function fitting(files, pattern)
   pattern = pattern:gsub("^%./", "")
   if pattern:find "[^/]%*%*" or pattern:find "%*%*[^/]" then
@@ -141,7 +141,7 @@ local function listed(value)
   return type(value) == "table" and #value > 0 and value or nil
 end
 
--- `data_files` of a card as { split → patterns }; nil where it is none.
+-- `data_files` of a card as { split → patterns }; nil where it has another form.
 local function patterns_of(data_files)
   local train, found = listed(data_files), {}
   if train then return { train = train } end

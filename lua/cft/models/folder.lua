@@ -16,7 +16,7 @@ local function folder_of(model)
   return path and not path:match "%.gguf$" and host.kind(path) == "folder" and path or nil
 end
 
--- What text generation needs to know: the end tokens, first of all the one that was learned.
+-- What text generation needs to know: the end tokens, first of all the one that was trained on.
 local function generation_config(model, tokenizer, end_token)
   local c, text
   if folder_of(model) then c, text = json.read(model.path .. "/generation_config.json") end

@@ -41,7 +41,7 @@ end
 
 local ours = { ["log.jsonl"] = true, ["summary.json"] = true }  -- of a run in its folder, which may be the model's
 
---- What a run writes is none of the files that it reads; an error with exit code 2 else, before anything is written.
+--- What a run writes may not be a file that it reads; an error with exit code 2 else, before anything is written.
 -- @tab cfg settings
 -- @string[opt] model the model's path
 function M.keep_inputs(cfg, model)

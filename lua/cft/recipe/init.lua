@@ -69,16 +69,16 @@ end
 local function say_length(run, cfg)
   local steps = run.steps
   local warmup = type(cfg.schedule) == "string" and schedule.warmup_steps(cfg.warmup, steps) or nil
-  run.log:say("%d updates of %d samples (%d an epoch), %s, learning rate %g", steps, cfg.batch, run.batches:updates(),
+  run.log:say("%d steps of %d samples (%d an epoch), %s, learning rate %g", steps, cfg.batch, run.batches:updates(),
               warmup and ("%d of warm-up"):format(warmup) or "rates by a function of the recipe", cfg.lr)
   if steps == 0 then return end
   if cfg.lr == 0 then
-    run.log:say "learning rate 0: no update changes a weight"
+    run.log:say "learning rate 0: no step changes a weight"
   elseif warmup and warmup >= steps then
-    run.log:say("warm-up of %d updates in a run of %d: the rate comes to %g at most",
+    run.log:say("warm-up of %d steps in a run of %d: the rate comes to %g at most",
                 warmup, steps, run.lr(steps - 1))
   elseif warmup and warmup > 0 then
-    run.log:say "update 1 is the first of the warm-up: its rate is 0, and it changes no weight"
+    run.log:say "step 1 is the first of the warm-up: its rate is 0, and it changes no weight"
   end
 end
 
@@ -151,7 +151,7 @@ local function begin(run, cfg)
   if cfg.resume then
     local from = checkpoint.resume(run, cfg.resume)
     run.log:go_on(run.trainer.done)
-    run.log:say("resumed at update %d from %s", run.trainer.done, from)
+    run.log:say("resumed at step %d from %s", run.trainer.done, from)
   end
 end
 
@@ -175,7 +175,7 @@ function M.run(cfg, opts)
   local made, summary = run.trainer.done, run.trainer:run()
   if run.samples.stream then run.samples:close() end
   if run.trainer.done == made and not summary.interrupted then  -- what an earlier run wrote stays
-    run.log:say("nothing to train: %d of %d updates are made", made, run.steps)
+    run.log:say("nothing to train: %d of %d steps are made", made, run.steps)
     run.log:close()
     return summary
   end

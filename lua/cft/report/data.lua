@@ -181,10 +181,10 @@ function M.findings(set)
   lines[#lines + 1] = reports.unmet(r, set.samples.chat)
   add_list(r.dropped, ("dropped, the first with %s"):format(r.dropped[1] and r.dropped[1].reason or ""))
   add_list(r.cut, ("cut (%d tokens in all)"):format(r.tokens_cut))
-  add_list(r.no_learned, "have no learned token")
-  add_list(r.all_learned, "have nothing but learned tokens")
+  add_list(r.no_learned, "have no loss token")
+  add_list(r.all_learned, "have nothing but loss tokens")
   add_list(r.double_bos, "begin with two begin-of-text tokens")
-  add_list(r.no_end, "do not end in a learned end token")
+  add_list(r.no_end, "do not end in an end token with loss weight")
   add_list(r.no_prefix, "do not begin with what their prompt alone is encoded as")
   add_list(r.with_specials, "hold strings of special tokens")
   add_list(d.whole, "are there before, word for word")
@@ -196,14 +196,14 @@ end
 --- A set in one line.
 function M.counts(set)
   local r = set.report
-  return ("%d samples of %d records; %d tokens, %d learned (%.1f%%)"):format(r.samples, r.records, r.tokens,
+  return ("%d samples of %d records; %d tokens, %d loss tokens (%.1f%%)"):format(r.samples, r.records, r.tokens,
     r.learned, percent(r.learned, r.tokens))
 end
 
---- The updates of a run in one line, how full its packs are, and what samples share.
+--- The optimizer steps of a run in one line, how full its packs are, and what samples share.
 function M.plan(view)
   local run = view.run
-  return ("%d updates of %d samples, %d an epoch%s"):format(run.steps, run.cfg.batch, run.batches:updates(),
+  return ("%d steps of %d samples, %d an epoch%s"):format(run.steps, run.cfg.batch, run.batches:updates(),
     view.packs and "; " .. batch.describe(view.packs) or "")
 end
 
@@ -230,8 +230,8 @@ end
 
 --- The histograms of a set: `{ title, histogram }` each.
 function M.histograms(set)
-  return { { "tokens a sample", set.tokens }, { "learned tokens a sample", set.learned },
-           { "learned share of a sample", set.shares } }
+  return { { "tokens a sample", set.tokens }, { "loss tokens a sample", set.learned },
+           { "share of loss tokens in a sample", set.shares } }
 end
 
 -- ---- in a terminal ---------------------------------------------------------------------------
@@ -272,9 +272,9 @@ local function print_set(set)
   local findings = M.findings(set)
   for _, line in ipairs(findings) do print("  " .. term.paint("yellow", texts.printable(line))) end
   if #findings == 0 then print("  nothing odd: no duplicates, nothing dropped, cut or refused") end
-  print "\n  kind              tokens   share    learned"
+  print "\n  kind              tokens   share  loss tokens"
   for _, kind in ipairs(set.kinds) do
-    print(("  %-12s %11d  %5.1f%%  %9d"):format(kind.name, kind.tokens, percent(kind.tokens, set.report.tokens),
+    print(("  %-12s %11d  %5.1f%%  %11d"):format(kind.name, kind.tokens, percent(kind.tokens, set.report.tokens),
       kind.learned))
   end
   for _, h in ipairs(M.histograms(set)) do

@@ -92,7 +92,7 @@ local function contents(set)
   local findings = dataview.findings(set)
   add("%s", #findings > 0 and list("odd", findings)
     or "<p>Nothing odd: no duplicates, nothing dropped, cut or refused.</p>")
-  add "<table>\n<tr><th class=text>kind</th><th>tokens</th><th>share</th><th>learned</th></tr>"
+  add "<table>\n<tr><th class=text>kind</th><th>tokens</th><th>share</th><th>loss tokens</th></tr>"
   for _, kind in ipairs(set.kinds) do
     add("<tr><td class=text>%s</td><td>%d</td><td>%.1f%%</td><td>%d</td></tr>", escape(kind.name), kind.tokens,
       100 * kind.tokens / math.max(1, r.tokens), kind.learned)
@@ -138,7 +138,7 @@ function M.page(view)
   for _, line in ipairs(view.refusals) do
     out[#out + 1] = ("<p class=refused>training would refuse: %s</p>"):format(escape(line))
   end
-  out[#out + 1] = "<p>In samples, <span class=learned>learned text</span> has weight 1, "
+  out[#out + 1] = "<p>In samples, <span class=learned>marked text</span> has loss weight 1, "
     .. "<span class='learned other'>other</span> another one, and <span class=context>context</span> 0; the line "
     .. "below says what it is: <span class=system>system</span>, <span class=query>query</span>, "
     .. "<span class=response>response</span>, <span class=critique>critique</span>, "

@@ -1,4 +1,4 @@
---- Samples as the model sees them: decoded tokens, learned ones in colour, and counts.
+--- Samples as the model sees them: decoded tokens, loss tokens in colour, and counts.
 
 local mask = require "cft.samples.mask"
 local term = require "cft.base.term"
@@ -32,7 +32,7 @@ end
 function M.describe(samples, k)
   local s, kinds = samples:get(k), {}
   for i, kind in ipairs(mask.kinds_of(s)) do kinds[i] = ("%s %d"):format(kind.name, kind.tokens) end
-  return ("sample %d (%s): %d tokens, %d learned; %s"):format(k, samples:where(k), s.n, (mask.learned_of(s)),
+  return ("sample %d (%s): %d tokens, %d loss tokens; %s"):format(k, samples:where(k), s.n, (mask.learned_of(s)),
     table.concat(kinds, ", "))
 end
 

@@ -1,9 +1,9 @@
---- Batches: samples in the order of a run, cut into updates and micro-batches.
+--- Batches: samples in the order of a run, cut into optimizer steps and micro-batches.
 --
--- An update takes the next `batch` samples of an epoch's order; its micro-batches are packs of at most
+-- An optimizer step takes the next `batch` samples of an epoch's order; its micro-batches are packs of at most
 -- `tokens` tokens, or rows as they come. Samples of a pack that begin with the same context (several
--- critiques of one response) have it computed once. How an update is cut and what is shared change the
--- loss by rounding alone. What an update holds is a function of (seed, epoch, index), so the position
+-- critiques of one response) have it computed once. How a step is cut and what is shared change the
+-- loss by rounding alone. What a step holds is a function of (seed, epoch, index), so the position
 -- of a run is two integers.
 -- @module cft.samples.batch
 -- @usage local batches = batch.new(samples, { batch = 512, tokens = 8192, seed = 42 })
@@ -26,7 +26,7 @@ Batches.__index = Batches
 -- ---- contexts --------------------------------------------------------------------------------
 
 -- How many of a sample's first tokens can be computed once for all that begin with them: those before
--- the one that predicts its first learned token. A weight that is a function counts as learned where
+-- the one that predicts its first loss token. A weight that is a function counts as weight where
 -- `learn` is given, else the spans have what it gave.
 local function context_of(sample, spans, learn)
   local tokens = 0
@@ -118,11 +118,11 @@ local function sample_at(self, epoch, place)
   return self.samples:at(self.seed, epoch, place, self.shuffle)
 end
 
--- What an update has, in the order of the run: a list of `{ number =, samples =, n = }`, and where
+-- What an optimizer step has, in the order of the run: a list of `{ number =, samples =, n = }`, and where
 -- `loaded` is set with `sample`, `spans` and the sum of their weights.
 local function items_of(self, epoch, index, loaded)
   if type(index) ~= "number" or index < 0 or index >= self.count or index % 1 ~= 0 then
-    blame("batches: update %s of %d", tostring(index), self.count)
+    blame("batches: step %s of %d", tostring(index), self.count)
   end
   local items, step = {}, epoch * self.count + index
   for place = index * self.batch, math.min((index + 1) * self.batch, self.n) - 1 do
@@ -232,7 +232,7 @@ local function cut(self, items)
   return rows_as_they_come(self, items)
 end
 
---- Which samples an update has, and how they are put together.
+--- Which samples an optimizer step has, and how they are put together.
 -- @int epoch from 0
 -- @int index 0 to updates() - 1
 -- @treturn table numbers of samples in the order of the run
@@ -248,7 +248,7 @@ end
 
 -- Each normalisation is a mean over groups of samples; a group's samples are scaled so that the sum
 -- of all weights stays what it is, and `sum(w * nll) / sum(w)` is the wanted mean for any packing.
---   rank_mean   a group is what one rank sees in an update: micro-batches in turn, `rows` samples each
+--   rank_mean   a group is what one rank sees in an optimizer step: micro-batches in turn, `rows` samples each
 --   micro_mean  a group is one micro-batch of `rows` samples
 local function group_of(self, position)
   local micro = math.floor((position - 1) / self.rows)
@@ -267,7 +267,7 @@ local function scales_of(self, weights)
     total = total + w
   end
   for _, sum in pairs(sums) do
-    if sum > 0 then groups = groups + 1 end  -- a group without learned tokens has no mean
+    if sum > 0 then groups = groups + 1 end  -- a group without loss tokens has no mean
   end
   for i = 1, #weights do
     local sum = sums[group_of(self, i)]
@@ -300,13 +300,13 @@ local function lay(items)
   return { batch = made, samples = numbers, names = names, verdicts = verdicts }
 end
 
---- The micro-batches of an update.
+--- The micro-batches of an optimizer step.
 -- @int epoch from 0
 -- @int index 0 to updates() - 1
 -- @treturn table a list of `{ batch =, samples =, names =, verdicts = }`: `batch` is the cft_batch
 -- (runtime/cft_batch.h), the others have an entry for each of its sequences: the number for
 -- `samples:get`, where the record came from, and its verdict (true, false or nil)
--- @treturn number the sum of all weights: what the update's summed loss is to be divided by
+-- @treturn number the sum of all weights: what the step's summed loss is to be divided by
 function Batches:update(epoch, index)
   local items, weights = items_of(self, epoch, index, true), {}
   for i, item in ipairs(items) do weights[i] = item.weight end
@@ -321,14 +321,14 @@ function Batches:update(epoch, index)
   return micros, weight
 end
 
---- How many updates an epoch has.
+--- How many optimizer steps an epoch has.
 function Batches:updates() return self.count end
 
---- How many samples an epoch has; with `drop_last` those of whole updates.
+--- How many samples an epoch has; with `drop_last` those of whole optimizer steps.
 function Batches:size() return self.drop_last and self.count * self.batch or self.n end
 
---- How the first updates are cut.
--- @int[opt=8] most updates that are looked at
+--- How the first optimizer steps are cut.
+-- @int[opt=8] most optimizer steps that are looked at
 -- @treturn table `updates`, and of these `samples`, `micros`, `tokens` of the samples, `rows` that are
 -- computed (fewer where contexts are shared); `room`, tokens of a pack; `fill`, rows over room
 function Batches:survey(most)
@@ -350,7 +350,7 @@ end
 -- @tab s of `survey`
 function M.describe(s)
   local text = ("packs of %d tokens are filled to %.1f%% (%s of the first %s)"):format(s.room, 100 * s.fill,
-    s.micros == 1 and "1 pack" or s.micros .. " packs", s.updates == 1 and "update" or s.updates .. " updates")
+    s.micros == 1 and "1 pack" or s.micros .. " packs", s.updates == 1 and "step" or s.updates .. " steps")
   if s.rows == s.tokens then return text end
   return ("%s; samples that begin alike share it: %d of %d tokens (%.1f%%) are not recomputed"):format(text,
     s.tokens - s.rows, s.tokens, 100 * (s.tokens - s.rows) / s.tokens)
@@ -366,19 +366,19 @@ end
 --- Batches of samples.
 -- @param samples of `cft.samples`, or a mixture of them
 -- @tab opts
--- @int opts.batch samples in an update
+-- @int opts.batch samples in an optimizer step
 -- @int opts.tokens the most tokens of a micro-batch
 -- @int[opt=0] opts.seed of the order
 -- @bool[opt=true] opts.shuffle false takes samples as they come; a mixture is always shuffled
--- @bool[opt=false] opts.drop_last leave out an epoch's last samples where they fill no update
+-- @bool[opt=false] opts.drop_last leave out an epoch's last samples where they fill no optimizer step
 -- @bool[opt=true] opts.packing false makes micro-batches of `rows` samples, as the paper's trainer did
 -- @int[opt=8] opts.rows samples of a micro-batch without packing; and of a group of `norm`
--- @string[opt="tokens"] opts.norm what the loss is a mean of: `tokens`, all learned tokens of the
--- update; `rank_mean`, means over the tokens of each rank (transformers 4.46); `micro_mean`, means
+-- @string[opt="tokens"] opts.norm what the loss is a mean of: `tokens`, all loss tokens of the
+-- step; `rank_mean`, means over the tokens of each rank (transformers 4.46); `micro_mean`, means
 -- over the tokens of each micro-batch (before 4.46). `rows` and `ranks` say whose run is meant, not how
 -- this one is cut.
 -- @int[opt=8] opts.ranks of `rank_mean`
--- @bool[opt=true] opts.share_prefix compute once what samples of a pack begin with and do not learn
+-- @bool[opt=true] opts.share_prefix compute once what samples of a pack begin with, without loss weight
 -- @param[opt] opts.group_by samples that stand together in the order, so that they can share: `"prefix"`,
 -- those with the same context; or a function of the record that gives a string or a number. Groups are
 -- shuffled, and samples inside of each. Without it few critiques of one response would meet.
@@ -409,7 +409,7 @@ function M.new(samples, opts)
   self.n = samples:places()
   self.count = o.drop_last and math.floor(self.n / o.batch) or math.ceil(self.n / o.batch)
   if self.count == 0 then
-    blame("batch.new: %d samples fill no update of batch = %d", self.n, o.batch)
+    blame("batch.new: %d samples fill no step of batch = %d", self.n, o.batch)
   end
   for _, part in ipairs(o.packing and parts_of(samples) or {}) do
     local why = part:misfit(o.tokens)

@@ -12,8 +12,8 @@ Build.__index = Build
 
 --- Samples that a recipe may not want: `{ class, what is said of one, what is said of several }`.
 M.refusals = {
-  { "no_learned", "has no learned token", "have no learned token" },
-  { "all_learned", "has nothing but learned tokens", "have nothing but learned tokens" },
+  { "no_learned", "has no loss token", "have no loss token" },
+  { "all_learned", "has nothing but loss tokens", "have nothing but loss tokens" },
   { "double_bos", "begins with two begin-of-text tokens", "begin with two begin-of-text tokens" },
 }
 
@@ -72,7 +72,7 @@ local function begins_with_prompt(sample, tok)
   return true
 end
 
--- Does a record have an answer that is context? A template that is a function decides by itself what is learned.
+-- Does a record have an answer that is context? A template that is a function decides by itself what has loss weight.
 local function has_context(record)
   for _, message in ipairs(record.messages or {}) do
     if message.learn == false then return true end
@@ -90,8 +90,8 @@ end
 --- The sample of a record, with what is odd about it: `specials`, strings of special tokens in its text and how many;
 -- `prefix`, false where a server would encode its prompt otherwise; `unused`, the set of the
 -- record's fields that nothing reads; `left_to_function`, true where the record has answers that are context and a
--- function is the template; `odd`, the class of `refusals` that it is of; and `learned`, its rows that are
--- learned.
+-- function is the template; `odd`, the class of `refusals` that it is of; and `learned`, its rows that have
+-- loss weight.
 -- @tab record a conversation
 -- @treturn ?table as `mask.encode` gives it; nil where there is none to train on, then
 -- @treturn string why
@@ -102,7 +102,7 @@ function Build:sample(record)
   local sample, why, class = mask.sample(record, self.chat, tok, self.o)
   if not sample then return nil, why, class end
   sample.specials = specials_in(sample.segments, tok, sample.controls)
-  -- A cut prompt is none that a server would write, and a special token's string is reported as such.
+  -- A cut prompt is not what a server would write, and a special token's string is reported as such.
   sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
   sample.segments, sample.controls = nil, nil
   sample.unused, sample.left_to_function = record.unused, self.chat.make ~= nil and has_context(record)

@@ -103,12 +103,12 @@ for name, spec in pairs(builder.options) do samples_options[name] = spec end
 -- @int[opt] opts.max_tokens longer samples are dropped or cut; without it there is no limit
 -- @string[opt] opts.limit what `max_tokens` is, for messages, where it is not the recipe's own
 -- @string[opt="drop"] opts.length `drop`; `cut_context`, which cuts text of the record that is not
--- learned; `llamafactory`, which cuts as the paper's trainer did, ends of answers included
+-- loss weight; `llamafactory`, which cuts as the paper's trainer did, ends of answers included
 -- @string[opt="right"] opts.cut_side with `cut_context`: from the left, or from the right
 -- @tab[opt] opts.cut_kinds with `cut_context`: which kinds, such as `{ "response" }`; all but the system
 -- text if absent
--- @string[opt="error"] opts.no_learned samples without a learned token: `error`, `drop` or `keep`
--- @string[opt="error"] opts.all_learned samples with nothing but learned tokens
+-- @string[opt="error"] opts.no_learned samples without a loss token: `error`, `drop` or `keep`
+-- @string[opt="error"] opts.all_learned samples with nothing but loss tokens
 -- @string[opt="error"] opts.double_bos samples that begin with two begin-of-text tokens
 -- @bool[opt=false] opts.add_tokens add the template's tokens that the tokenizer lacks
 -- @string[opt] opts.cache the folder for what is kept of scans; that of `cft.data.cache_folder` if absent

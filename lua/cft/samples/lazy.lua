@@ -4,10 +4,10 @@
 -- The order is over all records, since where each begins is known when the source is open: the record at
 -- a place is a function of (seed, epoch, place). A record that cannot be trained on (bad, too long, with
 -- a mask of zeros or ones, ...) is said by name, and what takes its place is drawn by the same function
--- under a seed of its own; so a place stays a function of these three, and an update keeps its size. The
+-- under a seed of its own; so a place stays a function of these three, and an optimizer step keeps its size. The
 -- substitute has a place of its own besides: for each record that is left out, another one comes twice in
 -- the epoch. To leave none out and take none twice needs the scan. What a recipe calls an error is one:
--- nothing of the update was trained on.
+-- nothing of the step was trained on.
 -- @module cft.samples.lazy
 
 local blame = require "cft.base.blame"
@@ -34,7 +34,7 @@ local LOOK_EVERY = 0.5       -- seconds between looks at the scan
 -- Odd, and trained on all the same: the first is said.
 local odd = {
   { "was cut", function(s) return s.cut > 0 end },
-  { "does not end in a learned end token", function(s) return not s.ends end },
+  { "does not end in an end token with loss weight", function(s) return not s.ends end },
   { "does not begin with what its prompt alone is encoded as, which is what a server sends",
     function(s) return not s.prefix end },
   { "holds strings of special tokens", function(s) return s.specials ~= nil end },

@@ -220,7 +220,7 @@ local function keep_first(pieces, count)
 end
 
 -- Turn by turn, both sides lose their ends, and later turns get what is left; where only the last
--- turn is learned, the order is turned round.
+-- turn has loss weight, the order is reversed.
 function policies.llamafactory(pieces, _, o)
   local turns, count = {}, 0
   for _, piece in ipairs(pieces) do
@@ -320,7 +320,7 @@ end
 -- @param tok
 -- @tab[opt] opts `max_tokens`, `limit`, `length`, `cut_side`, `cut_kinds` as in `cft.samples`
 -- @treturn ?table a sample: `n` tokens, `ids` (int32_t), `spans` (cft_batch_span) and `span_count`,
--- `cut` tokens taken away, `ends` true if it ends in a learned end token, `verdict` true, false or nil;
+-- `cut` tokens taken away, `ends` true if it ends in an end token with loss weight, `verdict` true, false or nil;
 -- or nil and the reason
 function M.encode(record, chat, tok, opts)
   local o = check.options("mask.encode", opts, M.options)
@@ -351,7 +351,7 @@ end
 --- A sample's spans with all weights as numbers.
 -- @tab sample
 -- @func record gives the record; called only if a weight is a function
--- @int step the update, from 0
+-- @int step the step, from 0
 -- @return cft_batch_span array: the sample's own, or a copy where a function had to be asked
 function M.spans_at(sample, record, step)
   if not sample.learn then return sample.spans end
@@ -383,7 +383,7 @@ end
 
 --- The kinds of a sample's tokens, in the order in which they first come.
 -- @tab sample
--- @treturn table a list of `{ name =, tokens =, learned = }`: rows that are learned, as `learned_of` counts them
+-- @treturn table a list of `{ name =, tokens =, learned = }`: rows that have loss weight, as `learned_of` counts them
 function M.kinds_of(sample)
   local list, by_name = {}, {}
   for i = 0, sample.span_count - 1 do
@@ -402,7 +402,7 @@ function M.kinds_of(sample)
   return list
 end
 
---- How many rows of a sample are learned, and whether all are. A weight that is a function counts as learned.
+--- How many rows of a sample have loss weight, and whether all are. A weight that is a function counts as weight.
 -- @tab sample
 -- @treturn bool
 function M.learned_of(sample)

@@ -108,7 +108,7 @@ local function counts_line(counts)
 end
 
 --- What is said of records with answers that are context, where a function is the template.
-M.LEFT_TO_FUNCTION = "have answers that are not to be learned (learn = false), which the template's function has to see to"
+M.LEFT_TO_FUNCTION = "have answers without loss weight (learn = false), which the template's function has to see to"
 
 --- The fields of records that nothing reads, and how many records have each, in one line.
 -- @treturn ?string nil where there are none
@@ -138,7 +138,7 @@ function M.describe(report, of)
   local function add_list(entry, what)
     if entry.n > 0 then add("  %d %s: records %s", entry.n, what, listed.names(entry)) end
   end
-  add("%s: %d samples of %d records; %d tokens, %d learned (%.1f%%), longest %d", of.name, r.samples,
+  add("%s: %d samples of %d records; %d tokens, %d loss tokens (%.1f%%), longest %d", of.name, r.samples,
     r.records, r.tokens, r.learned, r.tokens > 0 and 100 * r.learned / r.tokens or 0, r.longest)
   add("  %s", chat:describe(tok))
   for _, line in ipairs(of.notes) do add("  %s", line) end
@@ -146,7 +146,7 @@ function M.describe(report, of)
   if #r.bad > 0 then add("  %d bad records left out; the first is %s", #r.bad, sources.describe(r.bad[1])) end
   add_list(r.dropped, ("dropped, %s"):format(r.dropped[1] and r.dropped[1].reason or ""))
   add_list(r.cut, ("cut (%s), %d tokens in all"):format(o.length, r.tokens_cut))
-  if chat:end_token(tok) or chat.make then add_list(r.no_end, "do not end in a learned end token") end
+  if chat:end_token(tok) or chat.make then add_list(r.no_end, "do not end in an end token with loss weight") end
   add_list(r.no_prefix, "do not begin with what their prompt alone is encoded as, which is what a server sends")
   for _, refusal in ipairs(builder.refusals) do
     add_list(r[refusal[1]], ("%s (%s)"):format(refusal[3], o[refusal[1]] == "keep" and "kept" or "dropped"))

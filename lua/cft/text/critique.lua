@@ -1,7 +1,7 @@
---- Critique templates: a question, a solution and what a critic says of it become a conversation to learn from.
+--- Critique templates: a question, a solution and what a critic says of it become a conversation to train on.
 --
--- What is learned is one of: the paper's critique, one that goes on to a corrected solution, one that says the verdict
--- first, or your own. A template is a list of parts for the user and one for the answer, so every token knows what
+-- What has loss weight is one of: the paper's critique, one that goes on to a corrected solution, one that says the
+-- verdict first, or your own. A template is a list of parts for the user and one for the answer, so every token knows what
 -- it is (`query`, `response`, `critique`, `verdict`), for weights and for the ledger.
 -- @module cft.text.critique
 -- @usage local paper = critique.paper()
@@ -140,7 +140,7 @@ end
 -- the record's. What they hold is taken as it is.
 -- @tab opts
 -- @tab opts.user parts of what is asked
--- @tab opts.answer parts of what is learned
+-- @tab opts.answer parts of what has loss weight
 -- @string[opt] opts.instruction the paper's if absent
 -- @string[opt="right"] opts.right how a right verdict is said
 -- @string[opt="wrong"] opts.wrong how a wrong one is

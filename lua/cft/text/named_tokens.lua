@@ -110,7 +110,7 @@ function M.add(tok, folder, config, map, read)
     for _, role in ipairs(roles) do
       local text = text_of(source[2][role .. "_token"])
       if text and text ~= "" and not tok:id(text) then
-        notes[#notes + 1] = ("%s/%s: %s_token is %s, which no file gives an id; transformers adds it, here it is none")
+        notes[#notes + 1] = ("%s/%s: %s_token is %s, which no file gives an id; transformers adds it, here it has no id")
           :format(folder, source[1], role, text)
       end
     end
@@ -119,7 +119,7 @@ function M.add(tok, folder, config, map, read)
       for _, value in pairs(type(extra) == "table" and extra or {}) do
         local text = text_of(value)
         if text and not tok:id(text) then
-          notes[#notes + 1] = ("%s/%s: %s has %s, which no file gives an id; transformers adds it, here it is none")
+          notes[#notes + 1] = ("%s/%s: %s has %s, which no file gives an id; transformers adds it, here it has no id")
             :format(folder, source[1], key, text)
         end
       end

@@ -60,7 +60,7 @@ preset("qwen", {
 end)
 
 -- What SmolLM2-Instruct's chat template gives, its system text included; other models that were trained on ChatML take
--- another `system`. Answers end in <|im_end|>, and the line break that follows it between turns is not learned.
+-- another `system`. Answers end in <|im_end|>, and the line break that follows it between turns has no loss weight.
 preset("chatml", {
   system = { "string|boolean", "You are a helpful AI assistant named SmolLM, trained by Hugging Face" },
 }, function()
@@ -93,8 +93,8 @@ preset("llama3", {
 end)
 
 -- What Llama-2-Chat's chat template gives. Every question begins with the begin-of-text token, the system text stands
--- in the first one, and an answer has a space before it and one before its end token, both learned. Questions and
--- answers are trimmed; a question behind a system text keeps the white space at its left, since the two are trimmed as
+-- in the first one, and an answer has a space before it and one before its end token, both with loss weight.
+-- Questions and answers are trimmed; a question behind a system text keeps the white space at its left, since the two are trimmed as
 -- one text.
 preset("llama2", { system = NO_SYSTEM }, function()
   return {
@@ -148,7 +148,7 @@ local function gemma()
 end
 
 -- What Gemma-3's chat template gives. Answers are turns of `model`, the system text stands in the first question, and
--- questions and answers are trimmed. The line break behind the end token is not learned.
+-- questions and answers are trimmed. The line break behind the end token has no loss weight.
 preset("gemma3", { system = NO_SYSTEM }, function()
   local spec = gemma()
   spec.system_turn = { content, "\n\n" }
@@ -170,8 +170,8 @@ preset("phi4", { system = NO_SYSTEM }, function()
 end)
 
 -- What Phi-3.5's chat template gives, which leaves out an empty system text; with `breaks = false` what Phi-4-mini's
--- gives. Answers end in <|end|>, where servers stop. The line break behind it is not learned, nor the end-of-text token
--- that these templates write behind a whole conversation.
+-- gives. Answers end in <|end|>, where servers stop. The line break behind it has no loss weight, nor the end-of-text
+-- token that these templates write behind a whole conversation.
 preset("phi3", { system = NO_SYSTEM, breaks = { "boolean", true } }, function(o)
   local user, assistant, stop = special "<|user|>", special "<|assistant|>", special "<|end|>"
   local line = o.breaks and "\n" or ""
@@ -186,7 +186,7 @@ end)
 
 -- What AllenAI's chat template of this name gives, Tulu 3's; `bos = true` puts the begin-of-text token before it, as
 -- OLMo 2 has it. Roles are plain words between bars, only answers end in a token, and the line break that follows it is
--- not learned.
+-- without loss weight.
 preset("tulu", { system = NO_SYSTEM, bos = { "boolean", false } }, function(o)
   return {
     prefix = o.bos and { bos } or {},
@@ -210,7 +210,7 @@ preset("deepseek", { system = NO_SYSTEM, space = { "boolean", true } }, function
 end)
 
 -- What Zephyr's and TinyLlama-Chat's chat templates give. Roles are plain words between bars, every turn ends in the
--- tokenizer's own end token, and the line break that follows it is not learned.
+-- tokenizer's own end token, and the line break that follows it has no loss weight.
 preset("zephyr", { system = NO_SYSTEM }, function()
   return {
     system_turn = { "<|system|>\n", content, eos, "\n" },

@@ -1,6 +1,6 @@
 --- Templates: a record becomes segments of text, each with a kind and a weight.
 --
--- A segment is `{ text =, kind =, weight =, ... }`: the weight says how much its tokens are learned
+-- A segment is `{ text =, kind =, weight =, ... }`: the weight is the loss weight of its tokens
 -- (0 is context), and `special = true` that it is one token of the template. Special tokens come from
 -- here alone: their strings inside data are plain text, unless the template says otherwise.
 --
@@ -79,13 +79,13 @@ end
 local kinds = { system = true, query = true, response = true, critique = true, verdict = true, ["end"] = true,
   template = true, rest = true, user = true, assistant = true }
 
--- A name that is none of `known`, and near one, is a slip.
+-- A name that is not in `known`, and near one that is, is a slip.
 local function slip(where, name, known)
   local meant = not known[name] and check.closest(tostring(name), known)
   if meant then blame("template: %s has '%s'; did you mean '%s'?", where, tostring(name), meant) end
 end
 
--- `learn` as a table of kinds with a weight for the rest of what is learned.
+-- `learn` as a table of kinds with a weight for the rest of what has loss weight.
 local function weights_of(learn)
   if type(learn) ~= "table" then return {}, check_weight("learn", learn) end
   local by_kind, rest = {}, 1
@@ -174,18 +174,18 @@ end
 -- @param[opt] spec.system_turn a turn, which comes before all others; or which stands where `system` does in the
 -- user's turn; false if the family has no place for a system text: a record that has one is refused
 -- @string[opt="first"] spec.system_in with `system` in the user's turn: in the `first` one, or in the `last`.
--- Then only the last answer of a conversation can be learned, since no other saw the system text
+-- Then only the last answer of a conversation can have loss weight, since no other saw the system text
 -- @param[opt=false] spec.system the system text of records that have none; false: no system turn
 -- @bool[opt=false] spec.empty_system_is_default a record's empty system text counts as none
 -- @tab spec.user_turn with what opens the answer at its end
--- @tab spec.answer_turn all of it is learned
+-- @tab spec.answer_turn all of it has loss weight
 -- @tab[opt] spec.between a turn without content, before each further user turn
 -- @param[opt=false] spec.trim white space around contents goes: true, or `{ user = "both", assistant = "both" }`.
 -- "joined" takes a system text and the question behind it as one text, and leaves what is between them
 -- @tab[opt] opts what the user chose
--- @param[opt=1] opts.learn the weight of learned text: a number, a function of record and step, or
--- these by kind, `{ verdict = 3, query = 0.1, rest = 1 }`; `rest` is all other learned text
--- @string[opt="all"] opts.turns `last`: only the last answer is learned
+-- @param[opt=1] opts.learn the loss weight of answers: a number, a function of record and step, or
+-- these by kind, `{ verdict = 3, query = 0.1, rest = 1 }`; `rest` is all other text with loss weight
+-- @string[opt="all"] opts.turns `last`: only the last answer has loss weight
 -- @string[opt="text"] opts.specials `llamafactory` takes data as LLaMA-Factory does: strings of
 -- special tokens in it become these tokens, and the first `{{idx}}` of a user's text its turn's number
 -- @func[opt] opts.parts in place of `template.parts`
@@ -245,7 +245,7 @@ local function system_of(t, messages, turns)
   end
   if t.system_inside and t.system_in == "last" and turns > 1 and t.turns ~= "last" then
     return nil, ("template %s writes the system text into the last question alone, and the record has %d; "
-      .. "turns = \"last\" learns only the answer that saw it"):format(t.name, turns)
+      .. "turns = \"last\" gives loss weight only to the answer that saw it"):format(t.name, turns)
   end
   return system
 end
@@ -450,7 +450,7 @@ function Template:end_token(tok)
   end
 end
 
---- What is learned at the end of an answer, in one line for the log of a run.
+--- What has loss weight at the end of an answer, in one line for the log of a run.
 -- @param tok
 function Template:describe(tok)
   local id, text = self:end_token(tok)
@@ -458,9 +458,8 @@ function Template:describe(tok)
   local weight = self.by_kind["end"] or self.rest
   local after = self.answer_turn[#self.answer_turn]
   return ("template %s: answers end in %s (id %d), %s; %s"):format(self.name, text, id,
-    weight == 0 and "not learned" or weight == 1 and "learned"
-      or ("learned with weight %s"):format(type(weight) == "number" and tostring(weight) or "by a function"),
-    type(after) == "string" and ("%q is learned after it"):format(after):gsub("\\\n", "\\n")
+    "loss weight " .. (type(weight) == "number" and tostring(weight) or "by a function"),
+    type(after) == "string" and ("%q follows it, as text with loss weight"):format(after):gsub("\\\n", "\\n")
       or "nothing follows it")
 end
 

@@ -1,6 +1,6 @@
 --- The training loop: accumulate, clip, update, log, save. Short enough to copy out.
 --
--- A trainer is an object: `trainer:step()` makes one update and says what it was, so that a recipe
+-- A trainer is an object: `trainer:step()` makes one optimizer step and says what it was, so that a recipe
 -- or the prompt can own the loop; `trainer:run()` is the usual one.
 
 local autograd = require "cft.engine.autograd"
@@ -19,12 +19,12 @@ Trainer.__index = Trainer
 
 local spec = {
   model = { "table" }, batches = { "table" }, optim = { "table" },
-  lr = { "function" },                        -- update (from 0) → learning rate
+  lr = { "function" },                        -- step (from 0) → learning rate
   steps = { "integer", min = 0 },
   log = { "table" },
   heldout = { "table", optional = true },     -- batches that are only measured
   eval_every = { "integer", optional = true, min = 1 },
-  context = { "boolean", false },             -- of held-out samples, measure what is not learned as well
+  context = { "boolean", false },             -- of held-out samples, measure what has no loss weight as well
   save_every = { "integer", optional = true, min = 1 },
   save = { "function", optional = true },     -- called with the trainer
   after_step = { "function", optional = true }, -- called with the trainer and the step's numbers
@@ -34,14 +34,14 @@ local spec = {
 -- `save_every`, `save`, `after_step`
 function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
-  self.done = 0                    -- updates made: with the seed, all there is of a position
+  self.done = 0                    -- optimizer steps made: with the seed, all there is of a position
   self.tokens, self.learned = 0, 0
   self.shared = 0                  -- of these tokens, since the process began, not recomputed
-  self.model.options.ahead = true  -- losses here are walked back as they are
+  self.model.options.ahead = true  -- backward starts at the losses as they are
   return self
 end
 
--- ---- one update ------------------------------------------------------------------------------
+-- ---- one optimizer step ----------------------------------------------------------------------
 
 -- Which samples of a micro-batch have a loss that is no number, by their per-token losses.
 local function culprits(model, micro)
@@ -73,13 +73,13 @@ function Trainer:refuse(step, what, value, micros, weight)
     for _, name in ipairs(culprits(self.model, micro)) do names[#names + 1] = name end
   end
   if weight == 0 then
-    names[1] = "all; the weights of their tokens add up to 0, so there is nothing to learn: see learn = of the template"
+    names[1] = "all; the weights of their tokens add up to 0, so there is no loss: see learn = of the template"
   elseif #names == 0 then
     names[1] = "none alone; their sums overflowed"
   end
   self.log:close_line()
   if self.save and self.done > 0 then self.save(self) end  -- nothing was updated: this state is good
-  exit.fail(exit.NOT_FINITE, "the %s of update %d is %s; nothing was updated. Samples: %s%s",
+  exit.fail(exit.NOT_FINITE, "the %s of step %d is %s; nothing was updated. Samples: %s%s",
             what, step, tostring(value), table.concat(names, ", ", 1, math.min(#names, 10)),
             self.saved_in and ("; the last good state is in " .. self.saved_in) or "")
 end
@@ -90,7 +90,7 @@ local function forget_upload(micro)
 end
 
 -- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn Tensor its rows' -log p,
--- both kept: they are read when the whole update is queued @treturn table the batch on the device
+-- both kept: they are read when the whole step is queued @treturn table the batch on the device
 function Trainer:accumulate(micro)
   local loss, nll, laid = tensor.scope(function()
     return tensor.as_class("activation", function()
@@ -104,7 +104,7 @@ function Trainer:accumulate(micro)
   return loss, nll, laid
 end
 
--- The micro-batches of an update, the first of them on the device: the others follow while it is busy.
+-- The micro-batches of an optimizer step, the first of them on the device: the others follow while it is busy.
 function Trainer:lay_out(update)
   local per_epoch = self.batches:updates()
   local micros, weight = self.batches:update(math.floor(update / per_epoch), update % per_epoch)
@@ -112,7 +112,7 @@ function Trainer:lay_out(update)
   return { update = update, micros = micros, weight = weight }
 end
 
--- What an update came to, read when all of it is queued: the one wait for the device.
+-- What an optimizer step came to, read when all of it is queued: the one wait for the device.
 function Trainer:read(losses, nlls, micros, laid)
   local list = { self.optim.scale }
   for i, loss in ipairs(losses) do list[2 * i], list[2 * i + 1] = loss, nlls[i] end
@@ -126,10 +126,10 @@ function Trainer:read(losses, nlls, micros, laid)
   return sum, read[1][1], ledger
 end
 
---- Make one update.
+--- Make one optimizer step.
 -- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens` of the samples, of these
 -- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `ledger` (mean
--- -log p and count of learned tokens by kind of segment and by verdict)
+-- -log p and count of loss tokens by kind of segment and by verdict)
 function Trainer:step()
   local start = host.now()
   local own = self.ahead
@@ -150,12 +150,12 @@ function Trainer:step()
   end
   local lr = self.lr(self.done)
   if type(lr) ~= "number" or not finite(lr) or lr < 0 then
-    blame("the schedule made the learning rate of update %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
+    blame("the schedule made the learning rate of step %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
   end
   self.optim:step(lr, weight, losses)  -- which the device leaves out where a number is not finite
-  -- While a device is busy with this update, the next one's samples are laid out, and the first of them
+  -- While a device is busy with this step, the next one's samples are laid out, and the first of them
   -- queued for upload before this one is waited for. What is wrong with them is said when it is their turn:
-  -- this update is made, and is counted first.
+  -- this step is made, and is counted first.
   local interrupted
   if self.done + 1 < self.steps then
     local laid_out, ahead = pcall(self.lay_out, self, self.done + 1)
@@ -183,7 +183,7 @@ end
 
 --- Measure held-out batches.
 -- @treturn number the mean loss, each token by its weight
--- @treturn table the ledger, as a step has it; with `context` kinds that are not learned have their place
+-- @treturn table the ledger, as a step has it; with `context` kinds that have no loss weight have their place
 -- in it, of text that is computed once for several samples each token once
 function Trainer:evaluate(batches)
   local sum, weight, ledger, options = 0, 0, {}, self.model.options
@@ -210,10 +210,10 @@ end
 
 local function due(every, step) return every and step % every == 0 end
 
---- Train until `steps` updates are made. Ctrl-C ends the step, saves and leaves with 130; a second
+--- Train until `steps` optimizer steps are made. Ctrl-C ends the step, saves and leaves with 130; a second
 -- one leaves at once.
 -- @treturn table the run's numbers, for summary.json; `ledger_first` and `ledger_last` are the ledgers of
--- the first and the last tenth of its updates, `heldout_ledger_before` and `heldout_ledger_after` those of
+-- the first and the last tenth of its optimizer steps, `heldout_ledger_before` and `heldout_ledger_after` those of
 -- what is held out
 function Trainer:run()
   local start, made_before, tokens_before = host.now(), self.done, self.tokens
@@ -247,7 +247,7 @@ function Trainer:run()
     if self.save and (last or interrupted or due(self.save_every, self.done)) then self.save(self) end
     if interrupted then
       self.log:close_line()
-      self.log:say("interrupted after update %d%s", self.done, self.save and "; saved" or "")
+      self.log:say("interrupted after step %d%s", self.done, self.save and "; saved" or "")
       summary.interrupted = true
       break
     end

@@ -13,7 +13,7 @@ end
 --- Enter the tokens of a micro-batch.
 -- @tab ledger name → { sum, tokens }; gets them
 -- @tab micro the micro-batch @param values -log p of each row of the head @tab at the batch on the device
--- @bool[opt] context all rows have reached the head, and kinds that are not learned are entered as well
+-- @bool[opt] context all rows have reached the head, and kinds that have no loss weight are entered as well
 function M.enter(ledger, micro, values, at, context)
   local b = micro.batch
   local cu = at.cu_rows or b.cu_seqlens

@@ -1,6 +1,6 @@
 --- Schedules: pure functions of the step, 0 to 1, exact at their edges.
 --
--- Steps count from 0, as transformers' schedulers do: the first update is made with `lr(0)`, which
+-- Steps count from 0, as transformers' schedulers do: the first step is made with `lr(0)`, which
 -- is 0 where there is a warm-up.
 
 local check = require "cft.base.check"

@@ -154,7 +154,7 @@ local function malformed(file)
   end
 end
 
---- Read shares to compare with, or end with a message and code 2: a file that is none, or of another machine,
+--- Read shares to compare with, or end with a message and code 2: a file of another form, or of another machine,
 -- instruction set, shape or dtype.
 -- @string path
 -- @tab setting this run's

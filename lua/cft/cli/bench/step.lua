@@ -46,8 +46,8 @@ local function time(op, seconds)
   return M.median(times), times[1]
 end
 
---- A batch of random ids: sequences of these `lengths` in turn, `tokens` in all; the last `learned` share of each is
--- learned.
+--- A batch of random ids: sequences of these `lengths` in turn, `tokens` in all; the last `learned` share of each has
+-- loss weight.
 function M.batch(vocab, tokens, learned, lengths)
   local sequences, weights, left, i = {}, {}, tokens, 0
   while left > 0 do
@@ -236,7 +236,7 @@ function M.floor(rows)
   return { seconds = seconds, flops = flops, rate = flops / seconds, by = by }
 end
 
---- FLOPs of a step's matmuls and attention: of all tokens, or with what is not learned skipped as the
+--- FLOPs of a step's matmuls and attention: of all tokens, or with what has no loss weight skipped as the
 -- model does it (no head, no loss, and of the last block norm, k and v alone).
 function M.arithmetic(c, b, skip)
   local n, m = tonumber(b.n), skip and tonumber(b.m) or tonumber(b.n)

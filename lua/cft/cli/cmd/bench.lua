@@ -120,12 +120,12 @@ local function print_ops(rows, burst, o, say)
   return sum
 end
 
--- What skipping the tokens that are not learned brings, against what the arithmetic says.
+-- What skipping the tokens that have no loss weight brings, against what the arithmetic says.
 local function compare_learned(model, batch, whole, o, say)
   local full = step.batch(model.config.vocab, o.tokens, 1, o.lengths)
   local all = step.step(model, full, { seconds = o.seconds })
   local wanted = step.arithmetic(model.config, full, true) / step.arithmetic(model.config, batch, true)
-  say("  every token learned: %.3f s; skipping the rest is %.2f times as fast, %.2f by the arithmetic",
+  say("  loss on every token: %.3f s; skipping the rest is %.2f times as fast, %.2f by the arithmetic",
       all.seconds, all.seconds / whole.seconds, wanted)
   return { seconds = all.seconds, ratio = all.seconds / whole.seconds, arithmetic = wanted }
 end
@@ -139,7 +139,7 @@ end
 local function one(dtype, o, say)
   local model = model_of(dtype, o)
   local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, o.learned, o.lengths)
-  say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
+  say("%s in %s: %d tokens in %d sequences, %d loss tokens", o.model, dtype, batch.n, batch.sequences, batch.m)
   local whole = step.step(model, batch, { seconds = o.seconds })
   local burst = o.device == "cpu" and shares.burst(dtype) or nil
   local rows = step.ops(model, batch, { seconds = o.seconds / 10, onednn = o.onednn })
@@ -179,7 +179,7 @@ end
 local function shares_of(dtype, o, kept, say)
   local model = model_of(dtype, o)
   local batch = step.batch(model.config.vocab, o.tokens, o.learned, o.lengths)
-  say("%s in %s: %d tokens in %d sequences, %d learned", o.model, dtype, batch.n, batch.sequences, batch.m)
+  say("%s in %s: %d tokens in %d sequences, %d loss tokens", o.model, dtype, batch.n, batch.sequences, batch.m)
   local list = shares.measure(model, batch, { seconds = o.seconds / 10 }, kept)
   model:release()
   say("  %-22s %9s  %s", "op", "ms", o.check and "share, kept" or "share")

@@ -112,7 +112,7 @@ end
 
 -- The weighted sum of nll over a linear head, and nll itself (no gradient flows through that).
 -- dx and dw come from the same pass over the logits. With `ahead`, dw is added to w.grad at once,
--- and the loss must be walked back as it is; without, dw waits for the gradient of the loss.
+-- and backward must start at the loss as it is; without, dw waits for the gradient of the loss.
 rule.linear_cross_entropy = {
   differentiable = { true, false },
   forward = function(ctx, x, w, target, weight, o)
@@ -126,7 +126,7 @@ rule.linear_cross_entropy = {
     local dx, dw, ahead = ctx:saved()
     local s = dloss.is_one and 1 or dloss:item()
     if ahead and s ~= 1 then
-      error("linear_cross_entropy: with ahead = true the loss itself is walked back, not a multiple", 0)
+      error("linear_cross_entropy: with ahead = true backward starts at the loss itself, not at a multiple", 0)
     end
     return scaled(dx, s), scaled(dw, s)
   end,
