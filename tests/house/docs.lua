@@ -248,7 +248,7 @@ local pages, sources = { "README.md", "CHANGES.md", "checkpoints/README.md", "re
 walk("docs", function(path) if path:find "%.md$" then pages[#pages + 1] = path end end)
 walk("lua/cft", function(path) if path:find "%.lua$" then sources[#sources + 1] = path end end)
 
--- A path of this repository in a text. One with a placeholder (NAME, *, <...>) or of a page to come is none.
+-- A path of this repository in a text. One with a placeholder (NAME, *, <...>) or of a page to come does not count.
 local function missing_in(path, text, missing)
   local function look(name)
     if name:find "^recipes/mine" then return end

@@ -1,4 +1,4 @@
--- The house as a graph: who requires whom in Lua, who includes whom in C. No circles, no step up, few doors to C.
+-- The tree as a graph: who requires whom in Lua, who includes whom in C. No circles, no step up, few files touch C.
 --
 -- `doors_today` lists what breaks a rule now, and what will end it. A line that is no longer true is an error: the
 -- table only shrinks.
@@ -100,7 +100,7 @@ for _, file in pairs(lua_files) do requires[file] = required("lua/cft/" .. file 
 
 local function lua_room(file) return file:match "^[^/]+" end
 
--- From the ground up. Rooms of one floor know nothing of each other, so there is no circle of rooms either.
+-- From the ground up. Folders of one layer know nothing of each other, so there is no circle of folders either.
 local floors = {
   { "base" }, { "engine" }, { "io", "nn", "text" }, { "data" }, { "models", "samples" }, { "generate", "train" },
   { "demo", "report" }, { "config" }, { "recipe" }, { "init" }, { "cli" },
@@ -125,7 +125,7 @@ local function touches_c(path)
   return false
 end
 
--- Few files touch C; the others call these. All that a door takes and gives is Lua's, or a tensor.
+-- Few files touch C; the others call these. All that these take and give is Lua's, or a tensor.
 local doors = {
   base = { "json" },
   engine = { "ffi", "tensor", "kernels", "comm" },
@@ -143,7 +143,7 @@ local doors_today = {
   ["data/dedup"] = "word hashes are util/word_hash's",
 }
 for room, files in pairs(doors) do
-  for _, file in ipairs(files) do doors_today[room .. "/" .. file] = "a door" end
+  for _, file in ipairs(files) do doors_today[room .. "/" .. file] = "listed above" end
 end
 
 -- ---- C ------------------------------------------------------------------------------------------
@@ -204,8 +204,8 @@ return {
     g.c.a, g.d.d = nil, nil
     expect.same(circles(g), {})
   end },
-  { "Lua: every file is in a room with a floor, every name that is required is there", function()
-    for file in pairs(requires) do expect.truthy(floor_of[lua_room(file)], file .. " is in a room with a floor") end
+  { "Lua: every file is in a folder with a layer, every name that is required is there", function()
+    for file in pairs(requires) do expect.truthy(floor_of[lua_room(file)], file .. " is in a folder with a layer") end
     local missing = {}
     for _, file in pairs(lua_files) do
       for name in code_of("lua/cft/" .. file .. ".lua"):gmatch "require%s*%(?%s*[\"'](cft%.[%w_.]*[%w_])[\"']" do
@@ -218,7 +218,7 @@ return {
     end
     expect.same(missing, {})
   end },
-  { "Lua: no room requires one above it, or beside it", function()
+  { "Lua: no folder requires one above it, or beside it", function()
     local found = {}
     for _, file in ipairs(sorted(requires)) do
       for _, other in ipairs(sorted(requires[file])) do
@@ -257,18 +257,18 @@ return {
     end
     expect.same(missing, {})
   end },
-  { "Lua: only doors touch C", function()
+  { "Lua: only the listed files touch C", function()
     local found = {}
     for _, file in ipairs(sorted(requires)) do
       if touches_c("lua/cft/" .. file .. ".lua") then found[#found + 1] = file end
     end
     only(found, doors_today)
   end },
-  { "C: no room includes what stands above it, or beside it, or is hidden in another", function()
+  { "C: no folder includes what stands above it, or beside it, or is hidden in another", function()
     local found = {}
     for _, file in ipairs(sorted(includes)) do
       local room = c_room(file)
-      expect.truthy(c_floor_of[room], file .. " is in a room with a floor")
+      expect.truthy(c_floor_of[room], file .. " is in a folder with a layer")
       for _, header in ipairs(sorted(includes[file])) do
         local other = c_room(header)
         local fits = room == other or above(c_floor_of, room, other) and is_shown(header, room)
