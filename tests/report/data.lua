@@ -4,6 +4,7 @@ local data = require "cft.data.open"
 local dataview = require "cft.report.data"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
+local histogram = require "cft.report.histogram"
 local html = require "cft.report.html"
 local preview = require "cft.report.samples"
 local process = require "tests.process"
@@ -34,18 +35,24 @@ end
 
 return {
   { "histograms have round bins and lose nothing", function()
-    expect.same(dataview.histogram { 0, 3, 15 }, { width = 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 })
-    expect.same(dataview.histogram { 5, 16 }, { width = 2, 0, 0, 1, 0, 0, 0, 0, 0, 1 })
-    expect.same(dataview.histogram { 0 }, { width = 1, 1 })
-    local h = dataview.histogram { 1, 2047, 1024 }
+    expect.same(histogram.count { 0, 3, 15 }, { width = 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 })
+    expect.same(histogram.count { 5, 16 }, { width = 2, 0, 0, 1, 0, 0, 0, 0, 0, 1 })
+    expect.same(histogram.count { 0 }, { width = 1, 1 })
+    local h = histogram.count { 1, 2047, 1024 }
     expect.same({ h.width, #h }, { 200, 11 })
-    expect.same(dataview.histogram({ 0.05, 0.35, 1 }, 0.1, 10), { width = 0.1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1 })
+    expect.same(histogram.count({ 0.05, 0.35, 1 }, 0.1, 10), { width = 0.1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1 })
   end },
 
   { "a histogram drawn", function()
-    expect.same(dataview.draw({ width = 10, 4, 0, 2, 1 }, 29), ("    0-9  4  %s\n  10-19  0\n  20-29  2  %s\n  30-39  1  %s")
+    expect.same(histogram.draw({ width = 10, 4, 0, 2, 1 }, 29), ("    0-9  4  %s\n  10-19  0\n  20-29  2  %s\n  30-39  1  %s")
       :format(("█"):rep(17), ("█"):rep(8) .. "▌", ("█"):rep(4) .. "▎"))
-    expect.match(dataview.draw({ width = 1, 1000000, 1 }, 40), "1        1  ▏$")
+    expect.match(histogram.draw({ width = 1, 1000000, 1 }, 40), "1        1  ▏$")
+  end },
+
+  { "empty bins beside each other are one row", function()
+    expect.same(histogram.rows { width = 10, 4, 0, 0, 0, 2, 0, 1, 0, 0 },
+      { { "0-9", 4 }, { "10-39", 0 }, { "40-49", 2 }, { "50-59", 0 }, { "60-69", 1 }, { "70-89", 0 } })
+    expect.same(histogram.rows(histogram.count({ 0.05, 1 }, 0.1, 10)), { { "0-10%", 1 }, { "10-100%", 0 }, { "100%", 1 } })
   end },
 
   { "counts are those of the samples", function()
@@ -58,7 +65,7 @@ return {
       if demo.training(1)(i).right then right = right + 1 else wrong = wrong + 1 end
     end
     expect.same(set.verdicts, { right = right, wrong = wrong, none = 0 })
-    expect.same(set.lengths[set.longest[1] + 1], set.report.longest)
+    expect.same(set.samples:length(set.longest[1]), set.report.longest)
     expect.same(dataview.findings(set), {})
     set = view_of({ critique(0, { id = 3 }), critique(1, { id = 4, source = "web" }), critique(2, { source = "" }) }).sets[1]
     expect.same(dataview.findings(set), { "fields that are not used: id (2), source (1)" })
@@ -112,12 +119,89 @@ return {
   { "the page needs nothing else, and no record can write into it", function()
     local page = html.page(view_of({ critique(0, { output = "<script>alert(1)</script> & 'x' \195\169 Conclusion: right" }) }, nil, 1))
     expect.match(page, "^<!doctype html>\n.*</html>\n$")
-    expect.match(page, "&lt;script&gt;alert%(1%)&lt;/script&gt; &amp; &#39;x&#39; \195\169")
-    for _, what in ipairs { "<script", "http", "src=", "<link", "@import", "url%(" } do
+    expect.match(page:gsub("</?span[^>]*>", ""), "&lt;script&gt;alert%(1%)&lt;/script&gt; &amp; &#39;x&#39; \195\169")
+    for _, what in ipairs { "<script", "http:", "https", "src=", "<link", "@import", "url%(" } do
       expect.truthy(not page:find(what), "no " .. what)
     end
-    expect.match(page, "<span class='learned critique' title='critique, %d+ tokens, weight 1'>")
+    expect.match(page, "<span class='learned critique' title='critique, %d+ tokens, weight 1'><span class=t title='ids? %d")
     expect.match(page, "<span class='context query'")
+    expect.match(page, '<meta http%-equiv="Content%-Security%-Policy" content="default%-src \'none\'; style%-src')
+  end },
+
+  { "tokens of a sample are its text, each with its id; bytes of one character stand together", function()
+    local set = view_of { critique(0, { output = "\226\130\172 is 3 \240\159\152\128. Conclusion: right [END]" }) }.sets[1]
+    for _, most in ipairs { 10000, 5 } do
+      local text, ids, whole = {}, {}, {}
+      for i, token in ipairs(preview.tokens(set.samples, 0, most)) do
+        text[i] = token.text
+        for _, id in ipairs(token.ids) do ids[#ids + 1] = id end
+        if token.text == "\226\130\172" then whole[#whole + 1] = #token.ids end
+      end
+      local sample, same = set.samples:get(0), {}
+      for i = 1, tonumber(sample.n) do same[i] = sample.ids[i - 1] end
+      expect.same(ids, same)
+      expect.same(table.concat(text), set.samples.tok:decode(same))
+      if most > 5 then expect.same(whole, { 3 }) end
+    end
+  end },
+
+  { "which samples are shown: by verdict, kind, length, source", function()
+    local records, right = {}, 0
+    for i = 0, 9 do
+      records[i + 1] = critique(i)
+      if demo.training(1)(i).right then right = right + 1 end
+    end
+    local view = view_of(records, nil, 100)
+    local function shown(where)
+      return dataview.gather(view.run, { samples = 100, where = where }).sets[1].shown
+    end
+    expect.same(#shown {}, 10)
+    expect.same({ #shown { verdict = "right" }, #shown { verdict = "wrong" }, #shown { verdict = "none" } }, { right, 10 - right, 0 })
+    expect.same({ #shown { kind = "critique" }, #shown { kind = "no such" } }, { 10, 0 })
+    local longest = view.sets[1].samples:length(view.sets[1].longest[1])
+    for _, k in ipairs(shown { from = longest }) do expect.same(view.sets[1].samples:length(k), longest) end
+    expect.same({ #shown { to = longest }, #shown { from = longest + 1 } }, { 10, 0 })
+    expect.same({ #shown { source = view.sets[1].name }, #shown { source = "another" } }, { 10, 0 })
+    dataview.show(view, 3)
+    expect.same(view.sets[1].shown, { 0, 3, 6 })
+  end },
+
+  { "the page has a choice by each of these, without a script; names of the data cannot write into its style", function()
+    local page = html.page(view_of({ critique(0), critique(1), critique(2) }, nil, 3, function(records)
+      return data.list(records, { name = "</style><b>{}" })
+    end))
+    expect.match(page, "body:has%(#v1:checked%) %.sample:not%(%.v1%) { display: none; }")
+    expect.match(page, "<label><input type=radio name=s id=s1> &lt;/style&gt;&lt;b&gt;{}</label>")
+    expect.match(page, "<div class='sample v%d n%d s1 k%d[ k%d]*'>")
+    expect.same(select(2, page:gsub("</style>", "")), 1)
+    expect.truthy(page:match "<style>(.-)</style>":find "b>{}" == nil, "no name in the style")
+  end },
+
+  { "tokens by weight, and how often a source is gone through", function()
+    local view = view_of { critique(0), critique(1) }
+    local rows, tokens = dataview.weight_rows(view.sets[1].weights), 0
+    for _, row in ipairs(rows) do tokens = tokens + row[2] end
+    expect.same({ rows[1][1], rows[2][1], tokens }, { "0", "1", view.sets[1].report.tokens })
+    expect.same(dataview.weight_rows { [2] = 5, ["function"] = 1, [0.5] = 3 }, { { "0.5", 3 }, { "2", 5 }, { "a function", 1 } })
+    expect.same(view.sets[1].passes, 1)
+    view.run.steps = 16
+    local set = dataview.gather(view.run, { samples = 0 }).sets[1]
+    expect.same(set.passes, 16)
+    local findings = dataview.findings(set)
+    expect.same(findings[#findings], "gone through 16.0 times in this run")
+    local mixed = view_of({ critique(0), critique(1) }, nil, nil, function(records)
+      return require("cft.data.mix").new { { data.list(records, { name = "a" }), weight = 3 },
+        { data.list { critique(7), critique(8), critique(9), critique(10), critique(11), critique(12) }, weight = 1 } }
+    end)
+    expect.same({ mixed.sets[1].passes, mixed.sets[2].passes }, { 3, 2 / 6 })
+    expect.match(html.page(mixed), "Sources beside each other")
+  end },
+
+  { "what was gathered is JSON", function()
+    local json = require "cft.base.json"
+    local plain = dataview.plain(view_of({ critique(0), critique(1) }, { critique(5) }, 2))
+    expect.same(json.decode(json.encode(plain)).sets[1].shown[1].about, plain.sets[1].shown[1].about)
+    expect.match((html.body(json.decode(json.encode(plain)))), "tokens by weight")
   end },
 
   { "half a character is not a character in the page", function()
@@ -159,6 +243,16 @@ return {
     expect.match(r.out, "word problems: %d+ samples of %d+ records")
   end },
 
+  { "cftrun data: the reason where every record is bad", function()
+    local path = process.write(process.folder() .. "/bad.jsonl", '{"instruction": 1}\n{"no": 2}\n')
+    local recipe_path = process.write(process.folder() .. "/r.lua", [[local cft = require "cft"
+      cft.recipe.run(cft.config { template = "chatml", device = "cpu" },
+        { name = "bad", model = cft.demo.tiny, tokenizer = cft.demo.tokenizer(1) })]])
+    local r = process.cftrun { "data", recipe_path, "data=" .. path }
+    expect.same({ r.code, r.out }, { 1, "" })
+    expect.match(r.err, "none of 2 records is left: 2 are bad; the first is [^\n]*bad%.jsonl: record 0, line 1, byte 0: ")
+  end },
+
   { "cftrun data: what it refuses", function()
     local function refuses(code, message, ...)
       local r = process.cftrun { "data", ... }
@@ -168,6 +262,10 @@ return {
     refuses(2, "a recipe is wanted: cftrun data RECIPE")
     refuses(2, "no recipe nowhere%.lua", "nowhere.lua")
     refuses(2, "%-%-samples", "recipes/webinstruct.lua", "--samples", "few")
+    refuses(2, "%-%-verdict must be one of 'right', 'wrong', 'none', got 'left'", "recipes/webinstruct.lua", "--verdict", "left")
+    refuses(2, "%-%-length wants tokens as 100%-500, 100%- or %-500, got 'long'", "recipes/webinstruct.lua", "--length=long")
+    refuses(2, "%-%-source word problem: there are word problems, word problems held out; did you mean 'word problems'%?",
+      "recipes/webinstruct.lua", "--demo", "steps=1", "--source", "word problem")
     refuses(2, "%-%-html wants a value", "recipes/webinstruct.lua", "--html")
     refuses(2, "unknown key 'stepz'", "recipes/webinstruct.lua", "--demo", "stepz=1")
     local none = process.write(process.folder() .. "/none.lua", "")

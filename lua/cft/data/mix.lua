@@ -408,6 +408,23 @@ local function course(self, k)
   return ("  %.0f%% -> %.0f%%"):format(share(0.5 / BLOCKS), share(1 - 0.5 / BLOCKS))
 end
 
+--- How often a run goes through each source.
+-- @int places that the run takes in all
+-- @treturn table a list of numbers
+function Mix:passes(places)
+  local taken, epoch = {}, 0
+  while places > 0 do
+    for _, block in ipairs(plan_of(self, epoch)) do
+      local share = math.max(0, math.min(1, places / block.n))  -- of the block that the run ends in
+      for k, count in ipairs(block.counts) do taken[k] = (taken[k] or 0) + share * count end
+      places = places - block.n
+    end
+    epoch = epoch + 1
+  end
+  for k, part in ipairs(self.parts) do taken[k] = (taken[k] or 0) / part.source:size() end
+  return taken
+end
+
 --- A table of the mixture: what each source has, and what it gives to an epoch (to the first one of a curriculum):
 -- records, places, their share, how often the source is gone through, and of samples the tokens and loss tokens.
 function Mix:table()

@@ -1,6 +1,8 @@
 --- A recipe's data in place of its training: what `cftrun data RECIPE` shows.
 
+local check = require "cft.base.check"
 local dataview = require "cft.report.data"
+local data_text = require "cft.report.data_text"
 local exit = require "cft.base.exit"
 local html = require "cft.report.html"
 local save = require "cft.io.save"
@@ -41,18 +43,33 @@ local function refusals(view, asked)
   return lines
 end
 
+local function must_have_source(view, where)
+  if not where.source then return end
+  local names = {}
+  for i, set in ipairs(view.sets) do
+    names[i] = set.name
+    if set.name == where.source then return end
+  end
+  exit.fail(exit.USAGE, "data: --source %s: there are %s%s", where.source, table.concat(names, ", "),
+    check.suggestion(where.source, names))
+end
+
 --- Show the data of a run that was to be, and leave: with code 1 if it would not have begun.
--- @tab cfg settings, with `inspect` of `cftrun data`: `samples`, how many of them; `html`, a file for a page
+-- @tab cfg settings, with `inspect` of `cftrun data`: `samples`, how many of them are printed, and `where`, which, see
+-- `cft.report.data.gather`; `html`, a file for a page, which shows `page_samples`
 -- @func prepare from settings to a run: `cft.recipe.prepare`, quiet
 function M.leave(cfg, prepare)
   local asked = lenient(cfg)
-  local view = dataview.gather(prepare(cfg), { samples = cfg.inspect.samples })
+  local o = cfg.inspect
+  local view = dataview.gather(prepare(cfg), { samples = o.html and o.page_samples or o.samples, where = o.where })
+  must_have_source(view, o.where)
   view.refusals = refusals(view, asked)
-  dataview.print(view)
-  if cfg.inspect.html then
-    save.write(cfg.inspect.html, html.page(view))
-    print("written: " .. cfg.inspect.html)
+  if o.html then
+    save.write(o.html, html.page(view))
+    dataview.show(view, o.samples)
   end
+  data_text.print(view)
+  if o.html then print("written: " .. o.html) end
   cfg.inspect.code = #view.refusals > 0 and exit.FAILED or exit.OK
   exit.leave(cfg.inspect.code)
 end

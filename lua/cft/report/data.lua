@@ -1,6 +1,7 @@
 --- A run's data to look at: counts, histograms, what is odd, duplicates, samples with their masks.
 --
--- `gather` measures, `print` shows it in a terminal; `cft.report.html` makes a page of the same.
+-- `gather` measures, `plain` is the same as texts and numbers alone, which `cft.report.data_text` prints and
+-- `cft.report.html` makes a page of.
 -- @module cft.report.data
 
 local batch = require "cft.samples.batch"
@@ -8,45 +9,14 @@ local conversation = require "cft.data.conversation"
 local data = require "cft.data.open"
 local digests = require "cft.data.util.digest_table"
 local hash = require "cft.io.hash"
+local histogram = require "cft.report.histogram"
 local listed = require "cft.data.util.sampled_list"
 local mask = require "cft.samples.mask"
 local parallel = require "cft.data.parallel"
 local preview = require "cft.report.samples"
 local reports = require "cft.samples.report"
-local term = require "cft.base.term"
-local texts = require "cft.base.text"
 
 local M = {}
-
--- ---- histograms ------------------------------------------------------------------------------
-
--- The smallest of 1, 2, 5, 10, 20, ... that cuts 0 to `most` into at most `bins`.
-local function width_of(most, bins)
-  local width = 1
-  while true do
-    for _, step in ipairs { 1, 2, 5 } do
-      if most / (step * width) < bins then return step * width end
-    end
-    width = 10 * width
-  end
-end
-
---- Count numbers in bins of equal width from 0 on.
--- @tab values from 0
--- @number[opt] width by default a round one that gives at most 16
--- @int[opt] bins how many, at least: empty ones at the end are kept
--- @treturn table `width`, and a list of counts; bin i has values from (i - 1) width on
-function M.histogram(values, width, bins)
-  local most = 0
-  for _, v in ipairs(values) do most = math.max(most, v) end
-  local h = { width = width or width_of(most, 16) }
-  for i = 1, math.max(bins or 1, math.floor(most / h.width) + 1) do h[i] = 0 end
-  for _, v in ipairs(values) do
-    local i = math.floor(v / h.width) + 1
-    h[i] = h[i] + 1
-  end
-  return h
-end
 
 -- The value that a share of the sorted values does not exceed.
 local function quantile(sorted, share) return sorted[math.max(1, math.ceil(share * #sorted))] end
@@ -86,81 +56,152 @@ end
 
 local LONGEST = 5
 
-local function measure(samples)
-  local tokens, learned, shares, kinds, order = {}, {}, {}, {}, {}
-  local verdicts = { right = 0, wrong = 0, none = 0 }
-  for k = 0, samples:size() - 1 do
+local function verdict_of(sample)
+  return sample.verdict == true and "right" or sample.verdict == false and "wrong" or "none"
+end
+
+-- What is counted of a sample's spans: tokens by their weight. Weights that are functions have no number yet.
+local function weigh(weights, sample)
+  for i = 0, sample.span_count - 1 do
+    local weight = sample.learn and sample.learn[i] and "function" or sample.spans[i].weight
+    weights[weight] = (weights[weight] or 0) + tonumber(sample.spans[i].count)
+  end
+end
+
+-- @tab chosen numbers of the samples that are looked at
+local function measure(samples, chosen)
+  local m = { tokens = {}, learned = {}, shares = {}, kinds = {}, verdicts = { right = 0, wrong = 0, none = 0 },
+              weights = {} }
+  local kinds = {}
+  for i, k in ipairs(chosen) do
     local s, count = samples:get(k), 0
     for _, own in ipairs(mask.kinds_of(s)) do
       local kind = kinds[own.name]
       if not kind then
         kind = { name = own.name, tokens = 0, learned = 0 }
-        kinds[own.name], order[#order + 1] = kind, kind
+        kinds[own.name], m.kinds[#m.kinds + 1] = kind, kind
       end
       kind.tokens, kind.learned, count = kind.tokens + own.tokens, kind.learned + own.learned, count + own.learned
     end
-    tokens[k + 1], learned[k + 1], shares[k + 1] = s.n, count, count / s.n
-    local verdict = s.verdict == true and "right" or s.verdict == false and "wrong" or "none"
-    verdicts[verdict] = verdicts[verdict] + 1
+    m.tokens[i], m.learned[i], m.shares[i] = s.n, count, count / s.n
+    weigh(m.weights, s)
+    local verdict = verdict_of(s)
+    m.verdicts[verdict] = m.verdicts[verdict] + 1
   end
-  return { tokens = tokens, learned = learned, shares = shares, kinds = order, verdicts = verdicts }
+  return m
 end
 
-local function longest_of(tokens)
-  local order = {}
-  for k = 1, #tokens do order[k] = k - 1 end
-  table.sort(order, function(a, b)
-    if tokens[a + 1] ~= tokens[b + 1] then return tokens[a + 1] > tokens[b + 1] end
-    return a < b
-  end)
-  return { unpack(order, 1, LONGEST) }
-end
-
--- Numbers of `count` samples, evenly spread.
+-- Numbers of `count` samples of n, evenly spread.
 local function spread(n, count)
   local list = {}
   for i = 0, math.min(count, n) - 1 do list[i + 1] = math.floor(i * n / math.min(count, n)) end
   return list
 end
 
-local function gather_set(samples, count, elsewhere)
-  local m, sorted = measure(samples), {}
-  for i, n in ipairs(m.tokens) do sorted[i] = n end
+local function longest_of(samples, chosen)
+  local order, n = {}, {}
+  for i, k in ipairs(chosen) do order[i], n[k] = k, samples:length(k) end
+  table.sort(order, function(a, b)
+    if n[a] ~= n[b] then return n[a] > n[b] end
+    return a < b
+  end)
+  return { unpack(order, 1, LONGEST) }
+end
+
+local function has_kind(sample, name)
+  for _, kind in ipairs(mask.kinds_of(sample)) do
+    if kind.name == name then return true end
+  end
+  return false
+end
+
+-- Is this sample one of those that are wanted? `where`: `verdict`, `kind`, `from` and `to` tokens, as they are given.
+local function wanted(samples, k, where)
+  local n = samples:length(k)
+  if where.from and n < where.from or where.to and n > where.to then return false end
+  if not (where.verdict or where.kind) then return true end
+  local s = samples:get(k)
+  return (not where.verdict or verdict_of(s) == where.verdict) and (not where.kind or has_kind(s, where.kind))
+end
+
+-- Numbers of the samples that are shown: `count` of those that are wanted, evenly spread.
+local function choose(samples, count, where)
+  local fits, chosen = {}, {}
+  if not next(where) then return spread(samples:size(), count) end
+  for k = 0, samples:size() - 1 do
+    if wanted(samples, k, where) then fits[#fits + 1] = k end
+  end
+  for i, at in ipairs(spread(#fits, count)) do chosen[i] = fits[at + 1] end
+  return chosen
+end
+
+-- @tab o `samples` that are shown, `where`: which, `most` that are measured
+local function gather_set(samples, o, elsewhere)
+  local n = samples:size()
+  local chosen = spread(n, o.most or n)
+  local m, sorted = measure(samples, chosen), {}
+  for i, tokens in ipairs(m.tokens) do sorted[i] = tokens end
   table.sort(sorted)
   return {
     samples = samples, name = samples.name, report = samples.report, kinds = m.kinds, verdicts = m.verdicts,
-    tokens = M.histogram(m.tokens), learned = M.histogram(m.learned), shares = M.histogram(m.shares, 0.1, 10),
-    half = quantile(sorted, 0.5), most = quantile(sorted, 0.95), longest = longest_of(m.tokens),
-    lengths = m.tokens, duplicates = look_for_duplicates(samples.source, elsewhere),
-    shown = spread(samples:size(), count),
+    tokens = histogram.count(m.tokens), learned = histogram.count(m.learned), weights = m.weights,
+    shares = histogram.count(m.shares, 0.1, 10), half = quantile(sorted, 0.5), most = quantile(sorted, 0.95),
+    longest = longest_of(samples, chosen), measured = #chosen < n and #chosen or nil,
+    duplicates = not o.most and look_for_duplicates(samples.source, elsewhere) or nil,
+    shown = choose(samples, o.samples, o.where or {}),
   }
 end
 
 -- ---- the whole run ---------------------------------------------------------------------------
 
+-- How often the run goes through each of its sources.
+local function passes_of(run)
+  local places = run.steps * run.cfg.batch
+  if run.samples.passes then return run.samples:passes(places) end
+  return { places / run.samples:size() }
+end
+
 --- Measure the data of a run.
 -- @tab run of `cft.recipe.prepare`
--- @tab opts `samples`: how many are shown of each source
+-- @tab opts `samples`: how many are shown of each source; `where`: which, by `verdict` (`right`, `wrong`, `none`), `kind`,
+-- `from` and `to` tokens, `source` (its name); `most`: how many samples of a source are measured, all if absent, and with
+-- it duplicates are not looked for
 -- @treturn table `sets` (training sources, then the held-out one), `packs`, `contaminated`, and an empty
 -- list of `refusals` for who knows why training would not begin
 function M.gather(run, opts)
   local view = { name = run.name, run = run, sets = {}, contaminated = run.contaminated or {}, refusals = {} }
-  local prompts = {}
-  for _, samples in ipairs(run.samples.parts or { { source = run.samples } }) do
-    local set = gather_set(samples.source, opts.samples, {})
-    prompts[#prompts + 1] = set.duplicates.prompts
+  local prompts, passes, where = {}, passes_of(run), opts.where or {}
+  local function add(samples, count, elsewhere)
+    local shown = (not where.source or samples.name == where.source) and count or 0
+    local set = gather_set(samples, { samples = shown, most = opts.most, where = {
+      verdict = where.verdict, kind = where.kind, from = where.from, to = where.to } }, elsewhere)
     view.sets[#view.sets + 1] = set
+    return set
   end
-  if run.heldout_samples then
-    view.sets[#view.sets + 1] = gather_set(run.heldout_samples, 0, prompts)
+  for k, samples in ipairs(run.samples.parts or { { source = run.samples } }) do
+    local set = add(samples.source, opts.samples, {})
+    set.passes = passes[k]
+    prompts[k] = set.duplicates and set.duplicates.prompts
   end
+  if run.heldout_samples then add(run.heldout_samples, where.source and opts.samples or 0, prompts).held_out = true end
   view.packs = run.cfg.packing ~= false and run.batches:survey() or nil
   return view
 end
 
+--- Show fewer samples of what was gathered.
+-- @tab view @int count of each source
+function M.show(view, count)
+  for _, set in ipairs(view.sets) do
+    local fewer = {}
+    for i, at in ipairs(spread(#set.shown, count)) do fewer[i] = set.shown[at + 1] end
+    set.shown = fewer
+  end
+end
+
 -- ---- in words --------------------------------------------------------------------------------
 
-local BAD = 10  -- bad records that are described
+local BAD = 10   -- bad records that are described
+local MANY = 4   -- passes: until then repeated data are nearly worth new ones (Muennighoff et al. 2023, arXiv 2305.16264)
 
 local function percent(part, whole) return whole > 0 and 100 * part / whole or 0 end
 
@@ -187,9 +228,14 @@ function M.findings(set)
   add_list(r.no_end, "do not end in an end token with loss weight")
   add_list(r.no_prefix, "do not begin with what their prompt alone is encoded as")
   add_list(r.with_specials, "hold strings of special tokens")
-  add_list(d.whole, "are there before, word for word")
-  add(d.prompt, "ask what another one asks, with another answer")
-  add_list(d.leaked, "ask what a training record asks")
+  if d then
+    add_list(d.whole, "are there before, word for word")
+    add(d.prompt, "ask what another one asks, with another answer")
+    add_list(d.leaked, "ask what a training record asks")
+  end
+  if set.passes and set.passes > MANY then
+    lines[#lines + 1] = ("gone through %.1f times in this run"):format(set.passes)
+  end
   return lines
 end
 
@@ -214,99 +260,76 @@ function M.unlooked(view)
   return 'near duplicates were not looked for here; a mixture with dedup = "near" leaves them out and counts them'
 end
 
---- Rows of a histogram.
--- @tab h
--- @treturn table a list of `{ label, count }`
-function M.rows(h)
-  local rows = {}
-  for i, count in ipairs(h) do
-    local from, to = (i - 1) * h.width, i * h.width
-    rows[i] = { h.width < 1 and ("%d-%d%%"):format(100 * from + 0.5, 100 * to + 0.5) or
-      h.width == 1 and ("%d"):format(from) or ("%d-%d"):format(from, to - 1), count }
-  end
-  if h.width < 1 and rows[11] then rows[11][1] = "100%" end
-  return rows
-end
-
 --- The histograms of a set: `{ title, histogram }` each.
 function M.histograms(set)
   return { { "tokens a sample", set.tokens }, { "loss tokens a sample", set.learned },
            { "share of loss tokens in a sample", set.shares } }
 end
 
--- ---- in a terminal ---------------------------------------------------------------------------
-
-local EIGHTHS = { "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
-
--- A bar of `length` columns, to an eighth of one.
-local function bar(length)
-  local eighths = math.floor(8 * length + 0.5)
-  return ("█"):rep(math.floor(eighths / 8)) .. (EIGHTHS[eighths % 8] or "")
+--- Weights and how many tokens have each, in order; functions come last.
+-- @tab weights by weight
+-- @treturn table a list of `{ label, count }`
+function M.weight_rows(weights)
+  local order, rows = {}, {}
+  for weight in pairs(weights) do order[#order + 1] = weight end
+  table.sort(order, function(a, b)
+    if type(a) ~= type(b) then return type(a) == "number" end
+    return a < b
+  end)
+  for i, weight in ipairs(order) do
+    rows[i] = { type(weight) == "number" and ("%g"):format(weight) or "a function", weights[weight] }
+  end
+  return rows
 end
 
---- A histogram as lines of text.
--- @tab h
--- @int columns of the longest line
-function M.draw(h, columns)
-  local rows, wide, most, lines = M.rows(h), 0, 1, {}
-  for _, row in ipairs(rows) do wide, most = math.max(wide, #row[1]), math.max(most, row[2]) end
-  local digits = #tostring(most)
-  for i, row in ipairs(rows) do
-    local length = row[2] / most * math.max(10, columns - wide - digits - 6)
-    lines[i] = ("  %s  %s  %s"):format((" "):rep(wide - #row[1]) .. row[1],
-      (" "):rep(digits - #tostring(row[2])) .. row[2], bar(length))
-    -- A bin with one sample among a million shows.
-    if row[2] > 0 and length < 1 / 16 then lines[i] = lines[i] .. EIGHTHS[1] end
-    lines[i] = lines[i]:match "^.*%S" or ""
-  end
-  return table.concat(lines, "\n")
+-- ---- texts and numbers alone -------------------------------------------------------------------
+
+local EDGES = 1500  -- tokens of a sample that are shown one by one
+
+local function plain_sample(set, k)
+  local s, kinds = set.samples:get(k), {}
+  for i, kind in ipairs(mask.kinds_of(s)) do kinds[i] = kind.name end
+  return { about = preview.describe(set.samples, k), verdict = verdict_of(s), length = s.n, kinds = kinds,
+           tokens = preview.tokens(set.samples, k, EDGES) }
 end
 
-local function print_set(set)
-  print(term.paint("bold", set.name) .. ": " .. M.counts(set))
-  print(("  %s"):format(set.samples.chat:describe(set.samples.tok)))
-  print(("  half have at most %d tokens, 95%% at most %d; longest %d"):format(set.half, set.most,
-    set.report.longest))
-  local v = set.verdicts
-  print(("  verdicts: %d right, %d wrong, %d without"):format(v.right, v.wrong, v.none))
-  local findings = M.findings(set)
-  for _, line in ipairs(findings) do print("  " .. term.paint("yellow", texts.printable(line))) end
-  if #findings == 0 then print("  nothing odd: no duplicates, nothing dropped, cut or refused") end
-  print "\n  kind              tokens   share  loss tokens"
-  for _, kind in ipairs(set.kinds) do
-    print(("  %-12s %11d  %5.1f%%  %11d"):format(kind.name, kind.tokens, percent(kind.tokens, set.report.tokens),
-      kind.learned))
+local function plain_set(set)
+  local r, samples = set.report, set.samples
+  local p = {
+    name = set.name, counts = M.counts(set), template = samples.chat:describe(samples.tok), half = set.half,
+    most = set.most, longest = r.longest, verdicts = set.verdicts, findings = M.findings(set), kinds = set.kinds,
+    weights = M.weight_rows(set.weights), records = r.records, samples = r.samples, tokens = r.tokens,
+    learned = r.learned, bad = #r.bad, passes = set.passes, measured = set.measured, held_out = set.held_out,
+    histograms = {}, longest_samples = {}, shown = {},
+  }
+  for i, h in ipairs(M.histograms(set)) do p.histograms[i] = { title = h[1], rows = histogram.rows(h[2]) } end
+  for i, k in ipairs(set.longest) do
+    p.longest_samples[i] = { tokens = samples:length(k), where = samples:where(k) }
   end
-  for _, h in ipairs(M.histograms(set)) do
-    print("\n  " .. term.paint("bold", h[1]))
-    print(M.draw(h[2], term.width()))
-  end
-  print("\n  " .. term.paint("bold", "longest"))
-  for _, k in ipairs(set.longest) do
-    print(("  %8d tokens  %s"):format(set.lengths[k + 1], texts.printable(set.samples:where(k))))
-  end
-  for _, k in ipairs(set.shown) do
-    print ""
-    preview.one(set.samples, set.samples.tok, k)
-  end
-  print ""
+  for i, k in ipairs(set.shown) do p.shown[i] = plain_sample(set, k) end
+  return p
 end
 
---- Print it all.
+local function plain_found(found)
+  local p = { says = found:describe(0):match "^[^\n]*", pairs = {} }
+  for i, pair in ipairs(found.pairs) do
+    p.pairs[i] = { rank = pair.rank, where = pair.where, benchmark = pair.benchmark, shared = pair.shared,
+                   equal = pair.equal and true or false, answer = pair.answer and true or false, passage = pair.passage }
+  end
+  return p
+end
+
+--- What was gathered, as texts, numbers and lists of them, which JSON can hold.
 -- @tab view of `gather`
-function M.print(view)
-  print(M.plan(view) .. "\n")
-  if view.run.samples.parts then print(texts.printable(view.run.samples:table()) .. "\n") end
-  if M.unlooked(view) then print(M.unlooked(view) .. "\n") end
-  if view.run.template_report then print(term.paint("yellow", texts.printable(view.run.template_report)) .. "\n") end
-  for _, note in ipairs(view.run.chat:notes(view.run.tokenizer)) do
-    print(term.paint("yellow", texts.printable(note)) .. "\n")
-  end
-  for _, set in ipairs(view.sets) do print_set(set) end
-  for _, found in ipairs(view.contaminated) do print(texts.printable(found:describe())) end
-  for _, line in ipairs(view.refusals) do
-    print(term.paint("bold red", "training would refuse: ") .. texts.printable(line))
-  end
+-- @treturn table
+function M.plain(view)
+  local run = view.run
+  local p = { name = view.name, plan = M.plan(view), mixture = run.samples.parts and run.samples:table() or nil,
+              unlooked = M.unlooked(view), template_report = run.template_report, refusals = view.refusals,
+              notes = run.chat:notes(run.tokenizer), sets = {}, contaminated = {} }
+  for i, set in ipairs(view.sets) do p.sets[i] = plain_set(set) end
+  for i, found in ipairs(view.contaminated) do p.contaminated[i] = plain_found(found) end
+  return p
 end
 
 return M

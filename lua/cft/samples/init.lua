@@ -75,9 +75,10 @@ local function refuse(self)
       report.unsayable.n, first.record, first.reason)
   end
   if self.n == 0 then
-    local why = report.dropped[1]
-    blame("%s: none of %d records is left%s", self.name, report.records,
-      why and (": record %d has %s"):format(why.record, why.reason) or "")
+    local why, bad = report.dropped[1], report.bad
+    blame("%s: none of %d records is left%s%s", self.name, report.records + #bad,
+      why and (": record %d has %s"):format(why.record, why.reason) or "",
+      bad[1] and ("%s %d are bad; the first is %s"):format(why and ";" or ":", #bad, data.describe(bad[1])) or "")
   end
 end
 
