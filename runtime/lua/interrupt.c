@@ -2,6 +2,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cft_host.h"
@@ -25,11 +27,33 @@ void cft_interrupts_clear(void) {
   atomic_store(&looked_after, false);
 }
 
+// Is this a file of lua/cft, built in or from CFT_LUA_PATH? As in lua/cft/base/blame.lua.
+static bool of_library(const char *source) {
+  if (strncmp(source, "@lua/cft/", 9) == 0) return true;
+  const char *edited = getenv("CFT_LUA_PATH");
+  size_t n = edited ? strlen(edited) : 0;
+  return n > 0 && source[0] == '@' && strncmp(source + 1, edited, n) == 0 &&
+         strncmp(source + 1 + n, "/cft/", 5) == 0;
+}
+
+// Push "FILE:LINE: " of what was stopped where that is the user's, and "" where it is the library:
+// whoever stops a model that loads has done nothing wrong in a file of ours.
+static void push_place(lua_State *L) {
+  lua_Debug f;
+  for (int level = 0; lua_getstack(L, level, &f); ++level) {
+    lua_getinfo(L, "Sl", &f);
+    if (f.currentline <= 0) continue;  // C
+    if (of_library(f.source)) break;
+    luaL_where(L, level);
+    return;
+  }
+  lua_pushliteral(L, "");
+}
+
 static void stop_lua(lua_State *L, lua_Debug *where) {
   (void)where;
   lua_sethook(L, NULL, 0, 0);
-  luaL_where(L, 0);  // in a hook, level 0 is what was interrupted: C, or a line of Lua
-  if (lua_objlen(L, -1) == 0) luaL_where(L, 1);
+  push_place(L);
   lua_pushliteral(L, "interrupted");
   lua_concat(L, 2);
   lua_error(L);

@@ -23,6 +23,16 @@ typedef enum { COMPILED, INCOMPLETE, WRONG } compile_result;
 // Is this syntax error only that the text stopped? "... near '<eof>'" is how Lua says so.
 static bool wants_more(lua_State *L) { return ends_with(lua_tostring(L, -1), "'<eof>'"); }
 
+// Is the text no statement from its first word on, as `{1, 2 3}` is? Lua says what it stands near.
+static bool is_no_statement(const char *message, const char *text) {
+  const char *near = strstr(message, "unexpected symbol near '");
+  if (!near) return false;
+  near += strlen("unexpected symbol near '");
+  text += strspn(text, " \t\r\n\f\v");
+  size_t n = strlen(near);
+  return n > 1 && strncmp(text, near, n - 1) == 0;  // but for the last quote
+}
+
 // Replace the text at the top by the function it compiles to, or by the error message.
 static compile_result compile(lua_State *L) {
   int text = lua_gettop(L);
@@ -44,9 +54,9 @@ static compile_result compile(lua_State *L) {
     return COMPILED;
   }
   more = more || wants_more(L);
-  // `{1, 2 3}` is no statement at all; what is wrong with it as an expression says more.
-  bool no_statement = strstr(lua_tostring(L, -1), "unexpected symbol") != NULL;
-  lua_pushvalue(L, no_statement ? -2 : -1);
+  // What is wrong is said of what was typed: of the statement, and of the expression only where
+  // there is no statement at all.
+  lua_pushvalue(L, is_no_statement(lua_tostring(L, -1), statement) ? -2 : -1);
   lua_replace(L, text);
   lua_settop(L, text);
   return more ? INCOMPLETE : WRONG;

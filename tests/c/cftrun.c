@@ -256,6 +256,38 @@ TEST(ctrl_c_stops_a_script) {
   EXPECT_INT(ends(c), 130);
 }
 
+TEST(ctrl_c_inside_the_library_names_no_file_of_it) {
+  child *c = start(
+      script("jit.off()\n"  // a compiled loop does not look
+             "local closest = require('cft.base.check').closest\n"
+             "local a, b = ('a'):rep(2000), { ('b'):rep(2000) }\n"
+             "print 'going' while true do closest(a, b) end"));
+  EXPECT(shows(c, "going"));
+  usleep(100 * 1000);  // a call takes longer than that, and all of it is in the library
+  type(c, CTRL_C);
+  EXPECT(shows(c, " interrupted"));
+  EXPECT_INT(ends(c), 130);
+  EXPECT(strstr(c->seen, "cftrun:") != NULL);
+  EXPECT(!strstr(c->seen, ".lua:"));
+}
+
+TEST(a_syntax_error_is_that_of_what_was_typed) {
+  const char *typed[][2] = {
+      {"x = = 3\n", "unexpected symbol near '='"},  // not of `return x = = 3`
+      {"for i 1 do end\n", "'=' or 'in' expected near '1'"},
+      {"{1, 2 3}\n", "'}' expected near '3'"},  // no statement
+      {"1 + * 2\n", "unexpected symbol near '*'"},
+      {"if x then y = 'a' b end\n", "'=' expected near 'end'"},
+  };
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  for (size_t i = 0; i < sizeof typed / sizeof *typed; ++i) {
+    type(c, typed[i][0]);
+    EXPECT(shows(c, typed[i][1]));
+  }
+  EXPECT_INT(leaves(c), 0);
+}
+
 TEST(whoever_polls_finishes_first) {
   child *c =
       start(script("local host = require 'cft.host'\n"
