@@ -91,6 +91,33 @@ return {
     model:release()
   end },
 
+  { "no time is foretold before a second step was timed", function()
+    local t, model = trainer()
+    local timed = {}
+    t.steps, t.log = 3, setmetatable({ progress = function(_, step) timed[step.step] = step.seconds_a_step or false end },
+                                     { __index = silent })
+    t:run()
+    expect.same({ timed[1], type(timed[2]), type(timed[3]) }, { false, "number", "number" })
+    expect.truthy(timed[2] > 0)
+    model:release()
+  end },
+
+  { "what is interrupted says where it was saved", function()
+    local function said(save)
+      local t, model = trainer()
+      local lines = {}
+      t.log = setmetatable({ say = function(_, ...) lines[#lines + 1] = (...):format(select(2, ...)) end }, { __index = silent })
+      t.after_step = function() ffi.C.raise(2) end
+      t.save = save
+      expect.same(t:run().interrupted, true)
+      model:release()
+      return table.concat(lines, "\n")
+    end
+    expect.same(said(function(t) t.saved_in = "out/step-000001" end), "interrupted after step 1; saved in out/step-000001")
+    expect.same(said(function() end), "interrupted after step 1; saved")
+    expect.same(said(nil), "interrupted after step 1; nothing was saved")
+  end },
+
   { "measuring that fails leaves the model's options as they were", function()
     local t, model = trainer(1)
     t.context = true

@@ -77,7 +77,7 @@ function Log:record(t)
 end
 
 --- A step's line: on a terminal it replaces the one before; in a file, one in ten is written. Before it
--- `t.notes`, what there was to say meanwhile.
+-- `t.notes`, what there was to say meanwhile. Without `t.seconds_a_step` no time is foretold.
 function Log:progress(t, steps)
   self:record(t)
   if self.quiet then return end
@@ -85,9 +85,9 @@ function Log:progress(t, steps)
     self:close_line()
     self:say("%s", note)
   end
-  local left = (steps - t.step) * t.seconds_a_step
-  local line = ("step %d/%d  loss %.4f  lr %.2e  norm %.2f  %s tok/s  ETA %s"):format(
-    t.step, steps, t.loss, t.lr, t.grad_norm, format.count(t.tokens_per_s), format.duration(left))
+  local line = ("step %d/%d  loss %.4f  lr %.2e  norm %.2f  %s tok/s"):format(
+    t.step, steps, t.loss, t.lr, t.grad_norm, format.count(t.tokens_per_s))
+  if t.seconds_a_step then line = line .. "  ETA " .. format.duration((steps - t.step) * t.seconds_a_step) end
   if t.heldout_loss then line = line .. ("  held out %.4f"):format(t.heldout_loss) end
   if host.isatty and host.isatty(1) and not t.heldout_loss then
     io.stdout:write("\r\27[K", line)

@@ -218,6 +218,7 @@ local function due(every, step) return every and step % every == 0 end
 function Trainer:run()
   local start, made_before, tokens_before = host.now(), self.done, self.tokens
   local summary = { ledger_first = {}, ledger_last = {} }
+  local first  -- when the first step was made
   local tenth = math.max(1, math.floor((self.steps - self.done) / 10))
   if self.heldout then
     summary.heldout_loss_before, summary.heldout_ledger_before = self:evaluate(self.heldout)
@@ -231,7 +232,9 @@ function Trainer:run()
     local t = self:step()
     summary.loss_first = summary.loss_first or t.loss
     summary.loss_last = t.loss
-    t.seconds_a_step = (host.now() - start) / (self.done - made_before)
+    -- The first step is no measure: it takes memory, compiles and times kernels.
+    if first then t.seconds_a_step = (host.now() - first) / (self.done - made_before - 1) end
+    first = first or host.now()
     local last = self.done == self.steps
     if self.heldout and (last or due(self.eval_every, self.done)) then
       t.heldout_loss, t.heldout_ledger = self:evaluate(self.heldout)
@@ -247,7 +250,8 @@ function Trainer:run()
     if self.save and (last or interrupted or due(self.save_every, self.done)) then self.save(self) end
     if interrupted then
       self.log:close_line()
-      self.log:say("interrupted after step %d%s", self.done, self.save and "; saved" or "")
+      self.log:say("interrupted after step %d%s", self.done,
+        not self.save and "; nothing was saved" or self.saved_in and "; saved in " .. self.saved_in or "; saved")
       summary.interrupted = true
       break
     end
