@@ -10,6 +10,7 @@
 
 local door = require "cft.engine.ffi"
 local files = require "cft.io.files"
+local formulas = require "cft.engine.rules.formulas"
 local host = require "cft.host"
 local op = require "tests.op"
 local rules = require "cft.engine.rules"
@@ -52,22 +53,6 @@ local kernels = {
   { "sum_squares", "out += alpha sum(x^2), in f64", "none" },
   { "clip_scale", "scale min(1, max_norm / (norm + 1e-6))", "none" },
   { "adamw", "AdamW with decoupled decay: [kernels/kernels.h](../../kernels/kernels.h)", "none" },
-}
-
--- What an op of `cft.ops` computes.
-local formulas = {
-  linear = "y = x w^T + b", matmul = "y = a b", embedding = "y[i] = table[ids[i]]", gather_rows = "y[i] = x[index[i]]",
-  rmsnorm = "y = w x / sqrt(mean(x^2) + eps)", add_rmsnorm = "s = x + residual, y = rmsnorm(s); both",
-  rope = "pairs (j, j + D/2) turned by their position", attention = "[attention.md](attention.md), with rope",
-  swiglu = "y = gate sigmoid(gate) up, gate and up beside each other", relu2 = "y = max(x, 0)^2",
-  softmax = "y = exp(x) / sum exp(x), of each row", cross_entropy = "sum of weight (logsumexp(x) - x[target])",
-  linear_cross_entropy = "cross_entropy(linear(x, w)), logits a chunk at a time",
-  exp = "e^x", log = "ln x", sqrt = "x^(1/2)", rsqrt = "x^(-1/2)", sin = "sin x", cos = "cos x", tanh = "tanh x",
-  sigmoid = "1 / (1 + e^-x)", relu = "max(x, 0)", silu = "x sigmoid(x)", abs = "\\|x\\|", square = "x^2",
-  reciprocal = "1 / x", scale = "alpha x", add = "x + y", sub = "x - y", mul = "x y", div = "x / y",
-  sum = "over one dimension, or all", reshape = "the same numbers in another shape",
-  transpose = "two dimensions exchanged", narrow = "a part of a dimension", contiguous = "row-major",
-  cast = "another dtype",
 }
 
 -- ---- devices ------------------------------------------------------------------------------------
@@ -220,7 +205,7 @@ local function op_table()
     if not formulas[name] then error(("the op %s is not explained in %s"):format(name, arg[0]), 0) end
     for i, path in ipairs(checked[name] or {}) do suites[i] = ("[%s](../../%s)"):format(path:match "[^/]+$", path) end
     if #suites == 0 then error("no suite has the op " .. name, 0) end
-    lines[#lines + 1] = ("| `%s` | %s | %s | %s | %s |"):format(name, formulas[name], rule.method and "yes" or "",
+    lines[#lines + 1] = ("| `%s` | %s | %s | %s | %s |"):format(name, (formulas[name].formula:gsub("|", "\\|")), rule.method and "yes" or "",
       rule.differentiable and "of the first result" or "yes", table.concat(suites, " "))
   end
   return table.concat(lines, "\n")
