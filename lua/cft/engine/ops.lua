@@ -72,11 +72,49 @@ end
 
 function Tensor.__unm(a) return M.scale(a, -1) end
 
+-- ---- rows by number ----------------------------------------------------------------------------
+
+-- Rows count from 1, as in a Lua table and in `to_table`; the dimensions of `narrow` and the like from 0.
+local function check_row(t, i)
+  local n = t:dim(0)
+  if i ~= math.floor(i) or i < 1 or i > n then blame("x[%s]: a row from 1 to %d is wanted", tostring(i), n) end
+end
+
+local function row(t, i)
+  check_row(t, i)
+  if t:ndim() == 1 then return tensor.narrow(t, 0, i - 1, 1):item() end
+  return M.reshape(M.narrow(t, 0, i - 1, 1), { select(2, t:dims()) })
+end
+
+local function set_row(t, i, value)
+  check_row(t, i)
+  local to = tensor.narrow(t, 0, i - 1, 1)
+  if type(value) == "number" then return to:fill_(value) end
+  if not tensor.is(value) then value = tensor.new(value, { dtype = t:dtype(), device = t:device() }) end
+  to:copy_(tensor.reshape(tensor.contiguous(value), to:shape()))
+end
+
+Tensor.__methods = Tensor  -- what Tab lists
+
+--- Row `i` of x, from 1: a view through which the gradient flows; of one dimension, a number.
+function Tensor.__index(t, key)
+  if type(key) == "number" then return row(t, key) end
+  return Tensor[key]
+end
+
+--- `x[i] = v`, a number, a tensor or a table, overwrites row `i`; the tape does not see it.
+function Tensor.__newindex(t, key, value)
+  if type(key) == "number" then return set_row(t, key, value) end
+  rawset(t, key, value)
+end
+
 --- The mean of all numbers.
 function Tensor:mean() return M.scale(M.sum(self), 1 / self:count()) end
 
---- The largest of each row, or the place of it (i32); no gradient flows through either.
+--- The largest of each row; no gradient flows through it. @int[opt] dim from 0; of all numbers if nil
 function Tensor:max(dim) return kernels.reduction("maximum", self, dim) end
+
+--- The place of the largest of each row, i32. @int[opt] dim from 0
 function Tensor:argmax(dim) return kernels.reduction("argmax", self, dim) end
 
 return M

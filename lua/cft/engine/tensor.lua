@@ -26,6 +26,8 @@ local function describe(c)
 end
 
 --- A Lua tensor around a C tensor whose reference is ours now.
+-- @param c the handle
+-- @treturn Tensor
 function M.wrap(c)
   local t = setmetatable({ c = door.owned(c) }, Tensor)
   if scope then scope[#scope + 1] = t end
@@ -33,6 +35,9 @@ function M.wrap(c)
 end
 local wrap = M.wrap
 
+--- Is this a tensor?
+-- @param v any value
+-- @treturn bool
 function M.is(v) return getmetatable(v) == Tensor end
 
 --- Release the memory now. Using the tensor afterwards is an error that says so.
@@ -110,9 +115,12 @@ function M.block(fn, ...)
   return returned(results)
 end
 
---- How many tensors the open scope has seen; nil outside of one. With `since`, the list of those
--- made after that count: how the tape knows what an op made.
+--- How many tensors the open scope has seen; nil outside of one.
 function M.scope_mark() return scope and #scope end
+
+--- The tensors that the open scope has seen since a mark: how the tape knows what an op made.
+-- @tparam ?int mark of `scope_mark`; nil gives none
+-- @treturn {Tensor,...}
 function M.scope_since(mark)
   local made = {}
   if scope and mark then
@@ -126,7 +134,8 @@ end
 local device_out = ffi.new "cft_device *[1]"
 local default_device
 
---- The device of that name: "cpu", "cuda", "cuda:N" or "auto".
+--- The device of that name.
+-- @string name "cpu", "cuda", "cuda:N" or "auto"; a device is itself
 function M.device(name)
   if type(name) ~= "string" then return name end
   local status = C.cft_device_open(device_out, name)
@@ -156,13 +165,20 @@ function M.notes()
 end
 
 --- The dtype a device trains fastest in: "bf16" or "f32".
+-- @param d a device
 function M.best_dtype(d) return d.fast_bf16 ~= 0 and "bf16" or "f32" end
 
 --- Whether a GPU's matmuls are timed when they first meet a shape, and the fastest kept in a file (true),
 -- or the library's first suggestion is taken (false). Nothing to the CPU.
+-- @param device or its name
+-- @bool on
 function M.set_autotune(device, on) C.cft_device_set_autotune(M.device(device), on and 1 or 0) end
 
+--- "cpu", "cuda:0".
+-- @param d a device
 function M.device_name(d) return ffi.string(C.cft_device_name(d)) end
+--- A device in words, with its threads or its memory.
+-- @param d a device
 function M.device_description(d) return ffi.string(C.cft_device_description(d)) end
 
 local classes = { "other", "param", "grad", "optim", "activation", "workspace", "cache" }
@@ -170,6 +186,8 @@ local class_number = {}
 for i, name in ipairs(classes) do class_number[name] = i - 1 end
 
 --- What fills a device, in bytes: a field a class, and `total`, `peak`, `reserved`, `limit`.
+-- @param[opt] device or its name; the default device
+-- @bool[opt] reset_peak begin the peak anew
 function M.memory(device, reset_peak)
   local use = ffi.new "cft_memory_use"
   door.check(C.cft_device_memory(M.device(device or M.default_device()), use, reset_peak and 1 or 0))
@@ -179,7 +197,10 @@ function M.memory(device, reset_peak)
   return t
 end
 
---- Count what `fn` allocates under a class: "param", "grad", "optim", "activation", "workspace".
+--- Count what `fn` allocates under a class of memory.
+-- @string name "param", "grad", "optim", "activation", "workspace", "cache" or "other"
+-- @func fn called with the further arguments
+-- @return what fn returns
 function M.as_class(name, fn, ...)
   local before = C.cft_memory_class_set(class_number[name] or blame("no memory class " .. name))
   return finally(function() C.cft_memory_class_set(before) end, fn, ...)
@@ -231,6 +252,7 @@ end
 --- A tensor with undefined contents. @tab dims @tab[opt] opts `dtype`, `device`, `requires_grad`
 function M.empty(dims, opts) return make(dims, options("tensor.empty", opts)) end
 
+--- A tensor of one number. @tab dims @number value @tab[opt] opts as of `empty`
 function M.full(dims, value, opts)
   door.number("full", "value", value)
   local t = make(dims, options("tensor.full", opts))
@@ -238,8 +260,10 @@ function M.full(dims, value, opts)
   return t
 end
 
+--- A tensor of zeros. @tab dims @tab[opt] opts as of `empty`
 function M.zeros(dims, opts) return make(dims, options("tensor.zeros", opts), true) end
 
+--- A tensor of ones. @tab dims @tab[opt] opts as of `empty`
 function M.ones(dims, opts) return M.full(dims, 1, opts) end
 
 -- Without a seed, each call takes the next counter of a process-wide stream.
@@ -258,13 +282,14 @@ local function random(where, f, dims, opts, a, b)
   return t
 end
 
---- Standard normal; `opts.seed` and `opts.counter` fix the numbers.
+--- Standard normal numbers. @tab dims @tab[opt] opts as of `empty`; `seed` and `counter` fix the numbers
 function M.randn(dims, opts) return random("tensor.randn", C.CFT_NORMAL, dims, opts, 0, 1) end
 
---- Uniform in [0, 1).
+--- Numbers uniform in [0, 1). @tab dims @tab[opt] opts as of `randn`
 function M.rand(dims, opts) return random("tensor.rand", C.CFT_UNIFORM, dims, opts, 0, 1) end
 
 --- Overwrite with normal numbers: a pure function of (seed, counter).
+-- @int seed @int counter @number[opt=0] mean @number[opt=1] std
 function Tensor:normal_(seed, counter, mean, std)
   door.check(C.cft_tensor_random(door.raw(self), C.CFT_NORMAL, seed, counter, mean or 0, std or 1))
   return self
@@ -292,7 +317,11 @@ local function flatten(v, dims, depth, flat)
 end
 
 --- A tensor from nested tables of numbers, or from one number.
--- @usage local x = cft.tensor.new { { 1, 2 }, { 3, 4 } }
+-- @tab data
+-- @tab[opt] opts `dtype`, `device`, `requires_grad`
+-- @treturn Tensor
+-- @usage local x = cft.tensor { { 1, 2 }, { 3, 4 } }  -- or cft.tensor.new
+-- print(x[2])   --> (2) f32 on cpu {3, 4}
 function M.new(data, opts)
   local o = options("tensor.new", opts)
   local dims, flat = shape_of(data), {}
@@ -326,13 +355,21 @@ function Tensor:dims() return unpack(door.dims(door.raw(self))) end
 
 --- The dimensions as a table.
 function Tensor:shape() return door.dims(door.raw(self)) end
+--- The size of a dimension. @int i from 0
 function Tensor:dim(i) return tonumber(door.raw(self).dims[i]) end
+--- How many dimensions.
 function Tensor:ndim() return door.raw(self).ndim end
+--- How many numbers.
 function Tensor:count() return tonumber(C.cft_tensor_count(door.raw(self))) end
+--- How many bytes its numbers take.
 function Tensor:bytes() return tonumber(C.cft_tensor_bytes(door.raw(self))) end
+--- "f32", "bf16", "f16", "f64", "i32" ...
 function Tensor:dtype() return door.dtype_names[tonumber(door.raw(self).dtype)] end
+--- The device it is on: a C handle, see `device_name`.
 function Tensor:device() return door.raw(self).device end
+--- Are its numbers in row-major order without gaps?
 function Tensor:is_contiguous() return C.cft_tensor_is_contiguous(door.raw(self)) ~= 0 end
+--- Do the two have memory in common? @tparam Tensor other
 function Tensor:shares(other) return C.cft_tensor_shares(door.raw(self), door.raw(other)) ~= 0 end
 
 --- The contents on the host: an FFI array and its length. bf16 and f16 come as float.
@@ -410,42 +447,54 @@ end
 
 -- ---- contents --------------------------------------------------------------------------------
 
+--- Overwrite with one number. @number value @treturn Tensor itself
 function Tensor:fill_(value)
   door.number("fill", "value", value)
   door.check(C.cft_tensor_fill(door.raw(self), value))
   return self
 end
 
+--- Overwrite with zeros. @treturn Tensor itself
 function Tensor:zero_()
   door.check(C.cft_tensor_zero(door.raw(self)))
   return self
 end
 
 --- Overwrite with another tensor's contents; dtype and device may differ.
+-- @tparam Tensor from of the same shape
+-- @treturn Tensor itself
 function Tensor:copy_(from)
   door.check(C.cft_tensor_copy(door.raw(self), door.raw(from)))
   return self
 end
 
 -- The plain forms, outside the tape; `cft.ops` has the ones that are recorded.
+
+--- Another dtype: a copy. @tparam Tensor x @string dtype @treturn Tensor
 M.cast = function(x, dtype)
   door.try(C.cft_cast, out, door.raw(x), door.dtypes[dtype] or blame("no dtype " .. tostring(dtype)))
   return wrap(out[0])
 end
 
+--- A copy in row-major order. @tparam Tensor x @treturn Tensor
 M.contiguous = door.bind("contiguous: x -> y", wrap)
 
+--- A part of a dimension, from 0: a view. @tparam Tensor x @int dim @int start @int len @treturn Tensor
 M.narrow = door.bind("tensor_narrow: x #dim #start #len -> y", wrap)
 
+--- The same numbers in another shape: a view. @tparam Tensor x @tab dims @treturn Tensor
 M.reshape = function(x, dims)
   local n = put_dims(dims)
   door.check(C.cft_tensor_reshape(out, door.raw(x), n, dims_buffer))
   return wrap(out[0])
 end
 
+--- Two dimensions, from 0, exchanged: a view. @tparam Tensor x @int a @int b @treturn Tensor
 M.transpose = door.bind("tensor_transpose: x #a #b -> y", wrap)
 
---- The same values in another dtype or on another device ("bf16", "cuda:0"); a copy.
+--- The same values in another dtype or on another device; a copy.
+-- @string where "bf16", "cuda:0"
+-- @treturn Tensor
 function Tensor:to(where)
   if door.dtypes[where] then return M.cast(self, where) end
   return make(self:shape(), { dtype = self:dtype(), device = M.device(where) }):copy_(self)
@@ -456,30 +505,78 @@ function Tensor:detach() return wrap(C.cft_tensor_retain(door.raw(self))) end
 
 -- ---- printing --------------------------------------------------------------------------------
 
+local SHOWN = 8            -- entries of a dimension; of a longer one four and three
+local WHOLE = 10000        -- numbers of a tensor that is read as a whole to be shown
+local COUNTED = 2 ^ 26     -- and to be counted
+
 local function number(v)
   if v == math.floor(v) and math.abs(v) < 1e7 then return ("%d"):format(v) end
   return ("%.5g"):format(v)
 end
 
--- At most eight entries of a dimension, the rest as "...".
-local function rows(v, indent)
-  if type(v) ~= "table" then return number(v) end
-  local parts, n = {}, #v
+-- Which entries of n are shown, from 1; 0 stands for those between.
+local function shown(n, few)
+  local list = {}
   for i = 1, n do
-    if n <= 8 or i <= 4 or i > n - 3 then parts[#parts + 1] = rows(v[i], indent .. " ")
-    elseif i == 5 then parts[#parts + 1] = "..." end
+    local from, to = few and 1 or 4, few and n or n - 2
+    if n <= SHOWN and not few or i <= from or i >= to then list[#list + 1] = i
+    elseif list[#list] ~= 0 then list[#list + 1] = 0 end
   end
-  local nested = type(v[1]) == "table"
+  return list
+end
+
+-- Nested braces around what `entry(i)` gives.
+local function braces(n, few, nested, indent, entry)
+  local parts = {}
+  for _, i in ipairs(shown(n, few)) do parts[#parts + 1] = i == 0 and "..." or entry(i) end
   return "{" .. table.concat(parts, nested and ",\n" .. indent or ", ") .. "}"
 end
 
+local function rows(v, indent)
+  if type(v) ~= "table" then return number(v) end
+  return braces(#v, false, type(v[1]) == "table", indent, function(i) return rows(v[i], indent .. " ") end)
+end
+
+-- The same of a tensor that is too large to be read: its corners alone are. Of more than two dimensions the
+-- first and the last matrix.
+local function corners(t, indent)
+  local dims = t:shape()
+  if #dims == 0 or t:count() <= SHOWN then return rows(t:to_table(), indent) end
+  return braces(dims[1], #dims > 2, #dims > 1, indent, function(i)
+    local entry = M.narrow(t, 0, i - 1, 1)
+    if #dims == 1 then return number(entry:item()) end
+    return corners(M.reshape(M.contiguous(entry), { unpack(dims, 2) }), indent .. " ")
+  end)
+end
+
+-- min, mean, max and how many are no numbers, of those that are.
+local function statistics(t)
+  local buffer, n = t:to_host()
+  local least, most, sum, nans = math.huge, -math.huge, 0, 0
+  for i = 0, n - 1 do
+    local v = tonumber(buffer[i])
+    if v ~= v then
+      nans = nans + 1
+    else
+      least, most, sum = math.min(least, v), math.max(most, v), sum + v
+    end
+  end
+  if nans == n then return ("%d NaN"):format(nans) end
+  local text = ("min %s, mean %s, max %s"):format(number(least), number(sum / (n - nans)), number(most))
+  return nans > 0 and ("%s, %d NaN"):format(text, nans) or text
+end
+
+--- Shape, dtype, device and numbers; of a large tensor its corners, min, mean, max and how many are NaN.
 function Tensor:__tostring()
   if self.c == nil then return "released tensor " .. (self.was or "") end
   local head = ("%s on %s"):format(describe(self.c), M.device_name(self.c.device))
-  if self:count() > 10000 then return head end
-  return head .. "\n" .. rows(self:to_table(), " ")
+  if self:count() <= WHOLE then return head .. "\n" .. rows(self:to_table(), " ") end
+  return M.scope(function()
+    local about = self:count() <= COUNTED and statistics(self) or "too large for min, mean and max here"
+    return ("%s; %s\n%s"):format(head, about, corners(self, " "))
+  end)
 end
 
 function Tensor:__len() return self:dim(0) end
 
-return M
+return setmetatable(M, { __call = function(_, ...) return M.new(...) end })
