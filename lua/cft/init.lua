@@ -58,6 +58,7 @@ for module, names in pairs(shortcuts) do
 end
 
 return setmetatable(M, {
+  modules = modules,  -- for `help`
   __index = function(t, name)
     local module = modules[name]
     if not module then return nil end

@@ -19,6 +19,8 @@ struct line {
   History *history;
   char *history_path;
   const char *prompt;
+  line_completer *completer;
+  void *completer_data;
   bool abandoned;
   char *plain;  // getline's buffer
   size_t plain_capacity;
@@ -44,6 +46,21 @@ static unsigned char suspend(EditLine *edit, int key) {
   raise(SIGTSTP);
   el_set(edit, EL_PREP_TERM, 1);
   return CC_REDISPLAY;
+}
+
+static unsigned char complete(EditLine *edit, int key) {
+  (void)key;
+  line *l = line_of(edit);
+  if (!l->completer) return CC_ERROR;
+  const LineInfo *at = el_line(edit);
+  const char *insert = NULL, *shown = NULL;
+  l->completer(l->completer_data, at->buffer, (size_t)(at->cursor - at->buffer), &insert, &shown);
+  if (shown) {
+    printf("\n%s\n", shown);
+    return CC_REDISPLAY;
+  }
+  if (!insert || !*insert) return CC_REFRESH_BEEP;
+  return el_insertstr(edit, insert) == 0 ? CC_REFRESH : CC_ERROR;
 }
 
 static void open_history(line *l, const char *path) {
@@ -72,6 +89,8 @@ static bool open_editor(line *l, const char *program) {
   // (The wide form: el_set copies these names and forgets the copies.)
   el_wset(l->edit, EL_ADDFN, L"abandon-line", L"drop what was typed", abandon);
   el_wset(l->edit, EL_ADDFN, L"suspend", L"stop the program until fg", suspend);
+  el_wset(l->edit, EL_ADDFN, L"complete", L"complete a name", complete);
+  el_set(l->edit, EL_BIND, "^I", "complete", NULL);
   el_set(l->edit, EL_BIND, "^C", "abandon-line", NULL);
   el_set(l->edit, EL_BIND, "^Z", "suspend", NULL);
   el_set(l->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
@@ -85,6 +104,11 @@ line *line_open(const char *program, const char *history) {
   if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && open_editor(l, program))
     open_history(l, history);
   return l;
+}
+
+void line_on_tab(line *l, line_completer *completer, void *data) {
+  l->completer = completer;
+  l->completer_data = data;
 }
 
 int line_is_edited(const line *l) { return l->edit != NULL; }

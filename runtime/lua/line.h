@@ -18,13 +18,19 @@ typedef enum line_result {
 // out of memory.
 line *line_open(const char *program, const char *history);
 
+// What Tab does: of the `bytes` of text before the cursor, what to put in (NULL: nothing) and what to
+// show below the line (NULL: nothing). Both are borrowed until the next call.
+typedef void line_completer(void *data, const char *text, size_t bytes, const char **insert,
+                            const char **shown);
+void line_on_tab(line *l, line_completer *completer, void *data);
+
 // Is there a person to prompt?
 int line_is_edited(const line *l);
 
 // The next line without its newline; valid until the next call.
 line_result line_read(line *l, const char *prompt, const char **text, size_t *bytes);
 
-// Put an entry into the history, at once also in its file.
+// Put an entry, of one line or several, into the history, at once also in its file.
 void line_remember(line *l, const char *text);
 
 void line_close(line *l);

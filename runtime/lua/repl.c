@@ -1,7 +1,8 @@
 // repl.c - the prompt: read a line, run it, show its values, until Ctrl-D or exit().
 //
 // A line is an expression first, so that `1 + 1` shows 2, then a statement. One that ends too
-// early (`for i = 1, 3 do`) asks for more. How values and errors look is Lua's: lua/cft/cli/repl.lua.
+// early (`for i = 1, 3 do`) asks for more. How values and errors look is Lua's:
+// lua/cft/prompt/init.lua.
 #include <luajit.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +72,33 @@ static void tell(lua_State *L, const char *name, int n) {
   lua_pop(L, 1);
 }
 
+// Replace the text at the top by what handlers.rewrite makes of it; an error in it is text as well.
+static void rewrite(lua_State *L) {
+  lua_getfield(L, HANDLERS, "rewrite");
+  lua_insert(L, -2);
+  if (host_call(L, 1, 1) != 0 || !lua_isstring(L, -1)) {
+    lua_pop(L, 1);
+    lua_pushliteral(L, "error('the prompt cannot read this', 0)");
+  }
+}
+
+enum { TAB_INSERT = 3, TAB_SHOWN = 4 };  // stack slots that keep what Tab gave
+
+// What handlers.complete says of the text before the cursor.
+static void on_tab(void *data, const char *text, size_t bytes, const char **insert,
+                   const char **shown) {
+  lua_State *L = data;
+  lua_settop(L, CHUNK);
+  lua_getfield(L, HANDLERS, "complete");
+  lua_pushlstring(L, text, bytes);
+  if (host_call(L, 1, 2) != 0) {
+    lua_settop(L, CHUNK);
+    return;
+  }
+  *insert = lua_tostring(L, TAB_INSERT);
+  *shown = lua_tostring(L, TAB_SHOWN);
+}
+
 // Run the function at the top and show its values or its error.
 static void run(lua_State *L) {
   // A hook cannot stop a compiled loop, and a prompt that Ctrl-C cannot bring back is worse than
@@ -95,6 +123,7 @@ static void run(lua_State *L) {
     tell(L, "show", n);
   host_notes();
   lua_settop(L, base);
+  tell(L, "done", 0);
 }
 
 static bool asked_to_leave(lua_State *L) {
@@ -104,7 +133,9 @@ static bool asked_to_leave(lua_State *L) {
   return leaving;
 }
 
-// host.repl { prompt=, more=, history=, banner=, show=function(...), failed=function(error) }
+// host.repl { prompt=, more=, history=, banner=, show=function(...), failed=function(error),
+// done=function(),
+//   rewrite=function(text) -> text, complete=function(text) -> insert, shown }
 // Runs until the end of the input, or until a line has set the table's field `leaving`.
 int host_repl(lua_State *L) {
   luaL_checktype(L, HANDLERS, LUA_TTABLE);
@@ -119,6 +150,7 @@ int host_repl(lua_State *L) {
   if (!l) return luaL_error(L, "no memory for the prompt");
   if (line_is_edited(l) && value[3]) puts(value[3]);
   lua_pushnil(L);  // CHUNK
+  line_on_tab(l, on_tab, L);
   for (bool more = false; !asked_to_leave(L);) {
     const char *text;
     size_t bytes;
@@ -128,7 +160,6 @@ int host_repl(lua_State *L) {
       continue;
     }
     if (got == LINE_TEXT) {
-      line_remember(l, text);
       if (more) {
         lua_pushvalue(L, CHUNK);
         lua_pushliteral(L, "\n");
@@ -141,8 +172,10 @@ int host_repl(lua_State *L) {
       if (!more) break;
       lua_pushvalue(L, CHUNK);  // nothing will complete it: say what is missing
     }
+    rewrite(L);
     compile_result result = compile(L);
     more = result == INCOMPLETE && got == LINE_TEXT;
+    if (!more) line_remember(l, lua_tostring(L, CHUNK));
     if (result == COMPILED)
       run(L);
     else if (!more)

@@ -224,6 +224,56 @@ TEST(history_survives_the_program) {
   EXPECT_INT(leaves(c), 0);
 }
 
+TEST(a_block_is_one_entry_of_the_history) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, "for i = 7, 7 do\n");
+  EXPECT(shows(c, ">> "));
+  type(c, "print('turn ' .. i * i)\nend\n");
+  EXPECT(shows(c, "\nturn 49"));
+  EXPECT_INT(leaves(c), 0);
+  c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, UP);
+  EXPECT(shows(c, "for i = 7"));
+  type(c, "\n");
+  EXPECT(shows(c, "\nturn 49"));
+  EXPECT_INT(leaves(c), 0);
+}
+
+TEST(tab_completes_and_lists) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, "'a ' .. type(cft.recip\t.prep\t)\n");
+  EXPECT(shows(c, "\"a function\""));
+  type(c, "long_name_a, long_name_b = 5, 6\n");
+  type(c, "lon\t\t");  // first what they share, then both
+  EXPECT(shows(c, "long_name_a  long_name_b"));
+  type(c, "b * 7\n");
+  EXPECT(shows(c, "\n42"));
+  type(c, "no_such_thing.\t");  // rings, and does no harm
+  type(c, CTRL_C);
+  type(c, "6 * 7\n");
+  EXPECT(shows(c, "\n42"));
+  EXPECT_INT(leaves(c), 0);
+}
+
+TEST(the_prompt_explains_and_times) {
+  child *c = start(NULL);
+  EXPECT(shows(c, "> "));
+  type(c, "? cft.models.load\n");
+  EXPECT(shows(c, "cft.models.load(name, opts)"));
+  EXPECT(shows(c, "lua/cft/models/init.lua"));
+  type(c, "%time 6 * 7\n");
+  EXPECT(shows(c, " s\x1b"));
+  EXPECT(shows(c, "\n42"));
+  type(c, "_ + 1\n");
+  EXPECT(shows(c, "\n43"));
+  type(c, "!echo from the shell\n");
+  EXPECT(shows(c, "\nfrom the shell"));
+  EXPECT_INT(leaves(c), 0);
+}
+
 TEST(ctrl_z_suspends_the_prompt) {
   child *c = start(NULL);
   EXPECT(shows(c, "> "));
@@ -257,11 +307,11 @@ TEST(ctrl_c_stops_a_script) {
 }
 
 TEST(ctrl_c_inside_the_library_names_no_file_of_it) {
-  child *c = start(
-      script("jit.off()\n"  // a compiled loop does not look
-             "local closest = require('cft.base.check').closest\n"
-             "local a, b = ('a'):rep(2000), { ('b'):rep(2000) }\n"
-             "print 'going' while true do closest(a, b) end"));
+  child *c =
+      start(script("jit.off()\n"  // a compiled loop does not look
+                   "local closest = require('cft.base.check').closest\n"
+                   "local a, b = ('a'):rep(2000), { ('b'):rep(2000) }\n"
+                   "print 'going' while true do closest(a, b) end"));
   EXPECT(shows(c, "going"));
   usleep(100 * 1000);  // a call takes longer than that, and all of it is in the library
   type(c, CTRL_C);

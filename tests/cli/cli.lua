@@ -176,7 +176,7 @@ return {
   end },
   { "an object at the prompt cannot steer the terminal", function()
     local object = setmetatable({}, { __tostring = function() return "a\27[31m" end })
-    local text = require("cft.cli.repl").text
+    local text = require("cft.prompt").text
     expect.same({ text(object), text { object } }, { "a\\x1b[31m", "{ a\\x1b[31m }" })
   end },
   { "a public name may be required, wherever its module lies", function()

@@ -14,7 +14,7 @@ local demo = require "cft.demo"
 local expect = require "tests.expect"
 local host = require "cft.host"
 local process = require "tests.process"
-local repl = require "cft.cli.repl"
+local repl = require "cft.prompt"
 local tokenizer = require "cft.text.tokenizer"
 
 -- ---- what runs ----------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ function M.problem(value, spec)
   return wanted and ("must be %s, got %s"):format(wanted, show(value))
 end
 
---- For `fits`: a number below 1.
+--- For `fits`: a number below 1. @number value
 function M.below_one(value)
   if not (value < 1) then return "less than 1" end
 end

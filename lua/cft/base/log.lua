@@ -56,7 +56,7 @@ local function finite(v)
   return v
 end
 
---- One object of log.jsonl, there at once for whoever reads along.
+--- One object of log.jsonl, there at once for whoever reads along. @tab t its fields
 function Log:record(t)
   if not self.file then return end
   local copy = {}
@@ -76,8 +76,10 @@ function Log:record(t)
   end
 end
 
---- A step's line: on a terminal it replaces the one before; in a file, one in ten is written. Before it
--- `t.notes`, what there was to say meanwhile. Without `t.seconds_a_step` no time is foretold.
+--- A step's line: on a terminal it replaces the one before; in a file, one in ten is written.
+-- @tab t its numbers; `notes`, what there was to say meanwhile, comes before it; without `seconds_a_step` no time
+-- is foretold
+-- @int steps of the run
 function Log:progress(t, steps)
   self:record(t)
   if self.quiet then return end
@@ -109,6 +111,7 @@ function Log:close_line()
   end
 end
 
+--- Close log.jsonl.
 function Log:close()
   self:close_line()
   if self.file then self.file:close() end

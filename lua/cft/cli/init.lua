@@ -95,7 +95,7 @@ local function evaluate(code, args)
   set_arguments("-e", args)
   local chunk, message = loadstring(code, "=(command line)")
   if not chunk then exit.fail(exit.FAILED, message) end
-  require("cft.cli.repl").globals()
+  require("cft.prompt").globals()
   chunk(unpack(args))
 end
 
@@ -108,7 +108,7 @@ local function prompt(flags)
     i = after
   end
   set_arguments("cftrun", {})
-  require("cft.cli.repl").start(config and config.read({}, flags).device)
+  require("cft.prompt").start(config and config.read({}, flags).device)
 end
 
 local function rest(args, i) return { unpack(args, i) } end

@@ -321,13 +321,13 @@ function Mix:locate(i)
   return self.parts[k].source, i - self.parts[k].base
 end
 
---- A record by its number in the mixture.
+--- A record by its number in the mixture. @int i from 0
 function Mix:get(i)
   local source, k = self:locate(i)
   return source:get(k)
 end
 
---- Where it comes from, for messages.
+--- Where a record comes from, for messages. @int i from 0
 function Mix:where(i)
   local source, k = self:locate(i)
   return source:where(k)

@@ -139,6 +139,8 @@ end
 
 --- Held-out records: none shares its numbers with a training record; also `right`, and `kind` of a
 -- wrong one.
+-- @int seed
+-- @treturn function i, from 0 → record
 function M.heldout(seed)
   return function(i) return record(seed + 1, i, true) end
 end
@@ -211,6 +213,7 @@ end
 local EXAMPLES = 2000  -- records whose words a tokenizer has
 
 --- tokenizer.json of this world.
+-- @int seed
 -- @treturn string JSON
 function M.tokenizer_json(seed)
   return json_of_words(function(see)
@@ -245,7 +248,7 @@ end
 
 -- ---- model and evaluation --------------------------------------------------------------------
 
---- That tokenizer, loaded.
+--- That tokenizer, loaded. @int seed @treturn Tokenizer
 function M.tokenizer(seed) return parse(M.tokenizer_json(seed), "the demo's tokenizer") end
 
 -- ---- a run -----------------------------------------------------------------------------------
@@ -267,6 +270,7 @@ M.tests = 240
 local function paper_fields(r) return { instruction = r.instruction, input = r.input, output = r.output } end
 
 --- Records to train on, as many as the run takes; and those whose loss is measured.
+-- @tab cfg settings of the run
 function M.sources(cfg)
   local data = require "cft.data.open"
   local n = cfg.steps and math.max(1, cfg.steps) * cfg.batch or 48000
@@ -299,7 +303,7 @@ function M.evaluate(run)
   return result
 end
 
---- Measure before training; what it returns measures after, and says both.
+--- Measure before training; what it returns measures after, and says both. @tab run of `cft.recipe`
 function M.begin(run)
   local host = require "cft.host"
   local start, before = host.now(), M.evaluate(run)

@@ -11,7 +11,7 @@ local texts = require "cft.base.text"
 
 local M = {}
 
---- A variable of the environment; nil where it is not set, or empty.
+--- A variable of the environment; nil where it is not set, or empty. @string name
 function M.set(name)
   local value = os.getenv(name)
   return value ~= "" and value or nil
@@ -57,7 +57,7 @@ end
 -- @treturn string
 function M.folder(kind, name) return ("%s/%ss--%s"):format(M.cache(), kind, (name:gsub("/", "--"))) end
 
---- The first line of a file, without space around it; nil where there is none.
+--- The first line of a file, without space around it; nil where there is none. @string path
 function M.first_line(path)
   local file = io.open(path)
   local line = file and file:read "*l"

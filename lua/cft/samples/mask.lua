@@ -286,6 +286,10 @@ M.options = {
 
 --- The sample of a record by options that were checked, with its `segments`; or nil, the reason, and its class:
 -- `unsayable` or `dropped`. See `encode`.
+-- @tab record
+-- @tparam Template chat
+-- @tparam Tokenizer tok
+-- @tab o options
 function M.sample(record, chat, tok, o)
   local segments, unsaid = chat:segments(record)
   if not segments then return nil, unsaid, "unsayable" end

@@ -67,6 +67,7 @@ end
 
 local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
 
+-- End the run: a number of a step is not finite.
 function Trainer:refuse(step, what, value, micros, weight)
   local names = {}
   for _, micro in ipairs(weight ~= 0 and micros or {}) do

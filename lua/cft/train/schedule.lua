@@ -39,7 +39,7 @@ function M.cosine(opts)
   end)
 end
 
---- Linear warm-up, then a straight line down to `floor`. Options as in `cosine`.
+--- Linear warm-up, then a straight line down to `floor`. @tab opts as of `cosine`
 function M.linear(opts)
   local o = options("schedule.linear", opts, { floor = FLOOR })
   return warmed(o, function(step)
@@ -48,7 +48,7 @@ function M.linear(opts)
   end)
 end
 
---- Linear warm-up, then 1.
+--- Linear warm-up, then 1. @tab opts `steps`, `warmup`
 function M.constant(opts)
   return warmed(options("schedule.constant", opts), function() return 1 end)
 end

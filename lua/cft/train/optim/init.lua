@@ -150,7 +150,7 @@ function Optimizer:finish(norm)
   return made
 end
 
---- `step`, and wait for what it comes to.
+--- `step`, and wait for what it comes to. @number lr learning rate @number weight sum of the loss weights
 -- @treturn number the gradient's norm before the clip; where that is NaN or infinite, nothing was updated
 function Optimizer:update(lr, weight)
   self:step(lr, weight)
@@ -177,6 +177,7 @@ function Optimizer:state()
   end)
 end
 
+--- Release moments and master weights; the model stays.
 function Optimizer:release()
   for _, s in ipairs(self.slots) do
     for _, t in pairs(s) do t:release() end

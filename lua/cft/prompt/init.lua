@@ -1,7 +1,8 @@
---- The prompt's manners: how values and errors look, what is at hand. The loop is repl.c.
--- @module cft.cli.repl
+--- The prompt: how values and errors look, what is at hand. The loop is repl.c.
+-- @module cft.prompt
 
 local host = require "cft.host"
+local line = require "cft.prompt.line"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
 
@@ -14,6 +15,7 @@ function M.globals()
   setmetatable(_G, { __index = function(_, name)
     if name == "cft" then
       rawset(_G, "cft", require "cft")
+      getmetatable(_G.cft).__tostring = function() return require "cft.prompt.help".contents() end
       return rawget(_G, "cft")
     end
   end })
@@ -75,6 +77,38 @@ local function history_path()
   return host.make_folders(state .. "/cft") and state .. "/cft/history"
 end
 
+-- ---- what is at hand -------------------------------------------------------------------------
+
+local commands = {}
+
+--- Print what `help` has on a module, a function, or a name of either.
+-- @param[opt] what
+function commands.help(what) print(require "cft.prompt.help".page(what)) end
+
+function commands.__length(value) return line.length(value) end
+
+function commands.__shell(command)
+  io.stdout:flush()
+  local code = os.execute(command)
+  if code ~= 0 and code ~= true then error(("exit code %d"):format(math.floor(code / 256)), 0) end
+end
+
+function commands.__timed(fn)
+  local from = host.now()
+  local results = { fn() }
+  print(term.paint("dim", ("%.3f s"):format(host.now() - from)))
+  return unpack(results, 1, table.maxn(results))
+end
+
+-- ---- the loop --------------------------------------------------------------------------------
+
+local function show(...)
+  local shown = {}
+  for i = 1, select("#", ...) do shown[i] = M.text((select(i, ...))) end
+  print(table.concat(shown, "\t"))
+  rawset(_G, "_", (...))
+end
+
 --- Read, run and show lines until Ctrl-D or `exit()`.
 -- @string[opt] device where new tensors are made; opened at once, so that a missing one is known
 function M.start(device)
@@ -84,17 +118,19 @@ function M.start(device)
     local tensor = require "cft.engine.tensor"
     on = ", device " .. tensor.device_description(tensor.default_device(device))
   end
-  local prompt = { prompt = "> ", more = ">> ", leaving = false, history = history_path() }
-  prompt.banner = ("cft %s%s. Ctrl-D leaves, Ctrl-C stops what runs."):format(host.version, on)
-  function prompt.show(...)
-    local texts = {}
-    for i = 1, select("#", ...) do texts[i] = M.text((select(i, ...))) end
-    print(table.concat(texts, "\t"))
-  end
+  local prompt = { prompt = "> ", more = ">> ", leaving = false, history = history_path(), show = show,
+                   rewrite = line.rewrite }
+  prompt.banner = ("cft %s%s. Tab completes, ? NAME explains, Ctrl-C stops what runs, Ctrl-D leaves."):format(host.version, on)
+  function prompt.complete(text) return require "cft.prompt.complete".complete(text) end
   function prompt.failed(err)
     if prompt.leaving then return end
     io.stderr:write(term.paint("red", texts.printable(tostring(err)), io.stderr), "\n")
   end
+  -- What a line made and nobody holds goes before the next one: the collector does not see what a tensor weighs.
+  function prompt.done()
+    if package.loaded["cft.engine.tensor"] then collectgarbage() end
+  end
+  for name, command in pairs(commands) do rawset(_G, name, command) end
   rawset(_G, "exit", function()
     prompt.leaving = true
     error("exit", 0)  -- the rest of the line does not run
