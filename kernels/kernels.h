@@ -373,6 +373,8 @@ typedef struct cft_adamw_args {
   uint64_t seed;
   cft_dtype dtype, g_dtype;  // of p; of g
   cft_dtype state_dtype;  // of m and v: f32; f64 with f64; bf16 = rounded stochastically
+  float *not_finite;      // (1) on the device, or NULL: becomes 1 where a weight or a moment that comes
+                          // out is no finite number, or too large for the dtype that it is stored in
 } cft_adamw_args;
 
 // ---- the table -----------------------------------------------------------------------------

@@ -16,8 +16,10 @@ typedef struct cft_adamw_options {
 //               p is updated itself, and if it is bf16, rounded up or down at random by distance.
 //   m, v (n)    moments: f32; f64 with f64; or bf16, rounded at random
 //   g (n)       gradient: p's dtype or f32; not changed
-//   scale       NULL, or f32 (>= 1) on the device: g is multiplied by its first element (the clip); where
-//               that is NaN nothing is updated, so a step need not wait for the norm to be read
+//   scale       NULL, or f32 (1 to 3) on the device: g is multiplied by its first element (the clip); where
+//               that is NaN nothing is updated, so a step need not wait for the norm to be read. A third
+//               element becomes 1 where a weight or a moment that comes out is no finite number of its
+//               dtype, and stays as it is where all are: one pass does both
 // Source: Loshchilov & Hutter 2019 (arXiv 1711.05101), in PyTorch's order of operations.
 CFT_API cft_status cft_adamw_step(cft_tensor *p, cft_tensor *master, cft_tensor *m, cft_tensor *v,
                                   cft_tensor *g, cft_tensor *scale, const cft_adamw_options *o);
@@ -27,7 +29,7 @@ CFT_API cft_status cft_sum_squares(cft_tensor *sum, cft_tensor *x, double alpha)
 
 // From the sum of squares of a gradient that is still to be multiplied by `scale`:
 //   norm = sqrt(sum) * scale;  out[0] = scale * min(1, max_norm / (norm + 1e-6));  out[1] = norm
-// out is f32 (2), sum f64 (1). max_norm <= 0: no clip. As torch.nn.utils.clip_grad_norm_, but where the
+// out is f32 (2, or 3: the third stays as it is), sum f64 (1). max_norm <= 0: no clip. As torch.nn.utils.clip_grad_norm_, but where the
 // norm is NaN or infinite out[0] is NaN: cft_adamw_step leaves weights and moments alone.
 CFT_API cft_status cft_clip_scale(cft_tensor *out, cft_tensor *sum, double scale, double max_norm);
 

@@ -1,5 +1,7 @@
 // adamw.c - one pass over parameters, gradients and moments. A block of each is brought to `acc`
 // where it is stored otherwise, updated, and stored again, all in the first cache.
+#include <float.h>
+
 #include "philox.h"
 
 #ifdef __SSE2__
@@ -7,6 +9,8 @@
 #endif
 
 enum { BLOCK = 4 * PHILOX_GROUPS };
+
+static const double BF16_MOST = 3.3895313892515355e38;  // the largest finite bf16
 
 // Where stochastic rounding takes its bits: block (seed; i / 4, step + PURPOSE), word i % 4.
 static const uint64_t FOR_PARAMETERS = 0, FOR_MOMENTS = 1ull << 63;
@@ -78,6 +82,9 @@ cft_status CPU(adamw)(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
   const acc scale = a->grad_scale == NULL ? 1 : (acc)a->grad_scale[0];
   const uint64_t step = (uint64_t)a->step;
   if (isnan(scale)) return CFT_OK;  // the gradient is no number: weights and moments stay
+  const acc widest = sizeof(acc) == sizeof(double) ? (acc)DBL_MAX : (acc)FLT_MAX;
+  const acc p_most = CFT_REAL == CFT_BF16 ? (acc)BF16_MOST : widest;
+  const acc state_most = narrow_state ? (acc)BF16_MOST : widest;
 
   PARALLEL(a->n * 4)
   for (int64_t from = 0; from < a->n; from += BLOCK) {
@@ -97,6 +104,15 @@ cft_status CPU(adamw)(cft_device *d, cft_stream *s, const cft_adamw_args *a) {
       m[i] = beta1 * m[i] + new1 * gi;
       v[i] = beta2 * v[i] + new2 * (gi * gi);
       p[i] = p[i] * shrink - rate * m[i] / (SQRT(v[i]) * root + eps);
+    }
+    if (a->not_finite != NULL) {  // the block is in the first cache; NaN is not below anything
+      int within = 1;
+      _Pragma("omp simd reduction(&:within)") for (int64_t i = 0; i < n; i++)
+        within &= (ABS(p[i]) <= p_most) & (ABS(m[i]) <= state_most) & (v[i] <= state_most);
+      if (!within) {
+#pragma omp atomic write
+        *a->not_finite = 1;
+      }
     }
 
     if (narrow_state) {

@@ -19,11 +19,14 @@ struct adamw_constants {
   float shrink, beta1, beta2, rate, second, eps;
 };
 
+static constexpr float FLOAT_MOST = 3.40282347e38f, BF16_MOST = 3.38953139e38f;  // finite ones
+
 // State of `bf16` is rounded stochastically from its own words, so that p and it do not share them.
 static constexpr uint64_t OF_STATE = 1ull << 63;
 
+// Whether all that comes out is finite, also in the dtype that it is stored in.
 template <class P, class G, class S, int N>
-static __device__ __forceinline__ void update(P *p, float *master, S *m, S *v, const G *g,
+static __device__ __forceinline__ bool update(P *p, float *master, S *m, S *v, const G *g,
                                               float grad_scale, const adamw_constants &c,
                                               const uint32_t *for_p, const uint32_t *for_state) {
   pack<float, N> w = master ? load<N>(master) : load_floats<N>(p);
@@ -36,6 +39,12 @@ static __device__ __forceinline__ void update(P *p, float *master, S *m, S *v, c
     square.v[k] = c.beta2 * square.v[k] + (1 - c.beta2) * gk * gk;
     w.v[k] = w.v[k] * c.shrink - c.rate * mean.v[k] / (sqrtf(square.v[k] * c.second) + c.eps);
   }
+  constexpr float p_most = std::is_same_v<P, bf16> ? BF16_MOST : FLOAT_MOST;
+  constexpr float state_most = std::is_same_v<S, bf16> ? BF16_MOST : FLOAT_MOST;
+  bool within = true;  // NaN is not below anything
+#pragma unroll
+  for (int k = 0; k < N; k++)
+    within &= fabsf(w.v[k]) <= p_most && fabsf(mean.v[k]) <= state_most && square.v[k] <= state_most;
   if constexpr (std::is_same_v<S, bf16>) {
     pack<bf16, N> low, high;
 #pragma unroll
@@ -56,16 +65,18 @@ static __device__ __forceinline__ void update(P *p, float *master, S *m, S *v, c
 #pragma unroll
       for (int k = 0; k < N; k++) out.v[k] = stochastic_round(w.v[k], for_p[k] & 0xffffu);
       store<N>(p, out);
-      return;
+      return within;
     }
   }
   store_floats<N>(p, w);
+  return within;
 }
 
 template <class P, class G, class S>
 static __global__ void __launch_bounds__(THREADS)
-    adamw_kernel(P *p, float *master, S *m, S *v, const G *g, const float *grad_scale, int64_t n,
-                 adamw_constants c, uint64_t seed, uint64_t step, bool wide) {
+    adamw_kernel(P *p, float *master, S *m, S *v, const G *g, const float *grad_scale,
+                 float *not_finite, int64_t n, adamw_constants c, uint64_t seed, uint64_t step,
+                 bool wide) {
   const int64_t group = (int64_t)blockIdx.x * THREADS + threadIdx.x, i = group * 4;
   if (i >= n) return;
   const float scale = grad_scale ? grad_scale[0] : 1;
@@ -73,16 +84,18 @@ static __global__ void __launch_bounds__(THREADS)
   random_words for_p = {}, for_state = {};
   if (std::is_same_v<P, bf16> && !master) for_p = philox(seed, (uint64_t)group, step);
   if (std::is_same_v<S, bf16>) for_state = philox(seed, (uint64_t)group, step | OF_STATE);
+  bool within = true;
   if (wide && i + 4 <= n) {
-    update<P, G, S, 4>(p + i, master ? master + i : nullptr, m + i, v + i, g + i, scale, c, for_p.v,
-                       for_state.v);
-    return;
-  }
+    within = update<P, G, S, 4>(p + i, master ? master + i : nullptr, m + i, v + i, g + i, scale, c,
+                                for_p.v, for_state.v);
+  } else {
 #pragma unroll  // so that the words stay in registers
-  for (int k = 0; k < 4; k++)
-    if (i + k < n)
-      update<P, G, S, 1>(p + i + k, master ? master + i + k : nullptr, m + i + k, v + i + k,
-                         g + i + k, scale, c, for_p.v + k, for_state.v + k);
+    for (int k = 0; k < 4; k++)
+      if (i + k < n)
+        within &= update<P, G, S, 1>(p + i + k, master ? master + i + k : nullptr, m + i + k,
+                                     v + i + k, g + i + k, scale, c, for_p.v + k, for_state.v + k);
+  }
+  if (!within && not_finite) atomicExch((int *)not_finite, __float_as_int(1.0f));
 }
 
 template <class P, class G, class S>
@@ -94,8 +107,8 @@ static cft_status adamw(const queue &q, const cft_adamw_args *a) {
                              (float)(1 / (1 - pow(a->beta2, (double)a->step))),
                              (float)a->eps};
   return run(q, adamw_kernel<P, G, S>, blocks_for(a->n, THREADS * 4), THREADS, 0, (P *)a->p,
-             (float *)a->master, (S *)a->m, (S *)a->v, (const G *)a->g, a->grad_scale, a->n, c,
-             a->seed, (uint64_t)a->step, aligned16(a->p, a->master, a->m, a->v, a->g));
+             (float *)a->master, (S *)a->m, (S *)a->v, (const G *)a->g, a->grad_scale,
+             a->not_finite, a->n, c, a->seed, (uint64_t)a->step, aligned16(a->p, a->master, a->m, a->v, a->g));
 }
 
 template <class P, class G>

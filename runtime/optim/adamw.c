@@ -41,14 +41,16 @@ cft_status cft_adamw_step(cft_tensor *p, cft_tensor *master, cft_tensor *m, cft_
   cft_tensor_touch(p);
   return CFT_KERNEL(p, adamw, (&(cft_adamw_args){
     .p = p->data, .master = cft_data(master), .m = m->data, .v = v->data, .g = g->data,
-    .grad_scale = cft_data(scale), .n = cft_tensor_count(p), .lr = o->lr, .beta1 = o->beta1,
+    .grad_scale = cft_data(scale),
+    .not_finite = scale && cft_tensor_count(scale) > 2 ? (float *)scale->data + 2 : NULL, .n = cft_tensor_count(p), .lr = o->lr, .beta1 = o->beta1,
     .beta2 = o->beta2, .eps = o->eps, .decay = o->decay, .step = o->step, .seed = o->seed,
     .dtype = p->dtype, .g_dtype = g->dtype, .state_dtype = m->dtype }));
 }
 
 static cft_status check_scalar(const char *op, const char *name, const cft_tensor *t,
                                cft_dtype dtype, int64_t count) {
-  if (t->dtype != dtype || cft_tensor_count(t) != count)
+  int64_t n = cft_tensor_count(t);
+  if (t->dtype != dtype || (n != count && !(dtype == CFT_F32 && n == count + 1)))
     return cft_fail(CFT_E_SHAPE, "%s: %s is %s %s; %s (%" PRId64 ") wanted", op, name,
                     cft_dtype_name(t->dtype), cft_shape(t), cft_dtype_name(dtype), count);
   return CFT_OK;

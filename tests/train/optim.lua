@@ -245,6 +245,26 @@ cases[#cases + 1] = { "lion: a step holds a few chunks beside its state, whateve
   m:release()
 end }
 
+-- A learning rate that takes weights out of their dtype is found by the step itself, in whichever group it is.
+for _, dtype in ipairs { "f32", "bf16" } do
+  each(("a step that makes no finite numbers says so, %s"):format(dtype), function(name)
+    for _, way in ipairs { "lr", "decay", "moment", "weight" } do
+      local m = model(dtype)
+      local opt = optim[name](m, { weight_decay = way == "decay" and 1e308 or 0, clip = 0 })
+      set_gradients(m, 1)
+      opt:update(1e-3)
+      expect.same((opt.scale:to_host())[2] > 0, way == "decay", way)
+      if way == "moment" then opt.slots[#opt.slots].m:fill_(math.huge) end
+      if way == "weight" then (opt.slots[1].master or m.groups[1].flat):fill_(0 / 0) end
+      set_gradients(m, 2)
+      opt:update(way == "lr" and 1e300 or 1e-3)
+      expect.truthy((opt.scale:to_host())[2] > 0, name .. " " .. dtype .. " " .. way)
+      opt:release()
+      m:release()
+    end
+  end)
+end
+
 cases[#cases + 1] = { "a setting that the optimizer does not have is refused, its own defaults are taken", function()
   local m = model "f32"
   local given = { optimizer = "lion", seed = 1 }

@@ -15,7 +15,7 @@ static void adamw_case(cft_dtype dtype, int64_t n, cft_dtype g_dtype, cft_dtype 
   for (int64_t step = 1; step <= 5; step++) {
     for (int64_t i = 0; i < n; i++) put(g, g_dtype, i, get(g, g_dtype, i) * -0.5);
     RUN(adamw, (cft_adamw_args){p, with_master ? master : NULL, m, v, g, &scale, n, lr, b1, b2, eps,
-                                decay, step, 42, dtype, g_dtype, state_dtype});
+                                decay, step, 42, dtype, g_dtype, state_dtype, NULL});
     for (int64_t i = 0; i < n; i++) {
       double x = get(g, g_dtype, i) * 0.25;
       m_want[i] = b1 * m_want[i] + (1 - b1) * x;
@@ -66,6 +66,34 @@ EVERYWHERE(adamw) {
   EXPECT_FAILS(kernels->adamw(cpu, NULL, &wrong), CFT_E_UNSUPPORTED, "moments in f16");
 }
 
+// What comes out is looked at: one bad value anywhere raises the flag, none leaves it as it was.
+EVERYWHERE(adamw_says_what_is_not_finite) {
+  enum { N = 20001 };
+  cft_dtype wide = sum_dtype(dtype);
+  static const int64_t places[] = {-1, 0, 4097, N - 1};
+  for (int narrow = 0; narrow < (dtype == CFT_F64 ? 1 : 2); narrow++)
+    for (int which = 0; which < 4; which++)
+      for (int what = 0; what < 3; what++) {
+        cft_dtype st = narrow ? CFT_BF16 : wide;
+        void *p = numbers(N, dtype), *g = constant(N, wide, 1e-3), *m = constant(N, st, 0),
+             *v = constant(N, st, 1e-4), *one[3] = {p, m, v};
+        if (places[which] >= 0)
+          put(one[what], what == 0 ? dtype : st, places[which], what == 1 ? -INFINITY : NAN);
+        float flag = 0;
+        RUN(adamw, (cft_adamw_args){p, NULL, m, v, g, NULL, N, 1e-3, 0.9, 0.95, 1e-8, 0, 1, 7, dtype,
+                                    wide, st, &flag});
+        EXPECT(flag == (places[which] >= 0));
+        free_arrays();
+      }
+  if (dtype == CFT_F64) return;
+  float *p = constant(100, CFT_F32, 3.3953e38), flag = 0;  // in f32 it is one, in bf16 it would be infinite
+  void *m = constant(100, CFT_F32, 0), *v = constant(100, CFT_F32, 0), *g = constant(100, CFT_F32, 0);
+  void *stored = constant(100, dtype, 0);
+  RUN(adamw, (cft_adamw_args){stored, p, m, v, g, NULL, 100, 0, 0.9, 0.95, 1e-8, 0, 1, 7, dtype, CFT_F32,
+                              CFT_F32, &flag});
+  EXPECT(flag == (dtype == CFT_BF16));
+}
+
 #ifdef __SSE2__
 // Moments of rows that no batch touches become denormal; there they would cost twenty times as
 // much.
@@ -74,7 +102,7 @@ ANYWHERE(adamw_leaves_no_denormals) {
   float *p = constant(N, dtype, 1), *g = constant(N, dtype, 0), *m = constant(N, dtype, 1e-40),
         *v = constant(N, dtype, 1e-40);
   RUN(adamw, (cft_adamw_args){p, NULL, m, v, g, NULL, N, 1e-2, 0.9, 0.95, 1e-8, 0, 1, 0, CFT_F32,
-                              CFT_F32, CFT_F32});
+                              CFT_F32, CFT_F32, NULL});
   for (int i = 0; i < N; i++) EXPECT(m[i] == 0 && v[i] == 0 && p[i] == 1);
   volatile float tiny = 1e-40f;
   EXPECT(tiny * 0.5f != 0);  // other arithmetic is as it was
@@ -88,7 +116,7 @@ ANYWHERE(stochastic_rounding_keeps_the_mean) {
   void *m = constant(N, CFT_F32, 0), *v = constant(N, CFT_F32, 0);
   for (int step = 1; step <= STEPS; step++)
     RUN(adamw, (cft_adamw_args){p, NULL, m, v, g, NULL, N, 1e-4, 0.9, 0.999, 1e-8, 0, step, 1,
-                                CFT_BF16, CFT_F32, CFT_F32});
+                                CFT_BF16, CFT_F32, CFT_F32, NULL});
   double sum = 0;
   int64_t moved = 0, neighbours = 0;
   for (int64_t i = 0; i < N; i++) {

@@ -20,7 +20,7 @@ static void adamw(int64_t n, cft_dtype t, cft_dtype gt, cft_dtype st, bool maste
   c.check([&](device dev, const pointers &p) {
     const cft_adamw_args a = {p(p0), p(w), p(m), p(v), p(g), (float *)p(scale),
                               n,     1e-2, 0.9,  0.95, 1e-8, 0.1,
-                              7,     42,   t,    gt,   st};
+                              7,     42,   t,    gt,   st, nullptr};
     return dev->kernels->adamw(dev, nullptr, &a);
   });
 }
@@ -37,12 +37,36 @@ static void adamw_of_no_number(cft_dtype t) {
   const auto call = [&](device dev, const pointers &p) {
     const cft_adamw_args a = {p(p0), nullptr, p(m), p(v), p(g), (float *)p(scale),
                               n,     1e-2,    0.9,  0.95, 1e-8, 0.1,
-                              7,     42,      t,    CFT_F32, t};
+                              7,     42,      t,    CFT_F32, t,    nullptr};
     return dev->kernels->adamw(dev, nullptr, &a);
   };
   c.check(call);
   if (wanted("adamw") && c.on_cpu(call, p0) != loaded(stored(values(n, 1), t), t))
     report(false, "adamw of a gradient that is no number: the CPU changed weights");
+}
+
+// One value that is no finite number, in weights, m or v, or none: the flag says so.
+static void adamw_says_what_is_not_finite(cft_dtype t, cft_dtype st, int which, int64_t offset) {
+  constexpr int64_t n = 1003;
+  kernel_case c(text("adamw with %s not finite, %s, moments %s%s",
+                     which < 0 ? "nothing" : which == 0 ? "a weight" : which == 1 ? "an m" : "a v", name(t),
+                     name(st), offset ? ", unaligned" : ""));
+  doubles weights = values(n, 1), mean = values(n, 3, 0.1), square(n, 1e-3);
+  if (which == 0) weights[1002] = INFINITY;
+  if (which == 1) mean[500] = -INFINITY;
+  if (which == 2) square[3] = NAN;
+  const tolerance loose = {0.1, 0.1};
+  const int p0 = c.inout(weights, t, loose, offset), g = c.in(values(n, 2), CFT_F32),
+            m = c.inout(mean, st, loose, offset), v = c.inout(square, st, loose, offset),
+            flag = c.inout({0}, CFT_F32, exact());
+  const auto call = [&](device dev, const pointers &p) {
+    const cft_adamw_args a = {p(p0), nullptr, p(m), p(v), p(g), nullptr, n,  1e-2,         0.9,
+                              0.95,  1e-8,    0.1,  7,    42,   t,       CFT_F32, st, (float *)p(flag)};
+    return dev->kernels->adamw(dev, nullptr, &a);
+  };
+  c.check(call);
+  if (wanted("adamw") && c.on_cpu(call, flag)[0] != (which >= 0))
+    report(false, "adamw: the CPU's flag is wrong");
 }
 
 // Each parameter takes the way that chance decides, and on the whole they go where they should.
@@ -61,7 +85,7 @@ static void adamw_has_no_bias() {
       st = d->upload(d, nullptr, *at, from->data(), from->size());
   for (int64_t step = 1; step <= 30 && !st; step++) {
     const cft_adamw_args a = {p,     nullptr, m, v,    dg, nullptr,  n,       1e-4,   0.9,
-                              0.999, 1e-8,    0, step, 99, CFT_BF16, CFT_F32, CFT_F32};
+                              0.999, 1e-8,    0, step, 99, CFT_BF16, CFT_F32, CFT_F32, nullptr};
     st = d->kernels->adamw(d, nullptr, &a);
   }
   std::vector<char> got(p0.size());
@@ -105,6 +129,10 @@ CASES(adamw) {
   adamw_of_no_number(CFT_F32);
   adamw_of_no_number(CFT_BF16);
   adamw_has_no_bias();
+  for (int which = -1; which < 3; which++) {
+    adamw_says_what_is_not_finite(CFT_F32, CFT_F32, which, 0);
+    adamw_says_what_is_not_finite(CFT_BF16, CFT_BF16, which, which & 1);
+  }
   for (cft_dtype t : FLOATS) {
     sum_squares(1003, t, 1);
     sum_squares(40000, t, 1e25);

@@ -75,8 +75,9 @@ M.keys = keys()
 
 -- ---- an optimizer ----------------------------------------------------------------------------
 
---- `name`; `settings`, what it was made with; `count`, how many steps were made; `scale` (2) on the device:
--- what gradients are multiplied by, and their norm before the clip.
+--- `name`; `settings`, what it was made with; `count`, how many steps were made; `scale` (3) on the device:
+-- what gradients are multiplied by, their norm before the clip, and 1 from the first step on that made a weight or a
+-- moment that is no finite number.
 -- @type Optimizer
 local Optimizer = {}
 Optimizer.__index = Optimizer
@@ -99,7 +100,7 @@ local function new(rule, model, opts)
   tensor.as_class("optim", function()
     for i, g in ipairs(model.groups) do self.slots[i] = slot_of(rule, model, g, o) end
     self.sum = tensor.zeros({ 1 }, { dtype = "f64", device = model.device }):keep()
-    self.scale = tensor.zeros({ 2 }, { device = model.device }):keep()
+    self.scale = tensor.zeros({ 3 }, { device = model.device }):keep()
   end)
   return self
 end

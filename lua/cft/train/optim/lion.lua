@@ -33,7 +33,7 @@ local function sign(x)
   return s
 end
 
--- `factor` is what g is multiplied by, `made` 1, or NaN where the step is left out.
+-- `factor` is what g is multiplied by, `made` (3) as `scale` of `cft.train.optim`: 1, or NaN where the step is left out.
 local function update_chunk(t, scale, factor, made, beta1)
   local wide, n = factor:dtype(), { t.p:count() }
   local function scratch(dtype) return tensor.zeros(n, { dtype = dtype, device = t.p:device() }) end
@@ -49,7 +49,8 @@ function M.update(t, scale, o, at)
   for_p.lr, for_p.decay, for_p.eps, for_p.step = at.lr, at.decay, 1e-30, 1  -- eps: sign(0) is 0
   for_m.beta1, for_m.eps, for_m.step = o.beta2, 1, at.count
   tensor.scope(tensor.as_class, "workspace", function()
-    local made = scale:scale(0) + 1
+    local made = scale:scale(0)  -- 1 or NaN, unused, and 1 where a weight is no finite number
+    kernels.axpby(tensor.narrow(made, 0, 0, 1), tensor.zeros({ 1 }, { device = scale:device() }):fill_(1), 1, 1)
     local factor = tensor.cast(tensor.narrow(scale, 0, 0, 1), t.p:dtype() == "f64" and "f64" or "f32")
     for from = 0, t.p:count() - 1, CHUNK do
       -- the kernel takes p's words by `step`, which is 1 here, and by its place in the chunk
@@ -63,6 +64,7 @@ function M.update(t, scale, o, at)
         update_chunk(part, scale, factor, made, o.beta1)
       end)
     end
+    kernels.axpby(tensor.narrow(scale, 0, 2, 1), tensor.narrow(made, 0, 2, 1), 1, 1)
   end)
 end
 
