@@ -63,6 +63,16 @@ struct cft_device {
   cft_status (*copy)(cft_device *d, cft_stream *s, void *to, const void *from, size_t bytes);
   cft_status (*zero)(cft_device *d, cft_stream *s, void *p, size_t bytes);
 
+  // Copies to the host beside the default stream, into pinned memory; NULL where the host reads the
+  // device's memory itself. aside_begin: what follows waits for all that the default stream has now,
+  // and no longer holds it up; aside_download returns at once; aside_wait: all of it has arrived. What
+  // is copied must stay as it is until then.
+  cft_status (*pin)(cft_device *d, void **p, size_t bytes);
+  void (*unpin)(cft_device *d, void *p);
+  cft_status (*aside_begin)(cft_device *d);
+  cft_status (*aside_download)(cft_device *d, void *pinned, const void *from, size_t bytes);
+  cft_status (*aside_wait)(cft_device *d);
+
   // Whether a kernel that has several ways is timed when it first meets a shape, and what was
   // faster kept between runs, or whatever a library suggests is taken unasked. NULL: nothing is
   // ever timed.

@@ -9,6 +9,7 @@
 #define CFT_CHECKPOINT_H
 
 #include "cft_file.h"
+#include "device.h"
 
 enum { CFT_ARRAY_DIMS = 6 };  // as many as a tensor may have
 
@@ -78,6 +79,10 @@ CFT_API int64_t cft_safetensors_writer_next(const cft_safetensors_writer *w);
 // tensor can come from a GPU through a small buffer.
 CFT_API cft_status cft_safetensors_writer_put(cft_safetensors_writer *w, const void *data,
                                               size_t bytes);
+
+// The same of bytes that stay where they are and as they are (cft_writer_put_held).
+CFT_API cft_status cft_safetensors_writer_put_held(cft_safetensors_writer *w, const void *data,
+                                                   size_t bytes);
 
 // Finish the last file and the index. E_STATE while an array is missing. Release in any case;
 // shards that were finished before a failure stay, so write a sharded model through a cft_save.
@@ -176,6 +181,9 @@ CFT_API cft_status cft_state_put_string(cft_state_writer *w, const char *text, s
 CFT_API cft_status cft_state_put_array(cft_state_writer *w, const cft_array *a);
 CFT_API cft_status cft_state_put_data(cft_state_writer *w, const void *data, size_t bytes);
 
+// The same of bytes that stay where they are and as they are (cft_writer_put_held).
+CFT_API cft_status cft_state_put_held(cft_state_writer *w, const void *data, size_t bytes);
+
 // E_STATE while a map, list or array misses something. Release in any case.
 CFT_API cft_status cft_state_writer_commit(cft_state_writer *w);
 CFT_API void cft_state_writer_release(cft_state_writer *w);  // NULL is accepted
@@ -221,5 +229,53 @@ CFT_API void cft_state_next(cft_state_reader *r, cft_state_item *out);
 // Bytes [from, from + bytes) of an ARRAY's data. E_ARG out of range or no ARRAY of this reader.
 CFT_API cft_status cft_state_data(const cft_state_reader *r, const cft_state_item *array,
                                   uint64_t from, void *out, size_t bytes);
+
+// ---- saving beside a running program ---------------------------------------------------------
+//
+// A saver copies what a deferred save holds into memory of its own while the program computes, and
+// writes, syncs and verifies the save's folder with a thread. One save at a time. On a device whose
+// memory is not the host's that memory is pinned, and the copies are queued beside the default stream.
+
+typedef struct cft_saver cft_saver;
+
+typedef enum cft_saver_state {
+  CFT_SAVER_IDLE = 0,     // nothing was started, or the last result was taken
+  CFT_SAVER_COPYING = 1,  // what is held must stay as it is: see cft_saver_copied
+  CFT_SAVER_WRITING = 2,
+  CFT_SAVER_NO_ROOM = 3,  // the disk is full: tried again from time to time; the message says what is missing
+  CFT_SAVER_DONE = 4,     // on the disk, and read back
+  CFT_SAVER_FAILED = 5,   // the message says why; nothing is left of it, and nothing older was touched
+} cft_saver_state;
+
+// `device` is where held bytes lie; retry_s: how long a full disk is waited for before the next try.
+CFT_API cft_status cft_saver_new(cft_saver **out, cft_device *device, double retry_s);
+
+// Have memory for saves of so many held bytes, so that the first one need not wait for it. E_OOM.
+CFT_API cft_status cft_saver_reserve(cft_saver *s, int64_t bytes);
+
+// Bytes of memory that it has.
+CFT_API int64_t cft_saver_room(const cft_saver *s);
+
+// Begin to copy and to write. On success the save is the saver's, which releases it. E_STATE where the
+// one before is not over or its end was not taken (cft_saver_take), E_OOM; the save is then the caller's.
+CFT_API cft_status cft_saver_start(cft_saver *s, cft_save *save);
+
+// Wait until all that is held is copied, so that it may change.
+CFT_API cft_status cft_saver_copied(cft_saver *s);
+
+// What it does now. Waits at most `seconds` for a save under way to end; 0 only looks.
+CFT_API cft_saver_state cft_saver_look(cft_saver *s, double seconds);
+
+// Take the end of a save: DONE or FAILED, once, then IDLE; what cft_saver_look says before.
+CFT_API cft_saver_state cft_saver_take(cft_saver *s);
+
+// Why the last save FAILED or has NO_ROOM, and of which path. Valid until the next call.
+CFT_API const char *cft_saver_message(cft_saver *s);
+
+// Seconds of the last save: until all was copied, and until it was over.
+CFT_API void cft_saver_times(cft_saver *s, double *copied, double *over);
+
+// Give up what waits for room, and wait for what is being written. NULL is accepted.
+CFT_API void cft_saver_release(cft_saver *s);
 
 #endif

@@ -78,6 +78,9 @@ typedef struct cft_writer cft_writer;  // one file on its way
 // are a minute old); those of living processes hold a lock and stay. E_IO, E_OOM.
 CFT_API cft_status cft_save_new(cft_save **out, const char *path);
 
+// Where the folder is to appear.
+CFT_API const char *cft_save_path(const cft_save *save);
+
 // The temporary folder. Other ranks may put files there until commit.
 CFT_API const char *cft_save_folder(const cft_save *save);
 
@@ -110,6 +113,23 @@ CFT_API void cft_writer_release(cft_writer *w);
 // A whole file in one call.
 CFT_API cft_status cft_file_write(cft_save *save, const char *path, const void *data, size_t bytes);
 
+// ---- writing: noted now, written later -------------------------------------------------------
+//
+// A save that is deferred writes nothing before it is committed: its writers note what they are given,
+// and cft_save_commit, on any thread, writes it all. A commit that fails may be tried again: what was
+// finished is not written anew. cft_saver (cft_checkpoint.h) does so beside a running program.
+
+// From here on writers of this save take notes.
+CFT_API void cft_save_defer(cft_save *save);
+CFT_API bool cft_save_is_deferred(const cft_save *save);
+
+// As cft_writer_put; a deferred save does not copy the bytes: they stay where they are, as they are,
+// until it is committed, or until cft_saver has copied them.
+CFT_API cft_status cft_writer_put_held(cft_writer *w, const void *data, size_t bytes);
+
+// Bytes that are noted and not yet written.
+CFT_API int64_t cft_save_bytes(const cft_save *save);
+
 // Sync a file that was written by other means (`from`) and rename it to `to`, in the same folder or
 // file system; as a writer's commit. On failure after it was opened `from` is removed.
 CFT_API cft_status cft_file_replace(const char *from, const char *to);
@@ -132,11 +152,17 @@ CFT_API void cft_bytes_hash(uint8_t hash[16], const void *bytes, size_t n);
 
 typedef struct cft_map cft_map;
 
-// Map a file that nobody shortens: what is kept of a scan. Nothing is read before it is looked at.
-// E_IO, E_OOM. The caller owns *out; what was mapped ends with it.
+// Map a file: what is kept of a scan. Nothing is read before it is looked at. E_IO, E_OOM. The caller
+// owns *out; what was mapped ends with it.
 CFT_API cft_status cft_map_open(cft_map **out, const char *path);
 CFT_API const void *cft_map_data(const cft_map *m);
 CFT_API int64_t cft_map_bytes(const cft_map *m);
 CFT_API void cft_map_release(cft_map *m);  // NULL is accepted
+
+// Whether every file that was ever mapped here is still as long as it was when its bytes were read. A
+// page that is gone is no signal and no end of the program: it reads as zeros, and from then on this is
+// E_IO, with the first such file. Ask before what was made of mapped bytes is used or kept.
+CFT_API cft_status cft_mapping_check(void);
+CFT_API const char *cft_mapping_lost(void);  // the path, or NULL
 
 #endif

@@ -218,6 +218,44 @@ static cft_status zero(cft_device *device, cft_stream *stream, void *p, size_t b
   return q.check(cudaMemsetAsync(p, 0, bytes, q.stream));
 }
 
+// ---- copies beside the stream --------------------------------------------------------------
+
+static cft_status pin(cft_device *device, void **p, size_t bytes) {
+  const queue q(device, nullptr, "pin host memory");
+  return q.check(cudaMallocHost(p, bytes));
+}
+
+static void unpin(cft_device *device, void *p) {
+  const queue q(device, nullptr, "unpin");
+  if (cudaFreeHost(p) != cudaSuccess) cudaGetLastError();
+}
+
+static cft_status aside_begin(cft_device *device) {
+  const queue q(device, nullptr, "copy beside the stream");
+  cuda_device *d = of(device);
+  if (!d->aside) CFT_CUDA(cudaStreamCreateWithFlags(&d->aside, cudaStreamNonBlocking), q.op);
+  cudaEvent_t so_far;
+  CFT_CUDA(cudaEventCreateWithFlags(&so_far, cudaEventDisableTiming), q.op);
+  cudaError_t e = cudaEventRecord(so_far, q.stream);
+  if (e == cudaSuccess) e = cudaStreamWaitEvent(d->aside, so_far, 0);
+  cudaEventDestroy(so_far);  // when it has come to pass
+  return e == cudaSuccess ? CFT_OK : failed(e, q.op);
+}
+
+static cft_status aside_download(cft_device *device, void *pinned, const void *from, size_t bytes) {
+  const queue q(device, nullptr, "copy beside the stream");
+  if (bytes == 0) return CFT_OK;
+  CFT_CUDA(cudaMemcpyAsync(pinned, from, bytes, cudaMemcpyDeviceToHost, of(device)->aside), q.op);
+  return CFT_OK;
+}
+
+static cft_status aside_wait(cft_device *device) {
+  const queue q(device, nullptr, "copy beside the stream");
+  CFT_TRY(cuda_comms_wait(q));
+  CFT_CUDA(cudaStreamSynchronize(of(device)->aside), q.op);
+  return CFT_OK;
+}
+
 static cft_stream *default_stream(cft_device *d) { return &of(d)->queue; }
 
 static cft_status sync(cft_device *d) {
@@ -250,6 +288,7 @@ static void close(cft_device *device) {
   cuda_matmul_close(d->matmul);
   staging_free(d->staging);
   if (d->pool) cudaMemPoolTrimTo(d->pool, 0);
+  if (d->aside) cudaStreamDestroy(d->aside);
   if (d->queue.cuda) cudaStreamDestroy(d->queue.cuda);
   cudaGetLastError();
   delete d;
@@ -307,6 +346,11 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   d->download = download;
   d->copy = copy;
   d->zero = zero;
+  d->pin = pin;
+  d->unpin = unpin;
+  d->aside_begin = aside_begin;
+  d->aside_download = aside_download;
+  d->aside_wait = aside_wait;
   d->set_autotune = set_autotune;
   d->stream = default_stream;
   d->sync = sync;

@@ -31,6 +31,7 @@ struct cuda_device : cft_device {
   bool waits;          // CFT_SYNC=1: after each launch, so that a message names the op that failed
   bool tunes;          // algorithms of matmuls are timed, and what was chosen is kept
   cft_stream queue;    // the stream that orders everything
+  cudaStream_t aside;  // copies to pinned memory beside it; made when it is first wanted
   cudaMemPool_t pool;  // the driver's caching pool
   int64_t bytes[CFT_MEM_CLASSES], total, peak, limit;
   cuda_staging *staging;

@@ -670,7 +670,7 @@ int64_t cft_safetensors_writer_next(const cft_safetensors_writer *w) {
   return w->next < w->count ? w->plan[w->next].array : -1;
 }
 
-cft_status cft_safetensors_writer_put(cft_safetensors_writer *w, const void *data, size_t bytes) {
+static cft_status put(cft_safetensors_writer *w, const void *data, size_t bytes, bool held) {
   if (bytes == 0) return CFT_OK;
   if (w->next == w->count)
     return cft_fail(CFT_E_ARG, "write %s: %zu bytes more than its arrays have", w->path, bytes);
@@ -679,9 +679,18 @@ cft_status cft_safetensors_writer_put(cft_safetensors_writer *w, const void *dat
     return cft_fail(CFT_E_ARG, "write %s: %zu bytes for %s, which has %zu left", w->path, bytes,
                     QUOTED(p->name), p->bytes - w->done);
   if (!w->file) return cft_fail(CFT_E_STATE, "write %s: an earlier write failed", w->path);
-  CFT_TRY(cft_writer_put(w->file, data, bytes));
+  CFT_TRY((held ? cft_writer_put_held : cft_writer_put)(w->file, data, bytes));
   w->done += bytes;
   return advance(w);
+}
+
+cft_status cft_safetensors_writer_put(cft_safetensors_writer *w, const void *data, size_t bytes) {
+  return put(w, data, bytes, false);
+}
+
+cft_status cft_safetensors_writer_put_held(cft_safetensors_writer *w, const void *data,
+                                           size_t bytes) {
+  return put(w, data, bytes, true);
 }
 
 // model.safetensors.index.json, as Hugging Face prints it.

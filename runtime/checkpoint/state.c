@@ -44,12 +44,14 @@ struct cft_state_writer {
   } open[DEEP + 1];  // the first stands for the file, which is one value
   int deep;
   uint64_t array_left, piece_left;  // bytes of the array that is being written
+  bool held;                        // what is emitted stays where it is
 };
 
 // msgpack-c hands its bytes to this; what goes wrong is kept until the call that caused it ends.
 static int emit(void *context, const char *data, size_t bytes) {
   cft_state_writer *w = context;
-  if (!w->failed) w->failed = cft_writer_put(w->file, data, bytes);
+  if (!w->failed)
+    w->failed = (w->held ? cft_writer_put_held : cft_writer_put)(w->file, data, bytes);
   return w->failed ? -1 : 0;
 }
 
@@ -185,7 +187,7 @@ cft_status cft_state_put_array(cft_state_writer *w, const cft_array *a) {
   return w->failed;
 }
 
-cft_status cft_state_put_data(cft_state_writer *w, const void *data, size_t bytes) {
+static cft_status put_data(cft_state_writer *w, const void *data, size_t bytes, bool held) {
   if (bytes > w->array_left)
     return cft_fail(CFT_E_ARG, "write %s: %zu bytes for an array that has %" PRIu64 " left",
                     w->path, bytes, w->array_left);
@@ -195,7 +197,9 @@ cft_status cft_state_put_data(cft_state_writer *w, const void *data, size_t byte
       msgpack_pack_bin(&w->packer, w->piece_left);
     }
     size_t n = bytes < w->piece_left ? bytes : w->piece_left;
+    w->held = held;
     msgpack_pack_bin_body(&w->packer, at, n);
+    w->held = false;
     if (w->failed) return w->failed;
     at += n;
     bytes -= n;
@@ -203,6 +207,14 @@ cft_status cft_state_put_data(cft_state_writer *w, const void *data, size_t byte
     w->array_left -= n;
   }
   return CFT_OK;
+}
+
+cft_status cft_state_put_data(cft_state_writer *w, const void *data, size_t bytes) {
+  return put_data(w, data, bytes, false);
+}
+
+cft_status cft_state_put_held(cft_state_writer *w, const void *data, size_t bytes) {
+  return put_data(w, data, bytes, true);
 }
 
 cft_status cft_state_writer_commit(cft_state_writer *w) {

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,8 +17,16 @@ static int exchange(const char *a, const char *b) {
 
 cft_system cft_sys = {pread, pwrite, fsync, close, rename, exchange, flock};
 
+// errno of the last failure: other calls may have changed errno itself since.
+static _Thread_local int last_reason;
+
+bool cft_file_is_full(void) { return last_reason == ENOSPC || last_reason == EDQUOT; }
+
+void cft_file_failed(int reason) { last_reason = reason; }
+
 cft_status cft_file_fail(const char *verb, const char *path) {
   int reason = errno;
+  cft_file_failed(reason);
   cft_status st =
       cft_fail(reason == ENOMEM ? CFT_E_OOM : CFT_E_IO, "%s %s: %s", verb, path, strerror(reason));
   errno = reason;
@@ -46,52 +53,6 @@ cft_status cft_file_open(int *out, const char *path, size_t *bytes) {
   return CFT_OK;
 }
 
-cft_status cft_file_map(cft_mapping *m, const char *path) {
-  *m = (cft_mapping){0};
-  int fd;
-  size_t bytes;
-  CFT_TRY(cft_file_open(&fd, path, &bytes));
-  cft_status st = CFT_OK;
-  if (bytes > 0) {  // mmap takes no empty range
-    void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-    if (data == MAP_FAILED)
-      st = cft_file_fail("map", path);
-    else
-      *m = (cft_mapping){.data = data, .bytes = bytes};
-  }
-  close(fd);
-  return st;
-}
-
-void cft_file_unmap(cft_mapping *m) {
-  if (m->data) munmap(m->data, m->bytes);
-  *m = (cft_mapping){0};
-}
-
-struct cft_map {
-  cft_mapping mapping;
-};
-
-cft_status cft_map_open(cft_map **out, const char *path) {
-  cft_map *m = calloc(1, sizeof *m);
-  if (!m) return cft_fail(CFT_E_OOM, "%s: no memory to map it", path);
-  cft_status st = cft_file_map(&m->mapping, path);
-  if (st == CFT_OK)
-    *out = m;
-  else
-    free(m);
-  return st;
-}
-
-const void *cft_map_data(const cft_map *m) { return m->mapping.data; }
-int64_t cft_map_bytes(const cft_map *m) { return (int64_t)m->mapping.bytes; }
-
-void cft_map_release(cft_map *m) {
-  if (!m) return;
-  cft_file_unmap(&m->mapping);
-  free(m);
-}
-
 cft_status cft_file_write_all(int fd, const char *path, uint64_t at, const void *data,
                               size_t bytes) {
   size_t done = 0;
@@ -99,8 +60,10 @@ cft_status cft_file_write_all(int fd, const char *path, uint64_t at, const void 
     ssize_t n = cft_sys.pwrite(fd, (const char *)data + done, bytes - done, (off_t)(at + done));
     if (n < 0 && errno == EINTR) continue;
     if (n == 0) errno = EIO;  // a file system that takes nothing and gives no reason
-    if (n <= 0)
+    if (n <= 0) {
+      cft_file_failed(errno);
       return cft_fail(CFT_E_IO, "write %s, byte %" PRIu64 ": %s", path, at + done, strerror(errno));
+    }
     done += (size_t)n;
   }
   return CFT_OK;
@@ -112,6 +75,7 @@ cft_status cft_file_read(int fd, const char *path, uint64_t at, void *data, size
   while (done < bytes) {
     ssize_t n = cft_sys.pread(fd, (char *)data + done, bytes - done, (off_t)(at + done));
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0) cft_file_failed(errno);
     if (n < 0)
       return cft_fail(CFT_E_IO, "read %s, byte %" PRIu64 ": %s", path, at + done, strerror(errno));
     if (n == 0) break;

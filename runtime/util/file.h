@@ -37,9 +37,9 @@ cft_status cft_file_open(int *fd, const char *path, size_t *bytes);
 
 // Map a regular file, whole. The pages are private and writable: what is written to them stays in
 // this process, so a tensor may live in a file's mapping and be trained in place. Nothing is read
-// before it is touched, and no memory is reserved for pages that are never written. A file that is
-// shortened by someone else while it is mapped raises SIGBUS on access; files of ours are replaced
-// by rename, never shortened. E_IO if the path is no readable regular file; *m is then empty.
+// before it is touched, and no memory is reserved for pages that are never written. Where
+// someone else shortens the file while it is mapped, what is gone reads as zeros from then on, and
+// cft_mapping_check fails: files of ours are replaced by rename, never shortened. E_IO if the path is no readable regular file; *m is then empty.
 cft_status cft_file_map(cft_mapping *m, const char *path);
 
 // Accepts an empty mapping, and leaves one.
@@ -75,6 +75,19 @@ struct cft_names {
 };
 cft_status cft_names_add(cft_names *names, const char *name);
 void cft_names_sort(cft_names *names);
+
+// Write what a deferred save has noted and not yet written; what one call finishes, the next one
+// does not write anew. Neither checksums nor a rename: cft_save_commit has both.
+cft_status cft_save_write_noted(cft_save *save);
+
+// Each held piece of a deferred save in the order of its files: `visit` may put another address in
+// the place of the one that it is given.
+void cft_save_each_held(const cft_save *save, void (*visit)(void *, const void **, size_t),
+                        void *context);
+
+// Whether this thread's last failure of the file layer was for want of room on the disk, or of quota.
+bool cft_file_is_full(void);
+void cft_file_failed(int reason);  // notes errno of a failure; 0: none so far
 
 // "VERB PATH: what errno says": E_OOM for ENOMEM, else E_IO. errno stays.
 cft_status cft_file_fail(const char *verb, const char *path);

@@ -10,20 +10,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "util/file.h"
-#include "util/hash.h"
+#include "util/save_impl.h"
 
-enum {
-  BUFFER_BYTES = 256 << 10,  // small puts are gathered up to this
-  PIECE_BYTES = 1 << 20,     // large ones are hashed and written in pieces that stay in cache
-  STALE_SECONDS = 60,        // a folder may be younger than its maker's lock on it
-};
+enum { STALE_SECONDS = 60 };  // a folder may be younger than its maker's lock on it
 
 static const char checksums_name[] = "checksums.xxh128";
-static const char temporary_mark[] = ".cft-tmp-";
+const char cft_temporary_mark[] = ".cft-tmp-";
 
-// Six characters that no other process will choose.
-static void random_suffix(char suffix[7]) {
+void cft_random_suffix(char suffix[7]) {
   static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
   uint64_t bits;
   if (getrandom(&bits, sizeof bits, 0) != (ssize_t)sizeof bits)
@@ -34,20 +28,10 @@ static void random_suffix(char suffix[7]) {
 
 // ---- a folder on its way -------------------------------------------------------------------
 
-struct cft_save {
-  char *path;       // where it is to appear
-  char *temporary;  // where it is made
-  int lock;         // an open, locked handle of `temporary`: its maker lives
-  struct written {  // files that a writer of this save has finished
-    char *name, hex[33];
-  } * written;
-  int64_t count, room;
-};
-
 // A name that cft_save_new made: anything, the mark, six characters.
 static bool is_temporary(const char *name) {
-  size_t n = strlen(name), tail = sizeof temporary_mark - 1 + 6;
-  return n > tail && strncmp(name + n - tail, temporary_mark, sizeof temporary_mark - 1) == 0;
+  size_t n = strlen(name), tail = sizeof cft_temporary_mark - 1 + 6;
+  return n > tail && strncmp(name + n - tail, cft_temporary_mark, sizeof cft_temporary_mark - 1) == 0;
 }
 
 // Remove what killed saves left beside `path`. Their lock went with them; a folder without a lock
@@ -94,9 +78,9 @@ cft_status cft_save_new(cft_save **out, const char *path) {
   int made;
   do {
     char suffix[7];
-    random_suffix(suffix);
+    cft_random_suffix(suffix);
     free(save->temporary);
-    save->temporary = cft_format("%s%s%s", save->path, temporary_mark, suffix);
+    save->temporary = cft_format("%s%s%s", save->path, cft_temporary_mark, suffix);
     if (!save->temporary) CFT_GO(cft_fail(CFT_E_OOM, "save %s: out of memory", path));
     made = mkdir(save->temporary, 0777);
   } while (made != 0 && errno == EEXIST);
@@ -117,6 +101,8 @@ out:
   return st;
 }
 
+const char *cft_save_path(const cft_save *save) { return save->path; }
+
 const char *cft_save_folder(const cft_save *save) { return save->temporary; }
 
 void cft_save_release(cft_save *save) {
@@ -124,6 +110,8 @@ void cft_save_release(cft_save *save) {
   if (save->temporary) (void)cft_path_remove(save->temporary);
   if (save->lock >= 0) close(save->lock);
   for (int64_t i = 0; i < save->count; ++i) free(save->written[i].name);
+  for (int64_t i = 0; i < save->noted_count; ++i) cft_noted_free(save->noted[i]);
+  free(save->noted);
   free(save->written);
   free(save->temporary);
   free(save->path);
@@ -136,8 +124,7 @@ static struct written *save_find(const cft_save *save, const char *name) {
   return NULL;
 }
 
-// Remember a finished file's checksum; a file that is written again gets its new one.
-static cft_status save_note(cft_save *save, const char *name, XXH128_hash_t hash) {
+cft_status cft_save_note(cft_save *save, const char *name, XXH128_hash_t hash) {
   struct written *entry = save_find(save, name);
   if (!entry) {
     if (save->count == save->room) {
@@ -280,6 +267,8 @@ static cft_status put_in_place(const cft_save *save) {
 
 cft_status cft_save_commit(cft_save *save) {
   if (!save->temporary) return cft_fail(CFT_E_STATE, "save %s: is done already", save->path);
+  CFT_TRY(cft_save_write_noted(save));
+  save->deferred = false;  // the list of checksums is written as it is made
   CFT_TRY(write_checksums(save));
   CFT_TRY(cft_folder_sync(save->temporary));
   CFT_TRY(put_in_place(save));
@@ -287,170 +276,6 @@ cft_status cft_save_commit(cft_save *save) {
   free(save->temporary);
   save->temporary = NULL;
   return CFT_OK;
-}
-
-// ---- a file on its way ---------------------------------------------------------------------
-
-struct cft_writer {
-  char *path, *temporary;
-  const char *name;  // in the save's folder: the end of `path`
-  cft_save *save;
-  int fd;
-  cft_status failed;
-  uint64_t written;  // on its way to the disk
-  size_t used;       // in the buffer
-  XXH3_state_t *hash;
-  char *buffer;
-};
-
-// A path below a folder, with no step up and no empty one.
-static bool stays_below(const char *path) {
-  if (*path == '/' || *path == '\0') return false;
-  for (const char *p = path;;) {
-    size_t n = strcspn(p, "/");
-    if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.')) return false;
-    if (p[n] == '\0') return true;
-    p += n + 1;
-  }
-}
-
-cft_status cft_writer_new(cft_writer **out, cft_save *save, const char *path) {
-  if (save && !save->temporary) return cft_fail(CFT_E_STATE, "write %s: the save is done", path);
-  if (save && !stays_below(path))
-    return cft_fail(CFT_E_ARG, "write %s: the path must lie in the save's folder", path);
-  if (*path == '\0' || path[strlen(path) - 1] == '/')
-    return cft_fail(CFT_E_ARG, "write '%s': this names no file", path);
-
-  cft_status st = CFT_OK;
-  cft_writer *w = calloc(1, sizeof *w);
-  if (!w) CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
-  w->fd = -1;
-  w->save = save;
-  w->path = save ? cft_format("%s/%s", save->temporary, path) : cft_format("%s", path);
-  w->hash = XXH3_createState();
-  w->buffer = malloc(BUFFER_BYTES);
-  if (!w->path || !w->hash || !w->buffer)
-    CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
-  w->name = w->path + strlen(w->path) - strlen(path);
-  XXH3_128bits_reset(w->hash);
-  cft_path_kind there = cft_path_look(w->path, NULL);
-  if (there == CFT_PATH_FOLDER) CFT_GO(cft_fail(CFT_E_IO, "write %s: is a folder", w->path));
-  if (there == CFT_PATH_OTHER)  // the new file would take the place of a device or a pipe
-    CFT_GO(cft_fail(CFT_E_IO, "write %s: is no regular file, and stays", w->path));
-  CFT_GO(cft_folder_make_above(w->path));
-
-  const char *slash = strrchr(w->path, '/'), *last = slash ? slash + 1 : w->path;
-  do {
-    char suffix[7];
-    random_suffix(suffix);
-    free(w->temporary);
-    w->temporary =
-        cft_format("%.*s.%s%s%s", (int)(last - w->path), w->path, last, temporary_mark, suffix);
-    if (!w->temporary) CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
-    w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (w->fd < 0 && errno == EEXIST);
-  if (w->fd < 0) CFT_GO(cft_file_fail("write", w->path));
-  *out = w;
-  w = NULL;
-out:
-  cft_writer_release(w);
-  return st;
-}
-
-void cft_writer_release(cft_writer *w) {
-  if (!w) return;
-  if (w->fd >= 0) {  // not committed
-    close(w->fd);
-    unlink(w->temporary);
-  }
-  XXH3_freeState(w->hash);
-  free(w->buffer);
-  free(w->temporary);
-  free(w->path);
-  free(w);
-}
-
-cft_status cft_writer_reserve(cft_writer *w, size_t bytes) {
-  if (bytes == 0 || fallocate(w->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) == 0) return CFT_OK;
-  if (errno != ENOSPC && errno != EFBIG && errno != EDQUOT) return CFT_OK;
-  return w->failed = cft_fail(CFT_E_IO, "write %s: no room for %zu bytes: %s", w->path, bytes,
-                              strerror(errno));
-}
-
-static cft_status transfer(cft_writer *w, const void *data, size_t bytes) {
-  XXH3_128bits_update(w->hash, data, bytes);
-  w->failed = cft_file_write_all(w->fd, w->path, w->written, data, bytes);
-  w->written += bytes;
-  return w->failed;
-}
-
-static cft_status flush(cft_writer *w) {
-  size_t bytes = w->used;
-  w->used = 0;
-  return bytes ? transfer(w, w->buffer, bytes) : CFT_OK;
-}
-
-// A failed writer stays failed: what comes after a gap is no file.
-static cft_status check_open(const cft_writer *w) {
-  if (w->fd < 0) return cft_fail(CFT_E_STATE, "write %s: is done already", w->path);
-  if (w->failed) return cft_fail(w->failed, "write %s: an earlier write failed", w->path);
-  return CFT_OK;
-}
-
-cft_status cft_writer_put(cft_writer *w, const void *data, size_t bytes) {
-  CFT_TRY(check_open(w));
-  if (bytes <= BUFFER_BYTES - w->used) {
-    if (bytes) memcpy(w->buffer + w->used, data, bytes);
-    w->used += bytes;
-    return CFT_OK;
-  }
-  CFT_TRY(flush(w));
-  for (size_t done = 0; done < bytes;) {
-    size_t n = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
-    CFT_TRY(transfer(w, (const char *)data + done, n));
-    done += n;
-  }
-  return CFT_OK;
-}
-
-// Sync and close a finished file, and rename it. On failure the old one stays and `from` is
-// removed: after a sync that failed, what it holds may never reach the disk.
-static cft_status settle(int fd, const char *from, const char *to) {
-  cft_status st = cft_file_sync(fd, to);
-  // EINTR is no failure: Linux has closed it all the same.
-  if (cft_sys.close(fd) != 0 && errno != EINTR && st == CFT_OK) st = cft_file_fail("close", to);
-  if (st == CFT_OK && cft_sys.rename(from, to) != 0) st = cft_file_fail("rename to", to);
-  if (st != CFT_OK) (void)unlink(from);
-  return st;
-}
-
-cft_status cft_writer_commit(cft_writer *w) {
-  CFT_TRY(check_open(w));
-  CFT_TRY(flush(w));
-  w->failed = settle(w->fd, w->temporary, w->path);
-  w->fd = -1;
-  CFT_TRY(w->failed);
-  // A save syncs its folders once, when it is complete.
-  return w->save ? save_note(w->save, w->name, XXH3_128bits_digest(w->hash))
-                 : cft_folder_sync_of(w->path);
-}
-
-cft_status cft_file_replace(const char *from, const char *to) {
-  int fd;
-  CFT_TRY(cft_file_open(&fd, from, NULL));
-  CFT_TRY(settle(fd, from, to));
-  return cft_folder_sync_of(to);
-}
-
-cft_status cft_file_write(cft_save *save, const char *path, const void *data, size_t bytes) {
-  cft_writer *w = NULL;
-  CFT_TRY(cft_writer_new(&w, save, path));
-  cft_status st;
-  CFT_GO(cft_writer_put(w, data, bytes));
-  CFT_GO(cft_writer_commit(w));
-out:
-  cft_writer_release(w);
-  return st;
 }
 
 // ---- verifying -----------------------------------------------------------------------------
@@ -461,7 +286,7 @@ static bool checksum_line(char *line, const char **hex, const char **name) {
   line[32] = '\0';
   *hex = line;
   *name = line + 34;
-  return stays_below(*name);
+  return cft_stays_below(*name);
 }
 
 // Every line of `text` (NUL at its end) against the files of the folder.

@@ -2,7 +2,10 @@
 // what stood there is still good, nothing half-written is left, and the message says where and why.
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cft_data.h"
@@ -360,6 +363,58 @@ TEST(a_file_goes_stale_while_it_is_read) {
   EXPECT_FAILS(cft_records_get(r, 1, &record), CFT_E_IO, "byte 12: the file is shorter");
   cft_records_release(r);
   mend();
+}
+
+// In a process of its own: what is lost stays lost.
+static int read_a_shortened_file(const char *path) {
+  cft_map *m, *other;
+  if (cft_map_open(&m, path) != CFT_OK || cft_map_open(&other, join(scratch_base, "shrinks/b")) != CFT_OK) return 1;
+  const volatile char *bytes = cft_map_data(m), *others = cft_map_data(other);
+  if (bytes[0] != 'x' || bytes[300000] != 'x' || cft_mapping_check() != CFT_OK) return 2;
+  cut_file(path, 5000);
+  if (bytes[0] != 'x' || bytes[4999] != 'x') return 3;
+  if (bytes[250000] != 0 || bytes[299999] != 0 || bytes[8192] != 0) return 4;
+  if (cft_mapping_check() != CFT_E_IO || !strstr(cft_last_error(), "shrinks/a: became shorter")) return 5;
+  if (others[250000] != 'x') return 6;
+  cft_map_release(m);
+  cft_map_release(other);
+  if (cft_map_open(&m, path) != CFT_OK) return 7;
+  bytes = cft_map_data(m);
+  if (bytes[4999] != 'x' || cft_map_bytes(m) != 5000) return 8;
+  cft_map_release(m);
+  *(volatile char *)mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) = 1;
+  return 9;
+}
+
+// The page that a file ends in raises no signal: it has the rest of it as zeros.
+static int look_at_a_shortened_file(const char *path) {
+  cft_map *m;
+  if (cft_map_open(&m, path) != CFT_OK || cft_mapping_check() != CFT_OK) return 1;
+  cut_file(path, 300000);
+  return cft_mapping_check() == CFT_E_IO && cft_mapping_lost() ? 0 : 2;
+}
+
+TEST(mapped_files_that_are_shortened) {
+  mend();
+  const char *folder = scratch("shrinks");
+  memset(data, 'x', BYTES);
+  EXPECT_OK(cft_file_write(NULL, join(folder, "a"), data, 300001));
+  EXPECT_OK(cft_file_write(NULL, join(folder, "b"), data, 300001));
+  fflush(NULL);
+  pid_t pid = fork();
+  if (pid == 0) {
+    signal(SIGSEGV, SIG_DFL);
+    _exit(read_a_shortened_file(join(folder, "a")));
+  }
+  int status;
+  EXPECT(waitpid(pid, &status, 0) == pid);
+  if (WIFEXITED(status)) TEST_FAIL("ended with %d", WEXITSTATUS(status));
+  EXPECT_INT(WTERMSIG(status), SIGSEGV);  // what is no file's end is as ever
+  pid = fork();
+  if (pid == 0) _exit(look_at_a_shortened_file(join(folder, "b")));
+  EXPECT(waitpid(pid, &status, 0) == pid);
+  EXPECT_INT(status, 0);
+  EXPECT_OK(cft_mapping_check());
 }
 
 TEST(locks) {

@@ -137,19 +137,23 @@ end
 
 local tensor_spec = { max_shard_bytes = { "integer", 5e9, min = 1 } }
 
--- The entries' tensors one by one, in the order that the file has them.
-local function write_entries(writer, path, entries)
+-- The entries' tensors one by one, in the order that the file has them. `held`: they stay as they are while a saver
+-- copies them.
+local function write_entries(writer, path, entries, held)
   for i = 1, #entries do
     local index = tonumber(C.cft_safetensors_writer_next(writer)) + 1
     if index == 0 then break end  -- what is left has no bytes
     local entry = entries[index]
-    local t, temporary = M.host_tensor(entry)
+    local stays = held and entry.tensor and entry.tensor:is_contiguous() and entry.tensor
+    local t, temporary
+    if stays then t, temporary = stays, {} else t, temporary = M.host_tensor(entry) end
     local want = entry.dtype and not entry.tensor and entry.dtype or t:dtype()
     local status, problem = C.CFT_OK, nil
     if t:dtype() ~= want then
       problem = ("%s: '%s' came as %s, announced as %s"):format(path, entry.name, t:dtype(), want)
     else
-      status = C.cft_safetensors_writer_put(writer, t.c.data, C.cft_tensor_bytes(t.c))
+      local put = stays and C.cft_safetensors_writer_put_held or C.cft_safetensors_writer_put
+      status = put(writer, t.c.data, C.cft_tensor_bytes(t.c))
     end
     for _, one in ipairs(temporary) do one:release() end
     if problem then blame(problem) end
@@ -177,7 +181,8 @@ function M.write(path, entries, opts, save)
   local out = ffi.new "cft_safetensors_writer *[1]"
   door.check(C.cft_safetensors_writer_new(out, save, path, arrays, n, o.max_shard_bytes))
   local writer = out[0]
-  finally(function() C.cft_safetensors_writer_release(writer) end, write_entries, writer, path, entries)
+  finally(function() C.cft_safetensors_writer_release(writer) end, write_entries, writer, path, entries,
+          save and C.cft_save_is_deferred(save))
 end
 
 return M

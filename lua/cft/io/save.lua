@@ -37,6 +37,20 @@ function Save:write_state(path, value) state.write(path, value, handle(self)) en
 -- @treturn string
 function Save:folder() return ffi.string(C.cft_save_folder(handle(self))) end
 
+--- The C object, for those who write through it. @treturn cdata
+Save.handle = handle
+
+--- From here on note what is to be written: `commit`, or a saver, writes it. Tensors are not copied: they stay as
+-- they are until then.
+function Save:defer() C.cft_save_defer(handle(self)) end
+
+--- The C object, which the caller releases: this one is done. @treturn cdata
+function Save:give()
+  local c = ffi.gc(handle(self), nil)
+  self.c = nil
+  return c
+end
+
 --- Write the checksums, sync, and put the folder in its place.
 function Save:commit()
   local status = C.cft_save_commit(handle(self))

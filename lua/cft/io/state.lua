@@ -64,17 +64,18 @@ local function keys_of(t, where)
   return keys
 end
 
-local function put_tensor(writer, t)
+local function put_tensor(writer, t, held)
   local a = ffi.new "cft_array"
   safetensors.fill_array(a, "files.write_state", { name = "", tensor = t })
   door.check(C.cft_state_put_array(writer, a))
+  if held and t:is_contiguous() then return door.check(C.cft_state_put_held(writer, t.c.data, a.bytes)) end
   local host, temporary = safetensors.host_tensor { tensor = t }
   local status = C.cft_state_put_data(writer, host.c.data, a.bytes)
   for _, one in ipairs(temporary) do one:release() end
   door.check(status)
 end
 
-local function put(writer, value, where, depth)
+local function put(writer, value, where, depth, held)
   local kind = type(value)
   if kind == "number" then
     door.check(C.cft_state_put_double(writer, value))
@@ -83,7 +84,7 @@ local function put(writer, value, where, depth)
   elseif kind == "boolean" then
     door.check(C.cft_state_put_bool(writer, value))
   elseif tensor.is(value) then
-    put_tensor(writer, value)
+    put_tensor(writer, value, held)
   elseif kind == "table" then
     if depth == 64 then blame("%s: tables too deep in each other, or in themselves", where) end
     local keys = keys_of(value, where)
@@ -91,11 +92,11 @@ local function put(writer, value, where, depth)
       door.check(C.cft_state_put_map(writer, #keys))
       for _, key in ipairs(keys) do
         door.check(C.cft_state_put_string(writer, key, #key))
-        put(writer, value[key], where .. "." .. key, depth + 1)
+        put(writer, value[key], where .. "." .. key, depth + 1, held)
       end
     else
       door.check(C.cft_state_put_list(writer, #value))
-      for i, item in ipairs(value) do put(writer, item, ("%s[%d]"):format(where, i), depth + 1) end
+      for i, item in ipairs(value) do put(writer, item, ("%s[%d]"):format(where, i), depth + 1, held) end
     end
   elseif ffi.istype(is_int64, value) then
     door.check(C.cft_state_put_int(writer, value))
@@ -110,13 +111,13 @@ end
 -- copy of their contents), and tables of them: lists, or maps with string keys.
 -- @string path
 -- @param value
--- @tparam[opt] cdata save the `cft_save` whose folder `path` lies in
+-- @tparam[opt] cdata save the `cft_save` whose folder `path` lies in; one that is deferred holds the tensors
 function M.write(path, value, save)
   local out = ffi.new "cft_state_writer *[1]"
   door.check(C.cft_state_writer_new(out, save, path))
   local writer = out[0]
   finally(function() C.cft_state_writer_release(writer) end, function()
-    put(writer, value, "state", 0)
+    put(writer, value, "state", 0, save and C.cft_save_is_deferred(save))
     door.check(C.cft_state_writer_commit(writer))
   end)
 end

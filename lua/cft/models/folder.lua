@@ -54,7 +54,7 @@ function M.fill(save, model, o)
   local entries = {}  -- a tied head is the embedding, and is not written twice
   for name, t in model:named() do entries[#entries + 1] = { name = name, tensor = t } end
   save:write_tensors("model.safetensors", entries, { max_shard_bytes = o.max_shard_bytes })
-  if o.tokenizer then o.tokenizer:save(save:folder()) end
+  if o.tokenizer then o.tokenizer:save("", save:handle()) end
   if folder_of(model) then additional.copy(save, model.path) end
 end
 

@@ -59,8 +59,8 @@ end
 --- Write them, each into a file of its own, as transformers 4.57 and 5 do.
 -- @string folder @func put path, text → a file @tparam ?string default @tab[opt] named
 function M.write(folder, put, default, named)
-  if default then put(folder .. DEFAULT, default) end
-  for name, text in pairs(named or {}) do put(("%s%s/%s.jinja"):format(folder, FOLDER, name), text) end
+  if default then put(folder .. DEFAULT:sub(2), default) end
+  for name, text in pairs(named or {}) do put(("%s%s/%s.jinja"):format(folder, FOLDER:sub(2), name), text) end
 end
 
 return M

@@ -385,11 +385,12 @@ end
 --- Write tokenizer.json and what belongs to it into a folder: tokenizer_config.json with the names
 -- of `bos`, `eos` and `pad`, chat_template.jinja and additional_chat_templates/. Each file appears whole or not at all.
 -- @string folder
--- @param[opt] save a `cft_save *` whose folder this is
+-- @param[opt] save a `cft_save *`, in whose folder `folder` lies: "" is all of it
 function Tokenizer:save(folder, save)
   if not save then door.check(C.cft_folder_make(folder)) end
-  door.check(C.cft_tokenizer_save(self.handle, save, folder .. "/tokenizer.json"))
-  put_file(save, folder .. "/tokenizer_config.json", json.encode(config_of(self), { spellings = self.spellings }) .. "\n")
+  folder = folder == "" and "" or folder .. "/"
+  door.check(C.cft_tokenizer_save(self.handle, save, folder .. "tokenizer.json"))
+  put_file(save, folder .. "tokenizer_config.json", json.encode(config_of(self), { spellings = self.spellings }) .. "\n")
   chat_templates.write(folder, function(path, text) put_file(save, path, text) end, self.chat_template,
                        self.named_templates)
 end
