@@ -91,7 +91,7 @@ return {
     model:release()
   end },
 
-  { "no time is foretold before a second step was timed", function()
+  { "no ETA before a second step was timed", function()
     local t, model = trainer()
     local timed = {}
     t.steps, t.log = 3, setmetatable({ progress = function(_, step) timed[step.step] = step.seconds_a_step or false end },

@@ -77,8 +77,7 @@ function Log:record(t)
 end
 
 --- A step's line: on a terminal it replaces the one before; in a file, one in ten is written.
--- @tab t its numbers; `notes`, what there was to say meanwhile, comes before it; without `seconds_a_step` no time
--- is foretold
+-- @tab t its numbers; `notes`, what there was to say meanwhile, comes before it; without `seconds_a_step` no ETA
 -- @int steps of the run
 function Log:progress(t, steps)
   self:record(t)

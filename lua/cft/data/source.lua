@@ -140,7 +140,7 @@ function Source:bad() return self.bad_ones end
 --- Raise if more bad records were met than `limit_bad` allows.
 function Source:enforce() self.bad_ones:enforce() end
 
---- Go through the good records in order; at the end, or when hope is lost, `enforce`.
+--- Go through the good records in order; at the end, or when too many are bad, `enforce`.
 -- @return an iterator of i and record
 -- @usage for i, record in source:records() do print(i, record.messages[1].content) end
 function Source:records()

@@ -1,9 +1,9 @@
 --- The tape: record, backward, release, recompute.
 --
 -- An op is a rule of two functions (see `cft.engine.rules`). Calling it makes a node that knows its
--- inputs; `loss:backward()` walks the nodes back in the order they were made. A node owns what its
--- forward made: when its backward has run, all of it is released, for later nodes are done already
--- and earlier ones never look forward. That is the whole memory policy of a step.
+-- inputs; `loss:backward()` goes through the nodes from the last that was made to the first. A node
+-- owns what its forward made: when its backward has run, all of it is released, for later nodes are
+-- done already and earlier ones never look forward. That is the whole memory policy of a step.
 
 local kernels = require "cft.engine.kernels"
 local tensor = require "cft.engine.tensor"
