@@ -159,6 +159,15 @@ test("keys: one that is not there is what transformers makes of it, and a null i
   end
   expect.same({ kv "llama", kv "mistral", kv "qwen2" }, { 64, 8, 32 })
   expect.same({ kv("llama", json.null), kv("qwen2", json.null), kv("mistral", 16) }, { 64, 64, 16 })
+  expect.fails("num_key_value_heads is null, which transformers refuses for mistral",
+               configs.read(with { model_type = "mistral", num_key_value_heads = json.null }))
+  expect.fails("head_dim is null, which transformers refuses for qwen2",
+               configs.read(with { model_type = "qwen2", num_key_value_heads = 2, head_dim = json.null }))
+  expect.truthy(configs.read(with { head_dim = json.null }))
+  local by_layers = { model_type = "mistral", num_key_value_heads = 2, layer_types = json.array { "full_attention" } }
+  expect.fails("layer_types without head_dim, which transformers refuses for mistral", configs.read(with(by_layers)))
+  by_layers.head_dim = 4
+  expect.truthy(configs.read(with(by_layers)))
   expect.fails("num_attention_heads 2 is no multiple of num_key_value_heads 8",
                configs.read(with { model_type = "mistral" }))
 

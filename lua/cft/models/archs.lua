@@ -26,6 +26,8 @@ local decoder_names = {
 -- - `context`: `max_position_embeddings` where config.json has none, as in transformers; 2048 if nil
 -- - `kv_heads`, `sliding_window`: what `num_key_value_heads` and `sliding_window` are where config.json does not have
 --   the key, as in transformers; nil: as many as heads, and none. A null is no value, which is another matter
+-- - `never_null`: keys of which transformers refuses a null for this one alone; `layers_need_head_dim`: it refuses
+--   `layer_types` without `head_dim`
 -- - `qkv_bias`: whether q, k and v have biases
 -- - `window`: what config.json's `sliding_window` means. "limit": no sequence may be longer, since
 --   within its window a model attends to all; "if_used": nothing, unless `use_sliding_window` is true,
@@ -40,11 +42,11 @@ M.rows = {
   },
   -- Jiang et al. 2023 (arXiv 2310.06825); its GGUF files say "llama"
   mistral = { module = "cft.models.llama", class = "MistralForCausalLM", context = 131072, window = "limit",
-    kv_heads = 8, sliding_window = 4096 },
+    kv_heads = 8, sliding_window = 4096, never_null = { "num_key_value_heads" }, layers_need_head_dim = true },
   -- Yang et al. 2024 (arXiv 2407.10671): also Qwen2.5 and Qwen2.5-Math
   qwen2 = {
     module = "cft.models.llama", class = "Qwen2ForCausalLM", context = 32768, qkv_bias = true, window = "if_used",
-    kv_heads = 32,
+    kv_heads = 32, never_null = { "head_dim" },
     gguf = { name = "qwen2", tensors = decoder_names },
   },
 }

@@ -96,6 +96,14 @@ function M.read(raw)
     if raw[key] == json.null then return nil, key .. " is null" end
   end
   if c.layer_types and type(c.layer_types) ~= "table" then return nil, "layer_types is no list" end
+  for _, key in ipairs(row.never_null or {}) do
+    if raw[key] == json.null then
+      return nil, ("%s is null, which transformers refuses for %s; leave it out"):format(key, arch)
+    end
+  end
+  if row.layers_need_head_dim and c.layer_types and not c.head_dim then
+    return nil, ("layer_types without head_dim, which transformers refuses for %s; leave layer_types out"):format(arch)
+  end
   for _, kind in ipairs(c.layer_types or {}) do
     if kind ~= "full_attention" and not (kind == "sliding_attention" and row.window == "limit") then
       return nil, ("layer_types has '%s'; only full_attention is implemented"):format(tostring(kind))
