@@ -230,6 +230,11 @@ local cases = {
     refused("a.txt is no file of records that can be read$", "a.txt")
     refused("'a%-b' of data/a%-b%-00000%-of%-00001.jsonl is no name of a split$", "data/a-b-00000-of-00001.jsonl")
     refused("the splits of it are: test$", "test.jsonl", "notes.jsonl")
+    for _, infos in ipairs { '{"a": 1}', '["a"]', "3" } do
+      local cache = cache_of { ["train.jsonl"] = "{}", ["dataset_infos.json"] = infos }
+      expect.match(cache "Org/Set", "dataset_infos.json: no object of configurations, as `datasets` wants it")
+    end
+    expect.match(cache_of { ["train.jsonl"] = "{}", ["dataset_infos.json"] = "{" } "Org/Set", "dataset_infos.json")
     refused("it has no data$", "LICENSE")
   end },
 

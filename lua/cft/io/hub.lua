@@ -6,6 +6,7 @@
 -- print(path or why)
 
 local host = require "cft.host"
+local json = require "cft.base.json"
 local splits = require "cft.io.splits"
 local texts = require "cft.base.text"
 
@@ -210,6 +211,17 @@ local function missing_shard(files)
   end
 end
 
+-- Why `datasets` cannot read a folder's dataset_infos.json; nil where it can, or there is none.
+local function wrong_infos(folder)
+  local path = folder .. "/dataset_infos.json"
+  if not host.kind(path) then return nil end
+  local infos, why = json.read(path)
+  if infos == nil then return why end
+  local right = type(infos) == "table"
+  for _, info in pairs(right and infos or {}) do right = right and type(info) == "table" end
+  if not right then return path .. ": no object of configurations, as `datasets` wants it; take it away if it is something else" end
+end
+
 --- Find a data set in the Hub's cache: `datasets--Org--Name`.
 -- Which files a configuration and a split are is told by the set's card (README.md) or, without one, by
 -- their names, see `cft.io.splits`. All shards must be there.
@@ -227,6 +239,8 @@ function M.dataset(name, reads)
   if not folder then return nil, missing end
   local files = files_below(folder, "", {})
   table.sort(files)
+  local wrong = wrong_infos(folder)
+  if wrong then return nil, wrong end
   local card = io.open(folder .. "/README.md", "rb")
   local text = card and card:read "*a"
   if card then card:close() end
