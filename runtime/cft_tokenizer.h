@@ -78,8 +78,10 @@ CFT_API cft_tokenizer *cft_tokenizer_retain(cft_tokenizer *tk);
 CFT_API void cft_tokenizer_release(cft_tokenizer *tk);  // NULL is accepted
 
 // Write a tokenizer.json that Hugging Face tokenizers loads and that encodes equally, whole or not
-// at all. `save` is the checkpoint folder on its way that the path lies in, or NULL. E_IO.
-CFT_API cft_status cft_tokenizer_save(const cft_tokenizer *tk, cft_save *save, const char *path);
+// at all, without the ids from `rows` on (cft_tokenizer_size writes all). `save` is the checkpoint
+// folder on its way that the path lies in, or NULL. E_IO.
+CFT_API cft_status cft_tokenizer_save(const cft_tokenizer *tk, cft_save *save, const char *path,
+                                      int64_t rows);
 
 // What an added token is, as tokenizer.json says it.
 enum {

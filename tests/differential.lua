@@ -103,7 +103,7 @@ function M.names(report, field)
   return false
 end
 
-function records.head(self, line) self.head, self.toks, self.folder = line, {}, process.folder() end
+function records.head(self, line) self.head, self.toks, self.folder, self.counted = line, {}, process.folder(), {} end
 
 function records.try(self, case)
   local spec = self.head.templates[case.template] or error("no template " .. case.template)
@@ -122,7 +122,12 @@ function records.try(self, case)
       for _, field in ipairs(variant.without) do
         if not M.names(report, field) then return ("%s dropped without a word"):format(field), shown(got, tok) end
       end
-      return #variant.without == 0 and "equal" or "counted"
+      if #variant.without == 0 then return "equal" end
+      local set = self.counted[case.template] or { tok = tok, template = spec, records = {}, fields = {} }
+      self.counted[case.template] = set
+      set.records[#set.records + 1] = case.record
+      for _, field in ipairs(variant.without) do set.fields[field] = (set.fields[field] or 0) + 1 end
+      return "counted"
     end
     wanted[i] = shown(variant.spans, tok)
   end
@@ -134,6 +139,7 @@ end
 -- ---- configs ---------------------------------------------------------------------------------
 
 local config = {}
+local LENGTH = 24  -- of the sequence that the reference's logits are of
 
 local function close(a, b) return math.abs(a - b) <= 1e-6 * math.abs(b) end
 
@@ -168,6 +174,8 @@ function config.try(_, case)
       return "other " .. fact, ("%s, wanted %s"):format(tostring(c[fact]), tostring(want[fact]))
     end
   end
+  -- Its logits are compared on a sequence that is longer than such a window, and the model takes none of these.
+  if not want.plain and c.window and c.window < LENGTH then return "refused" end
   if not want.plain then
     return ("taken, though it changes the logits: %s"):format(what), "transformers computes more than we do"
   end
@@ -359,7 +367,8 @@ end
 --- Try all cases of a file.
 -- @string path what differential.py wrote, compressed or not
 -- @treturn table `counts` by part and outcome; `wrong` by name: `n`, and `input` and `detail` of the smallest case;
--- `n`, how many cases; `describe`
+-- `n`, how many cases; `counted`, by template the records of which something is left out: `records`, `fields` (field →
+-- how many have it), `tok` and `template`; `describe`
 function M.run(path)
   local found = setmetatable({ n = 0, other_in_4 = 0, counts = {}, wrong = {} }, Found)
   local states = {}
@@ -386,6 +395,7 @@ function M.run(path)
       end
     end
   end
+  found.counted = states.record.counted or {}
   return found
 end
 

@@ -46,9 +46,9 @@ static void put_token_text(sink *s, const vocab *v, int32_t id) {
 
 static const char *truth(bool value) { return value ? "true" : "false"; }
 
-static void put_added_tokens(sink *s, const cft_tokenizer *tk) {
+static void put_added_tokens(sink *s, const cft_tokenizer *tk, int64_t rows) {
   put_text(s, "  \"added_tokens\": [");
-  for (int i = 0; i < tk->added_count; i++) {
+  for (int i = 0; i < tk->added_count && tk->added[i].id < rows; i++) {
     const added_token *a = &tk->added[i];
     put(s, "%s\n    {\"id\": %d, \"content\": \"", i ? "," : "", a->id);
     put_token_text(s, &tk->vocab, a->id);
@@ -78,7 +78,7 @@ static bool ids_follow(const cft_tokenizer *tk) {
   return true;
 }
 
-static void put_model(sink *s, const cft_tokenizer *tk) {
+static void put_model(sink *s, const cft_tokenizer *tk, int64_t rows) {
   const vocab *v = &tk->vocab;
   put_text(s, "  \"model\": {\n    \"type\": \"BPE\", \"dropout\": null, \"unk_token\": ");
   if (tk->bpe.unk == NONE) {
@@ -94,7 +94,7 @@ static void put_model(sink *s, const cft_tokenizer *tk) {
       truth(tk->bpe.fuse_unk), truth(tk->bpe.byte_fallback), truth(tk->bpe.ignore_merges));
   uint32_t wanted = ids_follow(tk) ? TOKEN_MODEL : TOKEN_USED;  // else all stand in the vocabulary
   bool first = true;
-  for (int64_t id = 0; id < v->n; id++) {
+  for (int64_t id = 0; id < v->n && id < rows; id++) {
     if (!(v->tokens[id].flags & wanted)) continue;
     put_text(s, first ? "\n      \"" : ",\n      \"");
     put_token_text(s, v, (int32_t)id);
@@ -119,16 +119,17 @@ static void put_component(sink *s, const char *name, const char *json) {
   put_text(s, ",\n");
 }
 
-cft_status cft_tokenizer_save(const cft_tokenizer *tk, cft_save *save, const char *path) {
+cft_status cft_tokenizer_save(const cft_tokenizer *tk, cft_save *save, const char *path,
+                              int64_t rows) {
   sink s = {0};
   s.st = cft_writer_new(&s.writer, save, path);
   put_text(&s, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
-  put_added_tokens(&s, tk);
+  put_added_tokens(&s, tk, rows);
   put_component(&s, "normalizer", tk->normalizer);
   put_component(&s, "pre_tokenizer", tk->pre_tokenizer);
   put_component(&s, "post_processor", tk->post_processor);
   put_component(&s, "decoder", tk->decoder);
-  put_model(&s, tk);
+  put_model(&s, tk, rows);
   if (s.st == CFT_OK) s.st = cft_writer_commit(s.writer);
   cft_writer_release(s.writer);
   return s.st;

@@ -32,7 +32,7 @@ static cft_status make_and_use(const char *json, size_t bytes) {
                            CFT_ENCODE_PARSE_SPECIAL | CFT_ENCODE_ADD_SPECIAL | CFT_ENCODE_SPANS));
   CFT_GO(cft_tokenizer_add_token(tk, "<new>", 5, true, &id));
   CFT_GO(cft_tokenizer_decode(NULL, 0, &length, tk, e.ids, e.n, 0));
-  CFT_GO(cft_tokenizer_save(tk, NULL, path));
+  CFT_GO(cft_tokenizer_save(tk, NULL, path, cft_tokenizer_size(tk)));
 out:
   cft_encoding_free(&e);
   cft_tokenizer_release(tk);

@@ -5,6 +5,8 @@ local configs = require "cft.models.config"
 local expect = require "tests.expect"
 local process = require "tests.process"
 local json = require "cft.base.json"
+local end_tokens = require "cft.text.end_tokens"
+local splits = require "cft.io.splits"
 local tokenizers = require "cft.text.tokenizer"
 
 -- Rows by fact: `sources`, a list; `module`; `disagree`.
@@ -33,10 +35,30 @@ local function llama3(original)
            original_max_position_embeddings = original }
 end
 
-local tok = {  -- two chat templates
-  added_tokens = json.array {}, pre_tokenizer = { type = "ByteLevel", add_prefix_space = false },
-  decoder = { type = "ByteLevel" }, model = assert(json.read "tests/golden/tokenizer/components.json").tiny,
-}
+local tiny = assert(json.read "tests/golden/tokenizer/components.json").tiny
+local n = 0
+for _ in pairs(tiny.vocab) do n = n + 1 end
+
+local function token(id, text, flags)
+  local t = { id = id, content = text, special = false, normalized = false }
+  for name, value in pairs(flags or {}) do t[name] = value end
+  return t
+end
+
+-- A tokenizer of a folder: `added` tokens, more of tokenizer.json, and the `files` beside it, by name.
+local function load(added, files, more)
+  local folder = process.folder()
+  local file = { added_tokens = json.array(added), model = tiny, decoder = { type = "ByteLevel" },
+                 pre_tokenizer = { type = "ByteLevel", add_prefix_space = false } }
+  for key, value in pairs(more or {}) do file[key] = value end
+  process.write(folder .. "/tokenizer.json", json.encode(file))
+  for name, value in pairs(files) do
+    process.write(folder .. "/" .. name, type(value) == "string" and value or json.encode(value))
+  end
+  return tokenizers.load(folder)
+end
+
+local a_and_b = { token(n, "<a>", { special = true }), token(n + 1, "<b>", { special = true }) }
 
 -- What each fact is when the sources that are true in `has`, a list in the table's order, say "their" value, and what
 -- each source says.
@@ -63,17 +85,53 @@ local facts = {
                                            max_position_embeddings = has[2] and 77 or nil })
     return c.scaling.original_max_position_embeddings, notes
   end },
+  ["id of an added token"] = { says = { n, n + 1 }, decide = function(has)
+    local tok = load({ token(n, has[1] and "<x>" or "<y>") },
+      { ["tokenizer_config.json"] = has[2] and { added_tokens_decoder = { [tostring(n + 1)] = token(0, "<x>") } } or {} })
+    return tok:id "<x>", tok.notes
+  end },
+  ["flags of an added token"] = { says = { "lstrip", "rstrip" }, decide = function(has)
+    local tok = load({ token(n, "<x>", { rstrip = true }) }, { ["tokenizer_config.json"] = has[1]
+      and { added_tokens_decoder = { [tostring(n)] = token(n, "<x>", { lstrip = true }) } } or {} })
+    return tok:added(n).lstrip and "lstrip" or tok:added(n).rstrip and "rstrip", tok.notes
+  end },
+  ["a tokenizer's own tokens (bos, eos, unk, sep, pad, cls, mask)"] = { says = { "<a>", "<b>" }, decide = function(has)
+    local tok = load(a_and_b, { ["special_tokens_map.json"] = { eos_token = has[1] and "<a>" or nil },
+                                ["tokenizer_config.json"] = { eos_token = has[2] and "<b>" or nil } })
+    return tok:token(tok.eos), tok.notes
+  end },
+  ["a token that is named without an id"] = { says = { n + 2 }, decide = function()
+    local tok = load(a_and_b, { ["tokenizer_config.json"] = { eos_token = "<new>" } })
+    return tok.eos, tok.notes
+  end },
+  ["tokens at which generation stops"] = { says = { n, n + 1 }, decide = function(has)
+    local files = { ["tokenizer_config.json"] = { eos_token = "<a>" },
+                    ["generation_config.json"] = has[1] and { eos_token_id = { n } } or nil,
+                    ["config.json"] = { eos_token_id = has[2] and n + 1 or nil } }
+    return end_tokens.of(files["generation_config.json"], files["config.json"])[1], load(a_and_b, files).notes
+  end },
+  ["what stands before and behind every text"] = { says = { "<a>" }, decide = function()
+    local tok = load(a_and_b, { ["tokenizer_config.json"] = { bos_token = "<a>", add_bos_token = false } }, {
+      post_processor = { type = "TemplateProcessing", single = { { SpecialToken = { id = "<a>" } }, { Sequence = { id = "A" } } },
+                         special_tokens = { ["<a>"] = { ids = { n } } } } })
+    return tok:token(tok:around()[1]), tok.notes
+  end },
   ["chat templates"] = { says = { "F", "C" }, decide = function(has)
-    local folder = process.folder()
-    process.write(folder .. "/tokenizer.json", json.encode(tok))
-    process.write(folder .. "/tokenizer_config.json", json.encode { chat_template = has[2] and "C" or nil })
-    if has[1] then process.write(folder .. "/chat_template.jinja", "F") end
-    return tokenizers.load(folder).chat_template, {}
+    local tok = load({}, { ["tokenizer_config.json"] = { chat_template = has[2] and "C" or nil },
+                           ["chat_template.jinja"] = has[1] and "F" or nil })
+    return tok.chat_template, tok.notes
+  end },
+  ["files of a split of a data set"] = { says = { "b.jsonl", "train/a.jsonl", "train.jsonl", "b.jsonl" }, decide = function(has)
+    local files = { "b.jsonl", has[2] and "train/a.jsonl" or nil }
+    if has[3] then files[#files + 1] = "train.jsonl" end
+    local card = has[1] and "---\nconfigs:\n- config_name: main\n  data_files: b.jsonl\n---\n" or nil
+    return table.concat(assert(splits.choose(files, card, nil, "train", function() return true end)), " "), {}
   end },
 }
 
--- Facts whose sources are tensors: the cases of tests/models/head.lua that hold them.
+-- Facts that other cases hold: of tests/models/head.lua and tests/text/tokenizer.lua.
 local held_by = {
+  ["which added tokens there are"] = "tokens that only the files beside tokenizer.json name",
   ["whether head and embedding are one"] =
     "tied by config, another head in the file: the head is kept, said, and saved",
   ["the embedding of a tied model"] = "tied by config, the head alone in the file: it is the embedding",
@@ -84,7 +142,9 @@ local rows, count = rows_of_page()
 local tests = {
   { "every row of the table is held to the program, and every fact has a row", function()
     local n, cases = 0, {}
-    for _, case in ipairs(require "tests.models.head") do cases[case[1]] = true end
+    for _, file in ipairs { "tests.models.head", "tests.text.tokenizer" } do
+      for _, case in ipairs(require(file)) do cases[case[1]] = true end
+    end
     for fact in pairs(facts) do
       n = n + 1
       expect.truthy(rows[fact], fact)

@@ -7,32 +7,7 @@ local expect = require "tests.expect"
 local json = require "cft.base.json"
 local process = require "tests.process"
 
-local known = {
-  ["config: taken, and transformers refuses it: unsupported operand type(s) for ** or pow(): 'NoneType' "] = 4,
-  -- dataset_infos.json of these is no such file; `datasets` cannot read it, and we do not
-  ["folder: taken, and datasets refuses it: card: data_dir"] = 1,
-  ["folder: taken, and datasets refuses it: card: no configs"] = 1,
-  ["folder: taken, and datasets refuses it: card: one"] = 1,
-  ["folder: taken, and datasets refuses it: card: several"] = 1,
-  ["folder: taken, and datasets refuses it: names, card: none"] = 1,
-  ["folder: taken, and datasets refuses it: nested, card: none"] = 1,
-  ["record: other ids or weights: messages: control"] = 11,
-  ["tokenizer: other a conversation's ids: add_bos_token"] = 1,
-  ["tokenizer: other a conversation's ids: add_prefix_space"] = 1,
-  ["tokenizer: other a conversation's ids: extra special tokens"] = 2,
-  ["tokenizer: other a conversation's ids: map"] = 3,
-  ["tokenizer: other a conversation's ids: stripping"] = 2,
-  ["tokenizer: other ids of a text (parsed): extra special tokens"] = 3,
-  ["tokenizer: other ids of a text (plain): config has another"] = 2,
-  ["tokenizer: other ids of a text (plain): extra special tokens"] = 1,
-  ["tokenizer: other ids of a text (plain): map"] = 3,
-  ["tokenizer: other own tokens: a new eos_token"] = 6,
-  ["tokenizer: other own tokens: config has another"] = 31,
-  ["tokenizer: other own tokens: extra special tokens"] = 7,
-  ["tokenizer: other own tokens: map"] = 18,
-  ["tokenizer: other own tokens: tokens in config alone"] = 17,
-  ["tokenizer: own tokens that config.json alone names"] = 20,
-}
+local known = {}
 
 local found
 local function all()
@@ -72,6 +47,27 @@ return {
       end
     end },
   { "records: equal, refused, counted, or known to be wrong", function() hold "record" end },
+  { "cftrun data lists each field that it does not use, with how many records have it", function()
+      local sets = 0
+      for _, set in pairs(all().counted) do
+        local folder = process.folder()
+        process.write(folder .. "/config.json", "{}")
+        set.tok:save(folder)
+        process.write(folder .. "/records.jsonl", table.concat(set.records, "\n") .. "\n")
+        process.write(folder .. "/recipe.lua", ([[
+          local cft = require "cft"
+          local cfg = cft.config { model = "%s", data = "%s/records.jsonl", batch = 1, tokens = 4000 }
+          cfg.template = cft.template.%s(cft.json.decode '%s')
+          cft.recipe.run(cfg, { name = "fields" })]]):format(folder, folder, set.template.preset,
+            json.encode(set.template.options)))
+        local r = process.cftrun { "data", folder .. "/recipe.lua", "--samples", "0" }
+        expect.same({ r.code, r.err }, { 0, "" })
+        local listed = r.out:match "fields that are not used: ([^\n]+)" or ""
+        for field, n in pairs(set.fields) do expect.match(listed .. ",", ("%s %%(%d%%)"):format(field, n)) end
+        sets = sets + 1
+      end
+      expect.truthy(sets >= 2, "records of several templates")
+    end },
   { "config.json: equal, refused, or known to be wrong", function() hold "config" end },
   { "tokenizers: equal, refused, or known to be wrong", function() hold "tokenizer" end },
   { "folders of data: equal, refused, or known to be wrong", function() hold "folder" end },

@@ -146,11 +146,12 @@ local function check_saved(name)
   local tok, list, want = check_real(name)
   local folder = process.folder()
   tok.eos = 0
+  while not tok:is_special(tok.eos) do tok.eos = tok.eos + 1 end
   tok.chat_template = "{{ 1 }}"
   tok:save(folder)
   local again = tokenizer.load(folder)
   expect.same(again:size(), tok:size())
-  expect.same({ again.bos, again.eos, again.chat_template }, { tok.bos, 0, "{{ 1 }}" })
+  expect.same({ again.bos, again.eos, again.chat_template }, { tok.bos, tok.eos, "{{ 1 }}" })
   compare(again, list, want.lines, nil, name .. ", saved")
   compare(again, odd, want.parsed, { parse_special = true }, name .. ", saved, special tokens parsed")
 end
@@ -657,19 +658,29 @@ return {
     write("tokenizer.json", tiny_file { added_tokens = {
       { id = n, content = "<s>", special = true }, { id = n + 1, content = "</s>", special = true } } })
     write("config.json", { bos_token_id = n, eos_token_id = { n + 1, n } })
-    local tok = tokenizer.load(folder)
-    expect.same({ tok.bos, tok.eos, tok.pad }, { n, n + 1 })
-    write("special_tokens_map.json", { eos_token = "<s>" })
+    local tok = tokenizer.load(folder)  -- config.json is no source of a tokenizer's own tokens
+    expect.same({ tok.bos, tok.eos, tok.pad }, {})
+    expect.match(tok.notes[2], "the tokenizer has no eos_token, though config.json has eos_token_id %d+ %(</s>%), %d+ %(<s>%)")
+    write("special_tokens_map.json", { eos_token = "<s>", unk_token = "</s>" })
     expect.same(tokenizer.load(folder).eos, n)
     write("tokenizer_config.json", { eos_token = { content = "</s>" }, bos_token = json.null, pad_token = "nowhere",
                                      chat_template = { { name = "default", template = "T" } }, model_max_length = 7 })
     tok = tokenizer.load(folder .. "/tokenizer.json")
-    expect.same({ tok.eos, tok.pad, tok.chat_template }, { n + 1, nil, "T" })
-    expect.same(tok.bos, nil)
+    expect.same({ tok.eos, tok:token(tok.pad), tok.bos, tok.chat_template }, { n, "nowhere", nil, "T" })
+    expect.match(tok.notes[1], "eos_token is </s> in tokenizer_config.json and <s> in special_tokens_map.json; the latter")
+    expect.same({ tok:size(), tok:rows() }, { n + 3, n + 2 })
+    write("special_tokens_map.json", { eos_token = json.null })  -- a null there is none
+    expect.same(tokenizer.load(folder).eos, nil)
+    write("special_tokens_map.json", { eos_token = "<s>", unk_token = "</s>" })
     local saved = process.folder()
     tok:save(saved)
-    expect.same(assert(json.read(saved .. "/tokenizer_config.json")), {
-      eos_token = "</s>", model_max_length = 7, tokenizer_class = "PreTrainedTokenizerFast" })
+    expect.same(assert(json.read(saved .. "/tokenizer_config.json")), { eos_token = "<s>", unk_token = "</s>",
+      pad_token = "nowhere", model_max_length = 7, tokenizer_class = "PreTrainedTokenizerFast" })
+    -- with added_tokens_decoder the map is not read
+    write("tokenizer_config.json", { eos_token = "</s>", added_tokens_decoder = {} })
+    tok = tokenizer.load(folder)
+    expect.same(tok.eos, n + 1)
+    expect.match(tok.notes[1], "the former is taken, since it has added_tokens_decoder")
     expect.raises("no token <x> for eos", tokenizer.parse, json.encode(tiny_file()), "t", { eos = "<x>" })
   end },
 
@@ -715,16 +726,36 @@ return {
     expect.same({ tok:id "<e>", #tok.notes }, { n, 1 })
     expect.match(tok.notes[1], "token <e> has id 999 there and " .. n .. " in tokenizer.json, which is taken, as transformers")
     tok = load(decoder { [tostring(n)] = token("<e>", { lstrip = true }) })
-    expect.same(tok:added(n), { special = false, single_word = false, lstrip = true, rstrip = false, normalized = false })
-    expect.match(tok.notes[1], "token <e>: special = false, lstrip = true, other than in tokenizer.json; taken")
+    -- what was ever special stays so, as in tokenizers
+    expect.same(tok:added(n), { special = true, single_word = false, lstrip = true, rstrip = false, normalized = false })
+    expect.match(tok.notes[1], "token <e>: lstrip = true, other than in tokenizer.json; taken")
     tok = load(decoder { [tostring(tok:id "a")] = token "a" })
     expect.match(tok.notes[1], "token a is an added one there, and in tokenizer.json only in the vocabulary")
-    tok = load({ pad_token = "<none>", additional_special_tokens = { "<more>", { content = "<e>" } } },
-               { ["special_tokens_map.json"] = { eos_token = "<lost>" } })
-    expect.same({ tok:id "<none>", #tok.notes }, { nil, 3 })
-    expect.match(tok.notes[1], "tokenizer_config.json: pad_token is <none>, which no file gives an id; transformers adds it")
-    expect.match(tok.notes[2], "additional_special_tokens has <more>, which no file gives an id")
-    expect.match(tok.notes[3], "special_tokens_map.json: eos_token is <lost>, which no file")
+    -- tokens that no file gives an id: the next free ones, in transformers' order; rows are not asked for them
+    tok = load({ pad_token = "<none>", additional_special_tokens = { "<more>", { content = "<e>" } }, image_token = "<img>" },
+               { ["special_tokens_map.json"] = { eos_token = "<lost>", extra_special_tokens = { "<e>", "<last>" } } })
+    expect.same({ tok.eos, tok.pad, tok:id "<img>", tok:id "<more>", tok:id "<last>", #tok.notes },
+                { n + 1, n + 2, n + 3, n + 4, n + 5, 5 })
+    expect.same({ tok:rows(), tok:size(), tok:is_special(n + 4) }, { n + 1, n + 6, true })
+    expect.match(tok.notes[1], "special_tokens_map.json: eos_token has <lost>, which no file gives an id; it is " .. n + 1)
+    expect.match(tok.notes[4], "tokenizer_config.json: additional_special_tokens has <more>, which no file gives an id")
+    local saved = process.folder()
+    tok:save(saved)  -- they stay without an id
+    local again = tokenizer.load(saved)
+    expect.same({ again.eos, again.pad, again:id "<last>", again:rows() }, { n + 1, n + 2, n + 5, n + 1 })
+    expect.same({ tok:add_token("<more>", { special = true }), tok:rows() }, { n + 4, n + 5 })  -- now somebody asks
+    -- a role makes a token of tokenizer.json special, where there is no added_tokens_decoder; one of the vocabulary an
+    -- added one
+    local plain = { { id = n, content = "<e>", special = false, normalized = false } }
+    tok = load({ pad_token = "<e>" }, nil, plain)
+    expect.same(tok:is_special(n), true)
+    expect.match(tok.notes[1], "pad_token makes <e> special, which it is not in tokenizer.json")
+    expect.same(load({ pad_token = "<e>", added_tokens_decoder = {} }, nil, plain):is_special(n), false)
+    expect.same(load({ pad_token = "a" }):added(tok:id "a").special, true)
+    -- one file names another token of the same id
+    tok = load({}, { ["added_tokens.json"] = { ["<q>"] = n } })
+    expect.same({ tok:id "<q>", tok:token(n) }, { nil, "<e>" })
+    expect.match(tok.notes[1], "added_tokens.json: token <q> has id %d+, which is <e> in tokenizer.json; the former is left")
     expect.same(template.plain():notes(tok), tok.notes)
     -- malformed
     expect.raises("added_tokens_decoder is a number, not an object", load, decoder(7))
@@ -749,27 +780,45 @@ return {
     local records = open.list { { instruction = "2 + 3?", output = "5" } }
     local function said(tok, chat) return samples_of(records, chat or template.plain(), tok):describe() end
     local listed = "1 do not begin with what their prompt alone is encoded as"
-    -- by the post-processor, by the config, against the post-processor, and behind
+    -- plain writes what the post-processor puts in front, unless it is told otherwise
     local tok = load({}, { post_processor = puts })
     expect.same({ tok:around() }, { { n }, {} })
-    expect.match(said(tok), listed)
-    expect.match(template.plain():notes(tok)[1], "the tokenizer puts <s> before every text, so servers send it, and template "
-      .. "plain writes none; bos = true of plain and tulu does")
-    expect.same({ load({ add_bos_token = true }, {}):around() }, { { n }, {} })
-    expect.same({ load({ add_bos_token = false }, { post_processor = puts }):around() }, { {}, {} })
-    expect.same({ load({ add_eos_token = true }, { post_processor = puts }):around() }, { {}, { n + 1 } })
-    expect.match(said(load({ add_eos_token = true }, {})), listed)
-    expect.match(template.plain():notes(load({ add_eos_token = true }, {}))[1], "puts </s> behind every text, so servers send it")
-    -- written by the template; by a chat template's server; by nobody
+    local function first(t, opts)
+      local sample = samples_of(records, template.plain(opts), t):get(0)
+      return { sample.ids[0] == n, sample.ids[1] == n, sample.spans[0].weight }
+    end
+    expect.same(first(tok), { true, false, 0 })
+    expect.same(first(tok, { bos = true }), { true, false, 0 })
+    expect.same(first(tok, { bos = false })[1], false)
+    expect.same(first(load({}, {}))[1], false)
+    expect.same(first(load({}, {}), { bos = true })[1], true)
+    expect.same({ said(tok):find("do not begin", 1, true), template.plain():notes(tok)[1] }, {})
+    expect.match(said(tok, template.plain { bos = false }), listed)
+    expect.match(template.plain({ bos = false }):notes(tok)[1], "the tokenizer puts <s> before every text, so servers send "
+      .. "it, and template plain writes none; bos = true of plain and tulu does")
+    expect.same(said(tok, template.new { name = "mine", prefix = { template.first }, user_turn = { template.content, ":" },
+      answer_turn = { template.content, template.eos } }):find("do not begin", 1, true), nil)
+    -- tokenizer_config.json's word is not taken where there is a tokenizer.json, as in transformers 5; said where it differs
+    expect.same({ load({ add_bos_token = false }, { post_processor = puts }):around() }, { { n }, {} })
+    expect.match(load({ add_bos_token = false }, { post_processor = puts }).notes[1], "tokenizer_config.json: add_bos_token is "
+      .. "false, and tokenizer.json's post%-processor puts <s>; the latter is taken, as in transformers 5")
+    expect.same({ load({ add_bos_token = true }, {}):around() }, { {}, {} })
+    expect.match(load({ add_bos_token = true }, {}).notes[1], "add_bos_token is true, and .* puts no <s>;")
+    expect.match(load({ add_eos_token = true }, { post_processor = puts }).notes[1], "add_eos_token is true, .* puts no </s>;")
+    local behind = { type = "TemplateProcessing", single = { { Sequence = { id = "A" } }, { SpecialToken = { id = "</s>" } } },
+                     special_tokens = { ["</s>"] = { ids = { n + 1 } } } }
+    expect.match(said(load({}, { post_processor = behind })), listed)
+    expect.match(template.plain():notes(load({}, { post_processor = behind }))[1], "puts </s> behind every text, so servers send it")
+    -- written by the template; for a chat template's server; by llama2
     for _, good in ipairs { { tok, template.plain { bos = true } }, { load({ chat_template = "x" }, { post_processor = puts }) },
-                            { load({ add_bos_token = false }, { post_processor = puts }) }, { tok, template.llama2() } } do
+                            { tok, template.llama2() } } do
       local chat = good[2] or template.plain()
       expect.same(said(good[1], chat):find("do not begin", 1, true), nil)
       expect.same(chat:notes(good[1]), {})
     end
     local identity = require "cft.samples.identity"
-    expect.truthy(identity.of(template.plain(), load({ add_bos_token = true }, {}), {}) ~=
-      identity.of(template.plain(), load({ add_bos_token = false }, {}), {}))
+    expect.truthy(identity.of(template.plain(), load({}, { post_processor = puts }), {}) ~=
+      identity.of(template.plain(), load({}, {}), {}))
   end },
 
   { "the benchmark", function()

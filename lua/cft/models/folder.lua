@@ -3,6 +3,7 @@
 
 local additional = require "cft.models.additional"
 local configs = require "cft.models.config"
+local end_tokens = require "cft.text.end_tokens"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local saves = require "cft.io.save"
@@ -20,8 +21,9 @@ end
 local function generation_config(model, tokenizer, end_token)
   local c, text
   if folder_of(model) then c, text = json.read(model.path .. "/generation_config.json") end
-  local spellings = type(c) == "table" and json.spellings(text) or nil
-  c = type(c) == "table" and c or {}
+  local there = type(c) == "table"
+  local spellings = there and json.spellings(text) or nil
+  c = there and c or {}
   local ends, seen = {}, {}
   local function add(ids)
     for _, id in ipairs(type(ids) == "table" and ids or { ids }) do
@@ -29,8 +31,7 @@ local function generation_config(model, tokenizer, end_token)
     end
   end
   add(end_token)
-  add(c.eos_token_id)
-  if #ends == 0 and model.config.raw then add(model.config.raw.eos_token_id) end
+  add((end_tokens.of(there and c, model.config.raw)))
   if tokenizer then
     if #ends == 0 then add(tokenizer.eos) end
     c.bos_token_id = c.bos_token_id or tokenizer.bos

@@ -73,6 +73,23 @@ local function own_model(run)
   return models.new(shape)
 end
 
+-- Has the model a row for each token? Those that no file gives an id may lie beyond, as in transformers, where nothing
+-- asks for them.
+local function hold_to_rows(run, rows)
+  local tok = run.tokenizer
+  if tok:rows() > rows then
+    exit.fail(exit.FAILED, "the tokenizer has %d tokens, but the model's vocabulary %d; they are not each other's",
+      tok:rows(), rows)
+  end
+  for _, id in ipairs(run.chat:writes(tok)) do
+    if id >= rows then
+      exit.fail(exit.FAILED, "template %s writes %s, which no file gives an id; transformers makes it %d, and the model has "
+        .. "%d rows. Name a token that the model has, or give it an id in tokenizer.json and its model a row",
+        run.chat.name, tok:token(id), id, rows)
+    end
+  end
+end
+
 --- The model, on the run's device.
 -- @tab run prepared
 -- @treturn Model
@@ -84,10 +101,7 @@ function M.model(run)
     local grown = run.samples.report and #run.samples.report.added > 0
     m = assert(models.load(run.path, { dtype = run.dtype, vocab = grown and run.tokenizer:size() or nil }))
   end
-  if run.tokenizer:size() > m.config.vocab then
-    exit.fail(exit.FAILED, "the tokenizer has %d tokens, but the model's vocabulary %d; they are not each other's",
-      run.tokenizer:size(), m.config.vocab)
-  end
+  hold_to_rows(run, m.config.vocab)
   run.log:say("model %s: %s parameters in %s", run.own and run.own.name or run.cfg.model, format.count(m:count()), m.dtype)
   for _, note in ipairs(m.notes or {}) do run.log:say("%s", note) end
   return m

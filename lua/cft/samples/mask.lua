@@ -291,7 +291,7 @@ M.options = {
 -- @tparam Tokenizer tok
 -- @tab o options
 function M.sample(record, chat, tok, o)
-  local segments, unsaid = chat:segments(record)
+  local segments, unsaid = chat:segments(record, tok)
   if not segments then return nil, unsaid, "unsayable" end
   local controls = chat:controls(tok, segments)
   local pieces, n = pieces_of(segments, tok, controls)
@@ -338,7 +338,7 @@ end
 -- @param tok
 -- @treturn ?table a list of ids; nil where the record cannot be said, and why
 function M.prompt(record, chat, tok)
-  local segments, why = chat:segments(record)
+  local segments, why = chat:segments(record, tok)
   local pieces
   if segments then pieces, why = pieces_of(segments, tok) end
   if not pieces then return nil, why end

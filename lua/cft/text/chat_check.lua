@@ -25,12 +25,16 @@ local function conversation(system, ...)
   return messages
 end
 
--- One of the tokenizer's own tokens as text, empty if it names none.
-local function own(tok, name) return tok[name] and tok:token(tok[name]) or "" end
+-- One of the tokenizer's own tokens as text, empty if it names none; `first`: what it puts before every text.
+local function own(tok, name)
+  local id = tok[name]
+  if name == "first" then id = tok:around()[1] end
+  return id and tok:token(id) or ""
+end
 
 -- What the run trains on, special tokens by their strings; of a prompt only what stands before its answer.
 local function ours(chat, tok, messages, prompt)
-  local ok, segments, why = pcall(chat.segments, chat, { messages = messages, raw = { messages = messages } })
+  local ok, segments, why = pcall(chat.segments, chat, { messages = messages, raw = { messages = messages } }, tok)
   if not ok then return nil, tostring(segments) end
   if not segments then return nil, why end
   local texts = {}

@@ -1,9 +1,11 @@
 --- The chat templates that come with a tokenizer: one, or several by name. They stand in chat_template.jinja and
--- additional_chat_templates/NAME.jinja, or in tokenizer_config.json as a text or a list; where there are files, what
--- tokenizer_config.json says is not looked at, as in transformers.
+-- additional_chat_templates/NAME.jinja, or in tokenizer_config.json as a text or a list; where there are files, those of
+-- tokenizer_config.json are not taken, and chat_template.json, which is of processors, never, as in transformers. Where
+-- places disagree a note says so.
 
 local blame = require "cft.base.blame"
 local host = require "cft.host"
+local json = require "cft.base.json"
 
 local M = {}
 
@@ -46,14 +48,37 @@ local function of_config(value, where)
   return templates
 end
 
+-- What differs between the templates that were taken and those of another place, a line for each name.
+local function differences(taken, other, where, other_where, notes)
+  local names = {}
+  for name in pairs(other) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    if taken[name] ~= other[name] then
+      notes[#notes + 1] = ("%s: its chat template '%s' is %s; %s, as in transformers"):format(other_where, name,
+        taken[name] and "another than that of " .. where or "not among those of " .. where,
+        taken[name] and "the latter is taken" or "it is left out")
+    end
+  end
+end
+
 --- Read them.
 -- @string folder of the tokenizer @tab config what its tokenizer_config.json says
 -- @treturn ?string the default one @treturn table the others by name
+-- @treturn table a line for each that another place has otherwise
 function M.read(folder, config)
-  local templates = of_files(folder) or of_config(config.chat_template, folder .. "/tokenizer_config.json")
+  local notes, in_config = {}, of_config(config.chat_template, folder .. "/tokenizer_config.json")
+  local in_files = of_files(folder)
+  local templates = in_files or in_config
+  local where = in_files and folder .. "/*.jinja" or folder .. "/tokenizer_config.json"
+  if in_files then differences(templates, in_config, where, folder .. "/tokenizer_config.json", notes) end
+  local path = folder .. "/chat_template.json"
+  local of_processor = host.kind(path) and json.read(path)
+  local text = type(of_processor) == "table" and of_processor.chat_template
+  if type(text) == "string" then differences(templates, { default = text }, where, path, notes) end
   local default = templates.default
   templates.default = nil
-  return default, templates
+  return default, templates, notes
 end
 
 --- Write them, each into a file of its own, as transformers 4.57 and 5 do.

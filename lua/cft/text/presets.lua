@@ -22,9 +22,12 @@ function M.special(text) return { special = text } end
 M.bos = { own = "bos" }
 M.eos = { own = "eos" }
 
+--- In a turn: the token that the tokenizer's post-processor puts before every text; nothing where it puts none.
+M.first = { own = "first" }
+
 -- ---- the presets -----------------------------------------------------------------------------
 
-local content, special, bos, eos = M.content, M.special, M.bos, M.eos
+local content, special, bos, eos, first = M.content, M.special, M.bos, M.eos, M.first
 local NO_SYSTEM = { "string|boolean", false }
 
 local function preset(name, options, turns) M[#M + 1] = { name = name, options = options, turns = turns } end
@@ -220,10 +223,11 @@ preset("zephyr", { system = NO_SYSTEM }, function()
   }
 end)
 
--- The prompt, a separator, the answer and the tokenizer's end token. For models that were never told of turns.
-preset("plain", { system = NO_SYSTEM, separator = { "string", "\n\n" }, bos = { "boolean", false } }, function(o)
+-- The prompt, a separator, the answer and the tokenizer's end token. For models that were never told of turns. In front
+-- stands what the tokenizer puts before every text, which servers send; `bos` says otherwise.
+preset("plain", { system = NO_SYSTEM, separator = { "string", "\n\n" }, bos = { "boolean", optional = true } }, function(o)
   return {
-    prefix = o.bos and { bos } or {},
+    prefix = o.bos == nil and { first } or o.bos and { bos } or {},
     system_turn = { content, o.separator },
     user_turn = { content, o.separator },
     answer_turn = { content, eos },

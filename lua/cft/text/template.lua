@@ -23,6 +23,7 @@ Template.__index = Template
 
 --- What turns are made of: `content`, `system`, `special "..."`, `bos` and `eos`, see `cft.text.presets`.
 M.content, M.system, M.special, M.bos, M.eos = pieces.content, pieces.system, pieces.special, pieces.bos, pieces.eos
+M.first = pieces.first
 
 -- ---- kinds -----------------------------------------------------------------------------------
 
@@ -255,9 +256,10 @@ end
 -- that comes from the record; neighbours of one `slot` are tokenised together; `target` marks the
 -- answer of `turn` (from 0) and its end. An answer whose message has `learn = false` is context.
 -- @tab record a conversation (`cft.data.conversation`)
+-- @param[opt] tok which says whether there is a token for `template.first`; without it there is none
 -- @treturn ?table
 -- @treturn ?string why the template cannot say the record
-function Template:segments(record)
+function Template:segments(record, tok)
   local segments, slot, turn = {}, 0, 0
   local parse = self.specials == "llamafactory" or nil
   local messages = record.messages
@@ -294,7 +296,7 @@ function Template:segments(record)
         if target then structure = "end" end
       elseif type(piece) == "string" then
         add({ text = piece }, structure, target, {})
-      else
+      elseif piece ~= M.first or tok and M.id_of(piece, tok) then
         add({ text = piece.special }, structure, target, { special = true, own = piece.own })
       end
     end
@@ -333,6 +335,10 @@ end
 -- @param tok
 -- @treturn ?int nil if the tokenizer has none
 function M.id_of(piece, tok)
+  if piece.own == "first" then
+    local front = tok:around()
+    return #front == 1 and front[1] or nil
+  end
   if piece.own then return tok[piece.own] end
   return tok:id(piece.special ~= true and piece.special or piece.text)
 end
@@ -343,9 +349,18 @@ end
 function Template:missing(tok)
   local names = {}
   for _, piece in ipairs(specials_of(self)) do
-    if not M.id_of(piece, tok) then names[#names + 1] = piece.special or piece.own end
+    if piece ~= M.first and not M.id_of(piece, tok) then names[#names + 1] = piece.special or piece.own end
   end
   return names
+end
+
+--- The tokens that a template writes; of one that a function writes none are known before its samples.
+-- @param tok
+-- @treturn table their ids
+function Template:writes(tok)
+  local ids = {}
+  for _, piece in ipairs(specials_of(self)) do ids[#ids + 1] = M.id_of(piece, tok) end
+  return ids
 end
 
 -- Of a template and a tokenizer, what `controls` found.
@@ -377,6 +392,24 @@ function Template:controls(tok, segments)
   return ids
 end
 
+-- A template writes its tokens between texts. One that is `single_word`, or that is `normalized` and which the normalizer
+-- changes, is text beside letters for whoever encodes the whole; for us it would be a token.
+function Template:refuse_text(tok)
+  for _, piece in ipairs(specials_of(self)) do
+    local id = M.id_of(piece, tok)
+    local flags = id and tok:added(id)
+    if flags and (flags.single_word or flags.normalized) then
+      local found = false
+      for _, one in ipairs(tok:encode("x" .. tok:token(id) .. "x", { parse_special = true })) do found = found or one == id end
+      if not found then
+        blame("template %s writes %s, which is `%s` in the tokenizer's files: beside letters it would be text, and no token, "
+          .. "for all who encode the whole. Set it to false there", self.name, tok:token(id),
+          flags.single_word and "single_word" or "normalized")
+      end
+    end
+  end
+end
+
 --- Make sure that the tokenizer has all special tokens.
 -- @param tok
 -- @tab[opt] opts
@@ -384,6 +417,7 @@ end
 -- @treturn table the strings that were added
 function Template:prepare(tok, opts)
   local o = check.options("template:prepare", opts, { add_tokens = { "boolean", false } })
+  self:refuse_text(tok)
   local missing = self:missing(tok)
   if #missing == 0 then return {} end
   for _, name in ipairs(missing) do
@@ -428,7 +462,7 @@ function Template:notes(tok)
   local written = type(first) == "table" and (first.special or first.own) and M.id_of(first, tok)
   if front[1] and written ~= front[1] then
     notes[#notes + 1] = ("the tokenizer puts %s before every text, so servers send it, and template %s writes none; "
-      .. "bos = true of plain and tulu does, as the prefix of a template of your own"):format(spelled(tok, front), self.name)
+      .. "bos = true of plain and tulu does, as template.first in the prefix of a template of your own"):format(spelled(tok, front), self.name)
   end
   if behind[1] then
     notes[#notes + 1] = ("the tokenizer puts %s behind every text, so servers send it at the end of a prompt; samples have none there")

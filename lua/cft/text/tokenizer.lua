@@ -12,6 +12,7 @@ local blame = require "cft.base.blame"
 local chat_templates = require "cft.text.chat_templates"
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
+local end_tokens = require "cft.text.end_tokens"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local named_tokens = require "cft.text.named_tokens"
@@ -51,32 +52,35 @@ local function read_json(path)
   return type(value) == "table" and value or blame(path .. ": no JSON object"), text
 end
 
--- "<|im_end|>", or { content = "<|im_end|>", ... }
-local function id_named(self, value)
-  if type(value) == "table" then value = value.content end
-  return type(value) == "string" and self:id(value) or nil
+-- Where tokenizer_config.json and the post-processor say different things of what stands around a text.
+local function note_around(self, folder, config)
+  local front, behind = self:around()
+  for _, side in ipairs { { "bos", front }, { "eos", behind } } do
+    local role, ids = side[1], side[2]
+    local says, does = config[("add_%s_token"):format(role)], false
+    for _, id in ipairs(ids) do does = does or id == self[role] end
+    if type(says) == "boolean" and self[role] and says ~= does then
+      self.notes[#self.notes + 1] = ("%s/tokenizer_config.json: add_%s_token is %s, and tokenizer.json's post-processor puts %s"
+        .. "%s; the latter is taken, as in transformers 5"):format(folder, role, tostring(says), does and "" or "no ",
+        self:token(self[role]))
+    end
+  end
 end
 
--- tokenizer_config.json names the tokens; old folders do so in special_tokens_map.json, and some
--- only by id in config.json.
+-- Which tokens there are and which are its own: `named_tokens`; config.json is no source of them, as in transformers.
 local function read_companions(self, folder)
   local config, text = read_json(folder .. "/tokenizer_config.json")
   local map = read_json(folder .. "/special_tokens_map.json") or {}
-  local model = read_json(folder .. "/config.json") or {}
   self.config, self.spellings = config, text and json.spellings(text)
   config = config or {}
-  self.notes = named_tokens.add(self, folder, config, map, read_json)
-  for _, role in ipairs(roles) do
-    local key, id = role .. "_token", nil
-    id = id_named(self, config[key]) or id_named(self, map[key])
-    if not id and config[key] == nil and map[key] == nil then
-      id = model[key .. "_id"]
-      if type(id) == "table" then id = id[1] end
-      if type(id) ~= "number" or not self:token(id) then id = nil end
-    end
-    self[role] = id
-  end
-  self.chat_template, self.named_templates = chat_templates.read(folder, config)
+  local found = named_tokens.add(self, folder, config, map, read_json)
+  self.named, self.notes, self.unplaced = found, found.notes, found.unplaced
+  for _, role in ipairs(roles) do self[role] = found[role] and self:id(found[role]) end
+  for _, note in ipairs(end_tokens.notes(self, folder, read_json)) do self.notes[#self.notes + 1] = note end
+  note_around(self, folder, config)
+  local other_templates
+  self.chat_template, self.named_templates, other_templates = chat_templates.read(folder, config)
+  for _, note in ipairs(other_templates) do self.notes[#self.notes + 1] = note end
 end
 
 local function gguf_value(g, key)
@@ -296,6 +300,14 @@ end
 --- How many rows an embedding needs: the highest id and one.
 function Tokenizer:size() return tonumber(C.cft_tokenizer_size(self.handle)) end
 
+--- How many rows an embedding needs for the tokens that a file gives an id, or that were added since: without those at
+-- the end that are `unplaced`, which files name and give none. transformers loads such a model, and fails where one is used.
+function Tokenizer:rows()
+  local n = self:size()
+  while self.unplaced and self.unplaced[n - 1] do n = n - 1 end
+  return n
+end
+
 --- The id of a token as its file spells it ("Ġthe", "<|im_end|>").
 -- @string token
 -- @treturn ?int nil if there is none
@@ -316,15 +328,12 @@ end
 -- @int id
 function Tokenizer:is_special(id) return C.cft_tokenizer_is_special(self.handle, id) end
 
---- The ids that are put around every text that is encoded for completion: those of the post-processor; or where
--- tokenizer_config.json has `add_bos_token` or `add_eos_token`, `bos` and `eos` as they say, as in transformers 5.
+--- The ids that are put around every text that is encoded for completion: those of the post-processor, as in
+-- transformers 5. It does not look at `add_bos_token` and `add_eos_token` of tokenizer_config.json where there is a
+-- tokenizer.json; `notes` say where they differ.
 -- @treturn table in front
 -- @treturn table behind
 function Tokenizer:around()
-  local config = self.config or {}
-  if config.add_bos_token ~= nil or config.add_eos_token ~= nil then
-    return { config.add_bos_token == true and self.bos or nil }, { config.add_eos_token == true and self.eos or nil }
-  end
   local front, before, behind = C.cft_tokenizer_prefix(self.handle), {}, {}
   for i, id in ipairs(self:encode("", { add_special = true })) do table.insert(i <= front and before or behind, id) end
   return before, behind
@@ -363,6 +372,7 @@ function Tokenizer:put_token(text, flags)
   local bits = 0
   for name, value in pairs(added_flags) do bits = bor(bits, flags[name] and value or 0) end
   door.check(C.cft_tokenizer_add_token(self.handle, text, #text, bits, id_out))
+  if self.unplaced then self.unplaced[id_out[0]] = nil end  -- somebody asks for it
   return id_out[0]
 end
 
@@ -370,10 +380,15 @@ end
 
 local function put_file(save, path, text) door.check(C.cft_file_write(save, path, text, #text)) end
 
--- What transformers wants to know beside tokenizer.json: the names of bos, eos and pad.
+-- What transformers wants to know beside tokenizer.json: the names of its own tokens, from whichever file they came.
 local function config_of(self)
   local config = {}
   for key, value in pairs(self.config or {}) do config[key] = value end
+  for _, role in ipairs(named_tokens.roles) do
+    local text = self.named and self.named[role]
+    if text then config[role .. "_token"] = text end
+  end
+  if self.named and self.named.extra then config.extra_special_tokens = json.array(self.named.extra) end
   for _, role in ipairs(roles) do
     config[role .. "_token"] = self[role] and self:token(self[role]) or nil
   end
@@ -383,13 +398,14 @@ local function config_of(self)
 end
 
 --- Write tokenizer.json and what belongs to it into a folder: tokenizer_config.json with the names
--- of `bos`, `eos` and `pad`, chat_template.jinja and additional_chat_templates/. Each file appears whole or not at all.
+-- of its own tokens, chat_template.jinja and additional_chat_templates/. Each file appears whole or not at all. Tokens at
+-- the end that no file gives an id are named, and get none.
 -- @string folder
 -- @param[opt] save a `cft_save *`, in whose folder `folder` lies: "" is all of it
 function Tokenizer:save(folder, save)
   if not save then door.check(C.cft_folder_make(folder)) end
   folder = folder == "" and "" or folder .. "/"
-  door.check(C.cft_tokenizer_save(self.handle, save, folder .. "tokenizer.json"))
+  door.check(C.cft_tokenizer_save(self.handle, save, folder .. "tokenizer.json", self:rows()))
   put_file(save, folder .. "tokenizer_config.json", json.encode(config_of(self), { spellings = self.spellings }) .. "\n")
   chat_templates.write(folder, function(path, text) put_file(save, path, text) end, self.chat_template,
                        self.named_templates)
@@ -399,7 +415,7 @@ end
 -- @treturn string
 function Tokenizer:hash()
   local path, hex = os.tmpname(), ffi.new "char[33]"
-  local status = C.cft_tokenizer_save(self.handle, nil, path)
+  local status = C.cft_tokenizer_save(self.handle, nil, path, self:size())
   if status == C.CFT_OK then status = C.cft_hash_file(hex, path) end
   os.remove(path)
   door.check(status)

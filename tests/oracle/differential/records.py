@@ -20,6 +20,9 @@ ADDED = [
 ]
 IDS = {t["content"]: t["id"] for t in ADDED}
 SPLIT = re.compile("(" + "|".join(re.escape(t) for t in IDS) + ")")
+# Strings of special tokens in data are text. Those of added tokens that are not special are tokens, in data as well:
+# tokenizers' `encode_special_tokens` leaves them so.
+SPECIAL = re.compile("(" + "|".join(re.escape(t) for t in chat.SPECIALS) + ")")
 GUARD = "\ue000"  # stands in a token's string where data have it, so that it is text
 
 WORDS = (
@@ -61,7 +64,7 @@ def encode(piece):
 
 def guarded(value):
     if isinstance(value, str):
-        return SPLIT.sub(lambda m: m[0][0] + GUARD + m[0][1:], value)
+        return SPECIAL.sub(lambda m: m[0][0] + GUARD + m[0][1:], value)
     if isinstance(value, list):
         return [guarded(v) for v in value]
     if isinstance(value, dict):
