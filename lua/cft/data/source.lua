@@ -7,6 +7,7 @@ local blame = require "cft.base.blame"
 local canonical = require "cft.base.canonical"
 local check = require "cft.base.check"
 local conversation = require "cft.data.conversation"
+local format = require "cft.base.format"
 local hash = require "cft.io.hash"
 local digest, hex = hash.digest, hash.hex
 local digests = require "cft.data.util.digest_table"
@@ -323,5 +324,10 @@ function Source:split(opts)
   end
   return self:select(train), self:select(heldout, self.name .. " (held out)")
 end
+
+--- What it is called, and how many records it has.
+function Source:__tostring() return ("source %s, %s records"):format(self.name or "without a name", format.count(self.n)) end
+
+function Source:__len() return self.n end
 
 return M

@@ -337,6 +337,9 @@ end
 -- @string folder @tab[opt] opts see `cft.checkpoint.export`
 Model.save = require("cft.models.folder").write
 
+--- Its parts with their shapes, parameters and bytes; blocks that are alike in one line.
+function Model:__tostring() return require "cft.models.show" (self) end
+
 --- Release every weight and gradient.
 function Model:release()
   for _, g in ipairs(self.groups) do g:release() end

@@ -41,11 +41,31 @@ local function by_name(a, b)
   return type(a) == "number" or type(b) ~= "number" and tostring(a) < tostring(b)
 end
 
+-- A micro-batch with its first samples, loss tokens in colour.
+local SAMPLES = 3
+local function micro_batch(micro)
+  local samples = require "cft.report.samples"
+  local lines = { tostring(micro) }
+  for i = 1, math.min(#micro.samples, SAMPLES) do
+    local sample, tok = micro:sample(i)
+    lines[#lines + 1] = term.paint("bold", texts.printable(("--- %s"):format(micro.names[i])))
+    lines[#lines + 1] = samples.sample(tok, sample)
+  end
+  if #micro.samples > SAMPLES then lines[#lines + 1] = ("... and %d more"):format(#micro.samples - SAMPLES) end
+  return table.concat(lines, "\n")
+end
+
+local function is_micro_batch(value)
+  local meta = getmetatable(value)
+  return type(meta) == "table" and rawget(meta, "is_micro_batch") == true
+end
+
 --- A value as the prompt shows it: a table shallowly, anything with `__tostring` by that.
 -- @param value
 -- @treturn string
 function M.text(value)
   if type(value) == "string" then return texts.quoted(value) end
+  if is_micro_batch(value) then return micro_batch(value) end
   if type(value) ~= "table" or has_words(value) then return texts.printable(tostring(value)) end
   local parts, count = {}, #value
   for i = 1, math.min(count, MOST) do parts[i] = inner(value[i]) end

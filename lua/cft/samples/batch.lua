@@ -15,6 +15,7 @@
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
+local format = require "cft.base.format"
 local mask = require "cft.samples.mask"
 local order = require "cft.data.util.order"
 local ffi, C = door.ffi, door.C
@@ -278,6 +279,21 @@ end
 
 -- ---- arrays ----------------------------------------------------------------------------------
 
+-- A micro-batch, and what it was made of for whoever wants to see it.
+local Micro = {}
+Micro.__index = Micro
+Micro.is_micro_batch = true
+
+--- The sample that a sequence of it is, and the tokenizer that made it. @int i from 1
+-- @treturn table of `cft.samples` @treturn Tokenizer
+function Micro:sample(i) return self.items[i].sample, self.items[i].samples.tok end
+
+function Micro:__tostring()
+  local b = self.batch
+  return ("micro-batch of %d samples: %d rows, %d with loss, of weight %g"):format(tonumber(b.sequences), tonumber(b.n),
+    tonumber(b.m), b.weight)
+end
+
 local function lay(items)
   local n = #items
   local samples = ffi.new("cft_batch_sample[?]", n)
@@ -297,7 +313,7 @@ local function lay(items)
     local item = items[i]
     return item and item.samples.source:where(item.sample.record)
   end })
-  return { batch = made, samples = numbers, names = names, verdicts = verdicts }
+  return setmetatable({ batch = made, samples = numbers, names = names, verdicts = verdicts, items = items }, Micro)
 end
 
 --- The micro-batches of an optimizer step.
@@ -419,5 +435,13 @@ function M.new(samples, opts)
   if o.group_by then self.groups = group(self) end
   return self
 end
+
+--- How an epoch is cut.
+function Batches:__tostring()
+  return ("%s optimizer steps an epoch, of %d samples each, in packs of %s tokens"):format(format.count(self.count),
+    self.batch, format.count(self.tokens))
+end
+
+function Batches:__len() return self.count end
 
 return M

@@ -224,4 +224,9 @@ function Samples:describe()
   return reports.describe(self.report, { name = self.name, build = self.build, notes = self.found.notes })
 end
 
+--- What `describe` says.
+function Samples:__tostring() return self:describe() end
+
+function Samples:__len() return self.n end
+
 return M

@@ -13,9 +13,11 @@ local chat_templates = require "cft.text.chat_templates"
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
 local end_tokens = require "cft.text.end_tokens"
+local format = require "cft.base.format"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local named_tokens = require "cft.text.named_tokens"
+local texts = require "cft.base.text"
 
 local C, ffi = door.C, door.ffi
 local bit = require "bit"
@@ -421,5 +423,13 @@ function Tokenizer:hash()
   door.check(status)
   return ("%s %s %s"):format(ffi.string(hex), tostring(self.bos), tostring(self.eos))
 end
+
+--- Its size, and the tokens that texts begin and end with.
+function Tokenizer:__tostring()
+  local function named(id) return id and ("%s (%d)"):format(texts.quoted(self:token(id) or "?"), id) or "none" end
+  return ("tokenizer of %s ids; bos %s, eos %s"):format(format.count(self:size()), named(self.bos), named(self.eos))
+end
+
+function Tokenizer:__len() return self:size() end
 
 return M
