@@ -27,7 +27,9 @@ local function commands()
   return found
 end
 
-local function sorted_commands()
+--- The commands, by name.
+-- @treturn table a list of { name, what it does }
+function M.commands()
   local list = {}
   for name, summary in pairs(commands()) do list[#list + 1] = { name, summary } end
   table.sort(list, function(a, b) return a[1] < b[1] end)
@@ -142,7 +144,7 @@ local function dispatch(args)
       return run(a, behind, flags)
     end
   end
-  if help then return require("cft.cli.help").program(sorted_commands()) end
+  if help then return require("cft.cli.help").program(M.commands()) end
   prompt(flags)
 end
 

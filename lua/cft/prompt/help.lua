@@ -216,12 +216,13 @@ end
 --- What `help` prints.
 -- @param[opt] what a module, a function, or a name of either, of a method, an op or a setting; the contents if nil
 -- @treturn string
+-- @treturn bool whether a name is known
 function M.page(what)
   if what == nil or what == require "cft" then return M.contents() end
   if type(what) == "string" then
     local pages = by_name(what)
-    if #pages > 0 then return table.concat(pages, "\n\n") end
-    return ("nothing is called '%s'%s"):format(texts.printable(what), check.suggestion(what, all_names()))
+    if #pages > 0 then return table.concat(pages, "\n\n"), true end
+    return ("nothing is called '%s'%s"):format(texts.printable(what), check.suggestion(what, all_names())), false
   end
   local name, module = module_of(what)
   if name then return module_page(name, module) end

@@ -113,11 +113,13 @@ end
 -- @string title
 -- @string style what it has beside the style of all pages
 -- @string body HTML
-function M.document(title, style, body)
+-- @string[opt] script of a page that has nothing of data or models in it
+function M.document(title, style, body, script)
   return table.concat { "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n",
-    ('<meta http-equiv="Content-Security-Policy" content="%s">\n'):format(M.POLICY),
+    ('<meta http-equiv="Content-Security-Policy" content="%s">\n'):format(M.POLICY .. (script and "; script-src 'unsafe-inline'" or "")),
     "<meta name=viewport content='width=device-width, initial-scale=1'>\n", "<title>", escape(title), "</title>\n<style>",
-    STYLE, style, "</style>\n</head>\n<body>\n<main>\n", body, "\n</main>\n</body>\n</html>\n" }
+    STYLE, style, "</style>\n</head>\n<body>\n<main>\n", body, "\n</main>\n",
+    script and "<script>" .. script .. "</script>\n" or "", "</body>\n</html>\n" }
 end
 
 return M
