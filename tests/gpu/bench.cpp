@@ -260,9 +260,9 @@ static void bench_ops() {
     const array p(P, CFT_BF16), g(P, CFT_BF16), m(P, CFT_BF16), v(P, CFT_BF16, 0),
         scale(2, CFT_F32);
     const array sum(8, CFT_I32);
-    cft_adamw_args a = {p.at(), nullptr, m.at(),   v.at(),   g.at(),  scale.as<float>(),
-                        P,      1e-5,    0.9,      0.999,    1e-8,    0,
-                        1,      1,       CFT_BF16, CFT_BF16, CFT_BF16};
+    cft_adamw_args a = {p.at(), nullptr, m.at(),   v.at(),   g.at(),   scale.as<float>(),
+                        P,      1e-5,    0.9,      0.999,    1e-8,     0,
+                        1,      1,       CFT_BF16, CFT_BF16, CFT_BF16, nullptr};
     row("ops", "AdamW, all bf16", seconds_of([&] { return d->kernels->adamw(d, nullptr, &a); }),
         14.0 * (double)P, 0);
     const cft_sum_squares_args q = {sum.as<double>(), g.at(), P, 1, CFT_BF16};
@@ -271,8 +271,9 @@ static void bench_ops() {
   }
   {
     const array p(P, CFT_BF16), w(P, CFT_F32), g(P, CFT_F32), m(P, CFT_F32), v(P, CFT_F32, 0);
-    cft_adamw_args a = {p.at(), w.at(), m.at(), v.at(), g.at(), nullptr,  P,       1e-5,   0.9,
-                        0.999,  1e-8,   0,      1,      1,      CFT_BF16, CFT_F32, CFT_F32};
+    cft_adamw_args a = {p.at(), w.at(), m.at(),   v.at(),  g.at(),  nullptr,
+                        P,      1e-5,   0.9,      0.999,   1e-8,    0,
+                        1,      1,      CFT_BF16, CFT_F32, CFT_F32, nullptr};
     row("ops", "AdamW, f32 master and moments",
         seconds_of([&] { return d->kernels->adamw(d, nullptr, &a); }), 30.0 * (double)P, 0);
   }
