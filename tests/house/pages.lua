@@ -102,6 +102,15 @@ return {
     expect.same(told, taken)
     expect.truthy(taken.SIGINT, "signals were found")
   end },
+  { "the manual page has every section of docs/cli.md, and groff takes it", function()
+    local page = process.cftrun({ "scripts/print_man.lua" }).out
+    for title in contents "docs/cli.md":gmatch "\n## ([^\n]*)" do
+      expect.truthy(page:find("\n.SH " .. title:gsub("`([^`]*)`", "\\fB%1\\fR"):gsub("%-", "\\-") .. "\n", 1, true), title)
+    end
+    local path = process.folder() .. "/cftrun.1"
+    process.write(path, page)
+    expect.same(output_of(("groff -ww -b -man -Tutf8 %s 2>&1 >/dev/null"):format(path)), "")
+  end },
   { "docs/ops/README.md is what scripts/print_ops.lua prints", function()
     local emulated = build_folder() .. "/libcft_cuda_emu.so"
     local r = process.cftrun { "scripts/print_ops.lua", "docs/ops/README.md",
