@@ -167,6 +167,11 @@ CFT_API cft_status cft_gguf_read(const cft_gguf *g, int64_t i, int64_t row, int6
 typedef struct cft_state_writer cft_state_writer;
 
 CFT_API cft_status cft_state_writer_new(cft_state_writer **out, cft_save *save, const char *path);
+// The same into memory; `label` stands for the path in messages. The bytes are those of a file, whole after
+// the commit, and live until the release.
+CFT_API cft_status cft_state_writer_memory(cft_state_writer **out, const char *label);
+CFT_API void cft_state_writer_bytes(const cft_state_writer *w, const void **data, size_t *bytes);
+
 CFT_API cft_status cft_state_put_map(cft_state_writer *w, int64_t entries);
 CFT_API cft_status cft_state_put_list(cft_state_writer *w, int64_t items);
 CFT_API cft_status cft_state_put_nil(cft_state_writer *w);
@@ -229,6 +234,41 @@ CFT_API void cft_state_next(cft_state_reader *r, cft_state_item *out);
 // Bytes [from, from + bytes) of an ARRAY's data. E_ARG out of range or no ARRAY of this reader.
 CFT_API cft_status cft_state_data(const cft_state_reader *r, const cft_state_item *array,
                                   uint64_t from, void *out, size_t bytes);
+
+// ---- statistics ------------------------------------------------------------------------------
+
+// Of numbers that were added so far; zeros at first. least, most and sum are over the finite ones.
+typedef struct cft_statistics {
+  int64_t finite, nans, infinities;
+  double least, most, sum;
+} cft_statistics;
+
+// Add `bytes` bytes of numbers, aligned or not.
+CFT_API void cft_statistics_add(cft_statistics *s, const void *data, size_t bytes, cft_dtype dtype);
+
+// ---- journals: entries one behind the other --------------------------------------------------
+//
+// A file that only grows: msgpack values, each a list of two, the XXH3-128 of an entry's bytes and the
+// bytes. An entry that a crash has torn does not pass for one: a reader stops before it, and a writer
+// cuts it off.
+
+typedef struct cft_journal cft_journal;
+
+// Open a journal. To write: made where there is none; entries that are whole stay. E_IO, E_OOM.
+CFT_API cft_status cft_journal_open(cft_journal **out, const char *path, bool write);
+
+// The next entry, from the first on; *data is NULL behind the last whole one, else valid until the next
+// call. *at, where wanted, receives the byte where it begins. E_IO, E_OOM.
+CFT_API cft_status cft_journal_next(cft_journal *j, const void **data, size_t *bytes, int64_t *at);
+
+// Cut the file off at a byte where an entry begins or the last one ends: it is on the disk so.
+CFT_API cft_status cft_journal_cut(cft_journal *j, int64_t at);
+
+// Add an entry behind all others: in the file when this returns, on the disk after cft_journal_sync.
+CFT_API cft_status cft_journal_append(cft_journal *j, const void *data, size_t bytes);
+CFT_API cft_status cft_journal_sync(cft_journal *j);
+
+CFT_API void cft_journal_release(cft_journal *j);  // NULL is accepted
 
 // ---- saving beside a running program ---------------------------------------------------------
 //

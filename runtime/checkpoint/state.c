@@ -34,7 +34,9 @@ static bool bytes_of(const cft_array *a, uint64_t *bytes) {
 // ---- writing -------------------------------------------------------------------------------
 
 struct cft_state_writer {
-  cft_writer *file;
+  cft_writer *file;  // NULL: into memory
+  char *memory;
+  size_t bytes, room;
   char *path;
   msgpack_packer packer;
   cft_status failed;
@@ -47,9 +49,26 @@ struct cft_state_writer {
   bool held;                        // what is emitted stays where it is
 };
 
+static cft_status emit_to_memory(cft_state_writer *w, const char *data, size_t bytes) {
+  if (bytes > w->room - w->bytes) {
+    size_t room = 2 * (w->bytes + bytes);
+    char *memory = realloc(w->memory, room);
+    if (!memory) return cft_fail(CFT_E_OOM, "write %s: out of memory", w->path);
+    w->memory = memory;
+    w->room = room;
+  }
+  memcpy(w->memory + w->bytes, data, bytes);
+  w->bytes += bytes;
+  return CFT_OK;
+}
+
 // msgpack-c hands its bytes to this; what goes wrong is kept until the call that caused it ends.
 static int emit(void *context, const char *data, size_t bytes) {
   cft_state_writer *w = context;
+  if (!w->file) {
+    if (!w->failed) w->failed = emit_to_memory(w, data, bytes);
+    return w->failed ? -1 : 0;
+  }
   if (!w->failed)
     w->failed = (w->held ? cft_writer_put_held : cft_writer_put)(w->file, data, bytes);
   return w->failed ? -1 : 0;
@@ -62,12 +81,13 @@ static void pack_text(msgpack_packer *p, const char *text, size_t bytes) {
 
 #define PACK_NAME(p, name) pack_text(p, name, sizeof(name) - 1)
 
-cft_status cft_state_writer_new(cft_state_writer **out, cft_save *save, const char *path) {
+static cft_status writer_new(cft_state_writer **out, cft_save *save, const char *path,
+                             bool in_memory) {
   cft_status st = CFT_OK;
   cft_state_writer *w = calloc(1, sizeof *w);
   if (w) w->path = strdup(path);
   if (!w || !w->path) CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
-  CFT_GO(cft_writer_new(&w->file, save, path));
+  if (!in_memory) CFT_GO(cft_writer_new(&w->file, save, path));
   msgpack_packer_init(&w->packer, w, emit);
   msgpack_pack_map(&w->packer, 2);
   PACK_NAME(&w->packer, magic_key);
@@ -82,8 +102,22 @@ out:
   return st;
 }
 
+cft_status cft_state_writer_new(cft_state_writer **out, cft_save *save, const char *path) {
+  return writer_new(out, save, path, false);
+}
+
+cft_status cft_state_writer_memory(cft_state_writer **out, const char *label) {
+  return writer_new(out, NULL, label, true);
+}
+
+void cft_state_writer_bytes(const cft_state_writer *w, const void **data, size_t *bytes) {
+  *data = w->memory;
+  *bytes = w->bytes;
+}
+
 void cft_state_writer_release(cft_state_writer *w) {
   if (!w) return;
+  free(w->memory);
   cft_writer_release(w->file);
   free(w->path);
   free(w);
@@ -221,7 +255,7 @@ cft_status cft_state_writer_commit(cft_state_writer *w) {
   while (w->deep && w->open[w->deep - 1].left == 0) --w->deep;
   if (w->deep || w->array_left)
     return cft_fail(CFT_E_STATE, "write %s: the state is not complete", w->path);
-  return cft_writer_commit(w->file);
+  return w->file ? cft_writer_commit(w->file) : w->failed;
 }
 
 // ---- reading: one token -------------------------------------------------------------------

@@ -129,7 +129,7 @@ end
 local doors = {
   base = { "json" },
   engine = { "ffi", "tensor", "kernels", "comm" },
-  io = { "gguf", "hash", "safetensors", "save", "saver", "state", "fetch/session" },
+  io = { "gguf", "hash", "journal", "safetensors", "save", "saver", "state", "statistics", "fetch/session" },
   nn = { "inputs" },
   text = { "tokenizer" },
   data = { "open", "util/order", "parallel", "util/word_hash", "util/digest_table" },

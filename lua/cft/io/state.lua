@@ -122,6 +122,22 @@ function M.write(path, value, save)
   end)
 end
 
+local writer_out, data_out, bytes_out = ffi.new "cft_state_writer *[1]", ffi.new "const void *[1]", ffi.new "size_t[1]"
+
+--- The same as text, which `parse` reads.
+-- @param value @string label stands for a path in messages
+-- @treturn string
+function M.text(value, label)
+  door.check(C.cft_state_writer_memory(writer_out, label))
+  local writer = writer_out[0]
+  return finally(function() C.cft_state_writer_release(writer) end, function()
+    put(writer, value, label, 0)
+    door.check(C.cft_state_writer_commit(writer))
+    C.cft_state_writer_bytes(writer, data_out, bytes_out)
+    return ffi.string(data_out[0], bytes_out[0])
+  end)
+end
+
 local function get(reader, item, path)
   C.cft_state_next(reader, item)
   local kind = item.kind
@@ -160,6 +176,18 @@ function M.read(path)
   local out = ffi.new "cft_state_reader *[1]"
   if C.cft_state_open(out, path) ~= C.CFT_OK then return nil, ffi.string(C.cft_last_error()) end
   return get(ffi.gc(out[0], C.cft_state_release), ffi.new "cft_state_item", path)
+end
+
+--- Read what `text` made.
+-- @string text is kept alive by what is read of it
+-- @string label stands for a path in messages
+-- @return the value; nil and a message where it is damaged
+function M.parse(text, label)
+  local out = ffi.new "cft_state_reader *[1]"
+  if C.cft_state_parse(out, text, #text, label) ~= C.CFT_OK then return nil, ffi.string(C.cft_last_error()) end
+  local reader = ffi.gc(out[0], C.cft_state_release)
+  local value = get(reader, ffi.new "cft_state_item", label)
+  return value, text
 end
 
 return M
