@@ -1,5 +1,6 @@
 -- Hello: Critique Fine-Tuning with all of it in this file. A tiny model of random weights reads a sum and
--- somebody's answer, and learns to write what is to be said of it. Nine seconds on two cores, no download.
+-- somebody's answer, and learns to write what is to be said of it. 9 seconds on two cores, which recipes/README.md
+-- names; no download.
 --
 --   ./run.sh recipes/hello.lua
 --   ./run.sh recipes/hello.lua --preview 2      what the model sees; what it learns is marked

@@ -177,6 +177,26 @@ return {
     end)
     expect.same(found, {})
   end },
+  { "times of recipes are those of recipes/README.md, where machine and date stand", function()
+    local table_of, times = contents "recipes/README.md", {}
+    expect.match(table_of, "All times here: two cores of [^\n]*%d%d%d%d%-%d%d%-%d%d")
+    for recipe, seconds in table_of:gmatch "\n| `([%w_]+%.lua)` |[^\n]* (%d+) s |" do times[recipe] = seconds end
+    for command, seconds in table_of:gmatch "\n| `cftrun (recipes/[^`]+)` |[^\n]* (%d+) s |" do times[command] = seconds end
+    local found, count = {}, 0
+    for command, seconds in contents "README.md":gmatch "\n%./run%.sh (recipes/[^\n#]-) +#[^\n]-(%d+) seconds" do
+      local wanted = times[command] or times[command:match "^recipes/(.*)$"]
+      if wanted ~= seconds then found[#found + 1] = ("README.md: %s: %s s, not %s"):format(command, seconds, wanted) end
+      count = count + 1
+    end
+    for _, name in ipairs(host.list "recipes") do
+      local seconds = name:find "%.lua$" and contents("recipes/" .. name):match "^[^\n]*\n[^\n]* (%d+) seconds"
+      if seconds and times[name] ~= seconds then
+        found[#found + 1] = ("recipes/%s: %s s, not %s"):format(name, seconds, times[name])
+      end
+      count = count + (seconds and 1 or 0)
+    end
+    expect.same({ found, count }, { {}, 3 })
+  end },
   { "CHANGES.md sends to modules that are there", function()
     local cft, count = require "cft", 0
     for was, public, now in contents "CHANGES.md":gmatch "\n| `([%w_.]+)` | ?`?([%w_.]*)`? ?| `([%w_.]+)` |" do
