@@ -50,14 +50,16 @@ end
 
 -- ---- filters: without a script, a style sheet hides what is not asked for -------------------------
 
--- A choice of one. @tab names of the values; value i is the class `prefix` .. i
-local function filter(title, prefix, names)
+-- A choice of one. @string scope @string letter @tab names of the values; value i is the class scope .. letter .. i
+local function filter(title, scope, letter, names)
+  local prefix = scope .. letter
   local inputs, style = {}, {}
   for i = 0, #names do
     inputs[#inputs + 1] = ("<label><input type=radio name=%s id=%s%d%s> %s</label>"):format(prefix, prefix, i,
       i == 0 and " checked" or "", i == 0 and "all" or escape(names[i]))
     if i > 0 then
-      style[#style + 1] = ("body:has(#%s%d:checked) .sample:not(.%s%d) { display: none; }\n"):format(prefix, i, prefix, i)
+      style[#style + 1] = ("body:has(#%s%d:checked) .sample%s:not(.%s%d) { display: none; }\n"):format(prefix, i, scope,
+        prefix, i)
     end
   end
   return ("<fieldset><legend>%s</legend>%s</fieldset>"):format(title, table.concat(inputs, "\n")), table.concat(style)
@@ -91,7 +93,7 @@ local function lengths_of(shown)
 end
 
 -- All filters of a page, and the classes by which a sample is found.
-local function filters(view)
+local function filters(view, scope)
   local shown, kinds, sources = {}, {}, {}
   for _, set in ipairs(view.sets) do
     for _, sample in ipairs(set.shown) do
@@ -102,18 +104,18 @@ local function filters(view)
       end
     end
   end
-  if #shown < 2 then return "", "", function() return "sample" end end
+  if #shown < 2 then return "", "", function() return "sample" .. scope end end
   local lengths, length_of = lengths_of(shown)
   local html, style = {}, {}
   for i, f in ipairs { { "verdict", "v", VERDICTS }, { "length", "n", lengths }, { "has text of the kind", "k", kinds },
                        { "source", "s", sources } } do
-    html[i], style[i] = filter(unpack(f))
+    html[i], style[i] = filter(f[1], scope, f[2], f[3])
   end
   return ("<h2>Samples shown</h2>\n%s"):format(table.concat(html, "\n")), table.concat(style), function(set, sample)
-    local list = { "sample", "v" .. number_in(VERDICTS, sample.verdict), "n" .. length_of(sample.length),
+    local list = { "sample" .. scope, "v" .. number_in(VERDICTS, sample.verdict), "n" .. length_of(sample.length),
                    "s" .. number_in(sources, set.name) }
     for _, kind in ipairs(sample.kinds) do list[#list + 1] = "k" .. number_in(kinds, kind) end
-    return table.concat(list, " ")
+    return table.concat(list, " " .. scope)
   end
 end
 
@@ -121,7 +123,7 @@ end
 
 local function ids_text(ids)
   local shown = { unpack(ids, 1, 8) }
-  return ("%s %s%s"):format(#ids == 1 and "id" or "ids", table.concat(shown, " "), #ids > 8 and " ..." or "")
+  return escape(("%s %s%s"):format(#ids == 1 and "id" or "ids", table.concat(shown, " "), #ids > 8 and " ..." or ""))
 end
 
 -- Neighbours of one kind and weight stand in one span, each token in one of its own.
@@ -210,10 +212,11 @@ end
 
 --- The data of a run as part of a page.
 -- @tab view of `dataview.plain`
+-- @string[opt=""] scope a letter, where a page has several: their choices are their own
 -- @treturn string HTML @treturn string its style, beside `STYLE`
-function M.body(view)
+function M.body(view, scope)
   local class, others = classes_of(view.sets)
-  local choice, style, classes = filters(view)
+  local choice, style, classes = filters(view, scope or "")
   local out = { ("<p>%s</p>"):format(escape(view.plan)) }
   local function add(html) out[#out + 1] = html end
   if view.mixture then add(("<h2>Mixture</h2>\n<pre>%s</pre>"):format(escape(view.mixture))) end

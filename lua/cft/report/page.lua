@@ -35,7 +35,8 @@ svg.bar { display: block; width: min(26rem, 40vw); height: .8rem; margin-top: .3
 pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); padding: .7rem; font-size: 13px;
   margin: .3rem 0; }
 pre, .key, svg { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-fieldset { border: 1px solid var(--line); margin: .4rem 0; padding: .2rem .7rem; } label { margin-right: 1rem; white-space: nowrap; }
+fieldset { border: 1px solid var(--line); margin: .4rem 0; padding: .2rem .7rem; }
+label { margin-right: 1rem; white-space: nowrap; }
 @media print { body { max-width: none; font-size: 11px; } fieldset { display: none; } pre, figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; } }
 ]]
@@ -53,6 +54,15 @@ function M.valid(text)
     at = at + (good and #good or 1)
   end
   return table.concat(out)
+end
+
+--- A value of tables, numbers and texts, with every text as JSON can hold it.
+function M.plain(value)
+  if type(value) == "string" then return M.valid(value) end
+  if type(value) ~= "table" then return value end
+  local copy = setmetatable({}, getmetatable(value))
+  for k, v in pairs(value) do copy[M.plain(k)] = M.plain(v) end
+  return copy
 end
 
 local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;",
@@ -105,8 +115,8 @@ end
 --- A bar of a histogram, as a cell of `table`. @number share 0 to 1
 function M.bar(share)
   if share <= 0 then return { html = "" } end
-  return { html = ("<svg class=bar viewBox='0 0 100 1' preserveAspectRatio=none aria-hidden=true><rect width=%.2f height=1 /></svg>")
-    :format(math.max(0.3, 100 * share)) }
+  return { html = ("<svg class=bar viewBox='0 0 100 1' preserveAspectRatio=none aria-hidden=true><rect width=%.2f height=1 />"
+    .. "</svg>"):format(math.max(0.3, 100 * share)) }
 end
 
 --- A page.
