@@ -18,6 +18,7 @@ packages=(
 # What is installed along with these where it can be had, and is not asked for where it cannot.
 optional=(
   libdnnl-dev          # oneDNN, which `cftrun bench` compares our matmuls with
+  libflint-arb2        # ball arithmetic, with which cft.grade compares expressions
 )
 
 say() { echo "${0##*/}: $*" >&2; }

@@ -28,6 +28,7 @@ local modules = {
   train = "cft.train",                        -- the loop
   checkpoint = "cft.train.checkpoint",        -- save and resume
   generate = "cft.generate",                  -- text from the model
+  grade = "cft.grade",                        -- is an answer right?
   -- the engine
   tensor = "cft.engine.tensor", ops = "cft.engine.ops", autograd = "cft.engine.autograd",
   nn = "cft.nn",                              -- what models are built of

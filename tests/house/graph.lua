@@ -102,7 +102,7 @@ local function lua_room(file) return file:match "^[^/]+" end
 
 -- From the ground up. Folders of one layer know nothing of each other, so there is no circle of folders either.
 local floors = {
-  { "base" }, { "engine" }, { "io", "nn", "text" }, { "data" }, { "models", "samples" }, { "generate", "train" },
+  { "base" }, { "engine" }, { "grade", "io", "nn", "text" }, { "data" }, { "models", "samples" }, { "generate", "train" },
   { "demo", "report" }, { "config" }, { "recipe" }, { "init" }, { "prompt" }, { "cli" },
 }
 local floor_of = {}
@@ -130,6 +130,7 @@ local doors = {
   base = { "json" },
   engine = { "ffi", "tensor", "kernels", "comm" },
   io = { "gguf", "hash", "journal", "safetensors", "save", "saver", "state", "statistics", "fetch/session" },
+  grade = { "init" },
   nn = { "inputs" },
   text = { "tokenizer" },
   data = { "open", "util/order", "parallel", "util/word_hash", "util/digest_table" },
@@ -176,7 +177,7 @@ local function c_room(file)
 end
 
 local c_floors = {
-  { "kernels" }, { "kernels/cpu", "kernels/cuda" }, { "kernels/bench" }, { "util" }, { "batch", "checkpoint", "data", "net", "tensor" },
+  { "kernels" }, { "kernels/cpu", "kernels/cuda" }, { "kernels/bench" }, { "util" }, { "batch", "checkpoint", "data", "grade", "net", "tensor" },
   { "ops", "tokenizer" }, { "comm", "optim" }, { "cdef" }, { "lua" },
 }
 local c_floor_of = {}

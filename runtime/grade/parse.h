@@ -1,0 +1,33 @@
+// parse.h - between parse.c (lists, sums, products) and parse_primary.c (what stands in them).
+#ifndef CFT_GRADE_PARSE_H
+#define CFT_GRADE_PARSE_H
+
+#include "grade/expr.h"
+
+typedef struct parser {
+  cft_grader *g;
+  text t;
+  size_t at;
+  int depth;           // of nested calls
+  int brackets, bars;  // that are open
+  bool commas_group;   // 1,234 is one number, outside of brackets
+  bool units;          // words behind a value are its unit
+  const char *why;     // the first reason of a failure
+} parser;
+
+expr *parse_fail(parser *p, const char *why);  // NULL
+void parse_skip(parser *p);
+char parse_peek(parser *p);  // behind spaces; 0 at the end
+bool parse_take(parser *p, char c);
+text parse_command(parser *p);
+bool parse_take_command(parser *p, text name);
+bool parse_take_separator(parser *p);
+
+expr *parse_list(parser *p, char open);
+expr *parse_sum(parser *p);
+expr *parse_product(parser *p);
+expr *parse_power(parser *p);
+expr *parse_postfix(parser *p);
+expr *parse_group(parser *p);  // {...}, or one sign as LaTeX takes it
+
+#endif
