@@ -47,8 +47,8 @@ typedef struct cft_grade {
   size_t answer_bytes;
 } cft_grade;
 
-// A grader of one mode. A thread at a time may use it; any number of them may exist. E_ARG for a
-// mode or flag that is none, E_OOM. The caller owns *out.
+// A grader of one mode. A thread at a time may use it; any number of them may exist. E_ARG for an
+// unknown mode or flag, E_OOM. The caller owns *out.
 //   flags             CFT_GRADE_KEEP_UNITS or 0
 //   reference_strips  paper, qwen: how often their clean-up goes over the reference, 0 to 3, which
 //                     matters since it is not idempotent (2 for most benchmarks, docs/grade.md);

@@ -70,7 +70,7 @@ static bool is_words(text t) {
 
 static bool is_choice_letter(char c) { return c >= 'A' && c <= 'J'; }
 
-// The letter that a reference is: C, (C), \text{(C)}; 0 where it is none.
+// The letter that a reference is: C, (C), \text{(C)}; 0: it is no choice.
 static char choice_of_reference(text t) {
   char letter = 0;
   for (size_t i = 0; i < t.n; i++) {

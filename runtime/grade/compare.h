@@ -25,6 +25,6 @@ typedef struct interval {
 bool as_interval(cft_grader *g, const expr *e, interval *out);
 verdict compare_intervals(cft_grader *g, const interval *answer, const interval *reference);
 
-int infinity_sign(const expr *e);  // 1, -1; 0 where it is none
+int infinity_sign(const expr *e);  // 1, -1; 0: not infinite
 
 #endif

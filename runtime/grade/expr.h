@@ -92,7 +92,7 @@ typedef struct expr {
 // as LaTeX or ASCII, text in TEXT_BEGIN..TEXT_END.
 text clean_latex(cft_grader *g, text t);
 
-// The tree of a cleaned text, or NULL with *why where it is none.
+// The tree of a cleaned text, or NULL with *why where it has none.
 //   commas_group  1,234 is one number; else it is two
 expr *parse_answer(cft_grader *g, text cleaned, bool commas_group, const char **why);
 

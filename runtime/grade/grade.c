@@ -1,4 +1,4 @@
-// grade.c - the door: a grader, and a grading from two texts to a verdict with its reason.
+// grade.c - the entry points: a grader, and a grading from two texts to a verdict with its reason.
 #include <stdio.h>
 #include <stdlib.h>
 
