@@ -86,7 +86,7 @@ static bool number(struct balls *b, const expr *e, ball *out) {
   while (k) digits[n++] = reversed[--k];
   digits[n] = 0;
   b->f->set_si(out, 0);
-  return b->f->set_str(&out->re, digits, b->bits) == 0 || no(b, "a number that is none");
+  return b->f->set_str(&out->re, digits, b->bits) == 0 || no(b, "a malformed number");
 }
 
 // Where a variable is at this point: the same for the same name, and no fraction that a formula

@@ -104,7 +104,7 @@ text text_join(cft_grader *g, text a, text b, text c);
 // The letters of Unicode, roughly: what Python's \w takes; `cp` above ASCII. See docs/grade.md.
 bool is_word_point(uint32_t cp);
 
-// ---- the rooms
+// ---- the files
 // ------------------------------------------------------------------------------------
 
 // Our own extraction (extract.c). *why names the place it came from, or why there is nothing.
