@@ -1,5 +1,6 @@
 // host.c - a Lua state with our modules in it, and what only the program can tell them.
 #include "host.h"
+#include "commit.h"
 
 #include <lualib.h>
 #include <stdio.h>
@@ -111,6 +112,14 @@ static int host_width(lua_State *L) {
 static int host_now(lua_State *L) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
+  lua_pushnumber(L, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
+  return 1;
+}
+
+// host.time() -> seconds since 1970 by the clock on the wall, which may be set: for records, not for durations
+static int host_time(lua_State *L) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
   lua_pushnumber(L, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
   return 1;
 }
@@ -254,6 +263,7 @@ static int open_host(lua_State *L) {
       {"isatty", host_isatty},
       {"width", host_width},
       {"now", host_now},
+      {"time", host_time},
       {"printable", host_printable},
       {"sleep", host_sleep},
       {"pid", host_pid},
@@ -280,6 +290,8 @@ static int open_host(lua_State *L) {
   luaL_register(L, NULL, functions);
   lua_pushliteral(L, CFT_VERSION);
   lua_setfield(L, -2, "version");
+  lua_pushliteral(L, CFT_COMMIT);
+  lua_setfield(L, -2, "commit");
   return 1;
 }
 
