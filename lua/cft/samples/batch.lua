@@ -17,7 +17,7 @@ local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local format = require "cft.base.format"
 local mask = require "cft.samples.mask"
-local order = require "cft.data.util.order"
+local orders = require "cft.samples.order"
 local ffi, C = door.ffi, door.C
 
 local M = {}
@@ -62,60 +62,9 @@ local function group_key(self, k)
   return key
 end
 
--- Groups of samples, numbered by their first ones: group g is members[first[g]] to
--- members[first[g + 1] - 1].
-local function group(self)
-  local n, count, numbers = self.n, 0, {}
-  local group_of, sizes = ffi.new("int32_t[?]", n), {}
-  for k = 0, n - 1 do
-    local key = group_key(self, k)
-    local g = key ~= nil and numbers[key] or nil
-    if not g then
-      g, count = count, count + 1
-      sizes[g] = 0
-      if key ~= nil then numbers[key] = g end
-    end
-    group_of[k], sizes[g] = g, sizes[g] + 1
-  end
-  local first, members, filled = ffi.new("int32_t[?]", count + 1), ffi.new("int32_t[?]", n), {}
-  for g = 0, count - 1 do first[g + 1], filled[g] = first[g] + sizes[g], first[g] end
-  for k = 0, n - 1 do
-    local g = group_of[k]
-    members[filled[g]], filled[g] = k, filled[g] + 1
-  end
-  return { count = count, first = first, members = members,
-           order = ffi.new("int32_t[?]", count), starts = ffi.new("int32_t[?]", count + 1) }
-end
-
--- Where an epoch's groups begin, in the order of their shuffle. Kept for the epoch that was asked for
--- last: a function of (seed, epoch) all the same.
-local function lay_groups(self, epoch)
-  local groups = self.groups
-  groups.epoch = epoch
-  for r = 0, groups.count - 1 do
-    local g = self.shuffle and order.at(self.seed, epoch, r, groups.count) or r
-    groups.order[r] = g
-    groups.starts[r + 1] = groups.starts[r] + groups.first[g + 1] - groups.first[g]
-  end
-end
-
-local function grouped_at(self, epoch, place)
-  local groups = self.groups
-  if groups.epoch ~= epoch then lay_groups(self, epoch) end
-  local low, high = 0, groups.count  -- starts[low] <= place < starts[high]
-  while high - low > 1 do
-    local middle = math.floor((low + high) / 2)
-    if groups.starts[middle] <= place then low = middle else high = middle end
-  end
-  local g, i = groups.order[low], place - groups.starts[low]
-  local size = groups.first[g + 1] - groups.first[g]
-  if self.shuffle then i = order.at(self.seed + g + 1, epoch, i, size) end
-  return groups.members[groups.first[g] + i]
-end
-
 -- The number of the sample at a place of an epoch.
 local function sample_at(self, epoch, place)
-  if self.groups then return grouped_at(self, epoch, place) end
+  if self.order then return self.order:at(self.seed, epoch, place, self.shuffle) end
   return self.samples:at(self.seed, epoch, place, self.shuffle)
 end
 
@@ -324,6 +273,11 @@ end
 -- `samples:get`, where the record came from, and its verdict (true, false or nil)
 -- @treturn number the sum of all weights: what the step's summed loss is to be divided by
 function Batches:update(epoch, index)
+  local before = self.before_first
+  if before then  -- whoever asks for a batch trains, however its loop is made
+    self.before_first = nil
+    before()
+  end
   local items, weights = items_of(self, epoch, index, true), {}
   for i, item in ipairs(items) do weights[i] = item.weight end
   for i, scale in ipairs(scales_of(self, weights)) do items[i].scale = scale end
@@ -335,6 +289,16 @@ function Batches:update(epoch, index)
     weight = weight + micros[m].batch.weight
   end
   return micros, weight
+end
+
+--- The tokens of each sample of an optimizer step.
+-- @int epoch from 0
+-- @int index 0 to updates() - 1
+-- @treturn table a list of numbers
+function Batches:lengths(epoch, index)
+  local list = {}
+  for i, item in ipairs(items_of(self, epoch, index)) do list[i] = item.n end
+  return list
 end
 
 --- How many optimizer steps an epoch has.
@@ -385,7 +349,10 @@ end
 -- @int opts.batch samples in an optimizer step
 -- @int opts.tokens the most tokens of a micro-batch
 -- @int[opt=0] opts.seed of the order
--- @bool[opt=true] opts.shuffle false takes samples as they come; a mixture is always shuffled
+-- @bool[opt=true] opts.shuffle false takes samples as they come, or those that `order_by` has equal; a mixture is always
+-- shuffled
+-- @param[opt] opts.order_by what samples stand in the order of, least first: "length", a field of the record, "-" in front
+-- of either for the largest first; or a function of the record that gives a number or a text
 -- @bool[opt=false] opts.drop_last leave out an epoch's last samples where they fill no optimizer step
 -- @bool[opt=true] opts.packing false makes micro-batches of `rows` samples, as the paper's trainer did
 -- @int[opt=8] opts.rows samples of a micro-batch without packing; and of a group of `norm`
@@ -410,16 +377,19 @@ function M.new(samples, opts)
     rows = { "integer", 8, min = 1 }, ranks = { "integer", 8, min = 1 },
     norm = { "string", "tokens", one_of = { "tokens", "rank_mean", "micro_mean" } },
     share_prefix = { "boolean", true }, group_by = { "string|function", optional = true },
+    order_by = { "string|function", optional = true },
   })
   if type(o.group_by) == "string" and o.group_by ~= "prefix" then
     blame("batch.new: group_by is '%s'; \"prefix\" or a function of the record is wanted", o.group_by)
   end
-  if o.group_by and samples.parts then
-    blame "batch.new: group_by wants one source: a mixture deals its places out by their shares"
+  for _, name in ipairs { "group_by", "order_by" } do
+    if o[name] and samples.parts then
+      blame("batch.new: %s wants one source: a mixture deals its places out by their shares", name)
+    elseif o[name] and samples.stream then
+      blame("batch.new: %s goes through all samples first, which a stream does not", name)
+    end
   end
-  if o.group_by and samples.stream then
-    blame "batch.new: group_by goes through all samples first, which a stream does not"
-  end
+  if o.group_by and o.order_by then blame "batch.new: group_by and order_by are two orders; give one of them" end
   local self = setmetatable(o, Batches)
   self.samples = samples
   self.n = samples:places()
@@ -432,7 +402,8 @@ function M.new(samples, opts)
     if why then blame("batch.new: %s", why) end
   end
   o.share_prefix = o.share_prefix and o.packing
-  if o.group_by then self.groups = group(self) end
+  if o.group_by then self.order = orders.groups(self.n, function(k) return group_key(self, k) end) end
+  if o.order_by then self.order = orders.sorted(self.n, orders.key_of(samples, o.order_by)) end
   return self
 end
 
