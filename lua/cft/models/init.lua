@@ -45,12 +45,8 @@ local shape_spec = {
   seed = { "integer", 0, min = 0 },
 }
 
---- A model of any shape with random weights: normal with deviation `init`, norms 1, biases 0.
--- @tab opts `arch`, `d`, `layers`, `heads`, `ffn`, `vocab`; and as wanted `kv_heads`, `head_dim`,
--- `context`, `theta`, `scaling`, `eps`, `tied`, `init`, `dtype`, `device`, `seed`
--- @treturn Model
-function M.new(opts)
-  local o = check.options("models.new", opts, shape_spec)
+-- The config of a shape, by options that were checked.
+local function config_of(o)
   local c = { arch = o.arch, d = o.d, layers = o.layers, heads = o.heads,
               kv_heads = o.kv_heads or o.heads, ffn = o.ffn, vocab = o.vocab, context = o.context,
               theta = o.theta, eps = o.eps, tied = o.tied, scaling = o.scaling, init = o.init,
@@ -61,6 +57,21 @@ function M.new(opts)
   if c.heads % c.kv_heads ~= 0 then
     blame("models.new: %d heads are no multiple of %d kv_heads", c.heads, c.kv_heads)
   end
+  return c
+end
+
+--- The config that `new` would give a model of this shape.
+-- @tab opts as of `new`
+-- @treturn table
+function M.shape(opts) return config_of(check.options("models.new", opts, shape_spec)) end
+
+--- A model of any shape with random weights: normal with deviation `init`, norms 1, biases 0.
+-- @tab opts `arch`, `d`, `layers`, `heads`, `ffn`, `vocab`; and as wanted `kv_heads`, `head_dim`,
+-- `context`, `theta`, `scaling`, `eps`, `tied`, `init`, `dtype`, `device`, `seed`
+-- @treturn Model
+function M.new(opts)
+  local o = check.options("models.new", opts, shape_spec)
+  local c = config_of(o)
   local m = build(c, o)
   local counter = 0
   for _, g in ipairs(m.groups) do
@@ -140,11 +151,11 @@ end
 -- @treturn table `config`, what config.json would hold, and methods `names`, `tensor`, `value`, `release`
 function M.gguf(path) return require("cft.models.gguf").open(path) end
 
---- How long a sequence may be, as a model's files say; no weights are read.
+--- The config of a model by its files; no weights are read.
 -- @string path a folder or a GGUF file
--- @treturn ?int tokens; nil where the files do not say, or are of a model that `load` refuses
--- @treturn string where that is from, such as "max_position_embeddings = 4096 in config.json"; or why it is not known
-function M.context(path)
+-- @treturn ?table nil where they do not say, or are of a model that `load` refuses
+-- @treturn string the file that says it; or why there is none
+function M.config(path)
   local raw, why
   local file = path:match "([^/]*%.gguf)$"
   if file then
@@ -158,8 +169,30 @@ function M.context(path)
   if raw == nil then return nil, why end
   local c, problem = configs.read(raw)
   if not c then return nil, ("%s: %s"):format(path, problem) end
+  return c, file or "config.json"
+end
+
+--- How long a sequence may be, as a model's files say; no weights are read.
+-- @string path a folder or a GGUF file
+-- @treturn ?int tokens; nil where the files do not say, or are of a model that `load` refuses
+-- @treturn string where that is from, such as "max_position_embeddings = 4096 in config.json"; or why it is not known
+function M.context(path)
+  local c, file = M.config(path)
+  if not c then return nil, file end
   local tokens, says = configs.limit(c)
-  return tokens, ("%s in %s"):format(says, file or "config.json")
+  return tokens, ("%s in %s"):format(says, file)
+end
+
+--- FLOPs of a training step over whole sequences of these lengths, every row computed: the formula of
+-- docs/performance.md.
+-- @tab config of a model @tab lengths a list of numbers of tokens
+-- @treturn number
+-- @usage local m = cft.models.new { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }
+-- print(cft.models.flops(m.config, { 5, 3 }))
+function M.flops(config, lengths)
+  local n, pairs_ = 0, 0
+  for _, length in ipairs(lengths) do n, pairs_ = n + length, pairs_ + length * (length + 1) / 2 end
+  return require(archs.rows[config.arch].module).flops(config, n, n, pairs_)
 end
 
 --- Load a model by folder, GGUF file, or name in the local Hub cache.

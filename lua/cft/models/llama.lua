@@ -50,6 +50,19 @@ function M.memory(c, size)
   return { kept = kept, input = d * size, backward = backward }
 end
 
+--- FLOPs of a training step's matmuls and attention, a multiply-add as two: forward, and backward twice that (attention's
+-- two and a half times); docs/performance.md has the formula. What is recomputed is not counted.
+-- @tab c config @int n tokens @int m of these the rows that reach the head: `n`, or those that carry loss, where
+-- the last block is computed for them alone
+-- @number pairs of a token and one before it, or itself: the sum of T (T + 1) / 2 over sequences
+-- @treturn number
+function M.flops(c, n, m, pairs)
+  local q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+  local function block(rows) return 2 * (rows * c.d * (2 * q + 3 * c.ffn) + n * c.d * 2 * kv) end
+  local attention = 3.5 / 3 * 4 * pairs * q
+  return 3 * ((c.layers - 1) * (block(n) + attention) + block(m) + attention * m / n + 2 * m * c.d * c.vocab)
+end
+
 --- The model's weights as groups, one a block: embedding first, then the blocks, then norm and head.
 -- @treturn table `embed`, `blocks`, `last`, and `groups`, all of them in order
 function M.build(c, opts)

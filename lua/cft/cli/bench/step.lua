@@ -5,6 +5,7 @@
 -- share of it says what is left to gain. A floor whose rate is far from a burst of multiply-adds is no
 -- floor: docs/performance.md says how to read it.
 
+local archs = require "cft.models.archs"
 local door = require "cft.engine.ffi"
 local host = require "cft.host"
 local inputs = require "cft.nn.inputs"
@@ -116,17 +117,17 @@ local function taped(visit, name, count, cost, f, activations, parameters, ...)
   end
 end
 
--- FLOPs of causal attention over the batch, forward: half of the square of each length.
-local function attention_flops(c, b)
+-- Pairs of a token and one before it, or itself.
+local function pairs_of(b)
   local sum = 0
   for s = 0, tonumber(b.sequences) - 1 do
     local len = b.cu_seqlens[s + 1] - b.cu_seqlens[s]
     sum = sum + len * (len + 1) / 2
   end
-  return 4 * sum * c.heads * c.head_dim
+  return sum
 end
 
---- Every op of a step at the model's shapes, one after the other, by `visit(op)`: `name`; `run`, with `prepare`
+-- Every op of a step at the model's shapes, one after the other, by `visit(op)`: `name`; `run`, with `prepare`
 -- before and `after`, which are not timed; `count`, how often a step does it; `flops` or `bytes` of one; `matmul`,
 -- whether it is one. What an op works on is there while it is visited.
 function M.each_op(model, b, visit)
@@ -142,7 +143,7 @@ function M.each_op(model, b, visit)
   linear(visit, "gate, up", n, c.d, 2 * c.ffn, c.layers, o)
   linear(visit, "down", n, c.ffn, c.d, c.layers, o)
   linear(visit, "head", rows, c.d, c.vocab, learned / rows, o)
-  local flops = attention_flops(c, b)
+  local flops = 4 * pairs_of(b) * c.heads * c.head_dim  -- of causal attention, forward
   taped(visit, "attention", c.layers, { flops = flops, flops_back = 2.5 * flops },
         function(x) return ops.attention(ops.contiguous(x), nil, at.of_all) end,
         { random({ n, q + 2 * kv }, o) }, {})
@@ -240,10 +241,7 @@ end
 -- model does it (no head, no loss, and of the last block norm, k and v alone).
 function M.arithmetic(c, b, skip)
   local n, m = tonumber(b.n), skip and tonumber(b.m) or tonumber(b.n)
-  local q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
-  local function block(rows) return 2 * (rows * c.d * (2 * q + 3 * c.ffn) + n * c.d * 2 * kv) end
-  local attention = 3.5 / 3 * attention_flops(c, b)  -- forward and 2.5 times that backward
-  return 3 * ((c.layers - 1) * (block(n) + attention) + block(m) + attention * m / n + 2 * m * c.d * c.vocab)
+  return require(archs.rows[c.arch].module).flops(c, n, m, pairs_of(b))
 end
 
 --- What a step may hold: weights, gradients and optimizer state, and what the list of ops says each
