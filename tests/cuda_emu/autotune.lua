@@ -25,7 +25,7 @@ local function case(wanted, ...)
   ffi.C.setenv("CFT_CACHE", at, 1)
   local cfg = cft.config.read({}, { "--demo", "--dry-run", "device=cuda", ... })
   tensor.set_autotune(cfg.device, cfg.deterministic or not cfg.autotune)  -- the opposite: the recipe has to say
-  cft.recipe.prepare(cfg, { name = "autotune" }, true)
+  cft.recipe.stages(cfg, { name = "autotune" }, true)
   local a = tensor.zeros({ 16 * count, 16 * count }, { device = "cuda" })
   tensor.scope(function() cft.ops.matmul(a, a) end)
   local n, what = kept(at), #{ ... } > 0 and table.concat({ ... }, " ") or "the default"

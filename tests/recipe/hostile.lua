@@ -83,7 +83,7 @@ return {
     save_model(model)
     local record = '{"instruction": "Critique.", "input": "1 + 1 = 3", "output": "Conclusion: wrong [END]"}\n'
     process.write(data, record:rep(8))
-    local function run(...) return process.cftrun { path, "model=" .. model, "data=" .. data, "device=cpu", ... } end
+    local function run(...) return process.cftrun { path, "model=" .. model, "data=" .. data, "device=cpu", "--overwrite", ... } end
     local good = run()
     expect.same({ good.code, good.err }, { 0, "" })
     local log, summary = contents(out .. "/log.jsonl"), contents(out .. "/summary.json")

@@ -31,7 +31,7 @@ local function prepared(name, ...)
   cft.recipe.run = run
   rawset(_G, "arg", outer)
   if not ok then error(why, 0) end
-  return cft.recipe.prepare(config, opts, true)
+  return cft.recipe.stages(config, opts, true)
 end
 
 -- What of a sample has loss weight: its text, and with `weights` each span's weight before it.
@@ -206,7 +206,7 @@ return {
       for name, value in pairs(cft.demo.tiny) do shape[name] = value end
       local model = cft.models.new(shape)
       cft.recipe.run(cfg, { name = "r", model = model, tokenizer = tokenizer, fields = fields,
-                            finish = function(run) print(run.model == model, run.trainer.done) end })
+                            finish = function(run) print(run:model() == model, run:trainer().done) end })
     ]])
     local r = process.cftrun { recipe }
     expect.same({ r.code, r.err }, { 0, "" }, r.out)

@@ -20,7 +20,7 @@ local function view_of(records, heldout, samples, made_of)
   process.write(folder .. "/tokenizer_config.json", '{"eos_token": "<|endoftext|>"}')
   local cfg = require("cft.config").read({ model = folder, data = folder, batch = 2, tokens = 400, device = "cpu" }, {})
   cfg.dry_run = true
-  local run = recipe.prepare(cfg, {
+  local run = recipe.stages(cfg, {
     name = "view", load = function() return (made_of or data.list)(records), heldout and data.list(heldout) end,
   }, true)
   return dataview.gather(run, { samples = samples or 0 })
@@ -184,7 +184,7 @@ return {
     expect.same({ rows[1][1], rows[2][1], tokens }, { "0", "1", view.sets[1].report.tokens })
     expect.same(dataview.weight_rows { [2] = 5, ["function"] = 1, [0.5] = 3 }, { { "0.5", 3 }, { "2", 5 }, { "a function", 1 } })
     expect.same(view.sets[1].passes, 1)
-    view.run.steps = 16
+    view.run.last_step = 16
     local set = dataview.gather(view.run, { samples = 0 }).sets[1]
     expect.same(set.passes, 16)
     local findings = dataview.findings(set)

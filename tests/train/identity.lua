@@ -55,6 +55,7 @@ local function run(folder, t, ...)
   if t.schedule then cfg.schedule = t.schedule end
   if t.group_by then cfg.group_by = t.group_by end
   if t.made then cfg.template = t.made end
+  for name in pairs(t.own or {}) do assert(cfg[name] ~= nil) end  -- as the recipe does that has it
   local print_, said, summary = print, {}, nil
   rawset(_G, "print", function(text) said[#said + 1] = tostring(text) end)
   local ok, err = pcall(function()
@@ -169,14 +170,15 @@ goes_on("a function that reads the settings", { load = mapped(config.read({}, {}
 -- ---- settings ----------------------------------------------------------------------------------
 
 for name, row in pairs {
-  cut_side = { "left", "was right, now left" }, no_learned = { "drop", "was error, now drop" },
+  no_learned = { "drop", "was error, now drop" },
   all_learned = { "drop", "was error, now drop" }, double_bos = { "keep", "was error, now keep" },
   add_tokens = { "true", "was false, now true" }, limit_bad = { "3", "was 0, now 3" },
   deterministic = { "true", "was false, now true" }, lr = { "0.002", "was 0.001, now 0.002" },
-  max_tokens = { "300", "was not set, now 300" }, decontaminate_drop = { "true", "was false, now true" },
+  max_tokens = { "300", "was not set, now 300" },
 } do
   refuses(name, {}, { name .. "=" .. row[1] }, name .. ": " .. row[2], name)
 end
+refuses("cut_side", { "length=cut_context" }, { "length=cut_context", "cut_side=left" }, "cut_side: was right, now left", "cut_side")
 refuses("a setting that is left out", { "max_tokens=300" }, {}, "max_tokens: was 300, now not set", "max_tokens")
 test("refused: decontaminate", function()
   local folder = begun {}
@@ -192,7 +194,7 @@ refuses("a list of the recipe's own", { own = { sizes = { 1, 2 } } }, { own = { 
         "sizes: was {%[1%]=1,%[2%]=2}, now {%[1%]=1,%[2%]=3}", "sizes")
 goes_on("a free key of the recipe's own", { own = { note = config.key { "string", "a", resume = "free" } } },
         { own = { note = config.key { "string", "a", resume = "free" } }, "note=b" })
-goes_on("free keys", {}, { "eval_every=1", "save_every=2", "memory=1GiB", "context_loss=true", "autotune=false",
+goes_on("free keys", { "heldout=2" }, { "heldout=2",  "eval_every=1", "save_every=2", "memory=1GiB", "context_loss=true", "autotune=false",
                            "template_check=off", "quarantine=/tmp/none" })
 goes_on("the same in all", { "heldout=2" }, { "heldout=2" })
 
@@ -314,7 +316,7 @@ end)
 test("a state of a version to come is refused by its number", function()
   local folder = begun {}
   restate(folder, function(state) state.version = 7 end)
-  expect.raises("resume: [^\n]*/step%-000001 has state of version 7; this program reads 1 and 2: resume with the program that wrote "
+  expect.raises("resume: [^\n]*/step%-000001 has state of version 7; this program reads 1 to 3: resume with the program that wrote "
                 .. "it, or start a new run with model=", run, folder, {}, "--resume")
 end)
 

@@ -10,38 +10,92 @@ local M = {}
 local Log = {}
 Log.__index = Log
 
---- @string[opt] folder where log.jsonl goes; nil: screen only
--- @tab[opt] o `append` (a resumed run), `quiet`; `write`, from path and text to a file that appears whole, for `go_on`
+-- ---- a line of the file ------------------------------------------------------------------------
+
+-- What a line has, in this order: its key, that of the step's numbers, and whether it was measured (six digits are
+-- kept then; counts and times are whole).
+local columns = {
+  { "step", "step" }, { "time", "time" }, { "tokens", "tokens_so_far" }, { "loss", "loss", true }, { "lr", "lr", true },
+  { "norm", "grad_norm", true }, { "tok_s", "tokens_per_s", true }, { "epoch", "epoch", true },
+  { "seconds", "seconds", true }, { "step_tokens", "tokens" }, { "step_learned_tokens", "learned_tokens" },
+  { "step_shared_tokens", "shared_tokens" }, { "ledger", "ledger", true }, { "heldout_loss", "heldout_loss", true },
+  { "heldout_ledger", "heldout_ledger", true }, { "notes", "notes" },
+}
+local keys = {}
+for i, column in ipairs(columns) do keys[i] = column[1] end
+
+--- Names that a metric of a recipe's own cannot have: those of a line, and of a step's numbers.
+M.taken = {}
+for _, name in ipairs { "seconds_a_step", "own", "log", "run", "best", "since_best", "is_best", "evaluated" } do
+  M.taken[name] = true
+end
+for _, column in ipairs(columns) do M.taken[column[1]], M.taken[column[2]] = true, true end
+
+-- A number as JSON has it: there are no NaN and no infinity; what was measured, with six digits.
+local function sane(v, measured)
+  if type(v) == "table" then
+    local copy = json.is_array(v) and json.array() or {}
+    for k, e in pairs(v) do copy[k] = sane(e, measured) end
+    return copy
+  end
+  if type(v) ~= "number" then return v end
+  if v ~= v or v == math.huge or v == -math.huge then return tostring(v) end
+  return measured and v % 1 ~= 0 and tonumber(("%.6g"):format(v)) or v
+end
+
+-- The step's numbers as a line; metrics of a recipe's own, `own`, stand at its end.
+local function line_of(t)
+  local line, order = {}, { unpack(keys) }
+  for _, column in ipairs(columns) do line[column[1]] = sane(t[column[2]], column[3]) end
+  line.time = math.floor(1000 * host.time() + 0.5) / 1000
+  for name, value in pairs(t.own or {}) do line[name] = sane(value, true) end
+  return json.encode(line, { order = order })
+end
+
+-- ---- a log -------------------------------------------------------------------------------------
+
+--- @string[opt] folder where log.jsonl goes, when there is something to say; nil: screen only
+-- @tab[opt] o `quiet`; `write`, from path and text to a file that appears whole, for `go_on`
 function M.open(folder, o)
   o = o or {}
-  local self = setmetatable({ quiet = o.quiet, write = o.write, started = host.now() }, Log)
-  if folder then
-    local made, why = host.make_folders(folder)
-    self.path, self.fresh = folder .. "/log.jsonl", not o.append
-    -- A log that is there already lasts until this run has something to say.
-    if made then self.file, why = io.open(self.path, "a") end
-    if not self.file then blame("log: %s", why) end
-  end
-  return self
+  return setmetatable({ quiet = o.quiet, write = o.write, path = folder and folder .. "/log.jsonl", fresh = true }, Log)
+end
+
+--- Whose log this is: what its first line says.
+-- @string run id of the run @string started when it began, ISO 8601
+function Log:of(run, started)
+  self.header = json.encode({ log = 1, run = run, started = started }, { order = { "log", "run", "started" } }) .. "\n"
 end
 
 --- This run goes on after a step: what an earlier one wrote of later steps goes, and what is no whole line, as soon
 -- as there is something to write in its place.
 -- @int step
-function Log:go_on(step) self.kept = step end
+function Log:go_on(step) self.kept, self.fresh = step, false end
 
 -- Cut the file back to that step; it is replaced whole or not at all, and only where that changes it.
 local function cut(self)
-  local file = assert(io.open(self.path, "rb"))
-  local text, lines = file:read "*a", {}
-  file:close()
+  local file = io.open(self.path, "rb")
+  local text, lines = file and file:read "*a" or "", {}
+  if file then file:close() end
   for line in (text .. "\n"):gmatch "([^\n]*)\n" do
     local t = json.decode(line)
     local later = type(t) == "table" and type(t.step) == "number" and t.step > self.kept
     if type(t) == "table" and not later then lines[#lines + 1] = line .. "\n" end
   end
+  local first = lines[1] and json.decode(lines[1])
+  if self.header and not (first and first.log) then table.insert(lines, 1, self.header) end
   local kept = table.concat(lines)
   if kept ~= text then self.write(self.path, kept) end
+end
+
+-- The file, open for the next line.
+local function begin(self)
+  if self.kept then cut(self) end
+  local file, why = io.open(self.path, self.fresh and "wb" or "ab")
+  if not file then blame("log: %s", why) end
+  self.file = file
+  if self.fresh and self.header then file:write(self.header) end
+  self.fresh, self.kept = false, nil
 end
 
 --- A line for the person at the screen; what it quotes of data cannot steer the terminal.
@@ -50,24 +104,12 @@ function Log:say(line, ...)
   io.stdout:flush()
 end
 
--- JSON has no NaN.
-local function finite(v)
-  if type(v) == "number" and (v ~= v or v == math.huge or v == -math.huge) then return tostring(v) end
-  return v
-end
-
---- One object of log.jsonl, there at once for whoever reads along. @tab t its fields
+--- One line of log.jsonl, there at once for whoever reads along.
+-- @tab t the numbers of a step, with `own`, metrics of the recipe's
 function Log:record(t)
-  if not self.file then return end
-  local copy = {}
-  for k, v in pairs(t) do copy[k] = finite(v) end
-  if self.fresh or self.kept then
-    self.file:close()
-    if self.kept then cut(self) end
-    self.file = assert(io.open(self.path, self.fresh and "w" or "a"))
-    self.fresh, self.kept = false, nil
-  end
-  local ok, why = self.file:write(json.encode(copy), "\n")
+  if not self.path then return end
+  if not self.file then begin(self) end
+  local ok, why = self.file:write(line_of(t), "\n")
   if ok then ok, why = self.file:flush() end
   if not ok and not self.failed then
     self.failed = true

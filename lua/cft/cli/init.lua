@@ -81,6 +81,8 @@ local function run(target, args, flags)
   local config = require "cft.config"
   config.asked = false
   M.script(target, args)
+  local recipe = package.loaded["cft.recipe"]
+  if recipe then recipe.finish_open() end  -- a loop of the script's own that was left early
   if #flags > 0 and not config.asked then
     exit.fail(exit.USAGE, "%s never called cft.config, so %s did nothing", target,
               table.concat(flags, " "))
@@ -150,7 +152,7 @@ end
 
 -- As luaL_traceback in host.c does it for errors outside of this function.
 local function with_traceback(err)
-  if type(err) ~= "string" or os.getenv "CFT_TRACEBACK" ~= "1" then return err end
+  if type(err) ~= "string" or os.getenv "CFT_TRACEBACK" ~= "1" or err:find "\nstack traceback:" then return err end
   return debug.traceback(err, 2)
 end
 
@@ -160,6 +162,8 @@ end
 function M.main(...)
   local ok, result = xpcall(dispatch, with_traceback, { ... })
   if ok then return type(result) == "number" and result or exit.OK end
+  local recipe = package.loaded["cft.recipe"]
+  if recipe then recipe.fail_open(result) end
   local code = exit.code(result)
   if code == exit.FAILED and host.interrupts() > 0 then code = exit.INTERRUPTED end
   local message = tostring(result)

@@ -16,10 +16,12 @@ local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local help = require "cft.config.help"
 local keys = require "cft.config.keys"
+local settings = require "cft.config.settings"
 
 local M = { flags = keys.flags, common = keys.common, further = keys.further, key = keys.key, optional = keys.optional }
-
-local declared = setmetatable({}, { __mode = "k" })  -- settings → name → spec
+for _, name in ipairs { "peek", "origin", "idle", "when", "group", "identity", "record", "refuse_unread" } do
+  M[name] = settings[name]
+end
 
 local function refuse_gone(name)
   if keys.gone[name] then exit.fail(exit.USAGE, "%s: %s", name, keys.gone[name]) end
@@ -79,12 +81,19 @@ local function specs_of(defaults)
   return specs, { own = own, common = names[1], further = names[2] }
 end
 
--- A recipe's defaults with the demo's in front: its world is small and its model new.
-local function for_demo(defaults)
-  local merged = {}
-  for name, value in pairs(defaults) do merged[name] = value end
-  for name, value in pairs(require("cft.demo").settings) do merged[name] = value end
-  return merged
+-- A recipe's defaults, and where each is from; of a demo with the demo's in front: its world is small and its model new.
+local function with_origins(defaults, is_demo)
+  local merged, origins = {}, {}
+  for name, value in pairs(defaults) do
+    -- A key without a value of its own is only declared.
+    local given = value
+    if keys.is(value) then given = value[2] end
+    merged[name], origins[name] = value, given ~= nil and settings.RECIPE or nil
+  end
+  for name, value in pairs(is_demo and require("cft.demo").settings or {}) do
+    merged[name], origins[name] = value, settings.DEMO
+  end
+  return merged, origins
 end
 
 -- ---- the command line ------------------------------------------------------------------------
@@ -173,11 +182,12 @@ end
 -- @tab args a list of strings; `[0]`, the name of the script; `inspect`, what `cftrun data` wants of it
 -- @treturn table key → value. A key that is not one is an error where it is read.
 function M.read(defaults, args)
-  for _, argument in ipairs(args) do
-    if argument == "--demo" then defaults = for_demo(defaults) end
-  end
+  local is_demo = false
+  for _, argument in ipairs(args) do is_demo = is_demo or argument == "--demo" end
+  local origins
+  defaults, origins = with_origins(defaults, is_demo)
   local specs, names = specs_of(defaults)
-  local values = { demo = false, dry_run = false, resume = false, inspect = args.inspect }
+  local values = { demo = false, dry_run = false, resume = false, overwrite = false, inspect = args.inspect }
   for name, spec in pairs(specs) do values[name] = spec[2] end
 
   local i, asks_help = 1, false
@@ -190,7 +200,7 @@ function M.read(defaults, args)
       elseif specs[flag.field] then
         value = value_of(flag.field, value, specs[flag.field])
       end
-      values[flag.field] = value
+      values[flag.field], origins[flag.field] = value, settings.COMMAND_LINE
     elseif args[i] == "--help" or args[i] == "-h" then
       asks_help = true
     elseif not name then
@@ -199,7 +209,7 @@ function M.read(defaults, args)
       refuse_gone(name)
       exit.fail(exit.USAGE, "unknown key '%s'%s", name, suggestion(name, specs))
     else
-      values[name] = value_of(name, text, specs[name])
+      values[name], origins[name] = value_of(name, text, specs[name]), settings.COMMAND_LINE
     end
     i = after or i + 1
   end
@@ -217,72 +227,18 @@ function M.read(defaults, args)
     end
   end
 
-  local known = { preview = true, allow_change = true, inspect = true }
-  for name in pairs(specs) do known[name] = true end
-  local function must_know(name)
-    if not known[name] then blame("config: no key '%s'%s", tostring(name), suggestion(tostring(name), specs)) end
+  if values.overwrite and values.resume then
+    exit.fail(exit.USAGE, "--overwrite begins a run anew and --resume goes on with one; say one of them")
   end
-  local settings = setmetatable(values, {
-    __canonical = "settings",  -- in the name of a function that reads them; they are compared one by one
-    __index = function(_, name) must_know(name) end,
-    __newindex = function(t, name, value)
-      must_know(name)
-      rawset(t, name, value)
-    end,
-  })
-  declared[settings] = specs
-  return settings
+  return settings.new { values = values, specs = specs, origins = origins, script = args[0],
+                        suggest = function(name) return suggestion(name, specs) end }
 end
-
--- ---- settings by their declarations ------------------------------------------------------------
 
 --- Settings as all stages read them: those of `read` as they are; a plain table with the defaults of `keys`
 -- behind it, and what `cftrun data` wants of the script that runs.
 -- @tab cfg
--- @treturn table cfg
-function M.complete(cfg)
-  if declared[cfg] then return cfg end
-  local defaults = { inspect = (rawget(_G, "arg") or {}).inspect }
-  local specs = {}
-  for name, value in pairs(cfg) do
-    refuse_gone(name)
-    local problem = keys.by_name[name] and check.problem(value, keys.by_name[name])
-    if problem then blame("config: '%s' %s", name, problem) end
-    specs[name] = { resume = "same" }
-  end
-  for _, flag in pairs(keys.flags) do specs[flag.field] = nil end
-  for name, spec in pairs(keys.by_name) do defaults[name], specs[name] = spec[2], spec end
-  declared[cfg] = specs
-  return setmetatable(cfg, { __index = defaults, __canonical = "settings" })
-end
-
---- The settings of one stage.
--- @tab cfg of `complete`
--- @string group such as "samples", "batch", "forward"
--- @treturn table name → value
-function M.group(cfg, group)
-  local values = {}
-  for name, spec in pairs(keys.by_name) do
-    if (" " .. spec.group .. " "):find(" " .. group .. " ", 1, true) then values[name] = cfg[name] end
-  end
-  return values
-end
-
---- What of the settings is a run's own, so that a resumed one must have the same: all keys that are not
--- declared free.
--- @tab cfg of `complete`
--- @treturn table name → { `value`; `default`, what the key is where nobody sets it; `resolved`, the value is compared
--- where what it came to is not }
-function M.identity(cfg)
-  local list = {}
-  for name, spec in pairs(declared[cfg]) do
-    if spec.resume ~= "free" then
-      local base = keys.by_name[name]
-      list[name] = { value = cfg[name], default = base and base[2], resolved = spec.resume == "resolved" or nil }
-    end
-  end
-  return list
-end
+-- @treturn table settings
+function M.complete(cfg) return settings.complete(cfg, refuse_gone) end
 
 --- Has the script that runs asked for its settings?
 M.asked = false

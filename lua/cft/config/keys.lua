@@ -19,6 +19,7 @@ M.flags = {
   ["--preview"] = { field = "preview", takes = "N", help = "show N samples as the model sees them" },
   ["--device"] = { field = "device", takes = "D", help = "cpu, cuda, cuda:1 or auto; same as device=D" },
   ["--resume"] = { field = "resume", takes = "[FOLDER]", help = "go on from the newest checkpoint, or from this one" },
+  ["--overwrite"] = { field = "overwrite", help = "begin a new run in an out= that holds another one, which is removed" },
   ["--allow-change"] = { field = "allow_change", takes = "KEY[,KEY]",
                          help = "resume although these are not what they were" },
 }
@@ -31,7 +32,8 @@ local resumes = { same = true, free = true, resolved = true }
 -- @tab spec as for `check.options`: `{ "type", default }` and any of `one_of`, `min`, `max`, `optional`; and
 -- `help`, one line; `more`, what else the docs say; `group`, the stages that take it, the first one the docs' heading;
 -- `resume`, what --resume does about another value: "same", the default, refuses it; "free" goes on; "resolved"
--- compares what the value came to (records, steps) and the value itself only where that cannot be compared
+-- compares what the value came to (records, steps) and the value itself only where that cannot be compared; `idle`, a
+-- function of a function name → value: why the key does nothing beside these, nil where it does
 -- @usage cft.config { kinds = cft.config.key { "string", "all", one_of = { "all", "slip" }, help = "which errors" } }
 function M.key(spec)
   spec.resume = spec.resume or "same"
@@ -72,6 +74,11 @@ end
 
 local function listed(names) return table.concat(names, ", ", 1, #names - 1) .. " or " .. names[#names] end
 
+-- For `idle`: why a key does nothing, unless a function of other keys' values is true.
+local function unless(condition, why)
+  return function(get) return not condition(get) and why or nil end
+end
+
 -- { name, spec } in the order of help and docs
 local function declare(name, spec) return { name, M.key(spec) } end
 
@@ -86,8 +93,9 @@ M.common = {
   declare("template", { "string|function|table", optional = true, group = "samples", fits = named(template.presets),
     help = "how a record becomes text: " .. table.concat(template.presets, ", ") }),
   declare("steps", { "integer", optional = true, min = 0, group = "run", resume = "resolved",
-    help = "optimizer steps; wins over epochs" }),
-  declare("epochs", { "number", 1, min = 0, group = "run", resume = "resolved", help = "passes over the data" }),
+    help = "optimizer steps: how long a run is" }),
+  declare("epochs", { "number", 1, min = 0, group = "run", resume = "resolved",
+    help = "passes over the data, where nothing else says how long the run is" }),
   declare("batch", { "integer", 32, min = 1, group = "batch", help = "samples an optimizer step" }),
   declare("tokens", { "integer", 8192, min = 1, group = "batch", help = "tokens a micro-batch, at most" }),
   declare("lr", { "number", 5e-6, min = 0, group = "optim", help = "peak learning rate" }),
@@ -115,11 +123,16 @@ local policy = { "error", "drop", "keep" }
 
 --- Those for who needs them.
 M.further = {
+  declare("budget_tokens", { "number", optional = true, min = 1, group = "run", resume = "resolved",
+    help = "in place of steps: tokens of samples; the optimizer step that reaches it is the last", more = "below" }),
+  declare("budget_flops", { "number", optional = true, min = 1, group = "run", resume = "resolved",
+    help = "in place of steps: FLOPs, every token computed once", more = "docs/performance.md, \"FLOPs of a step\"" }),
   declare("max_tokens", { "integer", optional = true, min = 1, group = "samples",
     help = "longest sample; if absent, the model's context, or what a micro-batch holds if that is less" }),
   declare("length", { "string", "drop", one_of = { "drop", "cut_context", "llamafactory" }, group = "samples",
     help = "what becomes of longer ones", more = "docs/templates.md" }),
   declare("cut_side", { "string", "right", one_of = { "left", "right" }, group = "samples",
+    idle = unless(function(get) return get "length" == "cut_context" end, "length = cut_context alone cuts a side"),
     help = "the side cut_context takes from" }),
   declare("no_learned", { "string", "error", one_of = policy, group = "samples",
     help = "samples without a loss token" }),
@@ -138,14 +151,23 @@ M.further = {
     help = "file that collects them" }),
   declare("decontaminate", { "string|table", optional = true, group = "data",
     help = "benchmarks whose questions are looked for in the training records", more = "docs/data.md" }),
-  declare("decontaminate_drop", { "boolean", false, group = "data", help = "leave out the records that were found" }),
+  declare("decontaminate_drop", { "boolean", false, group = "data",
+    help = "leave out the records that were found" }),
   declare("packing", { "boolean", true, group = "batch",
     help = "samples back to back; false: padded rows, as the authors' trainer" }),
   declare("rows", { "integer", 8, min = 1, group = "batch", help = "samples a micro-batch without packing",
+    idle = unless(function(get) return not get "packing" or get "norm" ~= "tokens" end,
+                  "with packing, and norm = tokens, there are no rows of samples"),
     more = "and of the run that `norm = \"rank_mean\"` and `\"micro_mean\"` follow" }),
   declare("share_prefix", { "boolean", true, group = "batch",
+    idle = unless(function(get) return get "packing" end, "without packing nothing is shared"),
     help = "compute once what samples of a pack begin with alike",
     more = "several critiques of one response; docs/data.md, \"Samples that begin alike\"" }),
+  declare("shuffle", { "boolean", true, group = "batch", help = "another order of the samples each epoch; false: as they come",
+    more = "with `order_by`, among those that it has equal" }),
+  declare("order_by", { "string|function", optional = true, group = "batch",
+    help = "what samples stand in the order of: length, a field of the record, or either with - in front, for the largest first",
+    more = "or a function of the record; docs/data.md, \"Order\"" }),
   declare("group_by", { "string|function", optional = true, group = "batch", fits = named { "prefix" },
     help = "prefix: samples that begin alike stand together in the order",
     more = "or a function of the record: they meet in an optimizer step" }),
@@ -153,7 +175,8 @@ M.further = {
     help = "leave out an epoch's last optimizer step if it is short" }),
   declare("norm", { "string", "tokens", one_of = { "tokens", "rank_mean", "micro_mean" }, group = "batch",
     help = "what the loss is a mean of", more = "docs/data.md" }),
-  declare("ranks", { "integer", 8, min = 1, group = "batch", help = "ranks that rank_mean imitates" }),
+  declare("ranks", { "integer", 8, min = 1, group = "batch", help = "ranks that rank_mean imitates",
+    idle = unless(function(get) return get "norm" == "rank_mean" end, "norm = rank_mean alone has ranks") }),
   declare("gradients", { "string", "f32", one_of = { "f32", "bf16" }, group = "model forward",
     help = "dtype gradients accumulate in; bf16 with bf16 weights" }),
   declare("skip", { "boolean", true, group = "model forward", help = "compute no logits for tokens without loss",

@@ -76,6 +76,17 @@ local function hash_of(files)
   return hash.hex(#texts == 1 and texts[1] or hash.digest(table.concat(texts)))
 end
 
+-- Each of the files, for the record of a run.
+local function list_of(files)
+  local list, digest = {}, ffi.new "uint8_t[16]"
+  for k, file in ipairs(files) do
+    C.cft_records_hash(file.handle, digest)
+    list[k] = { path = file.path, bytes = tonumber(C.cft_records_bytes(file.handle)), hash = hash.hex(ffi.string(digest, 16)),
+                records = tonumber(C.cft_records_count(file.handle)) }
+  end
+  return list
+end
+
 local function open_file(path, format, folder, large)
   local out = ffi.new "cft_records *[1]"
   door.check(C.cft_records_open_kept(out, path, format, folder and folder .. "/index" or nil, large))
@@ -178,7 +189,7 @@ function M.open(path, opts)
 
   return sources.new {
     name = name, n = n, bad_ones = bad, accept = accept_of(o), size_in_bytes = bytes, notes = notes,
-    hash_files = function() return hash_of(files) end,
+    hash_files = function() return hash_of(files) end, list_files = function() return list_of(files) end,
     identify = function(exact) return canonical.join("files %s %s", { hash_of(files) }, { read_as(o, exact) }) end,
     read = function(i)
       local file, k = file_of(files, i)

@@ -90,7 +90,7 @@ end
 --- A source.
 -- @tab fields `name`; `n`; `read(i)` → record or nil; `place(i)` → text; `bad_ones` of `new_bad`;
 -- `identify(exact)` → a text that names its records, or nil and why they have none; `accept(made)` → what `map` made
--- as a record, or nil and a reason; if there is any, `size_in_bytes`, `notes`, `hash_files()`
+-- as a record, or nil and a reason; if there is any, `size_in_bytes`, `notes`, `hash_files()`, `list_files()`
 -- @treturn Source
 function M.new(fields) return setmetatable(fields, Source) end
 
@@ -118,6 +118,10 @@ end
 -- and for views.
 -- @treturn ?string
 function Source:hash() return self.hash_files and self.hash_files() or nil end
+
+--- The files that its records are from, those of a view's parent among them.
+-- @treturn ?table a list of `{ path, bytes, hash, records }`; nil for what is no files'
+function Source:files() return self.list_files and self.list_files() or nil end
 
 --- One record.
 -- @int i from 0
@@ -172,7 +176,7 @@ end
 local function view(parent, n, index, name, shows)
   return M.new {
     name = name or parent.name, n = n, bad_ones = parent.bad_ones, accept = parent.accept,
-    size_in_bytes = parent:bytes() * n / math.max(parent.n, 1), notes = parent.notes,
+    size_in_bytes = parent:bytes() * n / math.max(parent.n, 1), notes = parent.notes, list_files = parent.list_files,
     identify = function(exact)
       return canonical.join("%s\n%s", { parent:identity(exact) }, { shows(exact) })
     end,

@@ -73,7 +73,7 @@ function M.text(model, tok, prompt, opts)
 end
 
 --- What a model answers to the prompts of records: to all that stands before their last answer.
--- @tab run `model`, `chat` and `tokenizer`, as a recipe's run has them
+-- @tab run a recipe's run; or a table with `model`, a Model, `chat` and `tokenizer`
 -- @tab records a list of conversations
 -- @tab[opt] opts as `ids`; a text ends with the template's end token
 -- @treturn table for each record the text, without special tokens
@@ -81,7 +81,8 @@ function M.answers(run, records, opts)
   local prompts, o = {}, { stop = { run.chat:end_token(run.tokenizer) } }
   for name, value in pairs(opts or {}) do o[name] = value end
   for i, record in ipairs(records) do prompts[i] = assert(mask.prompt(record, run.chat, run.tokenizer)) end
-  local written = M.ids(run.model, prompts, o)
+  local model = type(run.model) == "function" and run:model() or run.model
+  local written = M.ids(model, prompts, o)
   for i, ids in ipairs(written) do written[i] = run.tokenizer:decode(ids, { skip_special = true }) end
   return written
 end

@@ -4,6 +4,7 @@ local data = require "cft.data.open"
 local exit = require "cft.base.exit"
 local host = require "cft.host"
 local hub = require "cft.io.hub"
+local run_folder = require "cft.recipe.run_folder"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
@@ -39,7 +40,7 @@ function M.inputs(cfg, o)
   return path
 end
 
-local ours = { ["log.jsonl"] = true, ["summary.json"] = true }  -- of a run in its folder, which may be the model's
+local ours = { ["run.json"] = true, ["log.jsonl"] = true, ["summary.json"] = true }  -- in its folder, which may be the model's
 
 --- What a run writes may not be a file that it reads; an error with exit code 2 else, before anything is written.
 -- @tab cfg settings
@@ -62,6 +63,15 @@ function M.keep_inputs(cfg, model)
   elseif model then
     reads[data.real(model)] = "the model"
   end
+  if cfg.out and cfg.overwrite then
+    local folder = data.real(cfg.out)
+    for path, is in pairs(reads) do
+      local name = path:sub(1, #folder + 1) == folder .. "/" and path:sub(#folder + 2):match "^[^/]+"
+      if name and run_folder.is_file(name) then
+        exit.fail(exit.USAGE, "--overwrite would remove %s/%s, which is %s", cfg.out, name, is)
+      end
+    end
+  end
   local writes = { quarantine = cfg.quarantine, ["--html"] = cfg.inspect and cfg.inspect.html }
   for name in pairs(cfg.out and ours or {}) do writes["out's " .. name] = cfg.out .. "/" .. name end
   for what, path in pairs(writes) do
@@ -73,7 +83,7 @@ end
 --- Open the device of these settings, and make it the default one.
 -- @tab cfg settings
 -- @tab log says which it is, and why where nobody chose it
--- @treturn string its name @treturn string the dtype of weights and activations
+-- @treturn string its name @treturn string the dtype of weights and activations @treturn string what it is, in words
 function M.device(cfg, log)
   local d = tensor.default_device(cfg.device)
   local name = tensor.device_name(d)
@@ -86,7 +96,7 @@ function M.device(cfg, log)
   if cfg.gradients == "bf16" and dtype ~= "bf16" then
     exit.fail(exit.USAGE, "gradients=bf16 goes with bf16 weights, and this run's are %s; say dtype=bf16", dtype)
   end
-  return name, dtype
+  return name, dtype, ("%s: %s"):format(name, tensor.device_description(d))
 end
 
 return M

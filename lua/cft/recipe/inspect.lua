@@ -57,7 +57,7 @@ end
 --- Show the data of a run that was to be, and leave: with code 1 if it would not have begun.
 -- @tab cfg settings, with `inspect` of `cftrun data`: `samples`, how many of them are printed, and `where`, which, see
 -- `cft.report.data.gather`; `html`, a file for a page, which shows `page_samples`
--- @func prepare from settings to a run: `cft.recipe.prepare`, quiet
+-- @func prepare from settings to a run: `cft.recipe.stages`, quiet
 function M.leave(cfg, prepare)
   local asked = lenient(cfg)
   local o = cfg.inspect

@@ -1,9 +1,34 @@
---- The folder of a run: who may write into it.
+--- The folder of a run: who may write into it, and what a run writes there. docs/run-folder.md says it in words.
 
 local exit = require "cft.base.exit"
 local host = require "cft.host"
+local json = require "cft.base.json"
+local save = require "cft.io.save"
+local texts = require "cft.base.text"
 
 local M = {}
+
+--- What a run writes, by the names of docs/run-folder.md: `pattern`, of a name; `run`, this says that a run is here;
+-- `stays`, --overwrite leaves it alone.
+M.files = {
+  { name = ".lock", pattern = "^%.lock$", stays = true },
+  { name = "run.json", pattern = "^run%.json$", run = true },
+  { name = "log.jsonl", pattern = "^log%.jsonl$", run = true },
+  { name = "step-NNNNNN/", pattern = "^step%-%d+$", run = true },
+  { name = "summary.json", pattern = "^summary%.json$", run = true },
+  { name = "decontamination.jsonl", pattern = "^decontamination%.jsonl$", stays = true },  -- this run has written it
+  { name = "report.html", pattern = "^report%.html$" },
+  { name = "events.out.tfevents.*", pattern = "^events%.out%.tfevents%." },
+}
+
+local function file_of(name)
+  for _, file in ipairs(M.files) do
+    if name:find(file.pattern) then return file end
+  end
+end
+
+--- Is a name in the folder a file that a run writes?
+function M.is_file(name) return file_of(name) ~= nil end
 
 --- The folder that a run writes into, one run at a time.
 -- @string folder is made if it is not there
@@ -22,6 +47,63 @@ function M.take(folder)
               .. "give this one another out=" or why)
   end
   return lock
+end
+
+--- The run that a folder holds.
+-- @string folder
+-- @treturn ?table nil where there is none; `id`, `recipe`, `started`, `status`, of its run.json as far as that can be
+-- read, `record`, all of it, and `newest`, the name of its last checkpoint
+function M.look(folder)
+  local found
+  for _, name in ipairs(host.list(folder) or {}) do
+    local file, path = file_of(name), folder .. "/" .. name
+    if file and file.run and (host.kind(path) == "folder" or (save.size(path) or 0) > 0) then
+      found = found or {}
+      if name:find "^step%-" and (not found.newest or tonumber(name:match "%d+") > tonumber(found.newest:match "%d+")) then
+        found.newest = name
+      end
+    end
+  end
+  local record = found and json.read(folder .. "/run.json")
+  if type(record) == "table" then
+    found.record = record
+    for _, field in ipairs { "id", "started", "status" } do
+      if type(record[field]) == "string" then found[field] = record[field] end
+    end
+    found.recipe = type(record.recipe) == "table" and type(record.recipe.path) == "string" and record.recipe.path or nil
+  end
+  return found
+end
+
+--- An error with code 2 where a folder holds a run, and nobody said what is to become of it.
+-- @string folder
+-- @tab found of `look`
+function M.refuse(folder, found)
+  local what = {}
+  for _, field in ipairs { "recipe", "started", "status", "newest" } do what[#what + 1] = found[field] end
+  local text = #what > 0 and " (" .. texts.printable(table.concat(what, ", ")) .. ")" or ""
+  exit.fail(exit.USAGE, "out '%s' holds a run already%s, and a folder belongs to one run: go on with it by --resume, "
+    .. "remove it and begin anew by --overwrite, or give this run another out=", folder, text)
+end
+
+--- Remove the run that a folder holds; what is no run's stays.
+-- @string folder
+function M.clear(folder)
+  for _, name in ipairs(host.list(folder) or {}) do
+    local file = file_of(name)
+    if file and not file.stays then save.remove(folder .. "/" .. name) end
+  end
+end
+
+local digits = "%02x"
+
+--- A new id: 128 random bits in hexadecimal digits.
+-- @treturn string
+function M.new_id()
+  local file = assert(io.open("/dev/urandom", "rb"))
+  local bytes = file:read(16)
+  file:close()
+  return (bytes:gsub(".", function(c) return digits:format(c:byte()) end))
 end
 
 return M

@@ -1,6 +1,7 @@
 --- The records of a run: where they come from, what is held out, what is left out.
 
 local blame = require "cft.base.blame"
+local config = require "cft.config"
 local data = require "cft.data.open"
 local decontaminate = require "cft.data.decontaminate"
 local demo = require "cft.demo"
@@ -63,7 +64,10 @@ end
 -- @treturn Source
 function M.clean(source, run, how)
   local cfg = run.cfg
-  if not cfg.decontaminate then return source end
+  if not cfg.decontaminate then
+    config.idle(cfg, "decontaminate_drop", "there is no decontaminate=")
+    return source
+  end
   local o = { files = cfg.decontaminate, drop = cfg.decontaminate_drop,
               say = function(text) run.log:say("%s", text) end }
   if how.stream then

@@ -14,7 +14,7 @@ local M = {}
 -- @tab summary what the trainer counted
 -- @treturn table all that the file holds
 function M.write(run, summary)
-  local m = run.model
+  local m = run:model()
   local all = { recipe = run.name, model = run.cfg.demo and "demo" or run.cfg.model or run.own.name, device = run.device,
                 dtype = m.dtype, parameters = m:count(), peak_bytes = tensor.memory(m.device).peak,
                 checkpoint = run.saved or json.null, template_check = run.template_report,

@@ -65,12 +65,25 @@ function M.hold_to_limits(run, how)
   end
 end
 
+-- The shape of the recipe's own model, with what the run makes of it.
+local function own_shape(run)
+  local shape = { vocab = run.tokenizer:size(), seed = run.cfg.seed, device = run.device, dtype = run.dtype }
+  for name, value in pairs(run.own.model) do shape[name] = value end
+  return shape
+end
+
 -- The recipe's own model, new where it gave a shape.
 local function own_model(run)
   if run.own.model.groups then return run.own.model end
-  local shape = { vocab = run.tokenizer:size(), seed = run.cfg.seed, device = run.device, dtype = run.dtype }
-  for name, value in pairs(run.own.model) do shape[name] = value end
-  return models.new(shape)
+  return models.new(own_shape(run))
+end
+
+--- The config of the run's model, before that is loaded.
+-- @tab run with `tokenizer`
+-- @treturn ?table nil where it is not known, and why
+function M.config(run)
+  if not run.own then return models.config(run.path) end
+  return run.own.model.config or models.shape(own_shape(run))
 end
 
 -- Has the model a row for each token? Those that no file gives an id may lie beyond, as in transformers, where nothing

@@ -156,13 +156,13 @@ end
 
 -- How often the run goes through each of its sources.
 local function passes_of(run)
-  local places = run.steps * run.cfg.batch
+  local places = run.last_step * run.cfg.batch
   if run.samples.passes then return run.samples:passes(places) end
   return { places / run.samples:size() }
 end
 
 --- Measure the data of a run.
--- @tab run of `cft.recipe.prepare`
+-- @tab run of `cft.recipe.stages`
 -- @tab opts `samples`: how many are shown of each source; `where`: which, by `verdict` (`right`, `wrong`, `none`), `kind`,
 -- `from` and `to` tokens, `source` (its name); `most`: how many samples of a source are measured, all if absent, and with
 -- it duplicates are not looked for
@@ -249,7 +249,7 @@ end
 --- The optimizer steps of a run in one line, how full its packs are, and what samples share.
 function M.plan(view)
   local run = view.run
-  return ("%d steps of %d samples, %d an epoch%s"):format(run.steps, run.cfg.batch, run.batches:updates(),
+  return ("%d steps of %d samples, %d an epoch%s"):format(run.last_step, run.cfg.batch, run.batches:updates(),
     view.packs and "; " .. batch.describe(view.packs) or "")
 end
 

@@ -14,7 +14,7 @@ local tensor = require "cft.engine.tensor"
 
 local M = { export = folders.write }
 
-local VERSION = 2  -- of state.msgpack; 1 had some settings in place of the run's identity
+local VERSION = 3  -- of state.msgpack; 2 had no id of the run, and 1 some settings in place of the run's identity
 
 -- ---- a run -----------------------------------------------------------------------------------
 
@@ -28,14 +28,15 @@ end
 
 local function state_of(run, trainer)
   local moments = {}  -- by parameter: whatever the optimizer keeps
-  for name, kind, t in run.optim:state() do
+  local optim = trainer.optim
+  for name, kind, t in optim:state() do
     moments[name] = moments[name] or {}
     moments[name][kind] = t
   end
   return {
-    version = VERSION, recipe = run.name, source = source_of_recipe(), identity = run.identity,
-    changes = run.changes, done = trainer.done, steps = trainer.steps, tokens = trainer.tokens,
-    learned_tokens = trainer.learned, optimizer = run.optim.name, updates = run.optim.count, moments = moments,
+    version = VERSION, run = run.id, recipe = run.name, source = source_of_recipe(), identity = run.identity,
+    changes = run.changes, done = trainer.done, steps = trainer.steps, tokens = trainer.tokens, best = trainer.found_best,
+    learned_tokens = trainer.learned, optimizer = optim.name, updates = optim.count, moments = moments,
   }
 end
 
@@ -46,7 +47,7 @@ function M.save(run, trainer)
   saves.whole(folder, function(save)
     local end_token = run.chat:end_token(run.tokenizer)
     tensor.scope(function()
-      folders.fill(save, run.model, { tokenizer = run.tokenizer, end_token = end_token })
+      folders.fill(save, trainer.model, { tokenizer = run.tokenizer, end_token = end_token })
       save:write_state("state.msgpack", state_of(run, trainer))
     end)
   end)
@@ -64,12 +65,17 @@ local function candidates(out)
   return list
 end
 
---- The newest checkpoint that is whole.
+--- The newest checkpoint that is whole, and of this run where it says whose it is.
 -- @string out folder of the run @tab log says what was skipped and why
+-- @string[opt] id of the run
 -- @treturn ?string path
-function M.newest(out, log)
+function M.newest(out, log, id)
   for _, c in ipairs(candidates(out)) do
     local ok, why = saves.verify(c.path)
+    local state = ok and id and states.read(c.path .. "/state.msgpack")
+    if state and state.run and state.run ~= id then
+      ok, why = false, ("it is of another run, %s"):format(tostring(state.run))
+    end
     if ok then return c.path end
     log:say("skipped %s: %s", c.path, why)
   end
@@ -81,14 +87,16 @@ local FIELDS = {  -- of a state: those of all versions, and what one version has
   { settings = { "table" }, data = { "string" } },
   { identity = { "table" }, changes = { "table", optional = true } },
 }
+FIELDS[4] = { identity = { "table" }, changes = { "table", optional = true }, run = { "string" },
+              best = { "table", optional = true } }
 
 -- What a state must be to be read, whoever wrote it; else an error that names the field.
 local function check_state(state, path)
   path = path .. "/state.msgpack"
   if type(state) ~= "table" then blame("resume: %s is a %s, no state of a run", path, type(state)) end
-  if state.version ~= VERSION and state.version ~= 1 then
+  if state.version ~= VERSION and state.version ~= 1 and state.version ~= 2 then
     local folder = path:match "^(.*)/"
-    blame("resume: %s has state of version %s; this program reads 1 and %d: resume with the program that wrote it, or "
+    blame("resume: %s has state of version %s; this program reads 1 to %d: resume with the program that wrote it, or "
           .. "start a new run with model=%s", folder, tostring(state.version), VERSION, folder)
   end
   local function want(table_, name, spec, of)
@@ -107,6 +115,19 @@ local function check_state(state, path)
     end
   end
   for name in pairs(state.moments) do want(state.moments, name, { "table" }, " of the moments") end
+  for name, spec in pairs(state.best and { step = { "integer", min = 0 }, value = { "number" }, metric = { "string" } } or {}) do
+    want(state.best, name, spec, " of the best")
+  end
+end
+
+-- Of which run it is: the one that its folder holds, if that is known.
+local function check_run(run, state, path)
+  local id = run.earlier and run.earlier.id
+  if id and state.run and id ~= state.run then
+    exit.fail(exit.USAGE, "resume: %s is of the run %s, and out '%s' holds the run %s; give its own out=, or another one",
+      path, state.run, run.out, id)
+  end
+  run.id = state.run or id
 end
 
 -- Those of the differences that the user allows; all others end the run.
@@ -158,16 +179,16 @@ local function load_optimizer(optim, state, path)
   optim.count = state.updates
 end
 
---- Take weights, moments and position from a checkpoint. @tab run @param from a folder, or true for
--- the newest one of the run's folder
--- @treturn string the folder it came from
+--- Take weights, moments and position from a checkpoint. @tab run with `training`, its trainer; gets its `id` from there
+-- @param from a folder, or true for the newest one of the run's folder
+-- @treturn string the folder it came from @treturn int the step
 function M.resume(run, from)
-  local path = from
+  local path, trainer = from, run.training
   if from == true then
     if not run.cfg.out then
       exit.fail(exit.USAGE, "--resume goes on from the newest checkpoint in out=, which is not set; or name one")
     end
-    path = M.newest(run.cfg.out, run.log)
+    path = M.newest(run.cfg.out, run.log, run.earlier and run.earlier.id)
     if not path then exit.fail(exit.MISSING, "resume: no whole checkpoint in %s", run.cfg.out) end
   else
     local ok, why = saves.verify(path)
@@ -176,14 +197,15 @@ function M.resume(run, from)
   local state, why = states.read(path .. "/state.msgpack")
   if not state then blame("resume: %s", why) end
   check_state(state, path)
+  check_run(run, state, path)
   check_identity(run, state, path)
-  load_optimizer(run.optim, state, path)
+  load_optimizer(trainer.optim, state, path)
   local source = safetensors.folder(path)
-  run.model:read(source)
+  trainer.model:read(source)
   source:release()
-  run.trainer.done = state.done
-  run.trainer.tokens, run.trainer.learned = state.tokens, state.learned_tokens
-  return path
+  trainer.done, trainer.tokens, trainer.learned = state.done, state.tokens, state.learned_tokens
+  trainer.found_best, trainer.saved_at = state.best, state.done
+  return path, state.done
 end
 
 return M

@@ -1,11 +1,13 @@
---- The training loop: accumulate, clip, update, log, save. Short enough to copy out.
+--- A training step: accumulate, clip, update the weights.
 --
 -- A trainer is an object: `trainer:step()` makes one optimizer step and says what it was, so that a recipe
--- or the prompt can own the loop; `trainer:run()` is the usual one.
+-- or the prompt can own the loop; `trainer:run()` is the usual one. What stands around the steps, logs and saves
+-- among it, is `cft.train.course`.
 
 local autograd = require "cft.engine.autograd"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
+local course = require "cft.train.course"
 local exit = require "cft.base.exit"
 local finally = require "cft.base.finally"
 local host = require "cft.host"
@@ -16,6 +18,7 @@ local tensor = require "cft.engine.tensor"
 local M = { compare = ledgers.compare }
 local Trainer = {}
 Trainer.__index = Trainer
+for name, method in pairs(course) do Trainer[name] = method end
 
 local spec = {
   model = { "table" }, batches = { "table" }, optim = { "table" },
@@ -27,17 +30,45 @@ local spec = {
   context = { "boolean", false },             -- of held-out samples, measure what has no loss weight as well
   save_every = { "integer", optional = true, min = 1 },
   save = { "function", optional = true },     -- called with the trainer
-  after_step = { "function", optional = true }, -- called with the trainer and the step's numbers
+  loss = { "function", optional = true },     -- model, batch → a loss of one's own; see `new`
+  best = { "table", optional = true },        -- { name of a metric, "min" or "max" }
 }
+-- Called with the trainer and the step's numbers, but `stop` with these alone and `leave` with the trainer.
+local hooks = { "after_step", "evaluate", "stop", "leave" }
+for _, name in ipairs(hooks) do spec[name] = { "function", optional = true } end
 
---- @tab opts `model`, `batches`, `optim`, `lr`, `steps`, `log`; as wanted `heldout`, `eval_every`, `context`,
--- `save_every`, `save`, `after_step`
+-- What `best` says, or what is wrong with it.
+local function check_best(best)
+  if best and (type(best[1]) ~= "string" or best[2] ~= "min" and best[2] ~= "max") then
+    blame("train.new: best names a metric and its direction, such as { \"heldout_loss\", \"min\" }")
+  end
+end
+
+--- A trainer.
+-- @tab opts `model`, `batches`, `optim`, `lr`, `steps`, `log`; as wanted
+--
+-- `heldout`, batches that are measured before the first step, after the last and after each `eval_every`; with
+-- `context` their kinds that have no loss weight as well
+--
+-- `save(trainer)`, after each `save_every` steps, after the last, and where `best` has a new best value;
+-- `best = { NAME, "min" }` names a metric and its direction
+--
+-- `loss(model, batch)`, in place of `model.loss`: the sum over rows of weight times loss, a tensor for backward to start at;
+-- and as `model.loss` gives them -log p of each row and the batch on its device, or nothing: then there is no ledger
+--
+-- hooks, when a step is closed, in this order: `after_step(trainer, t)`, whose fields are logged with the step;
+-- `evaluate(trainer, t)`, when held-out batches are measured, the same; `stop(t)`: true, or why, makes it the last;
+-- `leave(trainer)`, after Ctrl-C, when all is saved
+-- @treturn Trainer
 function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
+  check_best(self.best)
+  self.hooks = {}
+  for _, name in ipairs(hooks) do self.hooks[name], self[name] = rawget(self, name), nil end
   self.done = 0                    -- optimizer steps made: with the seed, all there is of a position
   self.tokens, self.learned = 0, 0
   self.shared = 0                  -- of these tokens, since the process began, not recomputed
-  self.model.options.ahead = true  -- backward starts at the losses as they are
+  self.model.options.ahead = self.loss == nil  -- backward starts at the model's own loss as it is
   return self
 end
 
@@ -79,7 +110,7 @@ function Trainer:refuse(step, what, value, micros, weight)
     names[1] = "none alone; their sums overflowed"
   end
   self.log:close_line()
-  if self.save and self.done > 0 then self.save(self) end  -- nothing was updated: this state is good
+  if self.save and self.done > 0 and self.saved_at ~= self.done then self.save(self) end  -- nothing was updated: this is good
   exit.fail(exit.NOT_FINITE, "the %s of step %d is %s; nothing was updated. Samples: %s%s",
             what, step, tostring(value), table.concat(names, ", ", 1, math.min(#names, 10)),
             self.saved_in and ("; the last good state is in " .. self.saved_in) or "")
@@ -90,13 +121,13 @@ local function forget_upload(micro)
   micro.uploaded = nil
 end
 
--- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn Tensor its rows' -log p,
+-- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn ?Tensor its rows' -log p,
 -- both kept: they are read when the whole step is queued @treturn table the batch on the device
 function Trainer:accumulate(micro)
   local loss, nll, laid = tensor.scope(function()
     return tensor.as_class("activation", function()
-      local loss, nll, at = self.model:loss(micro.uploaded or micro.batch)
-      nll:keep()
+      local loss, nll, at = (self.loss or self.model.loss)(self.model, micro.uploaded or micro.batch)
+      if nll then nll:keep() end
       loss:backward()
       return loss:keep(), nll, at
     end)
@@ -116,22 +147,21 @@ end
 -- What an optimizer step came to, read when all of it is queued: the one wait for the device.
 function Trainer:read(losses, nlls, micros, laid)
   local list = { self.optim.scale }
-  for i, loss in ipairs(losses) do list[2 * i], list[2 * i + 1] = loss, nlls[i] end
+  for i, loss in ipairs(losses) do list[2 * i], list[2 * i + 1] = loss, nlls[i] or loss end
   local read, sum, ledger = tensor.read_all(list), 0, {}
   for i, micro in ipairs(micros) do
     sum = sum + read[2 * i][0]
-    ledgers.enter(ledger, micro, read[2 * i + 1], laid[i])
+    if nlls[i] then
+      ledgers.enter(ledger, micro, read[2 * i + 1], laid[i])
+      nlls[i]:release()
+    end
     losses[i]:release()
-    nlls[i]:release()
   end
   return sum, read[1][1], ledger
 end
 
---- Make one optimizer step.
--- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens` of the samples, of these
--- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `ledger` (mean
--- -log p and count of loss tokens by kind of segment and by verdict)
-function Trainer:step()
+-- One optimizer step, and what it was.
+local function make(self)
   local start = host.now()
   local own = self.ahead
   self.ahead = nil
@@ -174,10 +204,23 @@ function Trainer:step()
   self.shared = self.shared + shared
   local seconds = host.now() - start
   self.last = { step = self.done, epoch = self.done / self.batches:updates(), loss = loss, lr = lr, grad_norm = norm,
-                tokens = tokens, shared_tokens = shared, learned_tokens = learned,
+                tokens = tokens, tokens_so_far = self.tokens, shared_tokens = shared, learned_tokens = learned,
                 ledger = ledgers.close(ledger), seconds = seconds, tokens_per_s = tokens / seconds }
   if interrupted then error(interrupted, 0) end
   return self.last
+end
+
+--- Make one optimizer step: the step before is closed first, and this one is open until the next, or until `close` or `finish`.
+-- An error where none is left.
+-- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens` of the samples, `tokens_so_far`, of the step's
+-- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `ledger` (mean
+-- -log p and count of loss tokens by kind of segment and by verdict)
+function Trainer:step()
+  self:open()
+  local t = make(self)
+  self.made, self.open_step = {}, t
+  for name, value in pairs(t) do self.made[name] = value end
+  return t
 end
 
 -- ---- measuring -------------------------------------------------------------------------------
@@ -205,66 +248,6 @@ function Trainer:evaluate(batches)
     end
   end)
   return sum / weight, ledgers.close(ledger)
-end
-
--- ---- the loop --------------------------------------------------------------------------------
-
-local function due(every, step) return every and step % every == 0 end
-
---- Train until `steps` optimizer steps are made. Ctrl-C ends the step, saves and leaves with 130; a second
--- one leaves at once.
--- @treturn table the run's numbers, for summary.json; `ledger_first` and `ledger_last` are the ledgers of
--- the first and the last tenth of its optimizer steps, `heldout_ledger_before` and `heldout_ledger_after` those of
--- what is held out
-function Trainer:run()
-  local start, made_before, tokens_before = host.now(), self.done, self.tokens
-  local summary = { ledger_first = {}, ledger_last = {} }
-  local first  -- when the first step was made
-  local tenth = math.max(1, math.floor((self.steps - self.done) / 10))
-  if self.heldout then
-    summary.heldout_loss_before, summary.heldout_ledger_before = self:evaluate(self.heldout)
-    summary.heldout_loss_after, summary.heldout_ledger_after =
-      summary.heldout_loss_before, summary.heldout_ledger_before
-    self.log:say("held-out loss before: %.4f", summary.heldout_loss_before)
-  end
-  host.interrupts(true)
-  host.interrupts()  -- asking is what keeps Ctrl-C from stopping the first step half way
-  while self.done < self.steps do
-    local t = self:step()
-    summary.loss_first = summary.loss_first or t.loss
-    summary.loss_last = t.loss
-    -- The first step is no measure: it takes memory, compiles and times kernels.
-    if first then t.seconds_a_step = (host.now() - first) / (self.done - made_before - 1) end
-    first = first or host.now()
-    local last = self.done == self.steps
-    if self.heldout and (last or due(self.eval_every, self.done)) then
-      t.heldout_loss, t.heldout_ledger = self:evaluate(self.heldout)
-      summary.heldout_loss_after, summary.heldout_ledger_after = t.heldout_loss, t.heldout_ledger
-    end
-    local notes = tensor.notes()
-    if notes[1] then t.notes = notes end
-    self.log:progress(t, self.steps)
-    if self.after_step then self.after_step(self, t) end
-    local interrupted = host.interrupts() > 0
-    if self.done - made_before <= tenth then ledgers.add(summary.ledger_first, t.ledger) end
-    if self.done > self.steps - tenth or interrupted then ledgers.add(summary.ledger_last, t.ledger) end
-    if self.save and (last or interrupted or due(self.save_every, self.done)) then self.save(self) end
-    if interrupted then
-      self.log:close_line()
-      self.log:say("interrupted after step %d%s", self.done,
-        not self.save and "; nothing was saved" or self.saved_in and "; saved in " .. self.saved_in or "; saved")
-      summary.interrupted = true
-      break
-    end
-  end
-  host.interrupts(true)
-  self.log:close_line()
-  ledgers.close(summary.ledger_first)
-  ledgers.close(summary.ledger_last)
-  summary.steps, summary.seconds = self.done, host.now() - start
-  summary.tokens, summary.learned_tokens, summary.shared_tokens = self.tokens, self.learned, self.shared
-  summary.tokens_per_s = (self.tokens - tokens_before) / math.max(summary.seconds, 1e-9)
-  return summary
 end
 
 M.Trainer = Trainer

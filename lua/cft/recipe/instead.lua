@@ -1,0 +1,37 @@
+--- What a run does in place of training, where somebody asked for that: `--preview`, `--dry-run`, `cftrun data`.
+
+local config = require "cft.config"
+local exit = require "cft.base.exit"
+local stages = require "cft.recipe.stages"
+
+local M = {}
+
+-- Show samples as the model sees them.
+local function preview(run) require("cft.report.samples").show(run, run.cfg.preview) end
+
+-- All is there, the weights too.
+local function dry_run(run)
+  run:model()
+  run.log:say("dry run: all is there; nothing was trained")
+end
+
+--- Make a run's stages; where something else than training is wanted, do that and leave.
+-- @tparam Run run
+-- @func make of `cft.recipe.stages`, for who looks at data
+-- @tab cfg @tab opts as the recipe gave them
+-- @treturn Run the run, if it is to train
+function M.of(run, make, cfg, opts)
+  if run.cfg.inspect then
+    require("cft.recipe.inspect").leave(config.complete(cfg), function(settings) return make(settings, opts, true) end)
+  end
+  stages.make(run)
+  config.refuse_unread(run.cfg, true)  -- the rest may be read until the first step
+  if run.cfg.preview then preview(run) elseif run.cfg.dry_run then dry_run(run) else
+    run.batches.before_first = function() run:begin() end
+    return run
+  end
+  run.log:close()
+  exit.leave()
+end
+
+return M

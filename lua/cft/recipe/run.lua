@@ -1,0 +1,244 @@
+--- A run: what a recipe's settings came to, and the loop over it, whoever owns that.
+--
+-- `cft.recipe.prepare` makes one. Its fields: `cfg`, `name`, `source` and `heldout_source`, `tokenizer`, `chat`, `samples`
+-- and `heldout_samples`, `batches` and `heldout`, `last_step`, `lr` (step from 0 → rate), `log`, `out`, `id`, `device`, `dtype`.
+
+local blame = require "cft.base.blame"
+local check = require "cft.base.check"
+local checkpoint = require "cft.train.checkpoint"
+local config = require "cft.config"
+local demo = require "cft.demo"
+local exit = require "cft.base.exit"
+local identity = require "cft.train.identity"
+local memory = require "cft.train.memory_plan"
+local optim = require "cft.train.optim"
+local record = require "cft.recipe.record"
+local run_folder = require "cft.recipe.run_folder"
+local stages = require "cft.recipe.stages"
+local summaries = require "cft.recipe.summary"
+local train = require "cft.train"
+local world = require "cft.recipe.world"
+
+local M = {}
+
+local Run = {}
+local lazy = {}  -- fields that are made when they are first asked for: that is when their settings are read
+
+--- Step (from 0) → learning rate, by `lr`, `schedule` and `warmup`.
+function lazy.lr(run)
+  if type(config.peek(run.cfg, "schedule")) == "function" then
+    config.idle(run.cfg, "warmup", "the schedule is a function of the recipe")
+  end
+  return stages.rate(function(name) return run.cfg[name] end, run.last_step)
+end
+
+Run.__index = function(run, name)
+  if lazy[name] then
+    local value = lazy[name](run)
+    rawset(run, name, value)
+    return value
+  end
+  return Run[name]
+end
+
+local open = {}  -- runs that have begun and are not over
+
+--- A run, nothing of it made yet.
+-- @tab fields `cfg`, `options`, `name`
+-- @treturn Run
+function M.new(fields)
+  fields.script = (rawget(_G, "arg") or {})[0]
+  return setmetatable(fields, Run)
+end
+
+-- ---- its parts -----------------------------------------------------------------------------------
+
+--- The model, loaded when it is first asked for: that of `model=`, the recipe's own, or the demo's.
+-- @treturn Model the same one each time
+function Run:model()
+  if not self.loaded then self.loaded = world.model(self) end
+  if not self.forward_set then
+    self.forward_set = true
+    for name, value in pairs(config.group(self.cfg, "forward")) do self.loaded.options[name] = value end
+  end
+  return self.loaded
+end
+
+local trainer_spec = {
+  model = { "table", optional = true }, optim = { "table", optional = true }, lr = { "function", optional = true },
+  batches = { "table", optional = true }, loss = { "function", optional = true },
+  after_step = { "function", optional = true }, evaluate = { "function", optional = true },
+  stop = { "function", optional = true }, best = { "table", optional = true },
+}
+
+-- What `--resume` compares.
+local function identity_of(run, model)
+  return identity.of {
+    settings = config.identity(run.cfg), data = run.source, heldout = run.heldout_source, chat = run.chat,
+    options = run.options.template, tokenizer = run.tokenizer, model = model.config, steps = run.last_step, dtype = run.dtype,
+  }
+end
+
+-- The state of a checkpoint, where one is to be gone on from.
+local function resume(run)
+  local from = run.cfg.resume
+  if not from then return end
+  local path
+  path, run.resumed_at = checkpoint.resume(run, from)
+  run.log:go_on(run.resumed_at)
+  run.log:say("resumed at step %d from %s", run.resumed_at, path)
+end
+
+-- What a trainer is told of when to measure and to save.
+local function bookkeeping(run, o)
+  local cfg, measures = run.cfg, run.heldout or o.evaluate
+  return {
+    eval_every = config.when(cfg, "eval_every", measures, "nothing is held out, and the recipe has no evaluate"),
+    save_every = config.when(cfg, "save_every", run.out, "nothing is saved without out="),
+    context = config.when(cfg, "context_loss", run.heldout, "nothing is held out") or false,
+    save = run.out and function(t)
+      run.saved = checkpoint.save(run, t)
+      t.saved_in = run.saved
+    end or nil,
+    leave = function() run:finish() end,
+  }
+end
+
+--- The trainer: all settings applied, the state of the checkpoint taken that `--resume` goes on from. It logs, measures,
+-- saves and stops by itself; see `cft.train`.
+-- @tab[opt] opts in place of what the settings say: `model`, `optim`, `lr`, `batches`; `loss(model, batch)`;
+-- `after_step(run, t)`, `evaluate(run, t)`, `stop(t)`, `best`; see `cft.recipe.run`
+-- @treturn Trainer the same one each time
+function Run:trainer(opts)
+  if self.training then
+    if opts then blame "run:trainer: this run has its trainer already; give options the first time" end
+    return self.training
+  end
+  local o, cfg = check.options("run:trainer", opts, trainer_spec), self.cfg
+  self.loaded = o.model or self.loaded
+  local m = self:model()
+  local how = bookkeeping(self, o)
+  self.optim = o.optim or optim.of(m, function(name) return cfg[name] end)
+  self.log:say("%s", memory.apply(m, cfg.tokens, cfg.memory))
+  for _, name in ipairs { "after_step", "evaluate" } do
+    local hook = o[name]
+    how[name] = hook and function(_, t) return hook(self, t) end
+  end
+  how.model, how.optim, how.log, how.steps, how.heldout = m, self.optim, self.log, self.last_step, self.heldout
+  how.batches, how.lr, how.loss, how.stop, how.best = o.batches or self.batches, o.lr or self.lr, o.loss, o.stop, o.best
+  self.training = train.new(how)
+  self.identity = (self.out or cfg.resume) and identity_of(self, m)
+  resume(self)
+  if self.training.done < self.last_step then
+    self:begin()
+    if cfg.demo then self.judge = demo.begin(self) end
+  end
+  return self.training
+end
+
+-- ---- its way -------------------------------------------------------------------------------------
+
+--- Before the first step, once: a setting that nobody has read is an error, the folder becomes this run's, and its
+-- record is written. `run:trainer` does this, and so does the first batch that is asked for.
+function Run:begin()
+  if self.record then return end
+  config.refuse_unread(self.cfg)
+  self.id = self.id or self.earlier and self.earlier.id or run_folder.new_id()
+  if self.overwrites then
+    self.log:say("%s: the run that it held is removed", self.out)
+    run_folder.clear(self.out)
+  end
+  record.begin(self, self.earlier and self.earlier.record, self.resumed_at)
+  self.log:of(self.id, self.record.started)
+  open[#open + 1] = self
+end
+
+local function close(run)
+  for i = #open, 1, -1 do
+    if open[i] == run then table.remove(open, i) end
+  end
+  run.log:close()
+  if run.lock then run.lock:release() end
+  run.lock = nil
+end
+
+--- The steps, for a loop of one's own: `for t in run:steps() do ... end`. What the loop sets on `t` is logged with the
+-- step. After the last one the run is finished; a loop that is left earlier stops the run there.
+-- @treturn function iterator of the numbers of a step, see `trainer:step`
+function Run:steps()
+  local trainer = self:trainer()
+  return function()
+    if trainer:goes_on() then return trainer:step() end
+    self:finish()
+  end
+end
+
+local function status_of(run, summary)
+  if not run.training then return "finished" end
+  return summary.interrupted and "interrupted" or summary.stopped and "stopped" or "finished"
+end
+
+--- End the run, wherever its loop is: measure, save, write summary.json, say how it went. Once; later calls give the same.
+-- After Ctrl-C it leaves with code 130.
+-- @treturn table what summary.json holds
+function Run:finish()
+  if self.ended then return self.summary end
+  local trainer = self.training
+  local summary = trainer and trainer:finish() or {}
+  if self.samples.stream then self.samples:close() end
+  if trainer and not self.record then  -- what an earlier run wrote stays
+    self.log:say("nothing to train: %d of %d steps are made", trainer.done, self.last_step)
+    close(self)
+    self.summary, self.ended = summary, true
+    return summary
+  end
+  self.summary = trainer and summaries.write(self, summary) or summary
+  record.finish(self, status_of(self, summary))
+  self.ended = true
+  if summary.interrupted then
+    close(self)
+    exit.leave(exit.INTERRUPTED)
+  end
+  if trainer then summaries.say(self, self.summary) end
+  local last = self.judge or self.options.finish
+  if last then last(self) end
+  close(self)
+  return self.summary
+end
+
+--- End the run after an error.
+-- @param err what was raised
+function Run:fail(err)
+  if not self.ended then record.finish(self, exit.code(err) == exit.INTERRUPTED and "interrupted" or "failed") end
+  self.ended = true
+  close(self)
+end
+
+--- Call `fn`; an error ends the run as failed, and goes on up.
+-- @func fn
+-- @return what it returns
+function Run:guard(fn)
+  local ok, result = xpcall(fn, function(err)
+    if type(err) == "string" and os.getenv "CFT_TRACEBACK" == "1" then err = debug.traceback(err, 2) end
+    return err
+  end)
+  if ok then return result end
+  self:fail(result)
+  error(result, 0)
+end
+
+M.Run = Run
+
+-- ---- runs whose script is over -------------------------------------------------------------------
+
+--- A script has ended: runs that it has begun are finished.
+function M.finish_open()
+  while open[1] do open[1]:finish() end
+end
+
+--- A script has failed: runs that it has begun have failed with it.
+function M.fail_open(err)
+  while open[1] do open[1]:fail(err) end
+end
+
+return M

@@ -1,0 +1,211 @@
+--- What stands around the steps of a trainer: it measures, logs, saves and stops, whoever owns the loop.
+--
+-- A step is open until the next one is made, or until `close` or `finish`: whoever owns the loop may look at its numbers
+-- meanwhile, and set further ones, which are logged with it. These are methods of `cft.train`'s Trainer.
+
+local blame = require "cft.base.blame"
+local exit = require "cft.base.exit"
+local host = require "cft.host"
+local ledgers = require "cft.train.ledger"
+local logs = require "cft.base.log"
+local tensor = require "cft.engine.tensor"
+
+local M = {}
+
+local function due(every, step) return every ~= nil and step % every == 0 end
+
+-- ---- metrics of a recipe's own -----------------------------------------------------------------
+
+local plain = { number = true, boolean = true, string = true }
+
+-- Enter what a hook returned, or what a loop has set, into `t.own`.
+local function enter(t, values, who)
+  if values == nil then return end
+  if type(values) ~= "table" then
+    blame("%s gave a %s; a table of names and values is wanted, or nothing", who, type(values))
+  end
+  for name, value in pairs(values) do
+    if type(name) ~= "string" or not plain[type(value)] then
+      blame("%s gave '%s', a %s; a metric has a name, and is a number, a text or a boolean", who, tostring(name), type(value))
+    end
+    if logs.taken[name] then blame("%s gave '%s', which the log has itself; give it another name", who, name) end
+    t.own = t.own or {}
+    t.own[name], t[name] = value, value
+  end
+end
+
+-- What the loop has set on an open step, or changed of it.
+local function take_set(self, t)
+  local set = {}
+  for name, value in pairs(t) do
+    if self.made[name] ~= value then set[name] = value end
+  end
+  enter(t, set, "the loop")
+end
+
+-- ---- the best so far ---------------------------------------------------------------------------
+
+-- Is this the best value of the metric that `best` names? Then it is kept, with its step.
+local function look_for_best(self, t)
+  local name, direction = unpack(self.best or {})
+  local value = name and t[name]
+  if value ~= nil and type(value) ~= "number" then blame("best: '%s' is a %s; a number is wanted", name, type(value)) end
+  local found = self.found_best
+  if value and value == value and (not found or direction == "max" and value > found.value
+                                   or direction == "min" and value < found.value) then
+    self.found_best = { step = self.done, value = value, metric = name }
+    t.is_best = true
+  end
+  found = self.found_best
+  if found then t.best, t.since_best = found.value, self.done - found.step end
+end
+
+-- ---- the way of a run --------------------------------------------------------------------------
+
+-- Before the first step: what is held out is measured once, and the clock starts.
+local function begin(self)
+  self.begun = { time = host.now(), done = self.done, tokens = self.tokens }
+  self.summary = { ledger_first = {}, ledger_last = {} }
+  self.tenth, self.recent = math.max(1, math.floor((self.steps - self.done) / 10)), {}
+  if self.heldout and self.done < self.steps then
+    local s = self.summary
+    s.heldout_loss_before, s.heldout_ledger_before = self:evaluate(self.heldout)
+    s.heldout_loss_after, s.heldout_ledger_after = s.heldout_loss_before, s.heldout_ledger_before
+    self.log:say("held-out loss before: %.4f", s.heldout_loss_before)
+  end
+  host.interrupts(true)
+  host.interrupts()  -- asking is what keeps Ctrl-C from stopping the first step half way
+end
+
+-- What is held out, and what the recipe measures itself.
+local function measure(self, t)
+  local s = self.summary
+  if self.heldout then
+    t.heldout_loss, t.heldout_ledger = self:evaluate(self.heldout)
+    s.heldout_loss_after, s.heldout_ledger_after = t.heldout_loss, t.heldout_ledger
+  end
+  if self.hooks.evaluate then
+    local made = self.hooks.evaluate(self, t)
+    enter(t, made, "evaluate")
+    t.evaluated = made
+  end
+end
+
+-- Why a run ends after this step; nil where it goes on.
+local function reason_of(self, t, last)
+  if host.interrupts() > 0 then return "interrupted" end
+  local asked = not last and self.hooks.stop and self.hooks.stop(t)
+  if asked then
+    self.stopped = type(asked) == "string" and asked or "the recipe's stop"
+    return "stopped"
+  end
+end
+
+local function save(self)
+  if not self.save then return end
+  self.save(self)
+  self.saved_at = self.done
+end
+
+-- Measure a step as it is due, and find out whether it is the last. @treturn ?string why it is
+local function look(self, t, ending)
+  local at_end = self.done >= self.steps or ending
+  take_set(self, t)
+  if self.hooks.after_step then enter(t, self.hooks.after_step(self, t), "after_step") end
+  local measured = at_end or due(self.eval_every, self.done)
+  if measured then measure(self, t) end
+  look_for_best(self, t)
+  local reason = reason_of(self, t, at_end) or ending
+  if reason == "stopped" and not measured then
+    measure(self, t)
+    look_for_best(self, t)
+  end
+  return reason
+end
+
+--- Close the step that is open: hooks, measures, its line in the log, a checkpoint if one is due. Nothing where none
+-- is. Ctrl-C meanwhile ends the run: the step is saved.
+-- @string[opt] ending "stopped": it is the last one, though there are steps left
+function M:close(ending)
+  local t = self.open_step
+  if not t then return end
+  self.open_step = nil
+  local s = self.summary
+  s.loss_first, s.loss_last = s.loss_first or t.loss, t.loss
+  local reason = look(self, t, ending)
+  -- The first step is no measure: it takes memory, compiles and times kernels.
+  if self.first_made then t.seconds_a_step = (host.now() - self.first_made) / (self.done - self.begun.done - 1) end
+  self.first_made = self.first_made or host.now()
+  local notes = tensor.notes()
+  if notes[1] then t.notes = notes end
+  self.log:progress(t, self.steps)
+  for name, value in pairs(t.own or {}) do
+    s.metrics = s.metrics or {}
+    s.metrics[name] = value
+  end
+  if self.done - self.begun.done <= self.tenth then ledgers.add(s.ledger_first, t.ledger) end
+  self.recent[#self.recent + 1] = t.ledger
+  if #self.recent > self.tenth then table.remove(self.recent, 1) end
+  if reason or self.done >= self.steps or t.is_best or due(self.save_every, self.done) then save(self) end
+  self.over = reason or self.done >= self.steps and "finished" or nil
+  if reason then self.log:close_line() end
+  local saved = not self.save and "; nothing was saved" or self.saved_in and "; saved in " .. self.saved_in or "; saved"
+  if reason == "interrupted" then self.log:say("interrupted after step %d%s", self.done, saved) end
+  if reason == "stopped" then
+    self.log:say("stopped after step %d%s: %s", self.done, saved, self.stopped or "its loop ended")
+  end
+  if reason == "interrupted" and self.hooks.leave then self.hooks.leave(self) end
+end
+
+--- Before a step is made: the one before is closed, and the run is not over.
+function M:open()
+  if not self.begun then begin(self) end
+  self:close()
+  if self.over == "interrupted" then exit.leave(exit.INTERRUPTED) end
+  if self.over or self.done >= self.steps then
+    blame("trainer:step: the run is over (%s): %d of %d steps are made", self.over or "finished", self.done, self.steps)
+  end
+end
+
+--- Is there a step to make? Closes the one that is open.
+-- @treturn bool false where all are made, or where the run was stopped or interrupted
+function M:goes_on()
+  if not self.begun then begin(self) end
+  self:close()
+  return not self.over and self.done < self.steps
+end
+
+--- End the run, wherever it is: the open step is closed as the last, and what is not saved is saved.
+-- @treturn table the run's numbers, for summary.json; `ledger_first` and `ledger_last` are the ledgers of
+-- the first and the last tenth of its optimizer steps, `heldout_ledger_before` and `heldout_ledger_after` those of
+-- what is held out; `metrics` the last values of the recipe's own; `best`; `stopped`, why, and `interrupted`
+function M:finish()
+  if not self.begun then begin(self) end
+  if self.summary.steps then return self.summary end  -- it has ended
+  local early = self.open_step and self.done < self.steps
+  self:close(early and "stopped" or nil)
+  local s = self.summary
+  if self.done > self.begun.done and self.save and self.saved_at ~= self.done then save(self) end
+  host.interrupts(true)
+  self.log:close_line()
+  for _, ledger in ipairs(self.recent) do ledgers.add(s.ledger_last, ledger) end
+  ledgers.close(s.ledger_first)
+  ledgers.close(s.ledger_last)
+  s.interrupted = self.over == "interrupted" or nil
+  if self.done < self.steps and not s.interrupted then s.stopped = self.stopped or "its loop ended" end
+  s.best = self.found_best
+  s.steps, s.seconds = self.done, host.now() - self.begun.time
+  s.tokens, s.learned_tokens, s.shared_tokens = self.tokens, self.learned, self.shared
+  s.tokens_per_s = (self.tokens - self.begun.tokens) / math.max(s.seconds, 1e-9)
+  return s
+end
+
+--- Train until `steps` optimizer steps are made, or until the run is stopped. Ctrl-C ends the step, saves and ends; a second
+-- one leaves at once.
+-- @treturn table as `finish`
+function M:run()
+  while self:goes_on() do self:step() end
+  return self:finish()
+end
+
+return M
