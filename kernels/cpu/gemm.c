@@ -31,6 +31,7 @@ typedef struct gemm {
   int64_t step;     // rows of a at a time
   int64_t slices;
   int in_place;  // c is made of sums that a product may add to
+  int past_cache;  // c is stored past the cache
 } gemm;
 
 typedef struct gemm_scratch {
@@ -78,6 +79,24 @@ static operand pack_a(const gemm *g, const gemm_scratch *w, int64_t i0, int64_t 
   return (operand){w->turned, row, 1};
 }
 
+// Columns j to j + LANES of a panel where b is stored transposed (trans_b): numbers p0 to p0 + k of `rows` of its rows
+// from j0 on, and zeros where there are fewer. `whole` units of each row are in y already.
+static void pack_b_rows(unit *y, const gemm *g, num *spare, int64_t j0, int64_t j, int64_t rows, int64_t p0, int64_t k,
+                        int64_t units, int64_t whole) {
+  const cft_matmul_args *a = g->a;
+  const real *from = (const real *)a->b + (j0 + j) * a->b_stride + p0;
+  if (whole == units) return;
+  // What is widened or padded on the way.
+  int64_t rest = round_up(units - whole, LANES);
+  pack(spare, rest * PAIR, from + whole * PAIR, a->b_stride, rows, LANES, k - whole * PAIR);
+  for (int64_t p = 0; p < rest; p += LANES) {
+    unit turned[LANES * LANES] __attribute__((aligned(64)));
+    transpose(turned, LANES, spare + p * PAIR, rest * PAIR, LANES, LANES);
+    for (int64_t q = 0; q < cpu_min(LANES, units - whole - p); q++)
+      memcpy(y + (whole + p + q) * g->panel + j, turned + q * LANES, sizeof(uvec));
+  }
+}
+
 // op(b), numbers p0 to p0 + k, one panel of n columns from j0.
 static void pack_b(unit *y, const gemm *g, const gemm_scratch *w, int64_t j0, int64_t n, int64_t p0,
                    int64_t k, int64_t k_padded) {
@@ -95,25 +114,17 @@ static void pack_b(unit *y, const gemm *g, const gemm_scratch *w, int64_t j0, in
       whole = k / PAIR / LANES * LANES;
       transpose(y + j, g->panel, (const num *)from, a->b_stride, LANES, whole);
     }
-    if (whole == units) continue;
-    // What is widened or padded on the way.
-    int64_t rest = round_up(units - whole, LANES);
-    pack(w->rows, rest * PAIR, from + whole * PAIR, a->b_stride, rows, LANES, k - whole * PAIR);
-    for (int64_t p = 0; p < rest; p += LANES) {
-      unit turned[LANES * LANES] __attribute__((aligned(64)));
-      transpose(turned, LANES, w->rows + p * PAIR, rest * PAIR, LANES, LANES);
-      for (int64_t q = 0; q < cpu_min(LANES, units - whole - p); q++)
-        memcpy(y + (whole + p + q) * g->panel + j, turned + q * LANES, sizeof(uvec));
-    }
+    pack_b_rows(y, g, w->rows, j0, j, rows, p0, k, units, whole);
   }
 }
 
 // A row of c. Whole lines of it go past the cache: to fetch what is overwritten would cost as much
 // again, and where it matters c is larger than the cache.
-static void store_row(real *y, const acc *x, int64_t n) {
+static void store_row(real *y, const acc *x, int64_t n, int past_cache) {
   int64_t whole = 0;
+  (void)past_cache;
 #if PAIRS
-  if ((uintptr_t)y % 64 == 0) {
+  if (past_cache && (uintptr_t)y % 64 == 0) {
     for (; whole + 2 * LANES <= n; whole += 2 * LANES)
       _mm512_stream_si512((__m512i *)(void *)(y + whole), narrow(x + whole));
   } else {
@@ -142,7 +153,7 @@ static void unpack_c(const gemm *g, acc *sum, int64_t stride, int64_t i0, int64_
         SIMD
         for (int64_t j = 0; j < n; j++) s[j] += LOAD(c[j]);
       }
-      store_row(c, s, n);
+      store_row(c, s, n, g->past_cache);
     } else {
       float *c = (float *)a->c + (i0 + i) * a->c_stride + j0;
       if (a->beta) {
@@ -207,6 +218,8 @@ static int64_t part(int64_t n, int64_t most, int64_t multiple) {
   return round_up(cpu_blocks(n, cpu_blocks(n, cpu_max(most, 1))), multiple);
 }
 
+#include "few_rows.h"
+
 // c = [c] + [bias]: all of a product over no k.
 static void no_k(const cft_matmul_args *a) {
   const real *bias = a->bias;
@@ -237,7 +250,8 @@ cft_status CPU(matmul)(cft_device *d, cft_stream *s, const cft_matmul_args *a) {
   if (a->a_sum) CFT_TRY(CPU(reduce)(d, s, &sum));
   if (a->m == 0 || a->n == 0) return CFT_OK;
   if (a->k == 0) return no_k(a), CFT_OK;
-  gemm g = {.a = a, .tiles = have_tiles(), .step = a->trans_a ? STEP_TURNED : STEP};
+  gemm g = {.a = a, .tiles = have_tiles(), .step = a->trans_a ? STEP_TURNED : STEP, .past_cache = 1};
+  if (is_few(&g)) return few_rows(d, &g);
   int team = cft_cpu_team(a->m * a->n * a->k / 8);
   g.panel = g.tiles ? TILE : NR * LANES;
   int64_t slice = a->k <= K_MOST ? K_MOST : K_SLICE;

@@ -1,0 +1,145 @@
+// few_rows.h - the part of gemm.c for a few rows of a: what decoding multiplies, a row a sequence.
+//
+// Such a product is as fast as b comes from memory. A thread takes panels of b that lie behind each other, transposes a
+// chunk of one into the first cache while it asks for the next chunk, and passes all rows of a along it: b is
+// read once. Each element is summed in order of k from zero, as elsewhere in gemm.c: the bits are the same.
+#ifndef CFT_FEW_ROWS_H
+#define CFT_FEW_ROWS_H
+
+enum {
+  FEW = 32,          // most rows of a
+  FEW_UNITS = 96,    // of a chunk of b: with NR vectors 18 KiB
+};
+
+// Tiles sum pairs in another order and are as fast with few rows as with many.
+static int is_few(const gemm *g) {
+  return g->a->m <= FEW && g->a->trans_b && !g->a->trans_a && !g->a->beta && !g->tiles;
+}
+
+typedef struct few_scratch {
+  unit *b;    // (FEW_UNITS, panel)
+  num *rows;  // for pack_b_rows
+  acc *c;     // (m, panel)
+} few_scratch;
+
+static int64_t few_layout(few_scratch *w, const gemm *g, char *memory) {
+  char *at = memory;
+  w->b = take(&at, FEW_UNITS * g->panel);
+  w->rows = take(&at, LANES * FEW_UNITS);
+  w->c = take(&at, round_up(g->a->m, MR) * g->panel);
+  return at - memory;
+}
+
+// c (rows, vectors) = [c +] a b, all of c in registers.
+static inline __attribute__((always_inline)) void few_in_registers(acc *c, int64_t c_stride, operand a, const unit *b,
+                                                                   int64_t b_stride, int64_t k, int add,
+                                                                   const int rows, const int vectors) {
+  vec sum[MR][NR];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) sum[i][j] = add ? *(const vec *)(c + i * c_stride + j * LANES) : (vec){0};
+  for (int64_t p = 0; p < k; p++) {
+    uvec of_b[NR];
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) of_b[j] = *(const uvec *)(b + p * b_stride + j * LANES);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+      unit x = a.at[i * a.row + p];
+#pragma GCC unroll 8
+      for (int j = 0; j < vectors; j++) sum[i][j] = multiply_add(sum[i][j], x, of_b[j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) *(vec *)(c + i * c_stride + j * LANES) = sum[i][j];
+}
+
+// The same for any number of rows, a panel wide.
+static void few_product(acc *c, operand a, const unit *b, int64_t panel, int64_t m, int64_t k, int add) {
+#define ROWS_OF(n)                                                                                  \
+  for (; m - i >= n; i += n) {                                                                      \
+    operand from = {a.at + i * a.row, a.row, 1};                                                    \
+    if (panel == LANES)                                                                             \
+      few_in_registers(c + i * panel, panel, from, b, panel, k, add, n, 1);                         \
+    else                                                                                            \
+      few_in_registers(c + i * panel, panel, from, b, panel, k, add, n, NR);                        \
+  }
+  int64_t i = 0;
+  ROWS_OF(MR)
+  if (MR > 4) ROWS_OF(4)
+  ROWS_OF(2)
+  ROWS_OF(1)
+#undef ROWS_OF
+}
+
+// Numbers p0 to p0 + k of the panel from column j0, transposed; meanwhile the chunk whose first row begins at `next`
+// is asked for.
+static void few_pack_b(const gemm *g, const few_scratch *w, int64_t j0, int64_t p0, int64_t k, const char *next) {
+  const cft_matmul_args *a = g->a;
+  int64_t units = cpu_blocks(k, PAIR), stride = a->b_stride * (int64_t)sizeof(real);
+  for (int64_t j = 0; j < g->panel; j += LANES) {
+    int64_t rows = cpu_max(0, cpu_min(a->n - j0 - j, LANES)), whole = 0;
+    const char *ahead = next + j * stride;
+    if (sizeof(real) == sizeof(num) && rows == LANES) {
+      const num *from = (const num *)((const real *)a->b + (j0 + j) * a->b_stride + p0);
+      whole = k / PAIR / LANES * LANES;
+      for (int64_t q = 0; q < whole; q += LANES) {
+#pragma GCC unroll 16
+        for (int l = 0; l < LANES; l++) __builtin_prefetch(ahead + l * stride + q * (int64_t)sizeof(unit), 0, 3);
+        transpose(w->b + q * g->panel + j, g->panel, from + q * PAIR, a->b_stride, LANES, LANES);
+      }
+    }
+    pack_b_rows(w->b, g, w->rows, j0, j, rows, p0, k, units, whole);
+  }
+}
+
+// Panels from `first` to `last`.
+static void few_panels(const gemm *g, const few_scratch *w, operand of_a, int64_t first, int64_t last) {
+  const cft_matmul_args *a = g->a;
+  const int64_t chunk = FEW_UNITS * PAIR;
+  for (int64_t t = first; t < last; t++) {
+    int64_t j0 = t * g->panel, n = cpu_min(g->panel, a->n - j0);
+    for (int64_t p0 = 0; p0 < a->k; p0 += chunk) {
+      int64_t k = cpu_min(chunk, a->k - p0), then = p0 + chunk;
+      const real *next = (const real *)a->b + (then < a->k ? j0 * a->b_stride + then : (j0 + g->panel) * a->b_stride);
+      few_pack_b(g, w, j0, p0, k, (const char *)next);
+      operand at = {of_a.at + p0 / PAIR, of_a.row, 1};
+      few_product(w->c, at, w->b, g->panel, a->m, cpu_blocks(k, PAIR), p0 > 0);
+    }
+    unpack_c(g, w->c, g->panel, 0, a->m, j0, n);
+  }
+}
+
+static cft_status few_rows(cft_device *d, gemm *g) {
+  const cft_matmul_args *a = g->a;
+  int team = cft_cpu_team(cpu_max(a->m, 4) * a->n * a->k / 8);
+  g->past_cache = 0;
+  g->panel = NR * LANES;
+  if (cpu_blocks(a->n, g->panel) < 4 * team) g->panel = LANES;
+  // Rows of a that need no widening or padding are read where they are stored.
+  int stored = sizeof(real) == sizeof(num) && a->k % PAIR == 0 && a->a_stride % PAIR == 0;
+  int64_t row = round_up(a->k, PAIR) / PAIR, panels = cpu_blocks(a->n, g->panel);
+  size_t of_a = stored ? 0 : (size_t)round_up(a->m * row * (int64_t)sizeof(unit), 64);
+  few_scratch none;
+  size_t each = (size_t)few_layout(&none, g, NULL), bytes = of_a + each * (size_t)team;
+  char *memory;
+  CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
+  operand rows = {(const unit *)a->a, a->a_stride / PAIR, 1};
+  if (!stored) {
+    pack((num *)memory, row * PAIR, a->a, a->a_stride, a->m, a->m, a->k);
+    rows = (operand){(const unit *)memory, row, 1};
+  }
+#pragma omp parallel num_threads(team)
+  {
+    int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
+    few_scratch w;
+    few_layout(&w, g, memory + of_a + each * (size_t)me);
+    few_panels(g, &w, rows, panels * me / all, panels * (me + 1) / all);
+  }
+  d->free(d, memory, bytes, CFT_MEM_WORKSPACE);
+  return CFT_OK;
+}
+
+#endif
