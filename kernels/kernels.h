@@ -171,6 +171,24 @@ typedef struct cft_attention_args {
   cft_dtype dtype;
 } cft_attention_args;
 
+// The same attention, causal, with keys and values in pages of `page` rows: key j of sequence b is row j % page of page
+// pages[cu_pages[b] + j / page]. The queries are the last rows of the k_len[b] keys. Bits are those of attention_fwd.
+typedef struct cft_attention_paged_args {
+  void *o;
+  const void *q, *k, *v;
+  const int32_t *cu_q;      // (B + 1)
+  const int32_t *cu_pages;  // (B + 1)
+  const int32_t *pages;     // (cu_pages[B])
+  const int32_t *k_len;     // (B)
+  int64_t nq, B, page;      // page a multiple of 32
+  int64_t longest_q, longest_k;
+  int64_t keys;             // sum over queries of the keys of their sequence: how much work there is
+  int64_t H, K, D;
+  int64_t o_stride, q_stride, k_stride, v_stride;
+  double scale;
+  cft_dtype dtype;
+} cft_attention_paged_args;
+
 // dq, dk, dv are written (no beta). Key rows that belong to no sequence get zero.
 typedef struct cft_attention_bwd_args {
   void *dq, *dk, *dv;
@@ -217,6 +235,32 @@ typedef struct cft_cross_entropy_args {
   cft_dtype dtype;       // of logits
   cft_dtype grad_dtype;  // dtype, or bf16 where dtype is f32
 } cft_cross_entropy_args;
+
+// One token of each of n rows of logits x, drawn or the largest.
+//   a = x, divided by `penalty` where x > 0 and multiplied elsewhere, for the ids in `seen`;  a += bias
+//   z = a times 1 / temperature, in f32; at temperature 0 the token is the first of the largest a
+//   kept are the tokens with z at least as large as each of these:
+//     the top_k-th largest z (top_k 0: no bound);
+//     the largest z' such that softmax over those kept so far gives the tokens with z >= z' at least top_p (1: no bound);
+//     max z + log(min_p) (0: no bound)
+//   the token is the first at which the running sum of exp(z - max z) over kept tokens, by rising id, exceeds u times
+//   the whole sum. u = (w0 2^21 + w1 >> 11) / 2^53 of words 0 and 1 of Philox(key = seed, counter = (position, sequence)).
+// Equal z are kept or dropped together, and nothing depends on the row or on the rows beside it.
+// logprob = x[token] - logsumexp(x), top likewise: of the logits as they came, before all of the above.
+typedef struct cft_sample_args {
+  int32_t *token;     // (n); -1 where a row has a NaN, or nothing but -inf
+  void *logprob;      // (n): f32, f64 for f64
+  int32_t *top;       // (n, top_n): ids of the largest x, largest first, among equals the lowest id; top_n 0: NULL
+  void *top_logprob;  // (n, top_n)
+  const void *logits;
+  const float *numbers;                    // (n, 4): temperature, top_p, min_p, penalty
+  const int64_t *keys;                     // (n, 4): seed, sequence, position, top_k
+  const int32_t *cu_seen, *seen;           // (n + 1), ids without repeats
+  const int32_t *cu_bias, *bias_id;        // (n + 1), ids without repeats
+  const float *bias;
+  int64_t n, V, top_n, logits_stride;
+  cft_dtype dtype;
+} cft_sample_args;
 
 // y = softmax over each row; backward dx = y * (dy - sum(y * dy)).
 typedef struct cft_softmax_args {
@@ -397,8 +441,10 @@ typedef struct cft_adamw_args {
   XX(relu2_bwd, cft_relu2_bwd_args, BY_DTYPE)             \
   XX(attention_fwd, cft_attention_args, BY_DTYPE)         \
   XX(attention_bwd, cft_attention_bwd_args, BY_DTYPE)     \
+  XX(attention_paged, cft_attention_paged_args, BY_DTYPE) \
   XX(attention_merge, cft_attention_merge_args, BY_DTYPE) \
   XX(cross_entropy, cft_cross_entropy_args, BY_DTYPE)     \
+  XX(sample, cft_sample_args, BY_DTYPE)                   \
   XX(softmax_fwd, cft_softmax_args, BY_DTYPE)             \
   XX(softmax_bwd, cft_softmax_bwd_args, BY_DTYPE)         \
   XX(unary, cft_unary_args, BY_DTYPE)                     \

@@ -1,8 +1,8 @@
 # The ops, listed once: NAME is cpu/NAME.c and cuda/NAME.cu here, and NAME.c in runtime/ops. A folder may
 # have no file of that name (adamw's calls are in runtime/optim, say); one that has is built.
 set(CFT_OPS_BY_DTYPE  # their cpu/NAME.c is compiled for each dtype and instruction set
-  adamw attention attention_merge cross_entropy elementwise embedding random reduce relu2
-  rmsnorm rope softmax swiglu)
+  adamw attention attention_merge attention_paged cross_entropy elementwise embedding random reduce relu2
+  rmsnorm rope sample softmax swiglu)
 set(CFT_OPS_ANY_DTYPE  # theirs look at the dtype themselves: for each instruction set only
   cast clip rows)
 

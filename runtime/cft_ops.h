@@ -18,6 +18,10 @@
 //   y (..., o) new; x (..., i), w (o, i), b (o) or NULL: float, one dtype
 CFT_API cft_status cft_linear_fwd(cft_tensor **y, cft_tensor *x, cft_tensor *w, cft_tensor *b);
 
+// The logits of a head: y = x w^T, in f32 where x is bf16, as linear_cross_entropy has them.
+//   y (n, V) new, f32 (f64 for f64); x (n, d), w (V, d): float, one dtype
+CFT_API cft_status cft_logits(cft_tensor **y, cft_tensor *x, cft_tensor *w);
+
 // dx = dy w;  dw = dy^T x;  db = sum of dy over rows.
 // A dw or db that is given may be f32 where the rest is bf16.
 CFT_API cft_status cft_linear_bwd(cft_tensor **dx, cft_tensor **dw, cft_tensor **db, cft_tensor *dy,
@@ -118,6 +122,23 @@ CFT_API cft_status cft_attention_fwd(cft_tensor **o, cft_tensor **lse, cft_tenso
                                      cft_tensor *v, int64_t heads, int64_t kv_heads, double scale,
                                      const cft_attention_layout *layout);
 
+// Where the keys of a generated batch lie. Key j of sequence b is row j % page of page pages[cu_pages[b] + j / page]; the
+// sequence's queries, rows [cu_q[b], cu_q[b+1]) of q, are the last of its k_len[b] keys. All i32, on the tensors' device.
+typedef struct cft_paged_layout {
+  cft_tensor *cu_q, *cu_pages;  // (B + 1)
+  cft_tensor *pages;            // (cu_pages[B])
+  cft_tensor *k_len;            // (B)
+  int64_t page;                 // rows of a page, a multiple of 32
+  int64_t longest_q, longest_k;
+} cft_paged_layout;
+
+// Causal attention over keys and values in pages, forward only: the same bits as cft_attention_fwd on the CPU.
+//   o (nq, H * D) new; q (nq, H * D); k, v (rows, K * D): float, rows a multiple of page
+// E_ARG for a page or a length that leads outside of k, E_UNSUPPORTED where a device has no kernel for it.
+CFT_API cft_status cft_attention_paged(cft_tensor **o, cft_tensor *q, cft_tensor *k, cft_tensor *v,
+                                       int64_t heads, int64_t kv_heads, double scale,
+                                       const cft_paged_layout *layout);
+
 // dq, dk, dv exist already (they may be views of one buffer) and are written, not added to.
 CFT_API cft_status cft_attention_bwd(cft_tensor *dq, cft_tensor *dk, cft_tensor *dv, cft_tensor *d_o,
                                      cft_tensor *o, cft_tensor *lse, cft_tensor *q, cft_tensor *k,
@@ -125,6 +146,19 @@ CFT_API cft_status cft_attention_bwd(cft_tensor *dq, cft_tensor *dk, cft_tensor 
                                      const cft_attention_layout *layout);
 
 // ---- loss ----------------------------------------------------------------------------------
+
+// One token of each row of logits; kernels.h has the formula (cft_sample_args).
+//   token (n) new, i32, -1 where a row has a NaN or nothing but -inf; logprob (n) new, f32 (f64 for f64)
+//   top (n, top_n) new, i32; top_logprob (n, top_n) new: of the logits as they came
+//   logits (n, V); numbers (n, 4) f32: temperature >= 0, top_p in (0, 1], min_p in [0, 1], penalty > 0
+//   keys (n, 4) i64: seed, sequence, position, top_k >= 0
+//   cu_seen (n + 1), seen: the ids whose logits `penalty` changes, without repeats in a row
+//   cu_bias (n + 1), bias_id, bias: what is added to logits; bias f32
+CFT_API cft_status cft_sample(cft_tensor **token, cft_tensor **logprob, cft_tensor **top,
+                              cft_tensor **top_logprob, cft_tensor *logits, cft_tensor *numbers,
+                              cft_tensor *keys, cft_tensor *cu_seen, cft_tensor *seen,
+                              cft_tensor *cu_bias, cft_tensor *bias_id, cft_tensor *bias,
+                              int64_t top_n);
 
 // Weighted cross-entropy of a linear head, by chunks of rows: the logits of the whole batch never
 // exist.  logits = x w^T;  nll[i] = logsumexp(logits[i]) - logits[i, target[i]]

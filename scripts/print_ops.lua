@@ -35,9 +35,12 @@ local kernels = {
   { "relu2_bwd", "dx = 2 max(x, 0) dy", "" },
   { "attention_fwd", "[attention.md](attention.md)", "`attention_bwd`" },
   { "attention_bwd", "[attention.md](attention.md)", "" },
+  { "attention_paged", "[attention.md](attention.md#keys-in-pages)", "none" },
   { "attention_merge", "[attention.md](attention.md#behind-a-shared-prefix)", "`attention_bwd` of each part" },
   { "cross_entropy", "nll = logsumexp(logits) - logits[target]; grad = scale weight (softmax(logits) - onehot)",
     "itself, in the same pass" },
+  { "sample", "one token of each row of logits, and log-probabilities: [kernels/kernels.h](../../kernels/kernels.h)",
+    "none" },
   { "softmax_fwd", "y = exp(x - max) / sum exp(x - max), of each row", "`softmax_bwd`" },
   { "softmax_bwd", "dx = y (dy - sum(y dy))", "" },
   { "unary", "y = alpha f(x): neg exp log sqrt rsqrt tanh sigmoid relu silu abs sin cos square reciprocal step",
@@ -72,16 +75,18 @@ local function fields_of(args)
 end
 
 -- One row of the smallest sizes that mean something; what is not set is 0, or NULL.
-local sizes = { d = 8, D = 64, V = 8 }
+local sizes = { d = 8, D = 64, V = 8, page = 32 }
 local left_out = { bias = true, a_sum = true, k_len = true, q_position = true, master = true }
+local always = { cft_sample_args = true, cft_attention_paged_args = true }  -- nothing of these may be NULL
 
 local function arguments(args, dtype, numbers, indices)
   local a, wide = ffi.new(args), dtype == "f64" and C.CFT_F64 or C.CFT_F32
   for _, field in ipairs(fields_of(args)) do
     local kind, name = unpack(field)
+    local absent = left_out[name] and not always[args]
     if kind == "cft_dtype" then a[name] = C["CFT_" .. dtype:upper()]
-    elseif kind == "const int32_t *" then a[name] = not left_out[name] and indices or nil
-    elseif kind:find "%*$" then a[name] = not left_out[name] and ffi.cast("void *", numbers) or nil
+    elseif kind == "const int32_t *" then a[name] = not absent and indices or nil
+    elseif kind:find "%*$" then a[name] = not absent and ffi.cast("void *", numbers) or nil
     elseif kind == "int64_t" and args == "cft_strided_args" then
       for i = 0, 5 do a[name][i] = 1 end
     elseif kind == "int64_t" then a[name] = sizes[name] or name:find "_stride$" and 64 or 1

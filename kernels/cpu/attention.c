@@ -77,6 +77,8 @@ typedef struct problem {
   const real *q, *k, *v;
   int64_t q_stride, k_stride, v_stride;
   const int32_t *cu_q, *cu_k, *k_len, *q_position;
+  const int32_t *pages;  // sequence b's keys are in pages[cu_k[b]], ... of `page` rows each; NULL: in rows from cu_k[b]
+  int64_t page;
   int64_t B, H, K, D;
   int64_t group;  // query heads of a key head
   int64_t width;  // D, padded
@@ -154,11 +156,20 @@ static void unpack_rows(real *to, int64_t stride, const problem *p, const block 
   }
 }
 
-// Keys (or values) j0 to j0 + n as rows of a product: read where they are stored if they need no
+// How many of the n keys from j lie behind each other in memory.
+static int64_t run_of(const problem *p, int64_t j, int64_t n) {
+  return p->pages ? cpu_min(n, p->page - j % p->page) : n;
+}
+
+// Key (or value) j of the block's sequence.
+static const real *key_at(const problem *p, const block *x, const real *from, int64_t stride, int64_t j) {
+  int64_t row = p->pages ? p->pages[p->cu_k[x->b] + j / p->page] * p->page + j % p->page : p->cu_k[x->b] + j;
+  return from + row * stride + x->kh * p->D;
+}
+
+// A run of n keys (or values) as rows of a product: read where they are stored if they need no
 // widening or padding, else packed.
-static operand key_rows(num *spare, const problem *p, const block *x, const real *from,
-                        int64_t stride, int64_t j0, int64_t n, int64_t m) {
-  const real *row = from + (p->cu_k[x->b] + j0) * stride + x->kh * p->D;
+static operand key_rows(num *spare, const problem *p, const real *row, int64_t stride, int64_t n, int64_t m) {
   if (sizeof(real) == sizeof(num) && n == m && p->D == p->width && stride % PAIR == 0)
     return (operand){(const unit *)row, stride / PAIR, 1};
   pack(spare, p->width, row, stride, n, m, p->D);
@@ -166,9 +177,8 @@ static operand key_rows(num *spare, const problem *p, const block *x, const real
 }
 
 // The same transposed: (D, keys).
-static operand key_columns(unit *spare, unit *turned, const problem *p, const block *x,
-                           const real *from, int64_t stride, int64_t j0, int64_t n, int64_t m) {
-  const real *row = from + (p->cu_k[x->b] + j0) * stride + x->kh * p->D;
+static operand key_columns(unit *spare, unit *turned, const problem *p, const real *row, int64_t stride, int64_t n,
+                           int64_t m) {
   int64_t W = p->width;
   if (!PAIRS && sizeof(real) == sizeof(num) && n == m && p->D == W)
     return (operand){(const unit *)row, 1, stride};
@@ -271,7 +281,31 @@ static void softmax_block(const forward_scratch *w, int64_t R, int64_t j0, int64
   }
 }
 
-static void forward(const cft_attention_args *a, const problem *p, const block *x, char *memory) {
+// s (n, R) = the block's scores of keys j0 to j0 + n; rows up to round_up(n) are written.
+static void score(const forward_scratch *w, const problem *p, const block *x, int64_t j0, int64_t n) {
+  int64_t R = x->padded;
+  for (int64_t j = 0, run; j < n; j += run) {
+    run = run_of(p, j0 + j, n - j);
+    int64_t m = round_up(run, PAIRS ? PAD : MR);
+    operand k = key_rows(w->k, p, key_at(p, x, p->k, p->k_stride, j0 + j), p->k_stride, run, m);
+    product(p->tiles, w->s + j * R, R, k, w->qt, R, m, R, p->width / PAIR, 0, NULL);
+  }
+}
+
+// o^T (D, R) = [o^T +] the values j0 to j0 + n weighted by s.
+static void add_values(const forward_scratch *w, const problem *p, const block *x, int64_t j0, int64_t n, int add) {
+  int64_t R = x->padded;
+  for (int64_t j = 0, run; j < n; j += run) {
+    run = run_of(p, j0 + j, n - j);
+    int64_t m = round_up(run, PAIRS ? PAD : MR);
+    operand vt = key_columns(w->v, w->vt, p, key_at(p, x, p->v, p->v_stride, j0 + j), p->v_stride, run, m);
+    product(p->tiles, w->ot, R, vt, sums_in_pairs(w->p_pairs, w->s + j * R, m, R), R, p->width, R, m / PAIR,
+            add || j > 0, NULL);
+  }
+}
+
+// Of one block: o, and lse unless it is NULL.
+static void forward(real *o, int64_t o_stride, acc *lse, const problem *p, const block *x, char *memory) {
   forward_scratch w;
   forward_layout(&w, p, memory);
   int64_t R = x->padded, W = p->width;
@@ -282,8 +316,7 @@ static void forward(const cft_attention_args *a, const problem *p, const block *
   if (x->most == 0) memset(w.ot, 0, (size_t)(W * R) * sizeof *w.ot);
   for (int64_t j0 = 0; j0 < x->most; j0 += KEYS) {
     int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
-    operand k = key_rows(w.k, p, x, p->k, p->k_stride, j0, n, m);
-    product(p->tiles, w.s, R, k, w.qt, R, m, R, W / PAIR, 0, NULL);
+    score(&w, p, x, j0, n);
     softmax_block(&w, R, j0, n, p->scale * (acc)LOG2E, j0 + n > x->least || R > x->rows);
     memset(w.s + n * R, 0, (size_t)((m - n) * R) * sizeof *w.s);
     if (j0 > 0)
@@ -291,16 +324,15 @@ static void forward(const cft_attention_args *a, const problem *p, const block *
         SIMD
         for (int64_t r = 0; r < R; r++) w.ot[j * R + r] *= w.keep[r];
       }
-    operand vt = key_columns(w.v, w.vt, p, x, p->v, p->v_stride, j0, n, m);
-    product(p->tiles, w.ot, R, vt, sums_in_pairs(w.p_pairs, w.s, m, R), R, W, R, m / PAIR, j0 > 0,
-            NULL);
+    add_values(&w, p, x, j0, n, j0 > 0);
   }
   for (int64_t r = 0; r < x->rows; r++) {
-    acc lse = w.sum[r] == 0 ? -(acc)INFINITY : w.top[r] * (acc)LN2 + LOG(w.sum[r]);
-    ((acc *)a->lse)[query_of(p, x, r) * p->H + head_of(p, x, r)] = lse;
+    if (lse)
+      lse[query_of(p, x, r) * p->H + head_of(p, x, r)] =
+          w.sum[r] == 0 ? -(acc)INFINITY : w.top[r] * (acc)LN2 + LOG(w.sum[r]);
     w.keep[r] = w.sum[r] == 0 ? 0 : 1 / w.sum[r];
   }
-  unpack_rows(a->o, a->o_stride, p, x, w.ot, w.keep, (acc *)w.qt);
+  unpack_rows(o, o_stride, p, x, w.ot, w.keep, (acc *)w.qt);
 }
 
 static void zero_rows(void *y, int64_t from, int64_t to, int64_t stride, int64_t width) {
@@ -329,33 +361,50 @@ static int64_t sequence_of(const int32_t *first, int64_t B, int64_t t) {
   return low;
 }
 
+static cft_status forward_all(cft_device *d, const problem *p, real *o, int64_t o_stride, acc *lse, int64_t work) {
+  forward_scratch none;
+  int team = cft_cpu_team(work);
+  size_t list = (size_t)round_up((p->B + 1) * (int64_t)sizeof(int32_t), 64);
+  size_t each = (size_t)forward_layout(&none, p, NULL), bytes = list + each * (size_t)team;
+  char *memory;
+  CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
+  int32_t *first = (int32_t *)memory;
+  int64_t blocks = count_blocks(first, p, queries_of, p->block);
+#pragma omp parallel num_threads(team)
+  {
+    char *scratch = memory + list + each * (size_t)omp_get_thread_num();
+    tiles_begin(p->tiles);
+#pragma omp for schedule(dynamic)
+    for (int64_t t = 0; t < blocks * p->K; t++) {
+      // A sequence's last queries see the most keys: long tasks first.
+      int64_t at = blocks - 1 - t / p->K, b = sequence_of(first, p->B, at);
+      block x = block_at(p, b, t % p->K, (at - first[b]) * p->block);
+      forward(o, o_stride, lse, p, &x, scratch);
+    }
+    tiles_end(p->tiles);
+  }
+  d->free(d, memory, bytes, CFT_MEM_WORKSPACE);
+  return CFT_OK;
+}
+
 cft_status CPU(attention_fwd)(cft_device *d, cft_stream *stream, const cft_attention_args *a) {
   (void)stream;
   if (a->nq == 0) return CFT_OK;
   problem p = PROBLEM(a);
-  forward_scratch none;
-  int team = cft_cpu_team(a->nq * a->longest_k * a->H * a->D / 4);
-  size_t list = (size_t)round_up((a->B + 1) * (int64_t)sizeof(int32_t), 64);
-  size_t each = (size_t)forward_layout(&none, &p, NULL), bytes = list + each * (size_t)team;
-  char *memory;
-  CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
-  int32_t *first = (int32_t *)memory;
-  int64_t blocks = count_blocks(first, &p, queries_of, p.block);
-#pragma omp parallel num_threads(team)
-  {
-    char *scratch = memory + list + each * (size_t)omp_get_thread_num();
-    tiles_begin(p.tiles);
-#pragma omp for schedule(dynamic)
-    for (int64_t t = 0; t < blocks * a->K; t++) {
-      // A sequence's last queries see the most keys: long tasks first.
-      int64_t at = blocks - 1 - t / a->K, b = sequence_of(first, a->B, at);
-      block x = block_at(&p, b, t % a->K, (at - first[b]) * p.block);
-      forward(a, &p, &x, scratch);
-    }
-    tiles_end(p.tiles);
-  }
-  d->free(d, memory, bytes, CFT_MEM_WORKSPACE);
-  return CFT_OK;
+  return forward_all(d, &p, a->o, a->o_stride, a->lse, a->nq * a->longest_k * a->H * a->D / 4);
+}
+
+cft_status CPU(attention_paged)(cft_device *d, cft_stream *stream, const cft_attention_paged_args *a) {
+  (void)stream;
+  if (a->nq == 0) return CFT_OK;
+  // clang-format off
+  problem p = {
+    .q = a->q, .k = a->k, .v = a->v, .q_stride = a->q_stride, .k_stride = a->k_stride, .v_stride = a->v_stride,
+    .cu_q = a->cu_q, .cu_k = a->cu_pages, .k_len = a->k_len, .pages = a->pages, .page = a->page, .B = a->B, .H = a->H,
+    .K = a->K, .D = a->D, .group = a->H / a->K, .width = round_up(a->D, PAD),
+    .block = cpu_max(1, ROWS / (a->H / a->K)), .scale = (acc)a->scale, .causal = 1, .tiles = have_tiles()};
+  // clang-format on
+  return forward_all(d, &p, a->o, a->o_stride, NULL, a->keys * a->H * a->D / 4);
 }
 
 // ---- backward ----------------------------------------------------------------------------------
@@ -419,8 +468,8 @@ static void backward_block(const backward_scratch *w, const problem *p, const bl
                            acc *dk, acc *dv, int dq) {
   int64_t R = x->padded, W = p->width;
   int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
-  operand k = key_rows(w->k, p, x, p->k, p->k_stride, j0, n, m);
-  operand v = key_rows(w->v, p, x, p->v, p->v_stride, j0, n, m);
+  operand k = key_rows(w->k, p, key_at(p, x, p->k, p->k_stride, j0), p->k_stride, n, m);
+  operand v = key_rows(w->v, p, key_at(p, x, p->v, p->v_stride, j0), p->v_stride, n, m);
   product(p->tiles, w->s, R, k, w->qt, R, m, R, W / PAIR, 0, NULL);
   product(p->tiles, w->dp, R, v, w->gt, R, m, R, W / PAIR, 0, NULL);
   int masked = j0 + n > x->least || R > x->rows;
@@ -451,7 +500,7 @@ static void backward_block(const backward_scratch *w, const problem *p, const bl
     product(p->tiles, dk, W, ds, w->q, W, m, W, R / PAIR, 1, NULL);
   }
   if (dq) {
-    operand kt = key_columns(w->k_pairs, w->kt, p, x, p->k, p->k_stride, j0, n, m);
+    operand kt = key_columns(w->k_pairs, w->kt, p, key_at(p, x, p->k, p->k_stride, j0), p->k_stride, n, m);
     product(p->tiles, w->dqt, R, kt, sums_in_pairs(w->ds_pairs, w->dp, m, R), R, W, R, m / PAIR,
             j0 > 0, NULL);
   }

@@ -44,6 +44,22 @@ cft_status cft_linear_fwd(cft_tensor **y, cft_tensor *x, cft_tensor *w, cft_tens
   return cft_give(y, y0, CFT_KERNEL(x, matmul, &a));
 }
 
+cft_status cft_logits(cft_tensor **y, cft_tensor *x, cft_tensor *w) {
+  CFT_TRY(cft_same_float("logits", CFT_ALL(x, w)));
+  CFT_TRY(check_weight("logits", x, w));
+  if (x->ndim != 2) return cft_fail(CFT_E_SHAPE, "logits: x is %s; (n, d) wanted", cft_shape(x));
+  cft_matmul_args a = {.m = x->dims[0], .n = w->dims[0], .k = w->dims[1], .a = x->data,
+                       .b = w->data, .trans_b = 1, .c_stride = w->dims[0], .dtype = x->dtype,
+                       .c_dtype = cft_wide(x->dtype)};
+  CFT_TRY(cft_row_stride(&a.a_stride, "logits", "x", x));
+  CFT_TRY(cft_row_stride(&a.b_stride, "logits", "w", w));
+  identify(&a, w);
+  cft_tensor *y0;
+  CFT_TRY(cft_tensor_new(&y0, x->device, a.c_dtype, 2, (int64_t[]){a.m, a.n}));
+  a.c = y0->data;
+  return cft_give(y, y0, CFT_KERNEL(x, matmul, &a));
+}
+
 static cft_status prepare_db(cft_tensor **db, int *made, int *beta, cft_tensor *dy,
                              cft_tensor *like_w) {
   cft_tensor shape = *dy;  // only its device and dims are looked at

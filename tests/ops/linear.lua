@@ -1,4 +1,8 @@
+local expect = require "tests.expect"
+local kernels = require "cft.engine.kernels"
 local op = require "tests.op"
+local ops = require "cft.engine.ops"
+local tensor = require "cft.engine.tensor"
 
 local function reference(flat, shapes)
   local x, w, b = flat[1], flat[2], flat[3]
@@ -48,4 +52,36 @@ for _, t in ipairs(op.run("matmul", { "a", "b" }, product, {
   { "a column", a = { 4, 9 }, b = { 9, 1 } },
   { "inner dimensions differ", a = { 3, 5 }, b = { 4, 7 }, raises = "inner dimensions must be equal" },
 })) do tests[#tests + 1] = t end
+
+-- What generation stands on: a row's product has the same bits alone, among few (few_rows.h) and among many (gemm.c).
+tests[#tests + 1] = { "linear: the bits of a row do not depend on how many there are", function()
+  for _, dtype in ipairs { "f32", "bf16", "f64" } do
+    for _, size in ipairs { { 576, 960 }, { 64, 48 }, { 63, 50 }, { 1536, 100 }, { 5000, 33 }, { 131, 17 }, { 1, 1 } } do
+      local k, n = unpack(size)
+      tensor.scope(function()
+        local function make(dims, seed) return tensor.randn(dims, { seed = seed }):to(dtype) end
+        local x, w, b = make({ 64, k }, 1), make({ n, k }, 2), make({ n }, 3)
+        local all = op.numbers(ops.linear(x, w, b))
+        for _, m in ipairs { 1, 2, 3, 7, 8, 15, 32, 33 } do
+          local few = op.numbers(ops.linear(tensor.narrow(x, 0, 7, m), w, b))
+          for i, v in ipairs(few) do
+            if v ~= all[7 * n + i] then
+              error(("%s, k %d, n %d, %d rows: [%d] is %a, among 64 %a"):format(dtype, k, n, m, i - 1, v, all[7 * n + i]), 0)
+            end
+          end
+        end
+      end)
+    end
+  end
+end }
+
+tests[#tests + 1] = { "logits: linear in f32 where x is bf16", function()
+  tensor.scope(function()
+    local x, w = tensor.randn({ 5, 70 }, { seed = 1 }):to "bf16", tensor.randn({ 33, 70 }, { seed = 2 }):to "bf16"
+    local y = kernels.logits(x, w)
+    expect.same(y:dtype(), "f32")
+    op.agree(op.numbers(y), op.numbers(kernels.logits(x:to "f64", w:to "f64")), 1e-5, "bf16 in, f32 out")
+    expect.raises("w is %(4, 3%) but x is %(5, 70%)", function() kernels.logits(x, tensor.zeros({ 4, 3 }, { dtype = "bf16" })) end)
+  end)
+end }
 return tests

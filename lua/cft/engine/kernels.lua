@@ -10,13 +10,15 @@ local M = {}
 
 for _, text in ipairs {
   "linear_fwd: x w b? -> y", "linear_bwd: dy x w -> dx? dw? db?",
-  "matmul: a b #trans_a #trans_b -> y",
+  "matmul: a b #trans_a #trans_b -> y", "logits: x w -> y",
   "embedding_fwd: table ids -> y", "embedding_bwd: dy ids #rows -> dtable?",
   "gather_rows: x index -> y", "scatter_rows: y x index #add",
   "rmsnorm_fwd: x residual? w #eps -> y sum? rstd", "rmsnorm_bwd: dy dsum? s w rstd -> ds? dw?",
   "rope: x cos sin position #heads #inverse",
   "attention_fwd: q k v #heads #kv_heads #scale *layout -> o lse",
   "attention_bwd: dq dk dv do o lse q k v #heads #kv_heads #scale *layout",
+  "attention_paged: q k v #heads #kv_heads #scale *layout -> o",
+  "sample: logits numbers keys cu_seen seen cu_bias bias_id bias #top_n -> token logprob top top_logprob",
   "cross_entropy: logits target weight #scale -> nll dlogits?",
   "linear_cross_entropy: x w target weight #scale #chunk -> nll dx? dw?",
   "unary_op: x #f #alpha -> y", "binary_op: a b #f -> y", "reduce: x #dim #f #alpha -> y",
