@@ -13,8 +13,8 @@ local term = require "cft.base.term"
 local in_ci = os.getenv "CI" == "true"
 local traceback = os.getenv "CFT_TRACEBACK" == "1"
 
-local rooms = { "house", "base", "ops", "engine", "grade", "data", "text", "samples", "io", "models", "report", "prompt", "cli",
-                "recipe", "train" }
+local rooms = { "house", "base", "ops", "engine", "grade", "data", "text", "samples", "io", "models", "generate", "report",
+                "prompt", "cli", "recipe", "train" }
 
 -- ---- which ------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ return setmetatable(M, {
     if name == "tensor" then require "cft.engine.ops" end
     local m = require(module)
     if name == "files" then m.gguf = function(path) return t.models.gguf(path) end end  -- a file, seen as a model
+    if name == "models" then m.Model.generate = function(...) return t.generate(...) end end  -- model:generate "..."
     rawset(t, name, m)
     return m
   end,

@@ -17,6 +17,7 @@ local tensor = require "cft.engine.tensor"
 local M = {}
 local Model = {}
 Model.__index = Model
+M.Model = Model  -- `cft` adds methods of later stages
 
 local function build(config, o)
   local device = tensor.device(o.device or tensor.default_device())

@@ -10,6 +10,20 @@ local M = {}
 --- An array of int32 zeros on the host, counted from 0.
 function M.ints(n) return ffi.new("int32_t[?]", n) end
 
+--- The same of int64, and of float.
+function M.longs(n) return ffi.new("int64_t[?]", n) end
+function M.floats(n) return ffi.new("float[?]", n) end
+
+--- The C struct that says where the keys of generated sequences lie, see `cft_attention_paged`. It holds bare handles:
+-- `owner` keeps them alive.
+function M.paged_layout(l, owner)
+  local s = ffi.new "cft_paged_layout"
+  s.cu_q, s.cu_pages, s.pages, s.k_len = door.raw(l.cu_q), door.raw(l.cu_pages), door.raw(l.pages), door.raw(l.k_len)
+  s.page, s.longest_q, s.longest_k = l.page, l.longest_q, l.longest_k
+  owner[#owner + 1] = l
+  return s
+end
+
 --- The C struct that says where sequences lie. It holds bare handles: `owner` keeps them alive.
 function M.layout(l, owner)
   local s = ffi.new "cft_attention_layout"

@@ -1,7 +1,7 @@
---- Keys and values of what was read already, for generation.
+--- Keys and values of what was read already, in pages: the memory of generation.
 --
--- A slot is one sequence's place of `capacity` rows in each layer's buffer. New tokens' keys and
--- values are put at the slot's end; queries see the slot up to their own position.
+-- A page is `M.PAGE` rows of each layer's buffer. A sequence lists the pages that its tokens stand in, in order;
+-- several sequences may list the same page. Who owns which page is `cft.generate.pages`' business.
 
 local inputs = require "cft.nn.inputs"
 local kernels = require "cft.engine.kernels"
@@ -12,14 +12,19 @@ local M = {}
 local Cache = {}
 Cache.__index = Cache
 
---- @tab c config of the model @int slots @int capacity rows of each @tab o `dtype`, `device`
-function M.new(c, slots, capacity, o)
-  local self = setmetatable({ c = c, slots = slots, capacity = capacity, layers = {}, len = {} }, Cache)
+--- Tokens of a page: what attention's kernels walk over in one piece.
+M.PAGE = 32
+
+--- Bytes of a page in all layers. @tab c config of the model @int size bytes of an element
+function M.page_bytes(c, size) return M.PAGE * 2 * c.kv_heads * c.head_dim * size * c.layers end
+
+--- @tab c config of the model @int pages how many @tab o `dtype`, `device`
+function M.new(c, pages, o)
+  local self = setmetatable({ c = c, pages = pages, layers = {}, device = o.device }, Cache)
+  local width = 2 * c.kv_heads * c.head_dim
   for i = 0, c.layers - 1 do
-    self.layers[i] = tensor.zeros({ slots * capacity, 2 * c.kv_heads * c.head_dim }, o):keep()
+    self.layers[i] = tensor.empty({ pages * M.PAGE, width }, { dtype = o.dtype, device = o.device }):keep()
   end
-  for s = 0, slots - 1 do self.len[s] = 0 end
-  self.device = o.device
   return self
 end
 
@@ -27,43 +32,62 @@ function Cache:release()
   for i = 0, self.c.layers - 1 do self.layers[i]:release() end
 end
 
---- What a forward pass over new tokens needs: `new[i]` are the ids that slot `use[i]` reads next.
--- The cache counts them as read.
--- @tab use list of slots @tab new list of lists of ids
--- @treturn table as `cft.nn.inputs.put` gives it, with `cache` and `last`, the row of each slot's
--- last token
-function Cache:extend(use, new)
-  local b = inputs.sequences(new)
-  local place, len, cu_k, last = inputs.ints(b.n), inputs.ints(#use), inputs.ints(#use + 1), inputs.ints(#use)
-  local longest = 0
-  for i, slot in ipairs(use) do
-    local from = self.len[slot]
-    if from + #new[i] > self.capacity then
-      error(("cache: slot %d holds %d tokens; %d more do not fit into %d"):format(
-        slot, from, #new[i], self.capacity), 0)
+--- Copy what is in a page to another. @int from @int to pages, from 0
+function Cache:copy_page(from, to)
+  tensor.scope(function()
+    for i = 0, self.c.layers - 1 do
+      tensor.narrow(self.layers[i], 0, to * M.PAGE, M.PAGE)
+        :copy_(tensor.narrow(self.layers[i], 0, from * M.PAGE, M.PAGE))
     end
-    for row = b.cu_seqlens[i - 1], b.cu_seqlens[i] - 1 do
-      b.positions[row] = b.positions[row] + from
-      place[row] = slot * self.capacity + b.positions[row]
-    end
-    self.len[slot] = from + #new[i]
-    len[i - 1], cu_k[i - 1] = self.len[slot], slot * self.capacity
-    last[i - 1], longest = b.cu_seqlens[i] - 1, math.max(longest, self.len[slot])
+  end)
+end
+
+-- How much there is of everything in a list of work.
+local function sizes(work)
+  local n, pages, longest_q, longest_k = 0, 0, 0, 0
+  for _, w in ipairs(work) do
+    n, pages = n + w.count, pages + math.ceil((w.from + w.count) / M.PAGE)
+    longest_q, longest_k = math.max(longest_q, w.count), math.max(longest_k, w.from + w.count)
   end
-  cu_k[#use] = self.slots * self.capacity
-  local function i32(buffer, n) return tensor.from_host(buffer, { n }, "i32", { device = self.device }) end
+  return n, pages, longest_q, longest_k
+end
+
+--- What a forward pass over new tokens needs. Keys and values of tokens 1 to `from` of each sequence are in its pages,
+-- and those of the `count` tokens that follow are put there.
+-- @tab work a list of { `ids`, `from`, `count`, `pages` }; pages are numbers from 0, enough for from + count tokens
+-- @tab last rows of the pass, from 0, whose hidden states are wanted, as often as they are wanted
+-- @treturn table as `cft.nn.inputs.put` gives it, with `cache`, and `last` on the device
+function Cache:place(work, last)
+  local n, count, longest_q, longest_k = sizes(work)
+  local ids, positions, place = inputs.ints(n), inputs.ints(n), inputs.ints(n)
+  local cu_q, cu_pages, k_len = inputs.ints(#work + 1), inputs.ints(#work + 1), inputs.ints(#work)
+  local pages, row, at_page = inputs.ints(count), 0, 0
+  for i, w in ipairs(work) do
+    for position = w.from, w.from + w.count - 1 do
+      ids[row], positions[row] = w.ids[position + 1], position
+      place[row] = w.pages[math.floor(position / M.PAGE) + 1] * M.PAGE + position % M.PAGE
+      row = row + 1
+    end
+    for p = 1, math.ceil((w.from + w.count) / M.PAGE) do
+      pages[at_page] = w.pages[p]
+      at_page = at_page + 1
+    end
+    cu_q[i], cu_pages[i], k_len[i - 1] = row, at_page, w.from + w.count
+  end
+  local rows = inputs.ints(math.max(#last, 1))
+  for i, r in ipairs(last) do rows[i - 1] = r end
+  local function i32(buffer, size) return tensor.from_host(buffer, { size }, "i32", { device = self.device }) end
   local owner = {}
-  local at = { n = b.n, owner = owner, cache = self, ids = i32(b.ids, b.n),
-               positions = i32(b.positions, b.n), place = i32(place, b.n), last = i32(last, #use),
-               position_end = longest }
-  at.layout = inputs.layout({ cu_q = i32(b.cu_seqlens, #use + 1), cu_k = i32(cu_k, #use + 1),
-                              k_len = i32(len, #use), longest_q = b.longest, longest_k = longest,
-                              q_position = at.positions }, owner)
+  local at = { n = n, owner = owner, cache = self, ids = i32(ids, n), positions = i32(positions, n),
+               place = i32(place, n), last = i32(rows, #last), position_end = longest_k }
+  at.layout = inputs.paged_layout({ cu_q = i32(cu_q, #work + 1), cu_pages = i32(cu_pages, #work + 1),
+                                    pages = i32(pages, count), k_len = i32(k_len, #work), page = M.PAGE,
+                                    longest_q = longest_q, longest_k = longest_k }, owner)
   return at
 end
 
---- Attention of new tokens over their slots. qkv (n, (H + 2K) D) is rotated in place; its keys and
--- values are put into the cache. @treturn Tensor (n, H D)
+--- Attention of new tokens over their sequences. qkv (n, (H + 2K) D) is rotated in place; its keys and values are put
+-- into the cache. @treturn Tensor (n, H D)
 function M.attention(cache, layer, qkv, at)
   local a = at.of_all
   local q, k, _, kv = rotary.split(a, qkv)
@@ -71,10 +95,8 @@ function M.attention(cache, layer, qkv, at)
   local rows = cache.layers[layer]
   kernels.scatter_rows(rows, kv, at.place, 0)
   local width = a.kv_heads * cache.c.head_dim
-  local o, lse = kernels.attention_fwd(q, tensor.narrow(rows, 1, 0, width), tensor.narrow(rows, 1, width, width),
-                                       a.heads, a.kv_heads, a.scale, a.layout)
-  lse:release()
-  return o
+  return kernels.attention_paged(q, tensor.narrow(rows, 1, 0, width), tensor.narrow(rows, 1, width, width),
+                                 a.heads, a.kv_heads, a.scale, a.layout)
 end
 
 return M
