@@ -228,7 +228,7 @@ end
 -- @tab[opt] opts as `ids`; a text ends with the template's end token
 -- @treturn table for each record the text, without special tokens
 function M.answers(run, records, opts)
-  local prompts, o = {}, { stop = { run.chat:end_token(run.tokenizer) } }
+  local prompts, o = {}, { stop = { (run.chat:end_token(run.tokenizer)) } }  -- its id, not its text
   for name, value in pairs(opts or {}) do o[name] = value end
   for i, record in ipairs(records) do prompts[i] = assert(mask.prompt(record, run.chat, run.tokenizer)) end
   local model = type(run.model) == "function" and run:model() or run.model
