@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,10 +25,90 @@ static void push_registered(lua_State *L, const char *key) {
 
 // ---- reading -----------------------------------------------------------------------------------
 
-static void push_value(lua_State *L, const json_t *value, int null, int array) {
-  luaL_checkstack(L, 4, "json.decode: nested too deeply");
+// Where in the stack null and the mark of arrays are, and what of the text is kept beside values.
+typedef struct reading {
+  int null, array;
+  bool order;   // the keys of objects, in their order
+  bool floats;  // which whole numbers have a point or an exponent
+} reading;
+
+static void push_value(lua_State *L, const json_t *value, const reading *r);
+
+static bool is_whole_float(const json_t *value, const reading *r) {
+  return r->floats && json_is_real(value) && floor(json_real_value(value)) == json_real_value(value);
+}
+
+// Under the key at the top, which goes, put true into the table `floats` of the metatable at `meta`.
+static void note_float(lua_State *L, int meta) {
+  lua_getfield(L, meta, "floats");
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, meta, "floats");
+  }
+  lua_insert(L, -2);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+static void push_array(lua_State *L, const json_t *value, const reading *r) {
+  size_t n = json_array_size(value);
+  int meta = 0;
+  lua_createtable(L, (int)n, 0);
+  for (size_t i = 0; i < n; ++i) {
+    const json_t *element = json_array_get(value, i);
+    if (is_whole_float(element, r)) {
+      if (!meta) {
+        lua_newtable(L);
+        meta = lua_gettop(L);
+        lua_pushboolean(L, 1);
+        lua_setfield(L, meta, "array");
+      }
+      lua_pushnumber(L, (lua_Number)(i + 1));
+      note_float(L, meta);
+    }
+    push_value(L, element, r);
+    lua_rawseti(L, meta ? -3 : -2, (int)i + 1);
+  }
+  if (!meta) lua_pushvalue(L, r->array);
+  lua_setmetatable(L, -2);
+}
+
+static void push_object(lua_State *L, const json_t *value, const reading *r) {
+  size_t n = json_object_size(value);
+  lua_createtable(L, 0, (int)n);
+  int object = lua_gettop(L), meta = object + 1, place = 0;
+  if (r->order) {
+    lua_newtable(L);
+    lua_createtable(L, (int)n, 0);
+    lua_setfield(L, meta, "keys");
+  }
+  const char *key;
+  json_t *member;
+  json_object_foreach((json_t *)(uintptr_t)value, key, member) {
+    if (r->order) {
+      lua_getfield(L, meta, "keys");
+      lua_pushstring(L, key);
+      lua_rawseti(L, -2, ++place);
+      lua_pop(L, 1);
+      if (is_whole_float(member, r)) {
+        lua_pushstring(L, key);
+        note_float(L, meta);
+      }
+    }
+    lua_pushstring(L, key);
+    push_value(L, member, r);
+    lua_rawset(L, object);
+  }
+  if (r->order) lua_setmetatable(L, object);
+}
+
+static void push_value(lua_State *L, const json_t *value, const reading *r) {
+  luaL_checkstack(L, 8, "json.decode: nested too deeply");
   switch (json_typeof(value)) {
-    case JSON_NULL: lua_pushvalue(L, null); break;
+    case JSON_NULL: lua_pushvalue(L, r->null); break;
     case JSON_TRUE: lua_pushboolean(L, 1); break;
     case JSON_FALSE: lua_pushboolean(L, 0); break;
     case JSON_INTEGER: lua_pushnumber(L, (lua_Number)json_integer_value(value)); break;
@@ -35,45 +116,31 @@ static void push_value(lua_State *L, const json_t *value, int null, int array) {
     case JSON_STRING:
       lua_pushlstring(L, json_string_value(value), json_string_length(value));
       break;
-    case JSON_ARRAY: {
-      size_t n = json_array_size(value);
-      lua_createtable(L, (int)n, 0);
-      for (size_t i = 0; i < n; ++i) {
-        push_value(L, json_array_get(value, i), null, array);
-        lua_rawseti(L, -2, (int)i + 1);
-      }
-      lua_pushvalue(L, array);
-      lua_setmetatable(L, -2);
-      break;
-    }
-    case JSON_OBJECT: {
-      lua_createtable(L, 0, (int)json_object_size(value));
-      const char *key;
-      json_t *member;
-      json_object_foreach((json_t *)(uintptr_t)value, key, member) {
-        lua_pushstring(L, key);
-        push_value(L, member, null, array);
-        lua_rawset(L, -3);
-      }
-      break;
-    }
+    case JSON_ARRAY: push_array(L, value, r); break;
+    case JSON_OBJECT: push_object(L, value, r); break;
   }
 }
 
 // Protected, because a Lua error on the way would leak the tree.
 static int push_tree(lua_State *L) {
   const json_t *root = lua_touserdata(L, 1);
+  reading r = {.null = 4, .array = 5, .order = lua_toboolean(L, 2), .floats = lua_toboolean(L, 3)};
   push_registered(L, &null_key);
   push_registered(L, &array_key);
-  push_value(L, root, 2, 3);
+  push_value(L, root, &r);
   return 1;
 }
 
-static int decode_bytes(lua_State *L, const char *text, size_t bytes) {
+// `keeps`: where the text holds this, objects know the order of their keys, and which numbers are
+// floats; NULL: they do not.
+static int decode_bytes(lua_State *L, const char *text, size_t bytes, const char *keeps) {
   json_error_t error;
+  bool order = keeps && memmem(text, bytes, keeps, strlen(keeps));
+  int flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
+  json_t *root = order ? json_loadb(text, bytes, flags, &error) : NULL;
+  bool floats = root != NULL;
   // Lua has doubles only, so an integer of any length is read as one, as in JavaScript.
-  json_t *root =
-      json_loadb(text, bytes, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &error);
+  if (!root) root = json_loadb(text, bytes, flags | JSON_DECODE_INT_AS_REAL, &error);
   if (!root) {
     // jansson quotes what the file has near the mistake, which may be anything
     host_push_printable(L, error.text, strlen(error.text), "");
@@ -84,25 +151,28 @@ static int decode_bytes(lua_State *L, const char *text, size_t bytes) {
   }
   lua_pushcfunction(L, push_tree);
   lua_pushlightuserdata(L, root);
-  int failed = lua_pcall(L, 1, 1, 0);
+  lua_pushboolean(L, order);
+  lua_pushboolean(L, floats);
+  int failed = lua_pcall(L, 3, 1, 0);
   json_decref(root);
   return failed ? lua_error(L) : 1;
 }
 
-// decode(text) -> value, or nil and what is wrong where
+// decode(text, keeps or nil) -> value, or nil and what is wrong where
 static int decode(lua_State *L) {
   size_t bytes;
   const char *text = luaL_checklstring(L, 1, &bytes);
-  return decode_bytes(L, text, bytes);
+  return decode_bytes(L, text, bytes, luaL_optstring(L, 2, NULL));
 }
 
-// decode_at(pointer, bytes): the same for memory that is not a Lua string. `pointer` is cdata
-// that holds a pointer; json.lua sees to that.
+// decode_at(pointer, bytes, keeps or nil): the same for memory that is not a Lua string. `pointer`
+// is cdata that holds a pointer; json.lua sees to that.
 static int decode_at(lua_State *L) {
   const char *const *cell = lua_topointer(L, 1);
   lua_Number bytes = luaL_checknumber(L, 2);
-  if (bytes == 0) return decode_bytes(L, "", 0);
-  return decode_bytes(L, *cell, (size_t)bytes);
+  const char *keeps = luaL_optstring(L, 3, NULL);
+  if (bytes == 0) return decode_bytes(L, "", 0, keeps);
+  return decode_bytes(L, *cell, (size_t)bytes, keeps);
 }
 
 // ---- writing -----------------------------------------------------------------------------------

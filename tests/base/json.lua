@@ -28,6 +28,22 @@ return {
   reads('"\\u00e9\\ud83d\\ude00\\n"', "é😀\n"),
   reads('"a\\u0000b"', "a\0b"),
   reads('{"a": 1, "a": 2}', { a = 2 }),  -- the last one, as everywhere
+  { "the order of keys and which numbers are floats are kept where the text asks for it", function()
+    local text = '{"tools": 1, "b": {"z": 8.0, "a": 8, "m": [1, 2.0, 2.5]}, "tools": 2}'
+    local plain, kept = json.decode(text), json.decode(text, nil, '"tool')
+    expect.same(kept, plain)
+    expect.same({ json.keys(plain), json.is_float(plain.b, "z") }, { nil, false })
+    expect.same({ json.keys(kept), json.keys(kept.b) }, { { "tools", "b" }, { "z", "a", "m" } })
+    expect.same({ json.is_float(kept.b, "z"), json.is_float(kept.b, "a"), json.is_float(kept.b.m, 2), json.is_float(kept.b.m, 1) },
+      { true, false, true, false })
+    expect.truthy(json.is_array(kept.b.m) and not json.is_array(kept.b))
+    expect.same(json.encode(kept), json.encode(plain))
+    expect.same(json.keys(json.decode(text, nil, "nothing")), nil)
+    -- an integer that no int64 holds is read as a double all the same
+    local big = json.decode('{"tool": 123456789012345678901234567890, "a": 1.0}', nil, "")
+    expect.same({ big.tool, json.keys(big), json.is_float(big, "a") }, { 123456789012345678901234567890, { "tool", "a" }, false })
+    expect.fails("not JSON at byte", json.decode('{"tool": ', nil, '"tool'))
+  end },
   { "numbers are written as they were spelled, where they still are the same", function()
     local text = [[{"a":8.0,"b":[1e-06,{"c":1.0E+2,"d":"1.0"}],"e":1000000000000000019884624838656,"f":-0.0,"g \\\" 5":5.0]]
       .. [[,"h":"x\\","i":2.0}]]

@@ -20,11 +20,29 @@ M.null = core.null
 --- Read one JSON value.
 -- @param text a string, or a pointer to bytes with their number as second argument
 -- @int[opt] bytes only with a pointer
+-- @string[opt] keeps where the text holds this, objects know the order of their keys (`json.keys`), and which numbers
+-- are floats (`json.is_float`); a few tables more for each
 -- @return the value; or nil and a message with the byte where it is not JSON. Invalid UTF-8 is
 -- such a place, and nesting deeper than 2048.
-function M.decode(text, bytes)
-  if type(text) == "string" then return core.decode(text) end
-  return core.decode_at(ffi.cast("const char *", text), tonumber(bytes))
+function M.decode(text, bytes, keeps)
+  if type(text) == "string" then return core.decode(text, keeps) end
+  return core.decode_at(ffi.cast("const char *", text), tonumber(bytes), keeps)
+end
+
+--- The keys of an object in the order of its text; nil where nobody asked for it when it was read.
+-- @tab t
+-- @treturn ?table a list; keys that were put in or taken out since are as they were
+function M.keys(t)
+  local meta = getmetatable(t)
+  return meta and meta.keys
+end
+
+--- Was this whole number written with a point or an exponent, `8.0`? Only where `json.keys` is known.
+-- @tab t the object or array that holds it
+-- @param key a name, or a position from 1
+function M.is_float(t, key)
+  local meta = getmetatable(t)
+  return meta ~= nil and meta.floats ~= nil and meta.floats[key] == true
 end
 
 --- Read a file of one JSON value.
@@ -48,7 +66,10 @@ function M.array(t) return setmetatable(t or {}, core.array_mark) end
 
 --- Was this table an array in JSON?
 -- @param t anything
-function M.is_array(t) return getmetatable(t) == core.array_mark end
+function M.is_array(t)
+  local meta = getmetatable(t)
+  return meta == core.array_mark or type(meta) == "table" and meta.array == true
+end
 
 -- ---- spellings ---------------------------------------------------------------------------------
 
