@@ -13,13 +13,21 @@
 
 local library = require "cft.text.jinja.library"
 local parse = require "cft.text.jinja.parse"
+local traced = require "cft.text.jinja.traced"
+local values = require "cft.text.jinja.values"
 local kind, truth, text_of, fail, called = library.kind, library.truth, library.text, library.fail, library.called
+local bare, concat = traced.bare, traced.concat
 
 local M = {}
 
 --- What one rendering may take: steps of evaluation, bytes of text made and looked through on the way, calls and
 -- expressions in each other, and elements of a `range`.
 M.limits = { steps = 1e6, bytes = 256 * 1024 * 1024, depth = 300, range = 100000 }
+
+--- A value of a template's that knows where it comes from: texts, numbers and booleans, in lists and tables too.
+-- @param value as `render` takes it
+-- @tab origin for tables with a method `at`, name or number (from 0) → the origin of what stands there
+M.value = library.of
 
 -- ---- scopes ------------------------------------------------------------------------------------
 
@@ -52,7 +60,7 @@ end
 
 -- Count a text that was made.
 function Run:made(value)
-  if type(value) == "string" then self:spend(#value) end
+  if traced.is_text(value) then self:spend(traced.size(value)) end
   return value
 end
 
@@ -87,7 +95,7 @@ function of:dict(node, scope)
   for _, pair in ipairs(node.pairs) do
     local key = self:value(pair[1], scope)
     if kind(key) ~= "text" and kind(key) ~= "number" then fail("%s cannot be a key", called(key)) end
-    library.put(dict, key, self:value(pair[2], scope))
+    library.put(dict, traced.is_text(key) and key or bare(key), self:value(pair[2], scope))
   end
   return dict
 end
@@ -103,7 +111,7 @@ function of:slice(node, scope)
   local object = self:value(node.object, scope)
   local function bound(part) if part then return self:value(part, scope) end end
   local cut = library.slice(object, bound(node.first), bound(node.last), bound(node.step))
-  self:steps_taken(type(cut) == "table" and #cut or 1)
+  self:steps_taken(kind(cut) == "list" and #cut or 1)
   return self:made(cut)
 end
 
@@ -141,7 +149,7 @@ end
 function Run:filtered(node, value, scope)
   local filter = pick(library.filters, node.name, "filter")
   local args, named = self:arguments(node, scope)
-  if type(value) == "table" then self:steps_taken(#value) end
+  if kind(value) == "list" then self:steps_taken(#value) end
   return self:made(filter(value, named, unpack(args, 1, args.n)))
 end
 
@@ -209,27 +217,41 @@ end
 -- 'ab' * 3, [0] * 3.
 local function repeated(run, value, n)
   n = math.max(0, n)
-  local size = type(value) == "string" and #value or #value * 16
+  local is_text = traced.is_text(value)
+  local size = is_text and traced.size(value) or #value * 16
   run:spend(size * n)
   if type(value) == "string" then return value:rep(n) end
+  if is_text then
+    local parts = {}
+    for i = 1, n do parts[i] = value end
+    return concat(parts)
+  end
   local list, count = {}, #value
   run:steps_taken(count * n)
   for i = 1, count * n do list[i] = value[(i - 1) % count + 1] end
   return library.list(list, value.tuple)
 end
 
+local function joined(a, b)
+  if type(a) == "string" and type(b) == "string" then return a .. b end
+  return concat { a, b }
+end
+
 function of:binary(node, scope)
   local operator = node.operator
   local a = self:value(node.left, scope)
   local b = self:value(node.right, scope)
-  if operator == "~" then return self:made(text_of(a) .. text_of(b)) end
+  if operator == "~" then return self:made(joined(text_of(a), text_of(b))) end
   local x, y = kind(a), kind(b)
-  if operator == "+" and x == "text" and y == "text" then return self:made(a .. b) end
+  if operator == "+" and x == "text" and y == "text" then return self:made(joined(a, b)) end
   if operator == "+" and x == "list" and y == "list" then
     self:steps_taken(#a + #b)
     return concatenated(a, b)
   end
-  if operator == "*" and (x == "text" or x == "list") and y == "number" then return self:made(repeated(self, a, b)) end
+  if operator == "*" and (x == "text" or x == "list") and y == "number" then
+    return self:made(repeated(self, a, bare(b)))
+  end
+  a, b = bare(a), bare(b)
   if x == "bool" then a, x = a and 1 or 0, "number" end
   if y == "bool" then b, y = b and 1 or 0, "number" end
   if x ~= "number" or y ~= "number" then fail("%s %s %s is not possible", called(a), operator, called(b)) end
@@ -262,7 +284,7 @@ function Run:captured(node, scope)
   self:deeper()
   self:body(node.body, inner(scope))
   self.depth = self.depth - 1
-  local value = table.concat(self.out)
+  local value = concat(self.out)
   self.out = before
   for _, filter in ipairs(node.filters or {}) do value = self:filtered(filter, value, scope) end
   return value
@@ -270,7 +292,22 @@ end
 
 function exec:text(node) self:print(node.text) end
 function exec:print(node, scope) self:print(text_of(self:value(node.value, scope))) end
-function exec:group(node, scope) return self:body(node.body, scope) end
+
+-- What stands in a `{% generation %}`: each origin with a mark that knows the number of the block.
+function exec:generation(node, scope)
+  if not self.blocks then return self:body(node.body, scope) end
+  local first, block, marks = #self.out + 1, self.blocks + 1, {}
+  self.blocks = block
+  local how = self:body(node.body, scope)
+  local function marked(from)
+    if from and from.generated then return from end
+    marks[from] = marks[from] or { of = from, generated = block }
+    return marks[from]
+  end
+  for i = first, #self.out do self.out[i] = traced.moved(self.out[i], marked) end
+  return how
+end
+
 exec["break"] = function() return "break" end
 exec["continue"] = function() return "continue" end
 
@@ -372,8 +409,8 @@ end
 -- ---- what is there without a name of its own ------------------------------------------------------
 
 local function range(run, args)
-  local first, last, step = 0, args[1], 1
-  if args.n >= 2 then first, last, step = args[1], args[2], args[3] or 1 end
+  local first, last, step = 0, bare(args[1]), 1
+  if args.n >= 2 then first, last, step = bare(args[1]), bare(args[2]), bare(args[3] or 1) end
   for _, x in ipairs { first, last or library.none, step } do library.want_number(x, "range") end
   if step == 0 then fail "range: the step is 0" end
   local n = math.max(0, math.ceil((last - first) / step))
@@ -387,7 +424,7 @@ end
 local function dict_of(args, named)
   local dict = library.dict()
   if kind(args[1]) == "dict" then
-    for _, key in ipairs(args[1].keys) do library.put(dict, key, args[1].map[key]) end
+    for _, key in ipairs(library.keys(args[1])) do library.put(dict, key, library.get(args[1], key)) end
   end
   local names = {}
   for name in pairs(named) do names[#names + 1] = name end
@@ -406,11 +443,12 @@ local function globals(run, now, clock)
       return space
     end,
     raise_exception = function(args)
-      error({ line = run.line, message = text_of(args[1] or ""), raised = true }, 0)
+      error({ line = run.line, message = bare(text_of(args[1] or "")), raised = true }, 0)
     end,
     strftime_now = clock and function(args)
-      local ok, text = pcall(os.date, "!" .. text_of(args[1] or ""), now)
-      if not ok then fail("strftime_now: no format '%s'", text_of(args[1])) end
+      local format = bare(text_of(args[1] or ""))
+      local ok, text = pcall(os.date, "!" .. format, now)
+      if not ok then fail("strftime_now: no format '%s'", format) end
       return text
     end or nil,
   }
@@ -446,14 +484,26 @@ end
 -- there is no `strftime_now`, and templates take the date that they have for that
 -- @treturn ?string nil and what went wrong in which line, the template's own `raise_exception` included
 function Template:render(vars, opts)
-  local run = setmetatable({ steps = 0, bytes = 0, depth = 0, out = {}, line = 1 }, Run)
+  local text, why = self:trace(vars, opts, true)
+  if not text then return nil, why end
+  return bare(text)
+end
+
+--- Render it, and keep where each character comes from.
+-- @tab vars name → value, as in `render`; what `jinja.value` made knows where it comes from
+-- @tab[opt] opts as in `render`
+-- @bool[opt=false] unmarked leave out what `{% generation %}` says
+-- @return a text of `cft.text.jinja.traced`. Where the template has `{% generation %}`, the origin of a stretch in it is
+-- `{ of = origin or false, generated = n }`, of the n-th such block; nil and what went wrong, as in `render`
+function Template:trace(vars, opts, unmarked)
+  local run = setmetatable({ steps = 0, bytes = 0, depth = 0, out = {}, line = 1, blocks = not unmarked and 0 or nil }, Run)
   opts = opts or {}
   local scope = { vars = globals(run, opts.now or os.time(), opts.clock ~= false) }
   for name, value in pairs(vars) do scope.vars[name] = library.of(value) end
-  library.spend = function(bytes) run:spend(bytes) end
+  values.spend = function(bytes) run:spend(bytes) end
   local ok, err = pcall(run.body, run, self.tree, inner(scope))
-  library.spend = function() end
-  if ok then return table.concat(run.out) end
+  values.spend = function() end
+  if ok then return concat(run.out) end
   if type(err) == "table" then err.line = err.line or run.line end
   return nil, described(self.name, err)
 end

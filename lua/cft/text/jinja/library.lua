@@ -1,312 +1,83 @@
---- What Jinja templates work with: values as Python has them, filters, tests, methods of texts and dicts.
+--- Filters, tests, methods of texts, dicts and lists: what Jinja templates do with values (`cft.text.jinja.values`, which
+-- this table holds as well).
 --
--- Texts, numbers and booleans are Lua's; `none`, undefined, lists and dicts are tables of a kind. A number
--- that is whole is written as an integer. Texts are UTF-8; upper and lower case are ASCII's.
+-- Texts may be traced (`cft.text.jinja.traced`): what they become comes from where they came from. Numbers and answers to
+-- questions (`length`, `find`, a sum, a test) come from the template. Upper and lower case are ASCII's.
 -- @module cft.text.jinja.library
 
-local json = require "cft.base.json"
 local texts = require "cft.base.text"
+local traced = require "cft.text.jinja.traced"
+local values = require "cft.text.jinja.values"
 
 local M = {}
+for name, value in pairs(values) do M[name] = value end
 
--- ---- values ------------------------------------------------------------------------------------
-
-local List, Dict, Undefined, Function = {}, {}, {}, {}
-
---- Python's None.
-M.none = setmetatable({}, { __tostring = function() return "None" end })
-
---- What a name stands for that nobody set: empty where it is printed, an error where it is used.
-function M.undefined(name) return setmetatable({ name = name }, Undefined) end
-
-function M.list(items, tuple)
-  items.tuple = tuple
-  return setmetatable(items, List)
-end
-
---- A dict keeps the order in which its keys came.
-function M.dict() return setmetatable({ keys = {}, map = {} }, Dict) end
-
-function M.put(dict, key, value)
-  if dict.map[key] == nil then dict.keys[#dict.keys + 1] = key end
-  dict.map[key] = value
-end
-
-function M.callable(call) return setmetatable({ call = call }, Function) end
-
-local PLAIN = { string = "text", number = "number", boolean = "bool" }
-
---- "text", "number", "bool", "none", "undefined", "list", "dict", "function".
-function M.kind(value)
-  local plain = PLAIN[type(value)]
-  if plain then return plain end
-  if value == M.none then return "none" end
-  local meta = getmetatable(value)
-  return meta == List and "list" or meta == Dict and "dict" or meta == Function and "function" or "undefined"
-end
-local kind = M.kind
-
---- A mistake of the template that runs: its line is added where it is known.
-function M.fail(message, ...)
-  error({ message = select("#", ...) > 0 and message:format(...) or message }, 0)
-end
-local fail = M.fail
-
---- Called with the bytes that are looked at or made before it is done, so that who renders can put an end to it.
-function M.spend() end
-local function spend(bytes) return M.spend(bytes) end
-
---- A Lua value: lists and json.array are lists, other tables dicts, in the order of `order`, then of their names.
-local order = { role = 1, content = 2 }
-function M.of(value)
-  if value == nil or value == json.null then return M.none end
-  if type(value) ~= "table" then return value end
-  if #value > 0 or json.is_array(value) then
-    local items = {}
-    for i, item in ipairs(value) do items[i] = M.of(item) end
-    return M.list(items)
-  end
-  local keys, dict = {}, M.dict()
-  for key in pairs(value) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b)
-    local x, y = order[a] or 3, order[b] or 3
-    if x ~= y then return x < y end
-    return tostring(a) < tostring(b)
-  end)
-  for _, key in ipairs(keys) do M.put(dict, key, M.of(value[key])) end
-  return dict
-end
-
-function M.truth(value)
-  local k = kind(value)
-  if k == "list" then return #value > 0 elseif k == "dict" then return #value.keys > 0 end
-  return k == "function" or value == true or k == "text" and value ~= "" or k == "number" and value ~= 0
-end
-local truth = M.truth
-
--- A boolean as the number that Python takes it for.
-local function counted(value)
-  if type(value) == "boolean" then return value and 1 or 0 end
-  return value
-end
-
-function M.equal(a, b, depth)
-  a, b, depth = counted(a), counted(b), (depth or 0) + 1
-  if depth > 100 then fail "values that are compared are nested deeper than 100" end
-  local k = kind(a)
-  if k ~= kind(b) then return false end
-  if k == "undefined" then return true end
-  if k == "list" then
-    if #a ~= #b then return false end
-    for i = 1, #a do
-      if not M.equal(a[i], b[i], depth) then return false end
-    end
-    return true
-  elseif k == "dict" then
-    if #a.keys ~= #b.keys then return false end
-    for key, value in pairs(a.map) do
-      if b.map[key] == nil or not M.equal(value, b.map[key], depth) then return false end
-    end
-    return true
-  end
-  return a == b
-end
-
-local function number_text(x)
-  if x == math.floor(x) and math.abs(x) < 1e16 then return ("%d"):format(x) end
-  for digits = 15, 17 do
-    local text = ("%%.%dg"):format(digits):format(x)
-    if tonumber(text) == x then return text end
-  end
-  return tostring(x)
-end
-
--- How Python writes a value inside of a list.
-local function repr(value, depth)
-  local k = kind(value)
-  if depth > 100 then fail "a value is nested deeper than 100" end
-  if k == "text" then
-    local quote = value:find("'", 1, true) and not value:find('"', 1, true) and '"' or "'"
-    return quote .. value:gsub("[%c\\]", function(c)
-      return ({ ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ["\\"] = "\\\\" })[c] or ("\\x%02x"):format(c:byte())
-    end):gsub(quote, "\\" .. quote) .. quote
-  elseif k == "list" then
-    local parts = {}
-    for i, item in ipairs(value) do parts[i] = repr(item, depth + 1) end
-    if value.tuple then return "(" .. table.concat(parts, ", ") .. (#parts == 1 and ",)" or ")") end
-    return "[" .. table.concat(parts, ", ") .. "]"
-  elseif k == "dict" then
-    local parts = {}
-    for i, key in ipairs(value.keys) do
-      parts[i] = repr(key, depth + 1) .. ": " .. repr(value.map[key], depth + 1)
-    end
-    return "{" .. table.concat(parts, ", ") .. "}"
-  end
-  return M.text(value)
-end
-
---- A value as it is printed.
-function M.text(value)
-  local k = kind(value)
-  if k == "text" then return value end
-  if k == "number" then return number_text(value) end
-  if k == "bool" then return value and "True" or "False" end
-  if k == "undefined" then return "" end
-  if k == "none" then return "None" end
-  if k == "function" then fail "a function cannot be printed" end
-  return repr(value, 0)
-end
-local text_of = M.text
-
-local function called(value)
-  local k = kind(value)
-  if k == "undefined" then fail("%s is undefined", value.name) end
-  return ({ text = "a text", number = "a number", bool = "a boolean", none = "none", list = "a list", dict = "a dict",
-            ["function"] = "a function" })[k]
-end
-M.called = called
-
---- A text, or an error that says who wanted it.
-local function want_text(value, who)
-  if type(value) ~= "string" then fail("%s wants a text, got %s", who, called(value)) end
-  return value
-end
-
-local function want_number(value, who)
-  if type(value) ~= "number" then fail("%s wants a number, got %s", who, called(value)) end
-  return value
-end
-M.want_number = want_number
-
-local function characters(text)
-  spend(16 * #text)
-  local list = {}
-  for c in text:gmatch "[%z\1-\127\192-\255][\128-\191]*" do list[#list + 1] = c end
-  return M.list(list)
-end
-
---- What a loop goes through, as a list.
-function M.items(value)
-  local k = kind(value)
-  if k == "list" then return value end
-  if k == "dict" then
-    local keys = {}
-    for i, key in ipairs(value.keys) do keys[i] = key end
-    return M.list(keys)
-  end
-  if k == "text" then return characters(value) end
-  if k == "undefined" then return M.list {} end
-  fail("%s is nothing that a loop goes through", called(value))
-end
-local items_of = M.items
-
-function M.length(value)
-  local k = kind(value)
-  if k == "list" then return #value elseif k == "dict" then return #value.keys elseif k == "undefined" then return 0 end
-  if k ~= "text" then fail("%s has no length", called(value)) end
-  spend(#value)
-  return #value - select(2, value:gsub("[\128-\191]", ""))
-end
-
---- Does `whole` hold `part`?
-function M.contains(whole, part)
-  local k = kind(whole)
-  if k == "text" then
-    spend(#whole)
-    return whole:find(want_text(part, "'in' a text"), 1, true) ~= nil
-  end
-  if k == "dict" then return whole.map[part] ~= nil end
-  if k == "undefined" then return false end
-  for _, item in ipairs(items_of(whole)) do
-    if M.equal(item, part) then return true end
-  end
-  return false
-end
-
--- ---- JSON --------------------------------------------------------------------------------------
-
-local function json_text(text)
-  return '"' .. text:gsub('[%c"\\]', function(c)
-    if c == "\127" then return c end
-    return ({ ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ["\b"] = "\\b",
-              ["\f"] = "\\f" })[c] or ("\\u%04x"):format(c:byte())
-  end) .. '"'
-end
-
--- As Python's json.dumps with ensure_ascii = False. `indent` counts spaces, nil: one line.
-local function to_json(value, o, depth)
-  local k = kind(value)
-  if depth > 100 then fail "tojson: a value is nested deeper than 100" end
-  if k == "text" then return json_text(value) end
-  if k == "number" then return number_text(value) end
-  if k == "bool" then return value and "true" or "false" end
-  if k == "none" then return "null" end
-  if k ~= "list" and k ~= "dict" then fail("tojson: %s is no JSON", called(value)) end
-  local parts, open, close = {}, k == "list" and "[" or "{", k == "list" and "]" or "}"
-  if k == "list" then
-    for i, item in ipairs(value) do parts[i] = to_json(item, o, depth + 1) end
-  else
-    local keys = items_of(value)
-    if o.sort_keys then table.sort(keys, function(a, b) return text_of(a) < text_of(b) end) end
-    for i, key in ipairs(keys) do
-      parts[i] = json_text(text_of(key)) .. o.colon .. to_json(value.map[key], o, depth + 1)
-    end
-  end
-  if #parts == 0 then return open .. close end
-  if not o.indent then return open .. table.concat(parts, o.comma) .. close end
-  local pad = "\n" .. (" "):rep(o.indent * (depth + 1))
-  return open .. pad .. table.concat(parts, o.comma .. pad) .. "\n" .. (" "):rep(o.indent * depth) .. close
-end
+local bare, concat, sub, in_place = traced.bare, traced.concat, traced.sub, traced.in_place
+local kind, truth, counted, called, fail, text_of = M.kind, M.truth, M.counted, M.called, M.fail, M.text
+local items_of, characters, want_number = M.items, M.characters, M.want_number
+local function spend(bytes) return values.spend(bytes) end
+-- What is looked for, or a set of characters: where it comes from does not matter.
+local function want_text(value, who) return bare(values.want_text(value, who)) end
 
 -- ---- methods -----------------------------------------------------------------------------------
 
 -- A text without any of `set` at its ends; white space without a set.
 local function stripped(text, set, left, right)
-  if set == nil or set == M.none then
-    if left then text = texts.trim_left(text) end
-    return right and texts.trim_right(text) or text
+  if set == nil or bare(set) == M.none then
+    local whole = bare(text)
+    local first = left and #whole - #texts.trim_left(whole) + 1 or 1
+    return sub(text, first, right and #texts.trim_right(whole) or #whole)
   end
   local first, chars, inside = 1, characters(text), {}
   local last = #chars
   for _, c in ipairs(characters(want_text(set, "strip"))) do inside[c] = true end
-  while left and first <= last and inside[chars[first]] do first = first + 1 end
-  while right and last >= first and inside[chars[last]] do last = last - 1 end
-  return table.concat(chars, "", first, last)
+  while left and first <= last and inside[bare(chars[first])] do first = first + 1 end
+  while right and last >= first and inside[bare(chars[last])] do last = last - 1 end
+  return concat(chars, "", first, last)
 end
 
 local function split(text, separator, most)
-  local parts, at = {}, 1
+  local parts, at, whole = {}, 1, bare(text)
+  most = bare(most)
   most = most and most >= 0 and most or math.huge
-  if separator == nil or separator == M.none then
-    text = texts.trim(text)
-    while at <= #text and #parts < most do
-      local stop, after = text:match("^%S+()%s*()", at)
-      parts[#parts + 1], at = text:sub(at, stop - 1), after
+  if separator == nil or bare(separator) == M.none then
+    text = stripped(text, nil, true, true)
+    whole = bare(text)
+    while at <= #whole and #parts < most do
+      local stop, after = whole:match("^%S+()%s*()", at)
+      parts[#parts + 1], at = sub(text, at, stop - 1), after
     end
-    if at <= #text then parts[#parts + 1] = text:sub(at) end
+    if at <= #whole then parts[#parts + 1] = sub(text, at) end
     return M.list(parts)
   end
-  if want_text(separator, "split") == "" then fail "split: the separator is empty" end
+  separator = want_text(separator, "split")
+  if separator == "" then fail "split: the separator is empty" end
   while #parts < most do
-    local first, last = text:find(separator, at, true)
+    local first, last = whole:find(separator, at, true)
     if not first then break end
-    parts[#parts + 1], at = text:sub(at, first - 1), last + 1
+    parts[#parts + 1], at = sub(text, at, first - 1), last + 1
   end
-  parts[#parts + 1] = text:sub(at)
+  parts[#parts + 1] = sub(text, at)
   return M.list(parts)
 end
 
+-- All but the last `most` parts stay one text, with the separators that stand between them.
 local function split_from_right(text, separator, most)
+  most = bare(most)
   if not most or most < 0 then return split(text, separator) end
-  local all, parts = split(want_text(text, "rsplit"), want_text(separator, "rsplit")), {}
-  local kept = math.max(#all - most, 1)
-  parts[1] = table.concat(all, separator, 1, kept)
+  local all, parts = split(text, want_text(separator, "rsplit")), {}
+  local kept, bytes = math.max(#all - most, 1), 0
+  for i = 1, kept do bytes = bytes + #bare(all[i]) + (i > 1 and #bare(separator) or 0) end
+  parts[1] = sub(text, 1, bytes)
   for i = kept + 1, #all do parts[#parts + 1] = all[i] end
   return M.list(parts)
 end
 
-local function capitalized(text) return text:sub(1, 1):upper() .. text:sub(2):lower() end
-local function titled(text) return (text:gsub("%a+", capitalized)) end
+local function capital(text) return text:sub(1, 1):upper() .. text:sub(2):lower() end
+local function upper(text) return in_place(text, string.upper) end
+local function lower(text) return in_place(text, string.lower) end
+local function capitalized(text) return in_place(text, capital) end
+local function titled(text) return in_place(text, function(whole) return (whole:gsub("%a+", capital)) end) end
 
 -- Where a text has another one, from left to right.
 local function places_of(text, part, most)
@@ -321,20 +92,32 @@ local function places_of(text, part, most)
 end
 
 local function replaced(text, old, new, count)
-  old, new = want_text(old, "replace"), text_of(new)
+  old, new, count = want_text(old, "replace"), text_of(new), bare(count)
   if old == "" then fail "replace: what is replaced is empty" end
   count = count ~= nil and count ~= M.none and want_number(count, "replace") or -1
-  local parts, at, places = {}, 1, places_of(text, old, count < 0 and math.huge or count)
-  spend(#places * #new)
+  local parts, at, places = {}, 1, places_of(bare(text), old, count < 0 and math.huge or count)
+  spend(#places * traced.size(new))
   for _, place in ipairs(places) do
-    parts[#parts + 1] = text:sub(at, place - 1)
+    parts[#parts + 1] = sub(text, at, place - 1)
     parts[#parts + 1], at = new, place + #old
   end
-  return table.concat(parts) .. text:sub(at)
+  parts[#parts + 1] = sub(text, at)
+  return concat(parts)
+end
+
+local function lines_of(text)
+  local parts, at, whole = {}, 1, bare(text)
+  while at <= #whole do
+    local first, behind = whole:match("()\r?\n?()", (whole:find("[\r\n]", at)) or #whole + 1)
+    parts[#parts + 1], at = sub(text, at, first - 1), behind
+    if first > #whole then break end
+  end
+  return M.list(parts)
 end
 
 -- Is one of these at the place where `find` looks?
 local function any_of(text, wanted, at)
+  text = bare(text)
   for _, part in ipairs(kind(wanted) == "list" and wanted or { wanted }) do
     part = want_text(part, "startswith and endswith")
     if at(text, part) then return true end
@@ -350,37 +133,41 @@ M.text_methods = {
   startswith = function(s, p) return any_of(s, p, function(t, x) return t:sub(1, #x) == x end) end,
   endswith = function(s, p) return any_of(s, p, function(t, x) return x == "" or t:sub(-#x) == x end) end,
   split = split, rsplit = split_from_right,
-  splitlines = function(s)
-    local parts = split(s:gsub("\r\n?", "\n"), "\n")
-    if parts[#parts] == "" then parts[#parts] = nil end
-    return parts
-  end,
-  upper = string.upper, lower = string.lower, title = titled, capitalize = capitalized,
+  splitlines = lines_of,
+  upper = upper, lower = lower, title = titled, capitalize = capitalized,
   replace = replaced,
   join = function(s, list)
     local parts = {}
-    for i, item in ipairs(items_of(list)) do parts[i] = want_text(item, "join") end
-    spend(#parts * #s)
-    return table.concat(parts, s)
+    for i, item in ipairs(items_of(list)) do parts[i] = values.want_text(item, "join") end
+    spend(#parts * traced.size(s))
+    return concat(parts, s)
   end,
   find = function(s, p)
+    s = bare(s)
     local at = s:find(want_text(p, "find"), 1, true)
     return at and M.length(s:sub(1, at - 1)) or -1
   end,
   count = function(s, p)
-    if want_text(p, "count") == "" then return M.length(s) + 1 end
-    return #places_of(s, p, math.huge)
+    p = want_text(p, "count")
+    if p == "" then return M.length(s) + 1 end
+    return #places_of(bare(s), p, math.huge)
   end,
-  isdigit = function(s) return s:find "^%d+$" ~= nil end,
-  isalpha = function(s) return s:find "^%a+$" ~= nil end,
-  isspace = function(s) return s:find "^%s+$" ~= nil end,
-  removeprefix = function(s, p) return p ~= "" and s:sub(1, #p) == p and s:sub(#p + 1) or s end,
-  removesuffix = function(s, p) return p ~= "" and s:sub(-#p) == p and s:sub(1, -#p - 1) or s end,
+  isdigit = function(s) return bare(s):find "^%d+$" ~= nil end,
+  isalpha = function(s) return bare(s):find "^%a+$" ~= nil end,
+  isspace = function(s) return bare(s):find "^%s+$" ~= nil end,
+  removeprefix = function(s, p)
+    p = want_text(p, "removeprefix")
+    return bare(s):sub(1, #p) == p and sub(s, #p + 1) or s
+  end,
+  removesuffix = function(s, p)
+    p = want_text(p, "removesuffix")
+    return p ~= "" and bare(s):sub(-#p) == p and sub(s, 1, #bare(s) - #p) or s
+  end,
 }
 
 local function pairs_of(dict)
   local list = {}
-  for i, key in ipairs(dict.keys) do list[i] = M.list({ key, dict.map[key] }, true) end
+  for i, key in ipairs(M.keys(dict)) do list[i] = M.list({ key, M.get(dict, key) }, true) end
   return M.list(list)
 end
 
@@ -394,14 +181,15 @@ M.dict_methods = {
     return M.list(list)
   end,
   get = function(d, key, default)
-    local value = d.map[key]
+    local value = M.get(d, key)
     if value == nil then value = default end
     if value == nil then value = M.none end
     return value
   end,
   copy = function(d)
     local new = M.dict()
-    for _, key in ipairs(d.keys) do M.put(new, key, d.map[key]) end
+    for _, key in ipairs(M.keys(d)) do M.put(new, key, M.get(d, key)) end
+    new.from = d.from
     return new
   end,
 }
@@ -424,6 +212,7 @@ M.list_methods = {
 --- The value behind a name or a number: `object[key]`.
 function M.item(object, key)
   local k = kind(object)
+  key = bare(key)
   if k == "undefined" then fail("%s is undefined", object.name) end
   if k == "dict" then
     local value = object.map[key]
@@ -434,7 +223,7 @@ function M.item(object, key)
     if value ~= nil then return value end
   end
   return M.undefined(type(key) == "string" and ("'%s' of %s"):format(key, called(object))
-    or ("element %s of %s"):format(kind(key) == "number" and number_text(key) or "?", called(object)))
+    or ("element %s of %s"):format(kind(key) == "number" and M.number_text(key) or "?", called(object)))
 end
 
 --- `object.name`: a method, or what is stored under that name.
@@ -457,6 +246,7 @@ function M.slice(object, first, last, step)
   step = step == nil and 1 or want_number(step, "a slice")
   if step == 0 then fail "a slice's step is 0" end
   local function bound(value, default)
+    value = bare(value)
     if value == nil or value == M.none then return default end
     value = want_number(value, "a slice")
     if value < 0 then value = value + n end
@@ -464,7 +254,7 @@ function M.slice(object, first, last, step)
   end
   local from, to = bound(first, step > 0 and 0 or n - 1), bound(last, step > 0 and n or -1)
   for i = from, to + (step > 0 and -1 or 1), step do out[#out + 1] = list[i + 1] end
-  if k == "text" then return table.concat(out) end
+  if k == "text" then return concat(out) end
   return M.list(out, object.tuple)
 end
 
@@ -493,7 +283,7 @@ M.tests = {
   boolean = function(v) return type(v) == "boolean" end,
   ["true"] = function(v) return v == true end,
   ["false"] = function(v) return v == false end,
-  string = function(v) return type(v) == "string" end,
+  string = function(v) return kind(v) == "text" end,
   number = function(v) return type(v) == "number" or type(v) == "boolean" end,
   integer = whole,
   float = function(v) return type(v) == "number" and not whole(v) end,
@@ -511,15 +301,20 @@ M.tests = {
   le = function(a, b) return not order_of(b, a) end,
   ge = function(a, b) return not order_of(a, b) end,
   ["in"] = function(v, list) return M.contains(list, v) end,
-  lower = function(v) return v == text_of(v):lower() end,
-  upper = function(v) return v == text_of(v):upper() end,
+  lower = function(v) return v == bare(text_of(v)):lower() end,
+  upper = function(v) return v == bare(text_of(v)):upper() end,
 }
+
+-- A test answers true or false: where its values come from does not matter.
+for name, test in pairs(M.tests) do
+  M.tests[name] = function(value, ...) return test(bare(value), bare((...)), select(2, ...)) end
+end
 
 -- ---- filters -----------------------------------------------------------------------------------
 
 -- `attribute` of a value, where it may be a path: "function.name".
 local function path_of(value, path)
-  for part in text_of(path):gmatch "[^.]+" do value = M.item(value, tonumber(part) or part) end
+  for part in bare(text_of(path)):gmatch "[^.]+" do value = M.item(value, tonumber(part) or part) end
   return value
 end
 
@@ -530,7 +325,7 @@ local function choose(wanted, by_attribute)
     local attribute
     if by_attribute then attribute = table.remove(args, 1) end
     local name = table.remove(args, 1)
-    local test = name == nil and truth or M.tests[name] or fail("no test '%s'", text_of(name))
+    local test = name == nil and truth or M.tests[bare(name)] or fail("no test '%s'", bare(text_of(name)))
     for _, item in ipairs(items_of(list)) do
       local value = item
       if attribute ~= nil then value = path_of(item, attribute) end
@@ -546,7 +341,10 @@ local function sorted(list, named, reverse)
   local down = truth(named.reverse or reverse or false)
   local exact = truth(named.case_sensitive or false)
   spend(1024 * #out * math.log(#out + 1))
-  local function folded(v) return type(v) == "string" and not exact and v:lower() or v end
+  local function folded(v)
+    v = bare(v)
+    return type(v) == "string" and not exact and v:lower() or v
+  end
   table.sort(out, function(a, b)
     local x, y = folded(a[2]), folded(b[2])
     if M.equal(x, y) then return a[3] < b[3] end
@@ -579,6 +377,7 @@ end
 -- A filter gets the value, its named arguments, and the others.
 local function simple(f) return function(value, _, ...) return f(value, ...) end end
 local function of_text(f) return function(value, _, ...) return f(text_of(value), ...) end end
+local function of_values(f) return function(value, named, ...) return f(bare(value), named, ...) end end
 
 local function default_of(value, named, instead, for_false)
   if instead == nil then instead = named.default_value end
@@ -589,7 +388,7 @@ local function default_of(value, named, instead, for_false)
 end
 
 local function rounded(value, named, digits)
-  local scale = 10 ^ (digits or named.precision or 0)
+  local scale = 10 ^ (bare(digits or named.precision or 0))
   local scaled = want_number(value, "round") * scale
   local floor = math.floor(scaled)
   local rest = scaled - floor
@@ -597,7 +396,10 @@ local function rounded(value, named, digits)
   return (up and floor + 1 or floor) / scale
 end
 
-local function read_number(value) return tonumber(type(value) == "string" and texts.trim(value) or value) end
+local function read_number(value)
+  value = bare(value)
+  return tonumber(type(value) == "string" and texts.trim(value) or value)
+end
 
 local function integer_of(value, _, instead)
   local x = read_number(counted(value))
@@ -606,16 +408,19 @@ local function integer_of(value, _, instead)
 end
 
 local function indented(text, named, width, first)
-  width = width or named.width or 4
+  width = bare(width or named.width or 4)
+  text = text_of(text)
+  local whole, out, n, at = bare(text), {}, 0, 1
   local pad = type(width) == "number" and (" "):rep(math.min(width, 1000)) or text_of(width)
-  local out, n = {}, 0
-  spend(#pad * select(2, text_of(text):gsub("\n", "")))
-  for line in (text_of(text) .. "\n"):gmatch "([^\n]*)\n" do
+  spend(#pad * select(2, whole:gsub("\n", "")))
+  while at do  -- a line with its break
+    local stop = whole:find("\n", at, true)
     n = n + 1
-    local wanted = n == 1 and truth(first or named.first or false) or n > 1 and line ~= ""
-    out[n] = (wanted and pad or "") .. line
+    if n == 1 and truth(first or named.first or false) or n > 1 and (stop or #whole + 1) > at then out[#out + 1] = pad end
+    out[#out + 1] = sub(text, at, stop)
+    at = stop and stop + 1
   end
-  return table.concat(out, "\n")
+  return concat(out)
 end
 
 local function copied(value)
@@ -625,7 +430,7 @@ local function copied(value)
 end
 
 local function reversed(value)
-  return M.slice(type(value) == "string" and value or copied(value), nil, nil, -1)
+  return M.slice(kind(value) == "text" and value or copied(value), nil, nil, -1)
 end
 
 local function mapped(list, named, name, ...)
@@ -636,7 +441,7 @@ local function mapped(list, named, name, ...)
       if kind(value) == "undefined" and named.default ~= nil then value = named.default end
       out[i] = value
     else
-      local filter = M.filters[name] or fail("no filter '%s'", name and text_of(name) or "")
+      local filter = M.filters[bare(name)] or fail("no filter '%s'", name and bare(text_of(name)) or "")
       out[i] = filter(item, {}, ...)
     end
   end
@@ -648,8 +453,8 @@ local function joined(list, named, separator, attribute)
   attribute = attribute or named.attribute
   for i, item in ipairs(items_of(list)) do parts[i] = text_of(attribute and path_of(item, attribute) or item) end
   separator = text_of(separator or named.d or "")
-  spend(#parts * #separator)
-  return table.concat(parts, separator)
+  spend(#parts * traced.size(separator))
+  return concat(parts, separator)
 end
 
 local function unique(list)
@@ -666,6 +471,7 @@ local function dict_sorted(dict, named)
   local list, by = pairs_of(dict), named.by == "value" and 2 or 1
   table.sort(list, function(a, b)
     local x, y = a[by], b[by]
+    x, y = bare(x), bare(y)
     if type(x) == "string" and type(y) == "string" then x, y = x:lower(), y:lower() end
     return order_of(x, y)
   end)
@@ -673,17 +479,17 @@ local function dict_sorted(dict, named)
 end
 
 local function json_of(value, named, indent)
-  indent = indent or named.indent
+  indent = bare(indent or named.indent)
   local separators = named.separators
   local wide = type(indent) == "number"
-  return to_json(value, { indent = wide and math.min(indent, 16) or nil, sort_keys = truth(named.sort_keys or false),
+  return M.json(value, { indent = wide and math.min(indent, 16) or nil, sort_keys = truth(named.sort_keys or false),
     comma = separators and separators[1] or wide and "," or ", ", colon = separators and separators[2] or ": " }, 0)
 end
 
 --- Filters: `value | name(...)`.
 M.filters = {
   trim = of_text(M.text_methods.strip), strip = of_text(M.text_methods.strip),
-  upper = of_text(string.upper), lower = of_text(string.lower),
+  upper = of_text(upper), lower = of_text(lower),
   capitalize = of_text(capitalized), title = of_text(titled),
   replace = of_text(replaced),
   length = simple(M.length), count = simple(M.length),
@@ -724,7 +530,7 @@ M.filters = {
   wordcount = of_text(function(text) return #split(text) end),
   escape = of_text(function(text)
     local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&#34;", ["'"] = "&#39;" }
-    return (text:gsub("[&<>\"']", entities))
+    return traced.each(text, function(part) return (part:gsub("[&<>\"']", entities)) end)
   end),
 }
 M.filters.e = M.filters.escape

@@ -591,7 +591,7 @@ function tags:filter(line)
 end
 
 -- transformers marks with it what the assistant says; it prints what is in it.
-function tags:generation(line) return self:node("group", { body = self:body_to "endgeneration", line = line }) end
+function tags:generation(line) return self:node("generation", { body = self:body_to "endgeneration", line = line }) end
 
 --- Statements up to one of these words, which is left as the next token.
 function Parser:body(...)
