@@ -1,5 +1,5 @@
 --- A tokenizer for tests of what stands on tokenizers: a byte is a token, and special tokens have
--- numbers from 256 on. It answers to what `cft.template` and `cft.mask` ask of a real one.
+-- numbers from 256 on; those of the set `plain` are added and not special. It answers to what `cft.template` and `cft.mask` ask of a real one.
 -- @usage local tok = fake { "<eos>", "<|im_end|>", eos = "<eos>" }
 
 local Fake = {}
@@ -7,9 +7,9 @@ Fake.__index = Fake
 
 function Fake:id(text) return self.ids[text] end
 function Fake:token(id) return self.texts[id] or string.char(id) end
-function Fake:is_special(id) return self.texts[id] ~= nil end
+function Fake:is_special(id) return self.texts[id] ~= nil and not self.plain[self.texts[id]] end
 function Fake:around() return {}, {} end
-function Fake:added(id) return self.texts[id] and { special = true } or nil end
+function Fake:added(id) return self.texts[id] and { special = self:is_special(id) } or nil end
 
 function Fake:add_token(text)
   self.texts[self.size], self.ids[text] = text, self.size
@@ -57,7 +57,7 @@ function Fake:decode(ids)
 end
 
 return function(tokens)
-  local tok = setmetatable({ ids = {}, texts = {}, size = 256 }, Fake)
+  local tok = setmetatable({ ids = {}, texts = {}, size = 256, plain = tokens.plain or {} }, Fake)
   for _, text in ipairs(tokens) do tok:add_token(text) end
   tok.eos, tok.bos = tok.ids[tokens.eos], tok.ids[tokens.bos]
   return tok

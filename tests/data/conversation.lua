@@ -86,22 +86,57 @@ return {
 
   { "what no template here says is refused by its field", function()
     local call = '[{"id": "c1", "type": "function", "function": {"name": "area_of", "arguments": "{}"}}]'
-    expect.fails("message 2 has 'tool_calls': calls of tools are not written by these templates; `fields` can",
-      read(chat(', "tool_calls": ' .. call)))
-    expect.fails("message 2 has 'tool_call_id': calls of tools", read(chat ', "tool_call_id": "c1"'))
-    expect.fails("message 2 has 'function_call': calls of tools", read(chat ', "function_call": {"name": "f"}'))
-    expect.fails("message 2 has 'reasoning_content': reasoning is not written by these templates",
-      read(chat ', "reasoning_content": "I add."'))
+    expect.fails("message 2 has 'function_call': calls of tools are known as OpenAI's 'tool_calls' and the role 'tool'",
+      read(chat ', "function_call": {"name": "f"}'))
+    expect.fails("the record has 'functions': calls of tools", read(chat("", ', "functions": ' .. call)))
     expect.fails("message 2 has 'training_detail': weights inside a message are those of its parts",
       read(chat ', "training_detail": [{"begin_offset": 0, "end_offset": 1, "train": false}]'))
-    expect.fails("message 3 has the role 'tool': calls of tools", read [[{"messages": [{"role": "user", "content": "q"},
+    expect.fails("message 3 has the role 'tool' where 'user' was wanted", read [[{"messages": [{"role": "user", "content": "q"},
       {"role": "assistant", "content": "a"}, {"role": "tool", "content": "5"}, {"role": "assistant", "content": "b"}]}]])
-    expect.fails("the record has 'tools': calls of tools", read(chat("", ', "tools": ' .. call)))
-    expect.fails("the record has 'tools': calls of tools", read(chat("", [[, "tools": "[{\"name\": \"f\"}]"]])))
+    expect.fails("message 3 has the role 'ipython': calls of tools", read [[{"messages": [{"role": "user", "content": "q"},
+      {"role": "assistant", "content": "a"}, {"role": "ipython", "content": "5"}, {"role": "assistant", "content": "b"}]}]])
     expect.fails("the record has 'images': only text can be trained on", read(chat("", ', "images": ["a.png"]')))
     expect.fails("content of message 1 has a part of the type 'image_url'; only text",
       read [[{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]},
         {"role": "assistant", "content": "a"}]}]])
+  end },
+
+  { "what the model's own chat template may say is kept, and what it needs is named", function()
+    local function conv(text) return conversation.of(assert(json.decode(text, nil, '"tool'))) end
+    local call = '{"id": "c1", "type": "function", "function": {"name": "f", "arguments": %s}}'
+    local asks = '{"role": "assistant", "content": null, "tool_calls": [' .. call .. ']}'
+    local function turns(arguments, more)
+      return ('{"messages": [{"role": "user", "content": "q"}, %s, {"role": "tool", "tool_call_id": "c1", "name": "f", '
+        .. '"content": ""}, {"role": "assistant", "content": "a"}]%s}'):format(asks:format(arguments), more or "")
+    end
+    local record = assert(conv(turns('"{\\"a\\": 1}"', ', "tools": "[{\\"name\\": \\"f\\"}]"')))
+    expect.same(record.needs, { tools = true, tool_calls = true, tool_call_id = true, ["the role tool"] = true })
+    expect.same(record.tools, { { name = "f" } })
+    expect.same(record.messages[2].content, "")
+    expect.same(record.messages[2].own.tool_calls[1]["function"].arguments, '{"a": 1}')
+    expect.same(record.messages[3].own, { tool_call_id = "c1", name = "f" })
+    expect.same(assert(conv(chat ', "thinking": "hm"')).needs, { thinking = true })
+    expect.same(assert(conv(chat(', "name": "Ada"', ', "tools": "[]"'))).needs, nil)
+    -- two calls alike but for what they ask for are two answers
+    local one, two = assert(conv(turns '{"a": 1}')), assert(conv(turns '{"a": 2}'))
+    expect.truthy(conversation.prompt(one) ~= conversation.prompt(two))
+    expect.truthy(conversation.whole(one) ~= conversation.whole(two))
+    for arguments, says in pairs {
+      ['"{"'] = "message 2 has tool_calls%[0%]%.function%.arguments that are no JSON object: not JSON at byte",
+      ['"5"'] = "that are no JSON object: 5", ["5"] = "arguments of the type number; an object is wanted" } do
+      expect.fails(says, conv(turns(arguments)))
+    end
+    expect.fails("message 2 has 'tool_calls' that are no list of calls", read(chat ', "tool_calls": {"name": "f"}'))
+    expect.fails("message 2 has tool_calls%[0%] without a function and its name", read(chat ', "tool_calls": [{"name": "f"}]'))
+    expect.fails("message 1 has 'tool_calls' and the role 'user'", read(([[{"messages": [{"role": "user", "content": "q",
+      "tool_calls": [%s]}, {"role": "assistant", "content": "a"}]}]]):format(call:format "{}")))
+    expect.fails("message 2 has 'reasoning_content', which is no text but a table", read(chat ', "reasoning_content": ["x"]'))
+    expect.fails("message 2 has 'reasoning_content' and 'thinking', and they disagree",
+      read(chat ', "reasoning_content": "a", "thinking": "b"'))
+    expect.fails("'tools' is no list of tools", read(chat("", ', "tools": {"a": 1}')))
+    expect.fails("'tools' is no list of tools: not JSON", read(chat("", ', "tools": "f(x)"')))
+    expect.fails("message 3 has the role 'user' where 'tool' was wanted", read(('{"messages": [{"role": "user", "content": "q"}, '
+      .. '%s, {"role": "user", "content": "r"}, {"role": "assistant", "content": "a"}]}'):format(asks:format "{}")))
   end },
 
   { "a preference pair is refused as one", function()

@@ -39,7 +39,7 @@ local broken_reasons = {
   "not JSON at byte 30 %(line 1%): .*", "'instruction' is no text but a number",
   "neither 'messages', 'conversations' nor 'instruction' and 'output', 'prompt' and 'completion'; its fields are: answer, question",
   "the record is no object", "'output' is empty", "the last message is not the assistant's",
-  "message 2 has the role 'tool': calls of tools are not written by these templates; .*", "not JSON at byte 21 %(line 1%): unable to decode byte 0xff.*",
+  "message 2 has the role 'tool' where 'assistant' was wanted", "not JSON at byte 21 %(line 1%): unable to decode byte 0xff.*",
 }
 
 return {

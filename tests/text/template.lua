@@ -389,7 +389,7 @@ return {
       return all
     end
     local cli, page = text "docs/cli.md", text "docs/templates.md"
-    expect.truthy(cli:find("how a record becomes text: " .. table.concat(template.presets, ", ") .. " |", 1, true), "docs/cli.md")
+    expect.truthy(cli:find("how a record becomes text: " .. table.concat(template.names, ", ") .. " |", 1, true), "docs/cli.md")
     for _, name in ipairs(template.presets) do
       expect.same(template.of(name).name, name)
       expect.truthy(page:find("\n| `" .. name .. "` | ", 1, true), name .. " in docs/templates.md")

@@ -40,21 +40,22 @@ local function is_nothing(value)
   return true
 end
 
-local TOOLS = "calls of tools are not written by these templates; `fields` can write them into the contents"
-local REASONING = "reasoning is not written by these templates; `fields` can write it into the content"
+local TOOLS = "calls of tools are known as OpenAI's 'tool_calls' and the role 'tool'; `fields` can bring them into that form"
 local MEDIA = "only text can be trained on"
 local WEIGHTS = "weights inside a message are those of its parts: content = { { text =, learn = }, ... }"
 local PAIR = "of a preference pair one answer can be trained on: `fields` gives it as 'output'"
 
 -- Fields that change what is trained on and that nothing here can say: the record is refused.
 local refused = {
-  record = { tools = TOOLS, functions = TOOLS, images = MEDIA, image = MEDIA, videos = MEDIA, video = MEDIA,
+  record = { functions = TOOLS, images = MEDIA, image = MEDIA, videos = MEDIA, video = MEDIA,
     audios = MEDIA, audio = MEDIA, rejected_response = PAIR, rejected_messages = PAIR, kto_tag = PAIR },
-  message = { tool_calls = TOOLS, tool_call_id = TOOLS, function_call = TOOLS, reasoning_content = REASONING,
-    reasoning = REASONING, thinking = REASONING, loss_scale = WEIGHTS, train_detail = WEIGHTS,
+  message = { function_call = TOOLS, loss_scale = WEIGHTS, train_detail = WEIGHTS,
     training_detail = WEIGHTS, images = MEDIA, audio = MEDIA },
 }
-local tool_roles = set "tool function ipython observation function_call tool_call tool_response"
+local tool_roles = set "function ipython observation function_call tool_call tool_response"
+
+-- Fields of messages that presets have no words for, and the model's own chat template may have. `name` goes along.
+local own_fields = { "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking", "name" }
 
 local function refusal(of, kind)
   local first  -- of two, the same one is always named
@@ -67,8 +68,9 @@ end
 
 -- All names that are known, for hints.
 local known = {
-  record = set "messages conversations prompt completion instruction input output system history raw",
-  message = set "role content from value name weight train training loss learn",
+  record = set "messages conversations prompt completion instruction input output system history raw tools",
+  message = set("role content from value name weight train training loss learn tool_calls tool_call_id "
+    .. "reasoning_content reasoning thinking"),
   part = set "type text kind learn verdict",
 }
 for kind, names in pairs(refused) do
@@ -160,7 +162,61 @@ local function learned_of(message, role)
 end
 
 local share_gpt = { human = "user", gpt = "assistant" }
-local message_fields = set "role content from value weight train training loss learn"
+local message_fields = set("role content from value weight train training loss learn tool_calls tool_call_id "
+  .. "reasoning_content reasoning thinking")
+
+-- What is wrong with the calls of a message; nil where nothing is.
+local function calls_problem(calls)
+  if type(calls) ~= "table" or #calls == 0 then return "has 'tool_calls' that are no list of calls" end
+  for k, call in ipairs(calls) do
+    local called = type(call) == "table" and call["function"]
+    if type(called) ~= "table" or type(called.name) ~= "string" then
+      return ("has tool_calls[%d] without a function and its name"):format(k - 1)
+    end
+    local arguments = field(called, "arguments")
+    if type(arguments) == "string" then
+      local object, why = json.decode(arguments)
+      if type(object) ~= "table" then
+        return ("has tool_calls[%d].function.arguments that are no JSON object: %s"):format(k - 1, why or arguments)
+      end
+    elseif arguments ~= nil and type(arguments) ~= "table" then
+      return ("has tool_calls[%d].function.arguments of the type %s; an object is wanted"):format(k - 1, type(arguments))
+    end
+  end
+end
+
+-- Reasoning has three names. Two in one message must say the same.
+local function reasoning_problem(own)
+  local first
+  for _, name in ipairs { "reasoning_content", "thinking", "reasoning" } do
+    local value = own and own[name]
+    if value and first and own[first] ~= value then return ("has '%s' and '%s', and they disagree"):format(first, name) end
+    first = first or value and name
+  end
+end
+
+-- What the model's own chat template alone can say of a message; nil where there is nothing; nil and what is wrong.
+local function own_of(came, role)
+  local own
+  for _, name in ipairs(own_fields) do
+    local value = field(came, name)
+    if value ~= nil and not is_nothing(value) then
+      if name == "tool_calls" then
+        if role ~= "assistant" then return nil, ("has 'tool_calls' and the role '%s'"):format(tostring(role)) end
+        local problem = calls_problem(value)
+        if problem then return nil, problem end
+      elseif type(value) ~= "string" then
+        if name ~= "name" then return nil, ("has '%s', which is no text but a %s"):format(name, type(value)) end
+        value = nil
+      end
+      own = own or {}
+      own[name] = value
+    end
+  end
+  local problem = reasoning_problem(own)
+  if problem then return nil, problem end
+  return own
+end
 
 -- The message of one of the lists: `{ role, content, learn = false }`; nil and what is wrong. `learn` is false for an
 -- answer that is context.
@@ -175,12 +231,21 @@ local function message_of(came, unused, list_name)
   end
   if content == nil then content = field(came, "value") end
   if tool_roles[role] then return nil, ("has the role '%s': %s"):format(role, TOOLS) end
+  local own
+  own, problem = own_of(came, role)
+  if problem then return nil, problem end
+  local no_content = content == nil and own and own.tool_calls
+  if no_content then content = "" end
   content, problem = content_of(content, unused, list_name)
   if not content then return nil, problem, true end
   local learned, why = learned_of(came, tostring(role))
   if why then return nil, why end
   note_unused(came, message_fields, unused, list_name .. ".")
   local message = { role = role, content = content }
+  if own then
+    own.no_content = no_content and true or nil
+    message.own, message.list = own, list_name
+  end
   if role == "assistant" and learned == false then message.learn = false end
   return message
 end
@@ -203,23 +268,58 @@ local function add_system(record, messages)
   return messages
 end
 
+-- Who may speak behind a message: after a question the assistant, after its calls the tools, after these it again.
+local function next_of(message)
+  if message.role == "user" then return "assistant" end
+  if message.role == "tool" then return "assistant", "tool" end
+  return message.own and message.own.tool_calls and "tool" or "user"
+end
+
 -- Messages that take turns.
 local function in_turns(messages, allow_empty)
-  local wanted = "user"
+  local wanted, also = "user", nil
   for i, message in ipairs(messages) do
     local role = message.role
     if role ~= "system" or i > 1 then
-      if role ~= wanted then
+      if role ~= wanted and not (also and role == also) then
         return nil, ("message %d has the role %s where '%s' was wanted"):format(i,
           type(role) == "string" and "'" .. role .. "'" or "of type " .. type(role), wanted)
       end
-      local empty = not allow_empty and emptiness(message.content)
+      local may_be_empty = allow_empty or role == "tool" or message.own and message.own.tool_calls
+      local empty = not may_be_empty and emptiness(message.content)
       if empty then return nil, ("message %d %s"):format(i, empty) end
-      wanted = role == "user" and "assistant" or "user"
+      wanted, also = next_of(message)
     end
   end
-  if wanted ~= "user" or #messages < 2 then return nil, "the last message is not the assistant's" end
+  if #messages < 2 or messages[#messages].role ~= "assistant" then
+    return nil, "the last message is not the assistant's"
+  end
   return messages
+end
+
+-- The tools of a record: a list, or a text of JSON that is one; nil where there are none; nil and what is wrong.
+local function tools_of(record)
+  local tools = field(record, "tools")
+  if tools == nil or is_nothing(tools) then return nil end
+  local why
+  if type(tools) == "string" then
+    tools, why = json.decode(tools, nil, "")
+    if tools ~= nil and is_nothing(tools) then return nil end
+  end
+  if type(tools) ~= "table" or #tools == 0 then return nil, "'tools' is no list of tools" .. (why and ": " .. why or "") end
+  return tools
+end
+
+-- The set of fields that presets have no words for; nil where there are none.
+local function needs_of(messages, tools)
+  local needs = { tools = tools and true or nil }
+  for _, message in ipairs(messages) do
+    for name in pairs(message.own or {}) do
+      if name ~= "name" and name ~= "no_content" then needs[name] = true end
+    end
+    if message.role == "tool" then needs["the role tool"] = true end
+  end
+  return next(needs) and needs or nil
 end
 
 -- Append the messages of a list.
@@ -340,14 +440,19 @@ local function shape_of(record)
     .. "its fields are: %s"):format(#names > 0 and table.concat(names, ", ") or "none")
 end
 
+-- Fields of a conversation beside its messages, which a function may hand on.
+local passed_on = set "raw unused tools needs"
+
 --- A record of one of the known shapes as a conversation; docs/data.md has the shapes, and what becomes of each field.
 -- Contents are texts, or lists of parts `{ text =, kind =, learn =, verdict = }` (see `cft.text.template`); a message
--- with `learn = false` is an answer that has no loss weight.
+-- with `learn = false` is an answer that has no loss weight; `own` has what presets have no words for: `tool_calls`,
+-- `tool_call_id`, `reasoning_content`, `reasoning`, `thinking`, `name`.
 -- @tab record
 -- @bool[opt=false] allow_empty take an empty question or answer, or one of white space alone
 -- @tab[opt] by where a function made the record: its `name`, and what it made it `from`. A misspelt field is an
 -- error then
--- @treturn ?table `{ messages =, raw = record, unused = }`; `unused` is the set of fields that say something and that
+-- @treturn ?table `{ messages =, raw = record, tools =, needs =, unused = }`; `needs` is the set of fields for which the
+-- model's own chat template has to write it, nil where there are none; `unused` is the set of fields that say something and that
 -- nothing reads, nil where there are none. Or nil and the reason
 function M.of(record, allow_empty, by)
   if type(record) ~= "table" or json.is_array(record) then return nil, "the record is no object" end
@@ -357,17 +462,23 @@ function M.of(record, allow_empty, by)
   local unused, messages = {}, nil
   local shape, reason = shape_of(record)
   if shape then messages, reason = shape.make(record, allow_empty, unused, by) end
+  local tools
+  if messages then
+    tools, reason = tools_of(record)
+    if reason then messages = nil end
+  end
   if not messages then
     local chosen, rejected = field(record, "chosen"), field(record, "rejected")
     return nil, chosen and rejected and "the record has 'chosen' and 'rejected': " .. PAIR or reason
   end
   local made = type(record.raw) == "table" and record.raw  -- a conversation that a function changed
   for name, value in pairs(record) do
-    local ours = shape.fields[name] or made and (name == "raw" or name == "unused")
+    local ours = shape.fields[name] or name == "tools" or made and passed_on[name]
     if not ours and not is_nothing(value) then unused[tostring(name)] = true end
   end
   for name in pairs(made and type(record.unused) == "table" and record.unused or {}) do unused[name] = true end
-  return { messages = messages, raw = made or record, unused = next(unused) and unused or nil }
+  return { messages = messages, tools = tools, needs = needs_of(messages, tools), raw = made or record,
+    unused = next(unused) and unused or nil }
 end
 
 -- ---- texts -----------------------------------------------------------------------------------
@@ -386,6 +497,15 @@ end
 -- @param content a text, or a list of parts
 function M.text(content) return type(content) == "string" and content or table.concat(add_texts({}, content)) end
 
+-- What a message says beside its content, as one text.
+local function own_text(message)
+  local own = message.own
+  if not own then return "" end
+  local copy = {}
+  for name, value in pairs(own) do copy[name] = name ~= "no_content" and value or nil end
+  return next(copy) and json.encode(copy) or ""
+end
+
 --- All that stands before the answer: two records with equal prompts ask the same.
 -- @tab record a conversation
 -- @treturn string
@@ -393,20 +513,27 @@ function M.prompt(record)
   local list = {}
   for k = 1, #record.messages - 1 do
     local message = record.messages[k]
-    list[k] = message.role .. "\0" .. M.text(message.content)
+    list[k] = message.role .. "\0" .. M.text(message.content) .. own_text(message)
   end
-  return table.concat(list, "\0")
+  return table.concat(list, "\0") .. (record.tools and "\0" .. json.encode(record.tools) or "")
 end
 
---- The last message's text.
+--- The last message's text, with its calls and reasoning where it has any.
 -- @tab record a conversation
-function M.answer(record) return M.text(record.messages[#record.messages].content) end
+function M.answer(record)
+  local last = record.messages[#record.messages]
+  return M.text(last.content) .. own_text(last)
+end
 
 --- All texts, a line break between any two.
 -- @tab record a conversation
 function M.whole(record)
   local list = {}
-  for _, message in ipairs(record.messages) do add_texts(list, message.content) end
+  for _, message in ipairs(record.messages) do
+    add_texts(list, message.content)
+    local more = own_text(message)
+    if more ~= "" then list[#list + 1] = more end
+  end
   return table.concat(list, "\n")
 end
 

@@ -27,6 +27,9 @@ local ffi, C = door.ffi, door.C
 
 local M = {}
 
+-- What tools take is written with its keys in order: records that hold this keep it.
+local ORDERED = '"tool'
+
 --- What its parts do, by the names that users of this module know: see `cft.data.source` and `cft.data.conversation`.
 M.is, M.describe, M.conversation, M.prompt = sources.is, sources.describe, conversation.of, conversation.prompt
 
@@ -198,7 +201,7 @@ function M.open(path, opts)
       if one.reason ~= nil then
         reason = ffi.string(one.reason)
       else
-        record, reason = json.decode(one.text, one.bytes)
+        record, reason = json.decode(one.text, one.bytes, ORDERED)
         if reason == nil then record, reason = read_record(record) end
       end
       if record ~= nil then return record end

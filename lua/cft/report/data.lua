@@ -218,6 +218,7 @@ function M.findings(set)
   end
   add(#r.bad > BAD and #r.bad - BAD or 0, "more bad records")
   add_list(r.left_to_function, reports.LEFT_TO_FUNCTION)
+  lines[#lines + 1] = reports.own(r, set.samples.chat)
   lines[#lines + 1] = reports.unused(r)
   lines[#lines + 1] = reports.unmet(r, set.samples.chat)
   add_list(r.dropped, ("dropped, the first with %s"):format(r.dropped[1] and r.dropped[1].reason or ""))

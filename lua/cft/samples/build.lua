@@ -53,6 +53,7 @@ end
 -- where it gets other ids, the model was trained on another prompt.
 local function begins_with_prompt(sample, tok)
   local segments, list = sample.segments, {}
+  if segments.other_prompt then return false end
   local answer = #segments
   while answer > 0 and not segments[answer].target do answer = answer - 1 end
   while answer > 1 and segments[answer - 1].target do answer = answer - 1 end
@@ -72,6 +73,19 @@ local function begins_with_prompt(sample, tok)
   return true
 end
 
+-- The fields of a record that nothing reads: what its conversation knows of, and what the model's own chat template
+-- leaves out, or a function does not say that it reads.
+local function unused_of(record, segments, chat)
+  if not segments.written and not (chat.make and record.needs) then return record.unused end
+  local unused = {}
+  for name in pairs(record.unused or {}) do
+    if not (segments.written and name:find "%.name$") then unused[name] = true end  -- it is given to the template
+  end
+  for name in pairs(segments.written and segments.unwritten or {}) do unused[name] = true end
+  for name in pairs(not segments.written and record.needs or {}) do unused[name .. ", left to the template's function"] = true end
+  return next(unused) and unused or nil
+end
+
 -- Does a record have an answer that is context? A template that is a function decides by itself what has loss weight.
 local function has_context(record)
   for _, message in ipairs(record.messages or {}) do
@@ -89,9 +103,9 @@ end
 
 --- The sample of a record, with what is odd about it: `specials`, strings of special tokens in its text and how many;
 -- `prefix`, false where a server would encode its prompt otherwise; `unused`, the set of the
--- record's fields that nothing reads; `left_to_function`, true where the record has answers that are context and a
--- function is the template; `odd`, the class of `refusals` that it is of; and `learned`, its rows that have
--- loss weight.
+-- record's fields that nothing reads; `own`, the set of those for which the model's own chat template wrote it;
+-- `left_to_function`, true where the record has answers that are context and a function is the template; `odd`, the class
+-- of `refusals` that it is of; and `learned`, its rows that have loss weight.
 -- @tab record a conversation
 -- @treturn ?table as `mask.encode` gives it; nil where there is none to train on, then
 -- @treturn string why
@@ -104,8 +118,9 @@ function Build:sample(record)
   sample.specials = specials_in(sample.segments, tok, sample.controls)
   -- A cut prompt is not what a server would write, and a special token's string is reported as such.
   sample.prefix = sample.cut > 0 or sample.specials ~= nil or begins_with_prompt(sample, tok)
+  sample.unused, sample.own = unused_of(record, sample.segments, self.chat), sample.segments.written and record.needs or nil
   sample.segments, sample.controls = nil, nil
-  sample.unused, sample.left_to_function = record.unused, self.chat.make ~= nil and has_context(record)
+  sample.left_to_function = self.chat.make ~= nil and has_context(record)
   sample.odd, sample.learned = odd_class(sample, tok)
   if sample.odd and self.o[sample.odd] ~= "keep" then return nil, says[sample.odd], sample.odd, sample end
   return sample

@@ -27,7 +27,8 @@ function M.of(chat, tok, policy, exact)
   end
   local front, behind = template.around(tok)
   local around = (front[1] or behind[1]) and table.concat(front, " ") .. "|" .. table.concat(behind, " ") or nil
-  return hash.text(table.concat({ described, tok:hash(), (assert(canonical.text(policy))), around }, "\n"))
+  local own = canonical.text { tok.chat_template or false, (tok.named_templates or {}).tool_use or false }
+  return hash.text(table.concat({ described, tok:hash(), (assert(canonical.text(policy))), own, around }, "\n"))
 end
 
 --- A name for this program: its file, and Lua files that are taken in place of those inside it.

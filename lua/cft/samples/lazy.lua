@@ -37,6 +37,7 @@ local odd = {
   { "does not end in an end token with loss weight", function(s) return not s.ends end },
   { "does not begin with what its prompt alone is encoded as, which is what a server sends",
     function(s) return not s.prefix end },
+  { "is written with the model's own chat template, for what the run's has no words for", function(s) return s.own ~= nil end },
   { "holds strings of special tokens", function(s) return s.specials ~= nil end },
 }
 

@@ -340,7 +340,7 @@ end
 function M.prompt(record, chat, tok)
   local segments, why = chat:segments(record, tok)
   local pieces
-  if segments then pieces, why = pieces_of(segments, tok) end
+  if segments then pieces, why = pieces_of(segments, tok, chat:controls(tok, segments)) end
   if not pieces then return nil, why end
   local last = #pieces
   while last > 0 and not pieces[last].segment.target do last = last - 1 end

@@ -9,16 +9,18 @@ local sources = require "cft.data.source"
 
 local M = {}
 
-local COUNTS = { specials = true, unused = true, kinds = true }  -- texts and how many; other tables are lists of records
+local COUNTS = { specials = true, unused = true, kinds = true, own = true }  -- texts and how many; other tables are lists of records
 
 local function is_list(name, value) return type(value) == "table" and not COUNTS[name] and value.n ~= nil end
 
 --- A report of nothing yet.
 -- @treturn table `records`, `samples`, `tokens`, `learned`, `longest`, `tokens_cut`; `specials`, counts by text;
--- `unused`, how many records have each field that nothing reads; `kinds`, how many samples have each kind of text; and
+-- `unused`, how many records have each field that nothing reads; `own`, how many have each field for which the model's own
+-- chat template wrote them, `by_own` in all; `kinds`, how many samples have each kind of text; and
 -- lists of records, each with its length `n`
 function M.new()
   return { records = 0, samples = 0, tokens = 0, learned = 0, longest = 0, tokens_cut = 0, specials = {}, unused = {}, kinds = {},
+    own = {}, by_own = 0,
     with_specials = listed.new(), dropped = listed.new(), cut = listed.new(), no_end = listed.new(),
     no_prefix = listed.new(), no_learned = listed.new(), all_learned = listed.new(), double_bos = listed.new(),
     unsayable = listed.new(), left_to_function = listed.new() }
@@ -37,6 +39,8 @@ function M.enter(report, i, sample, why, class, unwanted)
     report.specials[text] = (report.specials[text] or 0) + count
   end
   for name in pairs(made.unused or {}) do report.unused[name] = (report.unused[name] or 0) + 1 end
+  for name in pairs(made.own or {}) do report.own[name] = (report.own[name] or 0) + 1 end
+  if made.own then report.by_own = report.by_own + 1 end
   if made.left_to_function then listed.add(report.left_to_function, i) end
   if not made.prefix then listed.add(report.no_prefix, i) end
   if made.odd then listed.add(report[made.odd], i) end
@@ -116,6 +120,14 @@ function M.unused(report)
   return next(report.unused) and "fields that are not used: " .. counts_line(report.unused) or nil
 end
 
+--- How many records the model's own chat template wrote, and for which fields, in one line.
+-- @treturn ?string nil where there are none
+function M.own(report, chat)
+  if report.by_own == 0 then return nil end
+  return ("%d written with the model's own chat template, for template %s has no words for: %s"):format(report.by_own,
+    chat.name, counts_line(report.own))
+end
+
 --- The kinds that `learn` has a weight for and that no text has, in one line.
 -- @tab report
 -- @tparam Template chat
@@ -156,6 +168,7 @@ function M.describe(report, of)
       chat.specials == "llamafactory" and "these tokens" or "plain text", counts_line(r.specials)))
   end
   add_list(r.left_to_function, M.LEFT_TO_FUNCTION)
+  if M.own(r, chat) then add("  %s", M.own(r, chat)) end
   local unused = M.unused(r)
   local unmet = M.unmet(r, chat)
   if unused then add("  %s", unused) end

@@ -14,6 +14,7 @@
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
+local chat_segments = require "cft.text.chat_segments"
 local pieces = require "cft.text.presets"
 local texts = require "cft.base.text"
 
@@ -78,7 +79,8 @@ end
 
 -- Kinds that texts have without a function of the user's, who may make up others.
 local kinds = { system = true, query = true, response = true, critique = true, verdict = true, ["end"] = true,
-  template = true, rest = true, user = true, assistant = true }
+  template = true, rest = true, user = true, assistant = true, tool_call = true, reasoning = true, tool = true,
+  tools = true, name = true }
 
 -- A name that is not in `known`, and near one that is, is a slip.
 local function slip(where, name, known)
@@ -227,12 +229,17 @@ local function checked_parts(parts)
   return parts
 end
 
+--- The parts of a text of a message by what they are, with the function that was given for it.
+function Template:cut(role, text)
+  return self.parts == M.parts and M.parts(role, text) or checked_parts(self.parts(role, text))
+end
+
 -- The parts of a message's content, as texts.
 local function parts_of(t, role, content, turn, behind_system)
   if type(content) ~= "string" then return content end
   content = trimmed(t, role, content, behind_system)
   if t.specials == "llamafactory" and role == "user" then content = content:gsub("{{idx}}", tostring(turn), 1) end
-  return t.parts == M.parts and M.parts(role, content) or checked_parts(t.parts(role, content))
+  return t:cut(role, content)
 end
 
 -- The system text of a record, false where there is none; nil and why where the template cannot say it.
@@ -251,15 +258,38 @@ local function system_of(t, messages, turns)
   return system
 end
 
+-- The fields that need the model's own chat template, in one line.
+local function needs_of(record)
+  local names = {}
+  for name in pairs(record.needs) do names[#names + 1] = "'" .. name .. "'" end
+  table.sort(names)
+  return table.concat(names, ", ")
+end
+
+-- What the model's own chat template makes of a record.
+local function by_own(self, record, tok)
+  if not (tok and tok.chat_template) then
+    return nil, ("the record has %s: template %s has no words for that, and the model has no chat template; `fields` can "
+      .. "write it into the contents"):format(needs_of(record), self.name)
+  end
+  local segments, why = chat_segments.of(record, tok, self)
+  if segments then return segments end
+  if not record.needs then return nil, why end
+  return nil, ("the model's own chat template, which the record needs for %s: %s"):format(needs_of(record), why)
+end
+
 --- The segments of a record: `{ text, kind, weight, special, own, content, turn, target, slot }`.
 -- `own` is `bos` or `eos` for the tokenizer's tokens, which have no text here; `content` marks text
 -- that comes from the record; neighbours of one `slot` are tokenised together; `target` marks the
--- answer of `turn` (from 0) and its end. An answer whose message has `learn = false` is context.
+-- answer of `turn` (from 0) and its end. An answer whose message has `learn = false` is context. A record that has what
+-- no preset has words for (`needs`) is written with the model's own chat template, see `cft.text.chat_segments`.
 -- @tab record a conversation (`cft.data.conversation`)
--- @param[opt] tok which says whether there is a token for `template.first`; without it there is none
+-- @param[opt] tok which says whether there is a token for `template.first`, and has the model's chat template; without it
+-- there is neither
 -- @treturn ?table
 -- @treturn ?string why the template cannot say the record
 function Template:segments(record, tok)
+  if record.needs then return by_own(self, record, tok) end
   local segments, slot, turn = {}, 0, 0
   local parse = self.specials == "llamafactory" or nil
   local messages = record.messages
@@ -372,7 +402,8 @@ local found_controls = setmetatable({}, { __mode = "k" })
 -- @tab segments of a record: what a function of the recipe wrote is known from them alone
 -- @treturn table a list of ids, with their `texts`
 function Template:controls(tok, segments)
-  local found = not self.make and found_controls[self]
+  local by_segments = self.make or segments and segments.written
+  local found = not by_segments and found_controls[self]
   if found and found.tok == tok then return found end
   local ids, texts, seen = {}, {}, {}
   local function add(piece)
@@ -381,14 +412,14 @@ function Template:controls(tok, segments)
       seen[id], ids[#ids + 1], texts[#texts + 1] = true, id, tok:token(id)
     end
   end
-  for _, piece in ipairs(self.make and segments or specials_of(self)) do
-    if not self.make or piece.special then add(piece) end
+  for _, piece in ipairs(by_segments and segments or specials_of(self)) do
+    if not by_segments or piece.special then add(piece) end
   end
   for _, role in ipairs { "bos", "eos", "pad" } do
     if tok[role] and tok:added(tok[role]) then add { own = role } end
   end
   ids.tok, ids.texts = tok, texts
-  found_controls[self] = ids
+  if not by_segments then found_controls[self] = ids end
   return ids
 end
 
@@ -499,6 +530,8 @@ end
 
 -- ---- from what a recipe says -----------------------------------------------------------------
 
+local NO_OWN = "template = \"own\": the model has no chat template; a preset's name says how records are written"
+
 local Custom = setmetatable({}, { __index = Template })
 Custom.__index = Custom
 
@@ -540,6 +573,59 @@ function M.custom(make)
     answer_turn = {} }, Custom)
 end
 
+local Own = setmetatable({}, { __index = Template })
+Own.__index = Own
+
+function Own:segments(record, tok)
+  if not (tok and tok.chat_template) then return nil, NO_OWN end
+  return by_own(self, record, tok)
+end
+
+function Own:prepare(tok)
+  if not tok.chat_template then blame("%s", NO_OWN) end
+  return {}
+end
+
+function Own:missing() return {} end
+
+-- A small conversation as the template writes it.
+local function sample_of(self, tok)
+  return self:segments({ messages = { { role = "user", content = "2 + 3?" }, { role = "assistant", content = "5" } } }, tok)
+end
+
+function Own:end_token(tok)
+  local segments = sample_of(self, tok)
+  local last = segments and segments[#segments]
+  for k = #(segments or {}), 1, -1 do
+    if segments[k].special and segments[k].target then last = segments[k] break end
+  end
+  local id = last and last.special and M.id_of(last, tok)
+  return id, id and tok:token(id)
+end
+
+function Own:notes(tok)
+  local notes = {}
+  for i, note in ipairs(tok.notes or {}) do notes[i] = note end
+  return notes
+end
+
+function Own:describe(tok)
+  local id, text = self:end_token(tok)
+  return ("template own: the model's own chat template; %s"):format(id and ("answers end in %s (id %d)"):format(text, id)
+    or "answers end in no token, as far as a small conversation shows")
+end
+
+--- The model's own chat template for all records, rendered by `cft.text.jinja`; docs/templates.md has the rules.
+-- @tab[opt] opts `learn`, `turns`, `parts`, as those of `template.new`
+-- @treturn Template
+function M.own(opts)
+  local o = check.options("template.own", opts, { learn = options.learn, turns = options.turns, parts = options.parts })
+  local t = setmetatable({ name = "own", answer_turn = {}, specials = "text" }, Own)
+  t.by_kind, t.rest = weights_of(o.learn)
+  t.turns, t.parts = o.turns, o.parts
+  return t
+end
+
 --- The names of the presets, see `cft.text.presets`. Each is a function here: `template.qwen { turns = "last" }`.
 M.presets = {}
 for i, preset in ipairs(pieces) do
@@ -553,6 +639,10 @@ for i, preset in ipairs(pieces) do
   end
 end
 
+--- What a recipe's `template` may name: the presets, and `own`.
+M.names = { unpack(M.presets) }
+M.names[#M.names + 1] = "own"
+
 --- A template by name, by function, or as it is: what a recipe's `template` may be.
 -- @param value a preset's name, a function, or a template
 -- @tab[opt] opts for a preset
@@ -560,8 +650,8 @@ end
 function M.of(value, opts)
   if type(value) == "function" then return M.custom(value) end
   local kind = getmetatable(value)
-  if kind == Template or kind == Custom then return value end
-  check.value("template", "template", value, { "string", one_of = M.presets })
+  if kind == Template or kind == Custom or kind == Own then return value end
+  check.value("template", "template", value, { "string", one_of = M.names })
   return M[value](opts)
 end
 
