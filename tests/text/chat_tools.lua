@@ -37,7 +37,7 @@ local function record_of(messages, tools)
   return assert(conversation.of { messages = messages, tools = tools })
 end
 
--- Learned text in marks.
+-- Text with loss weight in marks.
 local function shown(segments)
   local out = {}
   for i, s in ipairs(segments) do out[i] = s.weight > 0 and "«" .. s.text .. "»" or s.text end

@@ -324,7 +324,7 @@ local pieces = setmetatable({}, { __mode = "k" })  -- tokenizer → text of a te
 -- that the template leaves out; and `other_prompt`, true where a server's prompt for a learned answer is not what the
 -- conversation begins with.
 -- @tab record a conversation @param tok
--- @tab chat what says what is learned: `by_kind`, `rest`, `turns`, and `cut`, a function role, text → parts
+-- @tab chat what gives loss weight: `by_kind`, `rest`, `turns`, and `cut`, a function role, text → parts
 -- @treturn ?table nil and why the record cannot be said
 function M.of(record, tok, chat)
   local rendered, why = render.new(record, tok, function(role, text) return chat:cut(role, text) end)
