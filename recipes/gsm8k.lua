@@ -2,13 +2,13 @@
 -- wrong, and critiques by rule. These are GSM8K's *test* problems: report nothing on its test set
 -- with a model that was trained on them.
 --
---   cftrun recipes/gsm8k.lua model=Qwen/Qwen2.5-0.5B data=gsm8k
+--   cftrun recipes/gsm8k.lua model=Qwen/Qwen2.5-0.5B data=example_model_solutions.jsonl
 local cft = require "cft"
 local critic = require "cft.demo.rule_critic"
 
 local cfg = cft.config {
   model = "Qwen/Qwen2.5-0.5B",
-  data = "data/gsm8k",               -- the folder with example_model_solutions.jsonl, or that file
+  data = "example_model_solutions.jsonl",  -- or the folder that it is in
   out = "checkpoints/gsm8k",
   template = "chatml",
   train_problems = 1000,             -- the first so many train, the rest are held out
@@ -59,6 +59,7 @@ cft.recipe.run(cfg, {
   load = load,
   missing = {
     model = "1 GB; cftrun fetch Qwen/Qwen2.5-0.5B",
-    data = "2.6 MB; grade_school_math/data/example_model_solutions.jsonl of github.com/openai/grade-school-math",
+    data = "2.6 MB; https://raw.githubusercontent.com/openai/grade-school-math/master/grade_school_math/data/"
+      .. "example_model_solutions.jsonl",
   },
 })

@@ -6,7 +6,7 @@ local cft = require "cft"
 
 local cfg = cft.config {             -- the authors' settings, arXiv 2506.03295 and their scripts
   model = "Qwen/Qwen2.5-Math-1.5B",
-  data = "data/DSR-CFT-p0.jsonl",
+  data = "DSR-CFT-p0.jsonl",
   out = "checkpoints/one_problem",
   template = "chatml",               -- ms-swift's for Qwen2.5: the end is <|im_end|>, and it has loss weight
   system = "Please reason step by step, and put your final answer within \\boxed{}.",

@@ -79,6 +79,7 @@ return {
   refuses("%-%-allow%-change wants KEY%[,KEY%] behind it", "--allow-change"),
   refuses("device=gpu: 'device' must be cpu, cuda, cuda:N or auto, got 'gpu'", "--device", "gpu"),
   refuses("no recipe and no command 'bnech'[^\n]*", "bnech"),
+  refuses("no recipe and no command 'hello'; did you mean 'recipes/hello.lua'%?", "hello"),
   refuses("no recipe tests/runn.lua; did you mean 'tests/run.lua'%?", "tests/runn.lua"),
   refuses("no recipe no/such.lua", "no/such.lua"),
   refuses("tests/base is a folder, not a recipe", "tests/base"),

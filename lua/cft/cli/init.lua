@@ -65,13 +65,19 @@ local function neighbours(path)
   return names
 end
 
+-- A command that was probably meant, or the recipe of that name in ./recipes.
+local function meant(target)
+  local recipe = "recipes/" .. target .. ".lua"
+  if host.kind(recipe) == "file" then return ("; did you mean '%s'?"):format(recipe) end
+  return check.suggestion(target, commands())
+end
+
 local function not_found(target)
   if target:find "[/.]" then
     local what = host.kind(target) and "%s is a folder, not a recipe" or "no recipe %s%s"
     exit.fail(exit.USAGE, what, target, check.suggestion(target, neighbours(target)))
   end
-  exit.fail(exit.USAGE, "no recipe and no command '%s'%s", target,
-            check.suggestion(target, commands()))
+  exit.fail(exit.USAGE, "no recipe and no command '%s'%s", target, meant(target))
 end
 
 local function run(target, args, flags)
