@@ -189,7 +189,9 @@ local cases = {
     expect.match(found "Org/Set:small:dev", "the splits of small are: test, train$")
     expect.match(found "Org/Other:x", "and the Hub cache has no .*/datasets%-%-Org%-%-Other; to fetch it: cftrun fetch %-%-type dataset Org/Other$")
     expect.match(found "Org/Set@v2", "and the Hub cache has no .*/snapshots/v2; to fetch it: cftrun fetch %-%-type dataset Org/Set@v2$")
-    expect.same(found "no/such/file.json", "no/such/file.json: no such file")
+    for _, file in ipairs { "no/such/file.json", "data/file.jsonl", "file.jsonl" } do
+      expect.same(found(file), file .. ": no such file")
+    end
   end },
 
   { "data sets of the Hub by the names of their files", function()

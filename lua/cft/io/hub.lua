@@ -84,9 +84,11 @@ local function fetching(kind, name)
   return ("cftrun fetch %s%s"):format(kind == "dataset" and "--type dataset " or "", name)
 end
 
--- Org/Name, and not rather a file that is not there: data/train.jsonl.
+-- The name of a file rather than of a repository: train.jsonl, data/train.jsonl.
+local function looks_like_a_file(name) return name:find "%.%a[%w]*$" ~= nil end
+
 local function looks_like_a_repository(name)
-  return name:find "/" and not name:find "%.%a[%w]*$" and not M.problem(name)
+  return name:find "/" and not looks_like_a_file(name) and not M.problem(name)
 end
 
 local POINTER = "version https://git-lfs.github.com/spec/"
@@ -137,13 +139,15 @@ local function model_in(folder)
   return nil, folder .. " has no config.json: its download was not finished, or it is no model", true
 end
 
--- The snapshot of "Org/Name" or "Name", each with "@revision" or without; nil alone for other names.
+-- The snapshot of "Org/Name" or "Name", each with "@revision" or without; nil alone for other names, and for a file that
+-- is not there.
 local function repo_in_cache(kind, name)
   local repo, revision = name:match "^([^@]+)@([%w%._%-/]+)$"
   repo, revision = repo or name, revision or "main"
   if not repo:find "^[%w%._%-]+/[%w%._%-]+$" and not repo:find "^[%w%._%-]+$" then return nil end
   local path, missing = M.snapshot(M.folder(kind, repo), revision)
   if path then return path end
+  if looks_like_a_file(repo) then return nil end
   local command = looks_like_a_repository(repo) and ("; to fetch it: %s"):format(fetching(kind, name)) or ""
   return nil, ("the Hub cache has no %s%s"):format(missing, command)
 end
