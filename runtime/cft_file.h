@@ -58,6 +58,14 @@ CFT_API cft_status cft_folder_room(int64_t *bytes, const char *folder);
 CFT_API cft_status cft_lock_take(int *fd, const char *path, bool shared);
 CFT_API void cft_lock_release(int *fd);  // -1 is accepted, and left
 
+// The same for this process alone, also where there are no locks: a file PATH.holder stands for one then. It outlives a
+// process that is killed: the next one on this machine takes it over, one on another has to remove it.
+CFT_API cft_status cft_lock_take_or_make(int *fd, const char *path);
+
+// Who had the lock that this thread found busy last: "process 12 on node3", with what to do where only
+// people can know; "" where nobody says.
+CFT_API const char *cft_lock_holder(void);
+
 // ---- writing: whole or not at all ----------------------------------------------------------
 //
 // A file is written under a temporary name in its own folder, synced, and renamed over the old one;

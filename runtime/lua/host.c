@@ -208,17 +208,20 @@ static int host_temporary_folder(lua_State *L) {
   return 1;
 }
 
-// host.lock(path, shared) -> a handle, or nil and why: "busy" where another process holds it; those
+// host.lock(path, shared) -> a handle, or nil and why: "busy" where another process holds it, and who; those
 // who share it hold it together. It is held until handle:release(), until the handle is collected
 // or the process ends, however it ends.
 static int host_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   int *fd = lua_newuserdata(L, sizeof *fd);
-  if (cft_lock_take(fd, path, lua_toboolean(L, 2)) != CFT_OK) return failed(L);
+  bool shared = lua_toboolean(L, 2);
+  cft_status st = shared ? cft_lock_take(fd, path, true) : cft_lock_take_or_make(fd, path);
+  if (st != CFT_OK) return failed(L);
   if (*fd < 0) {
     lua_pushnil(L);
     lua_pushliteral(L, "busy");
-    return 2;
+    lua_pushstring(L, cft_lock_holder());
+    return 3;
   }
   luaL_getmetatable(L, "cft.lock");
   lua_setmetatable(L, -2);
@@ -258,6 +261,20 @@ static int host_interrupts(lua_State *L) {
   return 1;
 }
 
+// host.end_signal() -> the name of the signal that asked the program to end (the first, if it was told twice), or nil
+static int host_end_signal(lua_State *L) {
+  int sig = cft_end_signal();
+  if (sig == 0) return 0;
+  lua_pushfstring(L, "SIG%s", sigabbrev_np(sig));
+  return 1;
+}
+
+// host.save_asked() -> whether SIGUSR1 came since this was last asked
+static int host_save_asked(lua_State *L) {
+  lua_pushboolean(L, cft_save_asked());
+  return 1;
+}
+
 static int open_host(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"isatty", host_isatty},
@@ -276,6 +293,8 @@ static int open_host(lua_State *L) {
       {"source", host_source_of},
       {"repl", host_repl},
       {"interrupts", host_interrupts},
+      {"end_signal", host_end_signal},
+      {"save_asked", host_save_asked},
       {NULL, NULL},
   };
   luaL_newmetatable(L, "cft.lock");

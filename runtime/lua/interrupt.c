@@ -1,4 +1,5 @@
-// interrupt.c - what Ctrl-C and SIGTERM do: count, stop Lua code, end the program. See cft_host.h.
+// interrupt.c - what signals do: Ctrl-C counts, stops Lua code, ends the program; those that ask a run to
+// end or to save are noted for whoever looks. See cft_host.h.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -9,9 +10,12 @@
 #include "cft_host.h"
 #include "host.h"
 
-enum { EXIT_INTERRUPTED = 130 };  // 128 + SIGINT, as shells say it; lua/cft/base/exit.lua has the list
+// 128 + SIGINT, 128 + SIGTERM, as shells say it; lua/cft/base/exit.lua has the list
+enum { EXIT_INTERRUPTED = 130, EXIT_TERMINATED = 143 };
 
 static atomic_int pressed;        // since the last clear
+static atomic_int ended_by;       // the signal that was the first of them
+static atomic_bool save_asked;    // SIGUSR1
 static atomic_bool looked_after;  // somebody polls cft_interrupts()
 static atomic_bool at_prompt;
 static lua_State *state;
@@ -21,6 +25,10 @@ int cft_interrupts(void) {
   atomic_store(&looked_after, true);
   return atomic_load(&pressed);
 }
+
+int cft_end_signal(void) { return atomic_load(&ended_by); }
+
+int cft_save_asked(void) { return atomic_exchange(&save_asked, false); }
 
 void cft_interrupts_clear(void) {
   atomic_store(&pressed, 0);
@@ -72,6 +80,7 @@ static void on_sigint(int sig) {
     return;
   }
   int n = atomic_fetch_add(&pressed, 1) + 1;
+  if (n == 1) atomic_store(&ended_by, sig);
   int unanswered = n - (atomic_load(&looked_after) ? 1 : 0);  // what nobody but us can answer
   bool prompt = atomic_load(&at_prompt);
   if (prompt ? unanswered >= 3 : n >= 2) {
@@ -83,15 +92,24 @@ static void on_sigint(int sig) {
   if (prompt && unanswered == 2) SAY("\n(busy outside of Lua; Ctrl-C once more ends cftrun)\n");
 }
 
-// What a batch system or `kill` sends. A run that looks after Ctrl-C finishes its step and saves,
-// as for that; where nobody looks there is nothing to save, and the program ends as others do.
-static void on_sigterm(int sig) {
+// What a batch system, `kill`, or a terminal that is gone sends. A run that looks after signals finishes
+// its step and saves, however often it is told: some systems send two at once. Where nobody looks there is
+// nothing to save, and the program ends: of SIGHUP as of SIGTERM.
+static void on_end(int sig) {
   if (!atomic_load(&looked_after) || atomic_load(&at_prompt)) {
+    if (sig == SIGHUP) _exit(EXIT_TERMINATED);
     signal(sig, SIG_DFL);
     raise(sig);  // taken when this handler returns
     return;
   }
-  on_sigint(sig);
+  int none = 0;
+  if (atomic_compare_exchange_strong(&pressed, &none, 1)) atomic_store(&ended_by, sig);
+}
+
+// A request to save; where nobody looks after signals there is nothing to save, and it is forgotten.
+static void on_save(int sig) {
+  (void)sig;
+  if (atomic_load(&looked_after)) atomic_store(&save_asked, true);
 }
 
 void host_interrupts_at_prompt(bool prompt) { atomic_store(&at_prompt, prompt); }
@@ -102,6 +120,14 @@ void host_interrupts_install(lua_State *L) {
   struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
-  action.sa_handler = on_sigterm;
+  action.sa_handler = on_end;
   sigaction(SIGTERM, &action, NULL);
+  sigaction(SIGPIPE, &action, NULL);  // `| head`: what cannot be written is a reason to end
+  struct sigaction was;
+  if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN)  // `nohup` has it ignored
+    sigaction(SIGHUP, &action, NULL);
+  action.sa_handler = on_save;
+  sigaction(SIGUSR1, &action, NULL);
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGXFSZ, &action, NULL);  // `ulimit -f`: the write fails and says why
 }

@@ -60,7 +60,11 @@ static int send_text(lua_State *L) {
 static void work(lua_State *L, int fd, pid_t parent, bool low) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);  // it died meanwhile
-  signal(SIGINT, SIG_IGN);            // Ctrl-C is the parent's to answer
+  signal(SIGINT, SIG_IGN);            // Ctrl-C is the parent's to answer, and so are these
+  signal(SIGHUP, SIG_IGN);
+  signal(SIGUSR1, SIG_IGN);
+  signal(SIGTERM, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);
   // Only what nobody else wants of a processor: threads that meet in each of a step's loops would
   // wait out the time slice of a worker that is merely nice.
   if (low) sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0});

@@ -35,8 +35,9 @@ static bool is_temporary(const char *name) {
 }
 
 // Remove what killed saves left beside `path`. Their lock went with them; a folder without a lock
-// that is young may be one whose maker has yet to take it. Best effort: a failure leaves litter.
-static void sweep(const char *path) {
+// that is young may be one whose maker has yet to take it: by the clock of the file system, as that of
+// this machine may jump, or be another. Best effort: a failure leaves litter.
+static void sweep(const char *path, const struct stat *fresh) {
   char *folder = cft_folder_of(path);
   cft_names *names = NULL;
   if (!folder || cft_folder_list(&names, folder) != CFT_OK) {
@@ -48,7 +49,7 @@ static void sweep(const char *path) {
         is_temporary(names->items[i]) ? cft_format("%s/%s", folder, names->items[i]) : NULL;
     int fd = stale ? open(stale, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
     struct stat info;
-    if (fd >= 0 && fstat(fd, &info) == 0 && time(NULL) - info.st_mtime >= STALE_SECONDS &&
+    if (fd >= 0 && fstat(fd, &info) == 0 && fresh->st_mtime - info.st_mtime >= STALE_SECONDS &&
         cft_sys.flock(fd, LOCK_EX | LOCK_NB) == 0)
       (void)cft_path_remove(stale);
     if (fd >= 0) close(fd);
@@ -73,7 +74,6 @@ cft_status cft_save_new(cft_save **out, const char *path) {
   if (kind != CFT_PATH_NONE && kind != CFT_PATH_FOLDER)
     CFT_GO(cft_fail(CFT_E_IO, "save %s: there is a file of that name", save->path));
   CFT_GO(cft_folder_make_above(save->path));
-  sweep(save->path);
 
   int made;
   do {
@@ -94,6 +94,8 @@ cft_status cft_save_new(cft_save **out, const char *path) {
   if (save->lock < 0) CFT_GO(cft_file_fail("open", save->temporary));
   // A file system without locks is not swept either.
   (void)cft_sys.flock(save->lock, LOCK_EX | LOCK_NB);
+  struct stat fresh;
+  if (fstat(save->lock, &fresh) == 0) sweep(save->path, &fresh);
   *out = save;
   save = NULL;
 out:
@@ -229,7 +231,7 @@ out:
 // Exchange the names of two folders. On failure both have their own.
 static cft_status exchange(const char *a, const char *b) {
   if (cft_sys.exchange(a, b) == 0) return CFT_OK;
-  if (errno != EINVAL && errno != ENOSYS) return cft_file_fail("rename to", b);
+  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) return cft_file_fail("rename to", b);
 
   // No exchange on this file system: between two renames there is nothing at `b`, but both folders
   // are whole. The name aside is not one that is swept.
@@ -254,7 +256,12 @@ out:
 // before the names are on the disk: until then a power cut may bring back either folder.
 static cft_status put_in_place(const cft_save *save) {
   if (cft_sys.rename(save->temporary, save->path) != 0) {
-    if (errno != ENOTEMPTY && errno != EEXIST) return cft_file_fail("rename to", save->path);
+    // sshfs says EPERM of whatever its server refuses.
+    int reason = errno;
+    bool taken = reason == ENOTEMPTY || reason == EEXIST ||
+                 (reason == EPERM && cft_path_look(save->path, NULL) == CFT_PATH_FOLDER);
+    errno = reason;
+    if (!taken) return cft_file_fail("rename to", save->path);
     CFT_TRY(exchange(save->temporary, save->path));
   }
   cft_status st = cft_folder_sync_of(save->path);

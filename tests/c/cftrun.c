@@ -353,21 +353,57 @@ TEST(whoever_polls_finishes_first) {
   EXPECT_INT(ends(c), 130);
 }
 
-TEST(sigterm_is_ctrl_c_to_whoever_polls) {
+// Whoever polls is told of a signal, however often it comes, and ends with its code.
+static void expect_end(int signal, int code) {
   child *c =
       start(script("local host = require 'cft.host'\n"
-                   "local ffi = require 'ffi' ffi.cdef 'int getpid(void);'\n"
-                   "print('going', host.interrupts(), ffi.C.getpid())\n"
+                   "print('going', host.interrupts(), host.pid())\n"
                    "while host.interrupts() == 0 do os.time() end\n"
-                   "print('finished the step')\n"
+                   "host.sleep(0.05)\n"
+                   "print('finished the step', host.end_signal())\n"
+                   "host.interrupts(true)\n"
                    "require('cft.base.exit').fail(130, 'saved')"));
   EXPECT(shows(c, "going\t0\t"));
   EXPECT(shows(c, "\n"));
   pid_t pid = (pid_t)atoi(strstr(c->seen, "going\t0\t") + 8);
-  EXPECT(pid > 1 && kill(pid, SIGTERM) == 0);
-  EXPECT(shows(c, "finished the step"));
+  EXPECT(pid > 1 && kill(pid, signal) == 0);
+  for (int i = 0; i < 3; ++i) kill(pid, signal);
+  EXPECT(shows(c, "finished the step\tSIG"));
   EXPECT(shows(c, "saved"));
-  EXPECT_INT(ends(c), 130);
+  EXPECT_INT(ends(c), code);
+}
+
+TEST(signals_that_end_a_run) {
+  expect_end(SIGTERM, 143);
+  expect_end(SIGHUP, 143);
+  expect_end(SIGPIPE, 1);
+}
+
+TEST(signals_where_nobody_polls) {
+  static const struct {
+    int signal, code;
+  } cases[] = {{SIGTERM, 128 + SIGTERM}, {SIGHUP, 143}, {SIGPIPE, 128 + SIGPIPE}, {SIGUSR1, 7}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    child *c = start(script("print('going', require('cft.host').pid())\n"
+                            "local t = os.clock() + 0.5 while os.clock() < t do end os.exit(7)"));
+    EXPECT(shows(c, "going\t"));
+    EXPECT(shows(c, "\n"));
+    EXPECT(kill((pid_t)atoi(strstr(c->seen, "going\t") + 6), cases[i].signal) == 0);
+    EXPECT_INT(ends(c), cases[i].code);
+  }
+}
+
+TEST(a_save_is_asked_for) {
+  child *c =
+      start(script("local host = require 'cft.host'\n"
+                   "print('going', host.interrupts(), host.pid())\n"
+                   "while not host.save_asked() do os.time() end\n"
+                   "print('saved', host.save_asked(), host.interrupts())\n"));
+  EXPECT(shows(c, "going\t0\t"));
+  EXPECT(shows(c, "\n"));
+  EXPECT(kill((pid_t)atoi(strstr(c->seen, "going\t0\t") + 8), SIGUSR1) == 0);
+  EXPECT(shows(c, "saved\tfalse\t0"));
+  EXPECT_INT(ends(c), 0);
 }
 
 TEST(the_second_ctrl_c_ends_at_once) {

@@ -168,14 +168,15 @@ TEST(interrupted_calls_are_made_again) {
 // What a network file system has taken may come back as an error at the very end.
 TEST(errors_at_the_end) {
   const char *path = old_file("end"), *folder = join(scratch_base, "end");
-  on.sync = (fault){.times = 1, .reason = EIO};
-  expect_old(path, "sync ", "Input/output error");
-  on.sync = (fault){.times = 1, .reason = ENOSPC};
-  expect_old(path, "sync ", "No space left on device");
-  on.close = (fault){.times = 1, .reason = EDQUOT};
-  expect_old(path, "close ", "quota");
-  on.rename = (fault){.times = 1, .reason = EIO};
-  expect_old(path, "rename to ", "Input/output error");
+  static const int reasons[] = {EIO, ENOSPC, EDQUOT, ESTALE, EBUSY, ETXTBSY};
+  for (size_t i = 0; i < sizeof reasons / sizeof *reasons; ++i) {
+    on.sync = (fault){.times = 1, .reason = reasons[i]};
+    expect_old(path, "sync ", strerror(reasons[i]));
+    on.close = (fault){.times = 1, .reason = reasons[i]};
+    expect_old(path, "close ", strerror(reasons[i]));
+    on.rename = (fault){.times = 1, .reason = reasons[i]};
+    expect_old(path, "rename to ", strerror(reasons[i]));
+  }
   EXPECT_INT(entries_in(folder), 1);
 }
 
@@ -278,8 +279,9 @@ TEST(a_save_that_fails_leaves_the_old_one) {
   on.pread = (fault){.times = 1, .reason = ESTALE};
   expect_old_save(folder, "ranks/1, byte 0: Stale file handle");
   // Of those of the three files, and that of the folder itself.
-  for (int i = 0; i < 4; ++i) {
-    on.rename = (fault){.times = 1, .reason = EIO, .after = i};
+  static const int busy[] = {EIO, EBUSY, ETXTBSY, ESTALE};
+  for (int i = 0; i < 16; ++i) {
+    on.rename = (fault){.times = 1, .reason = busy[i / 4], .after = i % 4};
     expect_old_save(folder, "rename to ");
   }
   // ranks (for the file that came by other means, and once more), the folder twice, the one above.
@@ -324,6 +326,10 @@ TEST(file_systems_without_an_exchange) {
     on.sync_folder = (fault){.times = 1, .reason = EIO, .after = 4};
     expect_old_save(folder, "sync ");
     on.exchange = (fault){.times = 1, .reason = reasons[i]};
+    EXPECT_OK(save_text(join(folder, "step-1"), "old"));
+    mend();
+    on.exchange = (fault){.times = 1, .reason = reasons[i]};
+    on.rename = (fault){.times = 1, .reason = EPERM, .after = 3};  // as sshfs says that a folder is there
     EXPECT_OK(save_text(join(folder, "step-1"), "old"));
     EXPECT_OK(cft_save_verify(join(folder, "step-1")));
     EXPECT_INT(entries_in(folder), 1);
@@ -442,21 +448,87 @@ TEST(locks) {
   EXPECT_INT(a, -1);
 }
 
+// A process that takes the lock and is killed with it.
+static void die_with_lock(const char *path) {
+  fflush(NULL);
+  pid_t pid = fork();
+  int fd, status;
+  if (pid == 0) _exit(cft_lock_take_or_make(&fd, path) == CFT_OK && fd >= 0 ? 0 : 1);
+  EXPECT(waitpid(pid, &status, 0) == pid);
+  EXPECT_INT(status, 0);
+}
+
 TEST(file_systems_without_locks) {
   static const int none[] = {ENOLCK, ENOSYS, EOPNOTSUPP};
   mend();
-  const char *path = join(scratch("nolocks"), "lock");
-  int fd;
+  const char *path = join(scratch("nolocks"), "lock"), *held = join(scratch_base, "nolocks/lock.holder");
+  int fd, other;
   for (size_t i = 0; i < sizeof none / sizeof *none; ++i) {
-    on.flock = (fault){.times = 1, .reason = none[i]};
-    EXPECT_FAILS(cft_lock_take(&fd, path, false), CFT_E_UNSUPPORTED,
-                 "this file system has no locks");
+    on.flock = (fault){.times = 100, .reason = none[i]};
+    EXPECT_FAILS(cft_lock_take(&fd, path, i & 1), CFT_E_UNSUPPORTED, "this file system has no locks");
     EXPECT(strstr(cft_last_error(), path));
     EXPECT_INT(fd, -1);
+    EXPECT_OK(cft_lock_take_or_make(&fd, path));
+    EXPECT(fd >= 0 && access(held, F_OK) == 0);
+    EXPECT_OK(cft_lock_take_or_make(&other, path));  // whoever has it, this process too
+    EXPECT_INT(other, -1);
+    EXPECT(strstr(cft_lock_holder(), "process "));
+    cft_lock_release(&fd);
+    EXPECT(access(held, F_OK) != 0);
+    die_with_lock(path);
+    if (TEST_FAILED()) return;
+    EXPECT(access(held, F_OK) == 0);
+    EXPECT_OK(cft_lock_take_or_make(&fd, path));  // its process is gone, and was of this machine
+    EXPECT(fd >= 0);
+    cft_lock_release(&fd);
+    EXPECT_OK(cft_file_write(NULL, held, "cft-lock node7 12 345\n", 22));
+    EXPECT_OK(cft_lock_take_or_make(&fd, path));
+    EXPECT_INT(fd, -1);
+    EXPECT(strstr(cft_lock_holder(), "process 12 on node7; this file system has no locks; if it is gone, remove "));
+    EXPECT(strstr(cft_lock_holder(), held));
+    EXPECT_OK(cft_path_remove(held));
   }
   on.flock = (fault){.times = 1, .reason = EIO};
-  EXPECT_FAILS(cft_lock_take(&fd, path, false), CFT_E_IO, "nolocks/lock: Input/output error");
+  EXPECT_FAILS(cft_lock_take_or_make(&fd, path), CFT_E_IO, "nolocks/lock: Input/output error");
   EXPECT_INT(fd, -1);
+  mend();
+}
+
+TEST(a_lock_says_who_has_it) {
+  mend();
+  const char *path = join(scratch("who"), "lock");
+  int a, b;
+  EXPECT_OK(cft_lock_take(&a, path, false));
+  EXPECT_OK(cft_lock_take(&b, path, false));
+  EXPECT_INT(b, -1);
+  char want[64];
+  snprintf(want, sizeof want, "process %ld on ", (long)getpid());
+  EXPECT(strstr(cft_lock_holder(), want) == cft_lock_holder());
+  cft_lock_release(&a);
+  EXPECT_OK(cft_file_write(NULL, path, "somebody's words", 16));
+  EXPECT_OK(cft_lock_take(&a, path, false));
+  expect_text(path, "somebody's words");
+  cft_lock_release(&a);
+}
+
+// The clock of this machine says nothing of the age of what others left: that of the file system does.
+TEST(clocks_that_jump) {
+  mend();
+  const char *folder = scratch("clock"), *litter = join(folder, "step-1.cft-tmp-aaaaaa");
+  struct timespec times[2] = {{0}, {0}};
+  cft_save *save;
+  static const struct {
+    int age;
+    int64_t left;
+  } cases[] = {{3600, 1}, {5, 2}, {-86400, 2}};  // seconds ago; what stays beside the new folder
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    EXPECT_OK(cft_folder_make(litter));
+    times[0].tv_sec = times[1].tv_sec = time(NULL) - cases[i].age;
+    EXPECT_INT(utimensat(AT_FDCWD, litter, times, 0), 0);
+    EXPECT_OK(cft_save_new(&save, join(folder, "step-1")));
+    EXPECT_INT(entries_in(folder), cases[i].left);
+    cft_save_release(save);
+  }
 }
 
 // ---- a file that is fetched ------------------------------------------------------------------

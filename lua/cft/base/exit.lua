@@ -9,8 +9,9 @@ local M = {
   USAGE = 2,         -- an unknown option or key, no such recipe
   DEVICE = 3,        -- a device, a driver or a library is missing
   MISSING = 4,       -- a model or data are not on this machine
-  NOT_FINITE = 5,    -- the loss became NaN or infinite
+  NOT_FINITE = 5,    -- the loss, the gradient, a weight or a moment became NaN or infinite
   INTERRUPTED = 130, -- Ctrl-C
+  TERMINATED = 143,  -- SIGTERM, SIGHUP
 }
 
 local Exit = {}
@@ -30,6 +31,15 @@ end
 -- @int[opt=0] code
 function M.leave(code)
   error(setmetatable({ code = code or M.OK }, Exit), 0)
+end
+
+--- The exit code of a run that a signal has ended.
+-- @string[opt] signal its name: "SIGTERM"
+-- @treturn int
+function M.by_signal(signal)
+  if signal == "SIGTERM" or signal == "SIGHUP" then return M.TERMINATED end
+  if signal == "SIGPIPE" then return M.FAILED end  -- what it prints cannot be written
+  return M.INTERRUPTED
 end
 
 --- The exit code of anything that was raised.

@@ -33,8 +33,9 @@ cftrun: Critique Fine-Tuning from a recipe in Lua
     { "2", "unknown option or key, no such recipe" },
     { "3", "a device, a driver or a library is missing" },
     { "4", "a model or data are not on this machine, or cannot be fetched" },
-    { "5", "the loss is NaN or infinite; the last good state is kept" },
-    { "130", "Ctrl-C; or SIGTERM, where a run could save" },
+    { "5", "the loss or a weight is NaN or infinite; the last good state is kept" },
+    { "130", "Ctrl-C; a run has finished its step and saved" },
+    { "143", "SIGTERM, SIGHUP; the same" },
   }
   help.heading "Environment"
   help.rows {

@@ -172,6 +172,7 @@ function M.main(...)
   if recipe then recipe.fail_open(result) end
   local code = exit.code(result)
   if code == exit.FAILED and host.interrupts() > 0 then code = exit.INTERRUPTED end
+  if code == exit.INTERRUPTED then code = exit.by_signal(host.end_signal()) end
   local message = tostring(result)
   if message ~= "" then
     io.stdout:flush()

@@ -241,10 +241,12 @@ end
 local function take_lock(path, say)
   local told = false
   while true do
-    local lock, why = host.lock(path .. ".lock")
+    local lock, why, who = host.lock(path .. ".lock")
     if lock then return lock end
     if why ~= "busy" then return nil end  -- a folder that cannot be written: the scan is for this process
-    if not told then say "another process scans these records; waiting for its result" end
+    if not told then
+      say(("another process scans these records%s; waiting for its result"):format(who ~= "" and " (" .. who .. ")" or ""))
+    end
     told = true
     host.sleep(0.2)
   end
