@@ -38,7 +38,7 @@ static struct balls *balls_of(cft_grader *g, const char **why) {
     *why = "no memory for ball arithmetic";
     return NULL;
   }
-  b->f = f, b->g = g;
+  b->f = f, b->g = g, b->why = NULL;
   for (int i = 0; i < SLOTS + 8; i++) f->init(&b->slot[i]);
   return g->balls = b;
 }
@@ -161,8 +161,8 @@ static bool of_whole(struct balls *b, const expr *e, ball *out) {
     b->f->fac_ui(&out->re, n, b->bits);
     return true;
   }
-  if (e->n != 2 || !whole(b, e->items[0], 100000, &n) || !whole(b, e->items[1], 5000, &k))
-    return false;
+  if (e->n != 2) return no(b, "a function of two numbers with one");
+  if (!whole(b, e->items[0], 100000, &n) || !whole(b, e->items[1], 5000, &k)) return false;
   if (e->op == F_BINOMIAL) {
     b->f->bin_uiui(&out->re, n, k, b->bits);
     return true;
@@ -293,8 +293,11 @@ static bool node(struct balls *b, const expr *e, int at) {
       return true;
     case X_CALL: return call(b, e, at);
     case X_BASE:
-      if (!expr_fraction(b->g, e, &f) || f.over > INT64_MAX) return no(b, "digits of another base");
+      if (!expr_fraction(b->g, e, &f) || f.over > INT64_MAX || f.under > INT64_MAX)
+        return no(b, "digits of another base");
       b->f->set_si(out, (long)f.over);
+      b->f->set_si(next, (long)f.under);
+      b->f->div(out, out, next, b->bits);
       return true;
     case X_PERCENT:
     case X_DEGREE:
@@ -381,7 +384,7 @@ static verdict compare(cft_grader *g, const expr *x, const expr *y, bool proport
   flint_for(g);
   for (int p = 0; p < TRIES && agreed < wanted; p++) {
     int said = UNDECIDED;
-    b->point = p;
+    b->point = p, b->why = "not decided at the points tried";
     for (size_t k = 0; k < 3 && said == UNDECIDED; k++) {
       b->bits = precisions[k];
       if (proportional) b->bits = precisions[2];

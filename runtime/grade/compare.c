@@ -96,12 +96,13 @@ static char choice_of_answer(text t, const char **why) {
                      t.s[i] == '*' || is_space(t.s[i])))
     i++;
   bool bracket = i > 0 && (t.s[i - 1] == '(' || t.s[i - 1] == '[' || t.s[i - 1] == '{');
-  static const char *const heads[] = {"option", "choice", "answer", "choice_", NULL};
+  bool named = false;
+  static const char *const heads[] = {"option", "choice", "answer", NULL};
   for (int k = 0; heads[k]; k++) {
     text head = {heads[k], strlen(heads[k])};
     text rest = text_from(t, i);
     if (rest.n > head.n && text_find_fold((text){rest.s, head.n}, head, false) == 0) {
-      i += head.n;
+      i += head.n, named = true;
       while (i < t.n && !is_letter(t.s[i])) i++;
       bracket = i > 0 && t.s[i - 1] == '(';
     }
@@ -112,8 +113,8 @@ static char choice_of_answer(text t, const char **why) {
   char next = 0;
   for (size_t k = i + 1; k < t.n && !next; k++)
     if (!is_space(t.s[k]) && t.s[k] != TEXT_END) next = t.s[k];
-  bool ended = !next || next == ')' || next == '.' || next == ':' || next == ']' || next == '}' ||
-               next == '*' || next == '-' || next == '\\';
+  bool ended = named || !next || next == ')' || next == '.' || next == ':' || next == ']' ||
+               next == '}' || next == '*' || next == '-' || next == '\\';
   if (!alone || !(ended || bracket)) return 0;
   if (!is_upper(letter)) letter = next && !bracket ? 0 : (char)(letter - 32);
   if (!is_choice_letter(letter)) return 0;
@@ -124,7 +125,7 @@ static char choice_of_answer(text t, const char **why) {
       return 0;
     }
   for (size_t k = i + 1; k < t.n && k < i + 3; k++)  // A, B
-    if ((t.s[k] == ',' || t.s[k] == '/') && k + 1 < t.n) {
+    if ((t.s[k] == ',' || t.s[k] == '/') && k + 1 < t.n && !named) {
       *why = "more than one choice is named";
       return 0;
     }
@@ -141,12 +142,54 @@ static verdict choices(text answer, char reference) {
 // ---- the whole
 // ----------------------------------------------------------------------------------------
 
+// The only number in a sentence that does not take it back: "Verna received $7.00 in change".
+static bool only_number(text t, text *out) {
+  static const char *const doubts[] = {"not",   "n't",       "less",   "more",  "greater", "least",
+                                       "most",  "between",   "except", " or ",  "no ",     "never",
+                                       "above", "below",     "over",   "under", "neither", "cannot",
+                                       "wrong", "incorrect", "unless", NULL};
+  for (int i = 0; doubts[i]; i++)
+    if (text_find_fold(t, (text){doubts[i], strlen(doubts[i])}, false) != NOWHERE) return false;
+  int numbers = 0, words = 0;
+  for (size_t i = 0; i < t.n;) {
+    size_t begin = i;
+    if (is_digit(t.s[i])) {
+      while (i < t.n && (is_digit(t.s[i]) ||
+                         ((t.s[i] == ',' || t.s[i] == '.') && i + 1 < t.n && is_digit(t.s[i + 1]))))
+        i++;
+      if (begin > 0 && t.s[begin - 1] == '-') begin--;
+      *out = text_slice(t, begin, i);
+      numbers++;
+    } else if (is_letter(t.s[i])) {
+      while (i < t.n && is_letter(t.s[i])) i++;
+      words += i - begin > 2;
+    } else if (strchr("^_/\\{}=+", t.s[i])) {
+      return false;  // more than a sentence
+    } else {
+      i++;
+    }
+  }
+  return numbers == 1 && words >= 2;
+}
+
+// ---- the whole
+// ------------------------------------------------------------------------------------------
+
 // Both texts as trees, compared.
 static verdict as_trees(cft_grader *g, text answer, text reference, bool commas_group) {
   const char *why;
   expr *r = parse_answer(g, reference, commas_group, &why);
   if (!r) return unknown(why);
   expr *a = parse_answer(g, answer, commas_group, &why);
+  text number;
+  bool plain = r->kind == X_NUMBER || r->kind == X_UNIT || r->kind == X_PERCENT;
+  if (!a && plain && lenient(g) && only_number(answer, &number)) {
+    const char *none;
+    a = parse_answer(g, number, true, &none);
+    verdict v = a ? compare_trees(g, a, r) : unknown(none);
+    if (v.is == CFT_GRADE_RIGHT) v.why = "the only number of a sentence";
+    return v;
+  }
   return a ? compare_trees(g, a, r) : unknown(why);
 }
 

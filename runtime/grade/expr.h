@@ -96,6 +96,9 @@ text clean_latex(cft_grader *g, text t);
 //   commas_group  1,234 is one number; else it is two
 expr *parse_answer(cft_grader *g, text cleaned, bool commas_group, const char **why);
 
+// The same of the first relation of a text, whatever follows it; words are products of letters.
+expr *parse_beginning(cft_grader *g, text cleaned, const char **why);
+
 expr *expr_new(cft_grader *g, expr_kind kind, int n, ...);  // n items
 
 // Words: a function's name; a constant's (-1: none); a unit that we know. Plain words, no

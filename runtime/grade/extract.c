@@ -119,6 +119,27 @@ static int64_t last_phrase(text t, size_t *behind) {
   return best;
 }
 
+// Whether a text between two dollar signs is what stands between two prices: a number at its head,
+// and a word of four letters that is no command and in no braces.
+static bool is_prose(text t) {
+  size_t run = 0;
+  int depth = 0;
+  if (!t.n || !is_digit(t.s[0])) return false;
+  for (size_t i = 0; i < t.n; i++) {
+    char c = t.s[i];
+    depth += (c == '{') - (c == '}');
+    if (c == '\\') {
+      while (i + 1 < t.n && is_letter(t.s[i + 1])) i++;
+      run = 0;
+    } else if (is_letter(c) && depth <= 0) {
+      if (++run == 4) return true;
+    } else {
+      run = 0;
+    }
+  }
+  return false;
+}
+
 // The end of a formula that begins at t.s[0] with `open`; the content without its signs.
 static bool formula_at(text t, text *inside, size_t *end) {
   static const struct {
@@ -126,14 +147,10 @@ static bool formula_at(text t, text *inside, size_t *end) {
   } kinds[] = {{T("$$"), T("$$")}, {T("$"), T("$")}, {T("\\("), T("\\)")}, {T("\\["), T("\\]")}};
   for (int i = 0; i < 4; i++) {
     if (!text_begins(t, kinds[i].open)) continue;
-    if (i == 1 && t.n > 1 && is_digit(t.s[1])) {  // $5 of money: no second sign on the line
-      int64_t close = text_find(text_from(t, 1), T("$")), line = text_find(t, T("\n"));
-      bool money = close == NOWHERE || (line != NOWHERE && close > line);
-      if (money) return false;
-    }
     int64_t close = text_find(text_from(t, kinds[i].open.n), kinds[i].close);
     if (close == NOWHERE) return false;
     *inside = text_slice(t, kinds[i].open.n, kinds[i].open.n + (size_t)close);
+    if (i == 1 && is_prose(*inside)) return false;
     *end = 2 * kinds[i].open.n + (size_t)close;
     return true;
   }
@@ -229,18 +246,44 @@ static text last_line(text t) {
   return at == NOWHERE ? t : text_trim(text_from(t, (size_t)at + 1));
 }
 
-// The last formula of a line that holds one.
-static bool last_formula(text line, text *inside) {
+static bool says_something(text t) {
+  for (size_t i = 0; i < t.n; i++)
+    if (is_digit(t.s[i]) || t.s[i] == '=') return true;
+  return false;
+}
+
+// The last formula of a line that holds one, if there is one the last with a digit or an equals
+// sign; *end: the offset behind it.
+static bool last_formula(text line, text *inside, size_t *end) {
   bool found = false;
-  size_t end;
   for (size_t i = 0; i < line.n; i++) {
     text content;
-    if ((line.s[i] != '$' && line.s[i] != '\\') || !formula_at(text_from(line, i), &content, &end))
+    size_t length;
+    if (line.s[i] != '$' && line.s[i] != '\\') continue;
+    if (!formula_at(text_from(line, i), &content, &length)) {
+      i += line.s[i] == '\\';  // of \$ the second is no sign
       continue;
-    if (text_trim(content).n) *inside = content, found = true;
-    i += end - 1;
+    }
+    i += length - 1;
+    if (!text_trim(content).n || (found && says_something(*inside) && !says_something(content)))
+      continue;
+    *inside = content, *end = i + 1, found = true;
   }
   return found;
+}
+
+// The last **bold** words of a line, without their signs.
+static bool last_bold(text line, text *inside, size_t *end) {
+  int64_t close = text_find_last(line, T("**"));
+  if (close == NOWHERE) return false;
+  int64_t open = text_find_last((text){line.s, (size_t)close}, T("**"));
+  if (open == NOWHERE) return false;
+  *inside = text_slice(line, (size_t)open + 2, (size_t)close);
+  *end = (size_t)close + 2;
+  while (inside->n && inside->s[inside->n - 1] == ':') inside->n--;
+  bool digit = false;
+  for (size_t i = 0; i < inside->n; i++) digit = digit || is_digit(inside->s[i]);
+  return inside->n > 0 && inside->n <= SHORT && digit;
 }
 
 // The last (C) or **C** of a text; the offset of its letter or NOWHERE.
@@ -278,12 +321,17 @@ static text of_the_end(text t, text reference, const char **why) {
     if (at != NOWHERE) return text_slice(t, (size_t)at, (size_t)at + 1);
     return line;
   }
-  if (t.n <= SHORT && text_find(t, T("\n")) == NOWHERE && !last_formula(line, &inside)) return t;
+  size_t end = 0, behind = 0;
+  bool formula = last_formula(line, &inside, &end);
+  if (t.n <= SHORT && text_find(t, T("\n")) == NOWHERE && !formula) return t;
+  text best = inside, bold, number = last_number(t);
   *why = "the last formula";
-  if (last_formula(line, &inside)) return inside;
-  *why = "the last number";
-  text number = last_number(t);
-  if (!number.n) *why = "nothing in the response is an answer";
+  if (last_bold(line, &bold, &behind) && (!formula || behind > end)) {
+    formula = true, best = bold, end = behind;
+    *why = "the last words in bold";
+  }
+  if (formula && !(number.n && number.s > line.s + end)) return best;
+  *why = number.n ? "the last number" : "nothing in the response is an answer";
   return number;
 }
 

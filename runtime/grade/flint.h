@@ -23,10 +23,12 @@ typedef struct ball_size {  // mag_struct: an upper bound
   uint64_t limb;
 } ball_size;
 
-#define BALL_UNARY(XX)                                                                          \
-  XX(sin)                                                                                       \
-  XX(cos) XX(tan) XX(cot) XX(sec) XX(csc) XX(asin) XX(acos) XX(atan) XX(sinh) XX(cosh) XX(tanh) \
-      XX(exp) XX(log) XX(sqrt)
+#define BALL_UNARY(XX) \
+  XX(sin)              \
+  XX(cos)              \
+  XX(tan)              \
+  XX(cot)              \
+  XX(sec) XX(csc) XX(asin) XX(acos) XX(atan) XX(sinh) XX(cosh) XX(tanh) XX(exp) XX(log) XX(sqrt)
 #define BALL_BINARY(XX) XX(add) XX(sub) XX(mul) XX(div) XX(pow)
 
 typedef struct flint {

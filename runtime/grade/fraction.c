@@ -108,7 +108,10 @@ static bool of_base(const expr *e, fraction base, fraction *out) {
       return false;
     if (__builtin_add_overflow(out->over, digit, &out->over)) return false;
   }
-  return lowest(out);
+  fraction shift = {1, 1};
+  for (int64_t k = e->scale; k < 0; k++)  // 0.0011_2
+    if (k < -DIGITS || !fraction_multiply(&shift, shift, base)) return false;
+  return lowest(out) && fraction_divide(out, *out, shift);
 }
 
 static bool of_call(const expr *e, fraction a, fraction *out) {

@@ -38,6 +38,7 @@ static void hand_out(cft_grader *g, cft_grade *out, text answer, verdict v) {
   size_t n = answer.n < CFT_GRADE_ANSWER_BYTES ? answer.n : CFT_GRADE_ANSWER_BYTES;
   n = cft_utf8_check(answer.s, n);
   char *copy = g->shown;
+  if (!v.why) v.why = "no reason was kept";
   if (n) memcpy(copy, answer.s, n);
   copy[n] = 0;
   *out = (cft_grade){.verdict = v.is, .reason = v.why, .answer = copy, .answer_bytes = n};

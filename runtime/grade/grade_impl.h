@@ -1,9 +1,9 @@
 // grade_impl.h - what the files of the grader share: a memory that cannot leak, texts, verdicts.
 //
 // All that a grading makes lives in one block of memory that the next grading takes over. Where it
-// is used up, or the steps are, the grading ends at once: `grade_stop` jumps to the entry point (grade.c),
-// and the verdict is unknown. Nothing in between owns anything, so there is nothing to unwind; the
-// numbers of FLINT are slots of the grader (balls.c).
+// is used up, or the steps are, the grading ends at once: `grade_stop` jumps to the entry point
+// (grade.c), and the verdict is unknown. Nothing in between owns anything, so there is nothing to
+// unwind; the numbers of FLINT are slots of the grader (balls.c).
 #ifndef CFT_GRADE_IMPL_H
 #define CFT_GRADE_IMPL_H
 

@@ -4,7 +4,7 @@
 //   relation  = union { (= | < | \in | ...) union }
 //   union     = sum { (\cup | \cap) sum }
 //   sum       = product { (+ | - | \pm) product }
-//   product   = sign { (* | / | \cdot | nothing) power } [unit]
+//   product   = sign { (* | / | : | \cdot | nothing) power } [unit]
 //   power     = postfix [ ^ group ]
 //   postfix   = primary { ! | % | degree | _ group | ' }
 //
@@ -381,7 +381,7 @@ static expr *mixed(parser *p, expr *whole, expr *part) {
 
 static int take_product_sign(parser *p) {
   if (parse_take(p, '*')) return '*';
-  if (parse_take(p, '/') || parse_take_command(p, T("div"))) return '/';
+  if (parse_take(p, '/') || parse_take(p, ':') || parse_take_command(p, T("div"))) return '/';
   if (parse_take_command(p, T("times")) || parse_take_command(p, T("cdot")) ||
       parse_take_command(p, T("ast")))
     return '*';
@@ -464,6 +464,13 @@ expr *parse_answer(cft_grader *g, text cleaned, bool commas_group, const char **
   parser p = {.g = g, .t = cleaned, .commas_group = commas_group, .units = true};
   expr *e = parse_list(&p, 0);
   if (e && parse_peek(&p) != 0) e = parse_fail(&p, "something follows that is no mathematics");
+  *why = p.why;
+  return e;
+}
+
+expr *parse_beginning(cft_grader *g, text cleaned, const char **why) {
+  parser p = {.g = g, .t = cleaned, .commas_group = true};
+  expr *e = parse_relation(&p);
   *why = p.why;
   return e;
 }

@@ -11,7 +11,7 @@ typedef struct parser {
   int depth;           // of nested calls
   int brackets, bars;  // that are open
   bool commas_group;   // 1,234 is one number, outside of brackets
-  bool units;          // words behind a value are its unit
+  bool units;          // words behind a value are its unit; plain words may be functions
   const char *why;     // the first reason of a failure
 } parser;
 

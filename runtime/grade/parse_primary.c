@@ -190,7 +190,7 @@ static expr *parse_letters(parser *p) {
   size_t end = p->at;
   while (end < p->t.n && is_letter(p->t.s[end])) end++;
   text run = text_slice(p->t, p->at, end);
-  if (run.n > 1) {
+  if (run.n > 1 && p->units) {
     for (size_t n = run.n; n >= 2; n--) {  // the longest known word at its start
       text word = {run.s, n};
       if (function_named(word) != F_NONE && n >= 2) {
@@ -444,9 +444,9 @@ static expr *parse_subscript(parser *p, expr *e) {
     sub = text_trim(text_slice(sub, 1, sub.n - 1));
   if (!sub.n) return parse_fail(p, "an empty subscript");
   if (e->kind == X_NUMBER) {
-    if (e->scale || !digits_at(sub, 0, sub.n)) return parse_fail(p, "a subscript of a number");
+    if (e->scale > 0 || !digits_at(sub, 0, sub.n)) return parse_fail(p, "a subscript of a number");
     expr *base = expr_new(p->g, X_NUMBER, 0), *number = expr_new(p->g, X_BASE, 1, base);
-    base->name = sub, number->name = e->name;
+    base->name = sub, number->name = e->name, number->scale = e->scale;
     return number;
   }
   if (e->kind != X_VARIABLE && e->kind != X_CONSTANT) return parse_fail(p, "a subscript");

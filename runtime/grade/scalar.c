@@ -93,6 +93,11 @@ static bool huge_number(const expr *e) {
 
 static verdict values(cft_grader *g, const expr *a, const expr *r) {
   fraction x, y;
+  bool same_base =
+      a->kind == X_BASE && r->kind == X_BASE && text_is(a->items[0]->name, r->items[0]->name);
+  if (same_base)
+    return text_is(a->name, r->name) && a->scale == r->scale ? right("the same digits")
+                                                             : wrong("other digits");
   if (huge_number(a) && huge_number(r))  // literals are in one form: no value is needed
     return text_is(a->name, r->name) && a->scale == r->scale ? right("the numbers are equal")
                                                              : wrong("the numbers differ");
