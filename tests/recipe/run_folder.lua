@@ -169,6 +169,6 @@ return {
       expect.match(process.shell("cftrun --demo " .. process.shell("pwd", "."):match "[^\n]*"
         .. "/recipes/sft.lua steps=1 batch=2 heldout=0 2>&1 | grep -c '^saved in'", here), "^1")
     end
-    expect.match(process.shell("ls checkpoints/demo", here), "^log.jsonl\nrun.json\nstep%-000001\nsummary.json\n$")
+    expect.match(process.shell("ls checkpoints/demo", here), "^data.json\nlog.jsonl\nrun.json\nsamples.jsonl\nstep%-000001\nsummary.json\n$")
   end },
 }

@@ -1,4 +1,4 @@
---- Folders of runs for tests, as docs/report.md says what is in them.
+--- Folders of runs for tests, as docs/run-folder.md says what is in them.
 -- @module tests.report.folder
 
 local json = require "cft.base.json"

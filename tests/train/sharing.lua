@@ -126,7 +126,7 @@ local function curve(samples, tok, share)
   local m = models.new(shape)
   local batches = batch.new(samples, { batch = BATCH, tokens = 16384, seed = 5, group_by = "prefix", share_prefix = share })
   local trainer = train.new { model = m, batches = batches, steps = STEPS, optim = optim.adamw(m, { clip = 1 }),
-                              log = {}, lr = function() return 1e-3 end }
+                              log = require("cft.base.log").open(nil, { quiet = true }), lr = function() return 1e-3 end }
   local seen = {}
   for i = 1, STEPS do seen[i] = trainer:step() end
   m:release()

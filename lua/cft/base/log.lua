@@ -1,9 +1,9 @@
 --- What a run says: lines on the screen, one JSON object a step in log.jsonl.
 
 local blame = require "cft.base.blame"
-local format = require "cft.base.format"
 local json = require "cft.base.json"
 local host = require "cft.host"
+local progress = require "cft.base.progress"
 local texts = require "cft.base.text"
 
 local M = {}
@@ -17,7 +17,7 @@ Log.__index = Log
 local columns = {
   { "step", "step" }, { "time", "time" }, { "tokens", "tokens_so_far" }, { "loss", "loss", true }, { "lr", "lr", true },
   { "norm", "grad_norm", true }, { "tok_s", "tokens_per_s", true }, { "epoch", "epoch", true },
-  { "seconds", "seconds", true }, { "step_tokens", "tokens" }, { "step_learned_tokens", "learned_tokens" },
+  { "seconds", "seconds", true }, { "memory", "memory" }, { "step_tokens", "tokens" }, { "step_learned_tokens", "learned_tokens" },
   { "step_shared_tokens", "shared_tokens" }, { "ledger", "ledger", true }, { "heldout_loss", "heldout_loss", true },
   { "heldout_ledger", "heldout_ledger", true }, { "notes", "notes" },
 }
@@ -58,7 +58,7 @@ end
 -- @tab[opt] o `quiet`; `write`, from path and text to a file that appears whole, for `go_on`
 function M.open(folder, o)
   o = o or {}
-  return setmetatable({ quiet = o.quiet, write = o.write, path = folder and folder .. "/log.jsonl", fresh = true }, Log)
+  return setmetatable({ screen = progress.new(), quiet = o.quiet, write = o.write, path = folder and folder .. "/log.jsonl", fresh = true }, Log)
 end
 
 --- Whose log this is: what its first line says.
@@ -100,6 +100,7 @@ end
 
 --- A line for the person at the screen; what it quotes of data cannot steer the terminal.
 function Log:say(line, ...)
+  self:close_line()
   if not self.quiet then print(texts.printable(select("#", ...) > 0 and line:format(...) or line)) end
   io.stdout:flush()
 end
@@ -118,39 +119,27 @@ function Log:record(t)
   end
 end
 
---- A step's line: on a terminal it replaces the one before; in a file, one in ten is written.
--- @tab t its numbers; `notes`, what there was to say meanwhile, comes before it; without `seconds_a_step` no ETA
+--- A step's line, here and in log.jsonl.
+-- @tab t its numbers; `notes`, what there was to say meanwhile, comes before it
 -- @int steps of the run
 function Log:progress(t, steps)
   self:record(t)
   if self.quiet then return end
-  for _, note in ipairs(t.notes or {}) do
-    self:close_line()
-    self:say("%s", note)
-  end
-  local line = ("step %d/%d  loss %.4f  lr %.2e  norm %.2f  %s tok/s"):format(
-    t.step, steps, t.loss, t.lr, t.grad_norm, format.count(t.tokens_per_s))
-  if t.seconds_a_step then line = line .. "  ETA " .. format.duration((steps - t.step) * t.seconds_a_step) end
-  if t.heldout_loss then line = line .. ("  held out %.4f"):format(t.heldout_loss) end
-  if host.isatty and host.isatty(1) and not t.heldout_loss then
-    io.stdout:write("\r\27[K", line)
-    self.open_line = true
-    if t.step == steps then self:close_line() end
-  elseif steps <= 50 or t.step == 1 or t.step % math.max(1, math.floor(steps / 20)) == 0
-         or t.step == steps or t.heldout_loss then
-    self:close_line()
-    print(line)
-  end
-  io.stdout:flush()
+  for _, note in ipairs(t.notes or {}) do self:say("%s", note) end
+  self.screen:step(t, steps)
 end
 
---- End a line that was being replaced.
-function Log:close_line()
-  if self.open_line then
-    io.stdout:write "\n"
-    self.open_line = false
-  end
+--- A sign of life inside of a long step, see `cft.base.progress`. @string what @string where
+function Log:life(what, where)
+  if not self.quiet then self.screen:life(what, where) end
 end
+
+--- The losses so far, for a curve: of a long run, means of some steps each.
+-- @treturn table a list of numbers
+function Log:losses() return self.screen.losses end
+
+--- End a line that was being replaced.
+function Log:close_line() self.screen:close() end
 
 --- Close log.jsonl.
 function Log:close()

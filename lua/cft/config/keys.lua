@@ -183,6 +183,8 @@ M.further = {
     more = "such rows skip the head and the last block" }),
   declare("context_loss", { "boolean", false, group = "run", resume = "free",
     help = "of held-out samples, measure query and response as well", more = "below" }),
+  declare("report_samples", { "integer", 4, min = 0, group = "run", resume = "free",
+    help = "held-out samples kept for the report, before and after", more = "docs/report.md" }),
   declare("deterministic", { "boolean", false, group = "model forward", help = "bit-equal repeats on a GPU",
     more = "attention's backward without atomics, and no `autotune`; docs/cuda.md" }),
   declare("autotune", { "boolean", true, group = "model", resume = "free",

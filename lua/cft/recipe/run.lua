@@ -10,6 +10,7 @@ local config = require "cft.config"
 local demo = require "cft.demo"
 local exit = require "cft.base.exit"
 local identity = require "cft.train.identity"
+local kept = require "cft.report.kept"
 local memory = require "cft.train.memory_plan"
 local optim = require "cft.train.optim"
 local record = require "cft.recipe.record"
@@ -142,6 +143,8 @@ end
 -- record is written. `run:trainer` does this, and so does the first batch that is asked for.
 function Run:begin()
   if self.record then return end
+  local keeps = self.out and self.heldout_samples and self.loaded
+  self.kept = config.when(self.cfg, "report_samples", keeps, "samples of held-out records are kept in out=") or 0
   config.refuse_unread(self.cfg)
   self.id = self.id or self.earlier and self.earlier.id or run_folder.new_id()
   if self.overwrites then
@@ -151,6 +154,7 @@ function Run:begin()
   record.begin(self, self.earlier and self.earlier.record, self.resumed_at)
   self.log:of(self.id, self.record.started)
   open[#open + 1] = self
+  if self.out then kept.begin(self, self.loaded, self.kept) end
 end
 
 local function close(run)
@@ -193,6 +197,7 @@ function Run:finish()
     return summary
   end
   self.summary = trainer and summaries.write(self, summary) or summary
+  if self.out and trainer and not summary.interrupted then kept.finish(self, self.loaded, self.kept, trainer.done) end
   record.finish(self, status_of(self, summary))
   self.ended = true
   if summary.interrupted then

@@ -17,6 +17,8 @@ M.files = {
   { name = "step-NNNNNN/", pattern = "^step%-%d+$", run = true },
   { name = "summary.json", pattern = "^summary%.json$", run = true },
   { name = "decontamination.jsonl", pattern = "^decontamination%.jsonl$", stays = true },  -- this run has written it
+  { name = "data.json", pattern = "^data%.json$" },
+  { name = "samples.jsonl", pattern = "^samples%.jsonl$" },
   { name = "report.html", pattern = "^report%.html$" },
   { name = "events.out.tfevents.*", pattern = "^events%.out%.tfevents%." },
 }

@@ -1,10 +1,12 @@
 --- What is left of a run: summary.json, and the last lines on the screen.
 
+local curve = require "cft.report.curve"
 local json = require "cft.base.json"
 local ledger = require "cft.train.ledger"
 local format = require "cft.base.format"
 local save = require "cft.io.save"
 local tensor = require "cft.engine.tensor"
+local term = require "cft.base.term"
 local texts = require "cft.base.text"
 
 local M = {}
@@ -25,9 +27,13 @@ function M.write(run, summary)
   return all
 end
 
+local FEW = 10  -- steps that need no curve
+
 --- Say how it went.
 -- @tab run @tab summary as `write` returned it
 function M.say(run, summary)
+  local losses = run.log:losses()
+  for _, line in ipairs(#losses > FEW and curve.draw(losses, term.width()) or {}) do run.log:say("%s", line) end
   run.log:say("loss %.4f -> %.4f%s; %s tokens, %s tok/s, %s", summary.loss_first, summary.loss_last,
               summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
                 summary.heldout_loss_before, summary.heldout_loss_after) or "",

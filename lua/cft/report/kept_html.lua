@@ -81,7 +81,7 @@ end
 -- @treturn string HTML
 function M.samples(list)
   local order = kept_of(list)
-  if #order == 0 then return "<h2>Samples</h2>\n<p>No held-out samples were kept.</p>" end
+  if #order == 0 then return "<h2>Samples</h2>\n<p>No held-out samples were kept: the run had none, or report_samples=0.</p>" end
   local key = {}
   for i, from in ipairs(LEVELS) do key[i] = ("<span class='key l%d'>%g</span>"):format(i, from) end
   local out = { ("<h2>Held-out samples, before and after</h2>\n<p>Tokens with loss weight are underlined, and shaded by -log p, "

@@ -1,4 +1,4 @@
---- A run's folder, read: run.json, log.jsonl, summary.json, samples.jsonl, data.json. docs/report.md says what they are.
+--- A run's folder, read: run.json, log.jsonl, summary.json, samples.jsonl, data.json. docs/run-folder.md says what they are.
 --
 -- The folder may be anybody's, so nothing in it is believed: what is not of its type is as if it were not there, and
 -- lines that are no JSON are counted. A run that still goes on can be read; a folder of a run of an earlier program too.

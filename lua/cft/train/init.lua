@@ -160,6 +160,11 @@ function Trainer:read(losses, nlls, micros, laid)
   return sum, read[1][1], ledger
 end
 
+-- A sign of life, for a log that shows one.
+local function alive(self, ...)
+  if self.log and self.log.life then self.log:life(...) end
+end
+
 -- One optimizer step, and what it was.
 local function make(self)
   local start = host.now()
@@ -174,6 +179,7 @@ local function make(self)
   self.model:zero_grad()
   local losses, nlls, laid, tokens, shared, learned = {}, {}, {}, 0, 0, 0
   for i, micro in ipairs(micros) do
+    alive(self, ("step %d/%d"):format(self.done + 1, self.steps), ("micro-batch %d of %d"):format(i, #micros))
     losses[i], nlls[i], laid[i] = self:accumulate(micro)
     local saved = tonumber(micro.batch.saved or 0)  -- a batch from Lua lists shares nothing
     tokens, shared = tokens + tonumber(micro.batch.n) + saved, shared + saved
@@ -205,7 +211,8 @@ local function make(self)
   local seconds = host.now() - start
   self.last = { step = self.done, epoch = self.done / self.batches:updates(), loss = loss, lr = lr, grad_norm = norm,
                 tokens = tokens, tokens_so_far = self.tokens, shared_tokens = shared, learned_tokens = learned,
-                ledger = ledgers.close(ledger), seconds = seconds, tokens_per_s = tokens / seconds }
+                ledger = ledgers.close(ledger), seconds = seconds, tokens_per_s = tokens / seconds,
+                memory = tensor.memory(self.model.device).peak }
   if interrupted then error(interrupted, 0) end
   return self.last
 end
@@ -213,8 +220,8 @@ end
 --- Make one optimizer step: the step before is closed first, and this one is open until the next, or until `close` or `finish`.
 -- An error where none is left.
 -- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens` of the samples, `tokens_so_far`, of the step's
--- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `ledger` (mean
--- -log p and count of loss tokens by kind of segment and by verdict)
+-- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `memory`
+-- (bytes, at most so far), `ledger` (mean -log p and count of loss tokens by kind of segment and by verdict)
 function Trainer:step()
   self:open()
   local t = make(self)
@@ -237,6 +244,7 @@ function Trainer:evaluate(batches)
     for i = 0, batches:updates() - 1 do
       local micros, w = batches:update(0, i)
       weight = weight + w
+      alive(self, "held out", ("batch %d of %d"):format(i + 1, batches:updates()))
       for _, micro in ipairs(micros) do
         tensor.scope(function()
           local loss, nll, at = self.model:loss(micro.batch)
