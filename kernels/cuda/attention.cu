@@ -115,14 +115,12 @@ void cuda_attention_close(cuda_attention *c) {
 }
 
 static cft_status open_cudnn(cuda_attention *c) {
-  char file[32];
   void *library, *unused;
-  // cuDNN compiles its kernels with NVRTC and looks for it by name: have it loaded from wherever
-  // the others are.
-  snprintf(file, sizeof file, "libnvrtc.so.%d", CUDART_VERSION / 1000);
-  if (cuda_library(&unused, file) != CFT_OK) unused = nullptr;  // cuDNN will say so itself
-  snprintf(file, sizeof file, "libcudnn.so.%d", CUDNN_MAJOR);
-  CFT_TRY(cuda_library(&library, file));
+  // cuDNN compiles its kernels with NVRTC and looks for it by name, that of the CUDA it was built
+  // for: have all that are here loaded. Where there is none cuDNN will say so itself.
+  for (int major : CUDA_MAJORS)
+    if (cuda_library(&unused, "libnvrtc", {major}) != CFT_OK) unused = nullptr;
+  CFT_TRY(cuda_library(&library, "libcudnn", {CUDNN_MAJOR}));
 #define XX(type, name, arguments) CFT_TRY(cuda_function(&c->calls.name, library, #name));
   CUDNN_CALLS(XX)
 #undef XX

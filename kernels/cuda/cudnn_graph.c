@@ -420,7 +420,8 @@ static void choose(cudnn_plan *p, operations *ops, cudnnHandle_t handle, node de
     fail(p, st ? st : CUDNN_STATUS_NOT_SUPPORTED, st ? "heuristics" : "no engine for this graph");
     return;
   }
-  for (int64_t i = 0; i < n && !p->plan; i++) {  // best first; the first that compiles is taken
+  // n says how many there are, which may be more than were asked for.
+  for (int64_t i = 0; i < n && i < TRIES && !p->plan; i++) {  // best first; the first that compiles is taken
     p->status = CUDNN_STATUS_SUCCESS;
     node plan = make(p, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     if (handle) set(p, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);

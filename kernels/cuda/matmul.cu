@@ -22,15 +22,16 @@
 
 // ---- the library ---------------------------------------------------------------------------
 
-#define LT_CALLS(XX)                                                                          \
-  XX(cublasLtCreate)                                                                          \
-  XX(cublasLtDestroy)                                                                         \
-  XX(cublasLtGetVersion) XX(cublasLtGetStatusName) XX(cublasLtMatmulDescCreate)               \
-      XX(cublasLtMatmulDescDestroy) XX(cublasLtMatmulDescSetAttribute)                        \
-          XX(cublasLtMatrixLayoutCreate) XX(cublasLtMatrixLayoutDestroy)                      \
-              XX(cublasLtMatmulPreferenceCreate) XX(cublasLtMatmulPreferenceDestroy)          \
-                  XX(cublasLtMatmulPreferenceSetAttribute) XX(cublasLtMatmulAlgoGetHeuristic) \
-                      XX(cublasLtMatmulAlgoCheck) XX(cublasLtMatmul)
+#define LT_CALLS(XX)                                                                       \
+  XX(cublasLtCreate)                                                                       \
+  XX(cublasLtDestroy)                                                                      \
+  XX(cublasLtGetVersion)                                                                   \
+  XX(cublasLtGetStatusName) XX(cublasLtMatmulDescCreate) XX(cublasLtMatmulDescDestroy)     \
+      XX(cublasLtMatmulDescSetAttribute) XX(cublasLtMatrixLayoutCreate)                    \
+          XX(cublasLtMatrixLayoutDestroy) XX(cublasLtMatmulPreferenceCreate)               \
+              XX(cublasLtMatmulPreferenceDestroy) XX(cublasLtMatmulPreferenceSetAttribute) \
+                  XX(cublasLtMatmulAlgoGetHeuristic) XX(cublasLtMatmulAlgoCheck)           \
+                      XX(cublasLtMatmul)
 
 struct lt_calls {
 #define XX(name) decltype(&::name) name;
@@ -149,10 +150,8 @@ static void read_choices(cuda_matmul *h) {
 
 static cft_status open_lt(const queue &q, cuda_matmul **opened) {
   if ((*opened = q.device->matmul)) return CFT_OK;
-  char file[64];
   void *library;
-  snprintf(file, sizeof file, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
-  CFT_TRY(cft_context(cuda_library(&library, file), "%s", q.op));
+  CFT_TRY(cft_context(cuda_library(&library, "libcublasLt", CUDA_MAJORS), "%s", q.op));
   auto *h = new cuda_matmul{};
   q.device->matmul = h;  // closed with the device, whatever happens now
 #define XX(name) CFT_TRY(cuda_function(&h->lt.name, library, #name));
@@ -179,9 +178,8 @@ static int alignment(const void *p) {
 
 static matmul_key key_of(const lt_call &call) {
   const cft_matmul_args *a = call.a;
-  const int64_t kind = a->trans_a | a->trans_b << 1 | (a->beta != 0) << 2 |
-                       (int64_t)a->dtype << 4 | (int64_t)a->c_dtype << 8 |
-                       (int64_t)call.epilogue << 12;
+  const int64_t kind = a->trans_a | a->trans_b << 1 | (a->beta != 0) << 2 | (int64_t)a->dtype << 4 |
+                       (int64_t)a->c_dtype << 8 | (int64_t)call.epilogue << 12;
   const int64_t align = alignment(a->a) | (int64_t)alignment(a->b) << 16 |
                         (int64_t)alignment(a->c) << 32 | (int64_t)alignment(call.vector) << 48;
   return {a->m, a->n, a->k, a->a_stride, a->b_stride, a->c_stride, kind, align};
@@ -282,7 +280,11 @@ static cft_status ask(const queue &q, cuda_matmul *h, const cft_matmul_args *a, 
   const cublasStatus_t st = h->lt.cublasLtMatmulAlgoGetHeuristic(
       h->handle, p.desc, p.a, p.b, p.c, p.c, preference, CANDIDATES, found->data(), &count);
   h->lt.cublasLtMatmulPreferenceDestroy(preference);
-  found->resize((size_t)std::max(count, 0));
+  found->resize((size_t)std::clamp(count, 0, CANDIDATES));
+  // A result may say of itself that it does not work.
+  found->erase(std::remove_if(found->begin(), found->end(),
+                              [](const auto &r) { return r.state != CUBLAS_STATUS_SUCCESS; }),
+               found->end());
   if (st != CUBLAS_STATUS_SUCCESS || found->empty())
     return lt_failed(q, h, st ? st : CUBLAS_STATUS_NOT_SUPPORTED, "no algorithm for this shape");
   return CFT_OK;
@@ -341,8 +343,7 @@ static bool time_candidates(const queue &q, cuda_matmul *h, const cft_matmul_arg
     bool ran = multiply(q, h, way, a, apart ? way.algo : found[i].algo, c.as<void>(),
                         workspace.as<void>(), room) == CUBLAS_STATUS_SUCCESS;
     if (ran && apart) ran = sum_apart(q, a, sums.as<void>(), 1) == CFT_OK;
-    if (ran && plain && !apart)
-      ran = take_sum(q, a, sums.as<void>(), sums.as<void>(), 1) == CFT_OK;
+    if (ran && plain && !apart) ran = take_sum(q, a, sums.as<void>(), sums.as<void>(), 1) == CFT_OK;
     if (!ran) least[i] = -1;  // takes no part
   };
   double once = 1;
@@ -380,6 +381,7 @@ static cft_status choose(const queue &q, cuda_matmul *h, const lt_call &call, co
                          prepared *p) {
   const cft_matmul_args *a = call.a;
   const bool sums = call.epilogue == CUBLASLT_EPILOGUE_BGRADB;
+  const bool plain_call = call.epilogue == CUBLASLT_EPILOGUE_DEFAULT;
   const matmul_key bucket = bucket_of(key);
   cublasLtMatmulHeuristicResult_t checked;
   const auto fits = [&](const cublasLtMatmulAlgo_t &algo) {
@@ -397,7 +399,7 @@ static cft_status choose(const queue &q, cuda_matmul *h, const lt_call &call, co
   }
   candidates found;
   const cft_status asked = ask(q, h, a, *p, &found);
-  p->apart = sums && asked != CFT_OK;  // a library that has no such epilogue here
+  p->apart = !plain_call && asked != CFT_OK;  // a library that has no such epilogue here
   if (p->apart) return CFT_OK;
   CFT_TRY(asked);
   prepared *plain = nullptr;
@@ -515,11 +517,23 @@ cft_status cft_cuda_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *
   if (done || a->m == 0 || a->n == 0) return CFT_OK;
   if (a->k == 0) return a->bias || !a->beta ? add_bias(q, a, a->beta != 0) : CFT_OK;
 
-  const bool biased = a->bias && a->c_dtype == a->dtype;  // Lt's bias has the type of c
-  const lt_call call = {a, biased ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT,
-                        biased ? a->bias : nullptr};
+  // Lt's bias has the type of c. Its kernels read it 16 bytes at a time, and no preference tells
+  // the heuristic where it lies: a fault of theirs would be the process's last word.
+  bool biased = a->bias && a->c_dtype == a->dtype && alignment(a->bias) >= 16;
   prepared *p;
+  if (biased) {
+    const lt_call call = {a, CUBLASLT_EPILOGUE_BIAS, a->bias};
+    CFT_TRY(prepare(q, h, call, &p));
+    biased = !p->apart;
+    if (biased) return multiply_by(q, h, call, *p);
+  }
+  // Elsewhere the bias is there first and the product is added to it, in f32 and rounded once.
+  cft_matmul_args on_bias = *a;
+  if (a->bias) {
+    CFT_TRY(add_bias(q, a, a->beta != 0));
+    on_bias.beta = 1;
+  }
+  const lt_call call = {&on_bias, CUBLASLT_EPILOGUE_DEFAULT, nullptr};
   CFT_TRY(prepare(q, h, call, &p));
-  CFT_TRY(multiply_by(q, h, call, *p));
-  return a->bias && !biased ? add_bias(q, a, true) : CFT_OK;
+  return multiply_by(q, h, call, *p);
 }

@@ -71,7 +71,7 @@ static cft_status open_library() {
   static bool opened;
   if (opened) return CFT_OK;
   void *library = nullptr;
-  const cft_status st = cuda_library(&library, file);
+  const cft_status st = cuda_library(&library, "libnccl", {2});
   if (st != CFT_OK)
     return cft_fail(st, "%s; pip's nvidia-nccl-cu13 (cu12) or the package libnccl2 has it",
                     cft_last_error());

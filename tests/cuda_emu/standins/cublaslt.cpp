@@ -206,8 +206,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// The promised alignment goes into the algorithm, and is held to when it runs. That of an epilogue's
-// vector is read off the pointer that the description has when the heuristic is asked.
+// The promised alignment goes into the algorithm, and is held to when it runs. That of an
+// epilogue's vector is read off the pointer that the description has when the heuristic is asked.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t,
@@ -219,7 +219,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     cuda_emu::fail("cuBLASLt may answer with an algorithm that does not repeat its bits");
   if (!fit(*(matmul_desc *)desc, *(matrix *)a, *(matrix *)b, *(matrix *)c))
     return CUBLAS_STATUS_INVALID_VALUE;
-  if (!has_epilogue(*(matmul_desc *)desc, *(matrix *)a)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const matmul_desc &wanted = *(matmul_desc *)desc;
+  if (!has_epilogue(wanted, *(matrix *)a)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const uint64_t shape = ((matrix *)a)->rows * 31 + ((matrix *)a)->columns * 37 +
+                         ((matrix *)c)->rows * 41 + (uint64_t)wanted.epilogue * 1009;
+  if (wanted.epilogue != CUBLASLT_EPILOGUE_DEFAULT && standin_declines(shape, 3))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
   for (int i = 0; i < ALGORITHMS && *count < most; i++) {
     if (i == WITH_WORKSPACE && p->workspace < WORKSPACE) continue;
     cublasLtMatmulHeuristicResult_t &f = found[(*count)++];
@@ -230,7 +235,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     f.algo.data[3] = p->align[2] | (uint64_t)p->align[3] << 32;
     f.algo.data[4] = lowest_bit(((matmul_desc *)desc)->vector);
     f.workspaceSize = i == WITH_WORKSPACE ? WORKSPACE : 0;
-    f.state = CUBLAS_STATUS_SUCCESS;
+    f.state = i == SLOW && standin_declines(shape, 3) ? CUBLAS_STATUS_NOT_SUPPORTED
+                                                      : CUBLAS_STATUS_SUCCESS;
+    if (f.state != CUBLAS_STATUS_SUCCESS) f.algo.data[0] = 0;  // it must not be tried
   }
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -261,14 +268,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
   const bool wants = algo->data[1] == WITH_WORKSPACE;
   const uint64_t algo_of_call = algo->data[1];
   const float factor = *(const float *)alpha, keep = *(const float *)beta;
-  if (algo->data[0] != MAGIC || algo->data[1] >= NEVER || !fit(m, A, B, C) ||
-      !has_epilogue(m, A))
+  if (algo->data[0] != MAGIC || algo->data[1] >= NEVER || !fit(m, A, B, C) || !has_epilogue(m, A))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   if (wants && (!workspace || workspace_bytes < WORKSPACE)) return CUBLAS_STATUS_INVALID_VALUE;
   if (c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
   if ((uintptr_t)a % (uint32_t)algo->data[2] || (uintptr_t)b % (algo->data[2] >> 32) ||
       (uintptr_t)d % (algo->data[3] >> 32) || (uintptr_t)m.vector % algo->data[4])
     cuda_emu::fail("matmul: an operand is less aligned than the algorithm was asked for");
+  // Seen on cards: kernels read a bias 16 bytes at a time, whatever the heuristic was told.
+  if (m.epilogue == CUBLASLT_EPILOGUE_BIAS && (uintptr_t)m.vector % 16)
+    cuda_emu::fail("matmul: misaligned address: a bias that is not a multiple of 16 bytes");
   cuda_emu::enqueue(stream, "cublasLtMatmul (stand-in)", [=] {
     if (algo_of_call == SLOW) usleep(30);
     declare(a, A, false);

@@ -14,6 +14,10 @@ cft_status cuda_driver_check(int index) {
   return CFT_OK;
 }
 
+void cuda_driver_report(std::string *rows) {
+  *rows += "driver\tok\tnone: the emulator\ncuda:0\tok\tthe emulated GPU, sm_90\n";
+}
+
 struct standin_library {
   const char *name;
   const standin_function *functions;
@@ -26,17 +30,20 @@ static const standin_library libraries[] = {
     {"nvrtc", standin_nothing},
 };
 
-cft_status cuda_library(void **library, const char *file) {
+cft_status cuda_library(void **library, const char *name, std::initializer_list<int> majors) {
   const char *without = getenv("CUDA_EMU_WITHOUT");
   for (const standin_library &l : libraries) {
-    if (strncmp(file + 3, l.name, strlen(l.name)) || file[3 + strlen(l.name)] != '.') continue;
+    if (strcmp(name + 3, l.name)) continue;
     if (without && strstr(without, l.name)) break;
     *library = (void *)&l;
     return CFT_OK;
   }
-  return cft_fail(CFT_E_DEVICE, "%s is not on this machine: the emulator has no stand-in for it",
-                  file);
+  return cft_fail(CFT_E_DEVICE,
+                  "%s.so.%d is not on this machine: the emulator has no stand-in for it", name,
+                  *majors.begin());
 }
+
+std::string cuda_library_path(void *library) { return ((standin_library *)library)->name; }
 
 cft_status cuda_function(void *function, void *library, const char *name) {
   for (const standin_function *f = ((standin_library *)library)->functions; f->name; f++)
