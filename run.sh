@@ -9,6 +9,7 @@ cd "$here"
 . scripts/setup.sh
 install_packages
 build cpu cftrun
+build_module
 if [[ $# == 0 ]]; then
   exec build/cpu/cftrun --demo recipes/webinstruct.lua
 fi

@@ -110,5 +110,6 @@ CFT_API cft_status cft_cpu_set_threads(int threads);
 // What libcft_cuda.so exports: opens GPU `index`. E_DEVICE says what is missing.
 typedef cft_status cft_cuda_open_fn(cft_device **d, int index);
 #define CFT_CUDA_OPEN_SYMBOL "cft_cuda_open"
+#define CFT_CUDA_REPORT_SYMBOL "cft_cuda_report"
 #endif
 #endif

@@ -15,6 +15,11 @@ CFT_API cft_status cft_device_open(cft_device **d, const char *name);
 // Why "auto" did not take a GPU the last time it was asked; "" if it did, or was never asked.
 CFT_API const char *cft_device_why_cpu(void);
 
+// What this machine has of a GPU: a row each for the module, the driver, the GPUs and the libraries, of
+// three words between tabs: which; ok, missing or old; its version and path, or what to do. Opens
+// libraries, and no device. At most `bytes` of text, without a NUL; their number.
+CFT_API size_t cft_device_report(char *text, size_t bytes);
+
 // The device's memory counters; reset_peak sets the peak to what is in use now.
 CFT_API cft_status cft_device_memory(cft_device *d, cft_memory_use *use, int reset_peak);
 

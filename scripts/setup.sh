@@ -77,6 +77,21 @@ build() {
     { say "the build failed"; exit 1; }
 }
 
+# Build the CUDA module too where there are a compiler and a driver, for this machine's cards. A run
+# does without one: what goes wrong here is said, and no more.
+build_module() {
+  local nvcc
+  nvcc=$(command -v nvcc || ls -d /usr/local/cuda*/bin/nvcc 2>/dev/null | tail -n 1 || true)
+  [[ $nvcc ]] || return 0
+  { ldconfig -p 2>/dev/null | grep -q 'libcuda\.so\.1'; } || [[ -e /dev/nvidiactl ]] || return 0
+  local archs
+  archs=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | paste -sd ';') || archs=
+  if [[ $archs ]] && ! grep -qxF "CFT_CUDA_ARCHS:STRING=$archs" build/cpu/CMakeCache.txt; then
+    cmake -DCFT_CUDA_ARCHS="$archs" build/cpu >/dev/null 2>&1 || true
+  fi
+  (build cpu cft_cuda) || say "the CUDA module was not built; runs take the CPU (./run.sh doctor says more)"
+}
+
 # What ninja says, made short: nothing if there was nothing to do, one line if there was, which a
 # terminal sees count; and whatever a compiler has to say, in full.
 progress() {

@@ -143,10 +143,7 @@ struct places {
   }
 };
 
-static std::string variable(const char *name) {
-  const char *value = getenv(name);
-  return value ? value : "";
-}
+static std::string text_of(const char *value) { return value ? value : ""; }
 
 static std::vector<std::string> split(const std::string &text) {
   std::vector<std::string> parts;
@@ -161,7 +158,7 @@ static std::vector<std::string> split(const std::string &text) {
 // /here/bin on PATH: /here may be a virtual environment that nobody activated, or a toolkit.
 static std::vector<std::string> prefixes_on_path() {
   std::vector<std::string> list;
-  for (const std::string &folder : split(variable("PATH"))) {
+  for (const std::string &folder : split(text_of(getenv("PATH")))) {
     const size_t slash = folder.find_last_not_of('/') == std::string::npos
                              ? std::string::npos
                              : folder.rfind('/', folder.find_last_not_of('/'));
@@ -173,11 +170,12 @@ static std::vector<std::string> prefixes_on_path() {
 static places usual_places() {
   places p;
   p.add(CFT_CUDA_TOOLKIT_LIBRARIES, "");
-  for (const char *toolkit : {"CUDA_HOME", "CUDA_PATH"}) p.add(variable(toolkit), "/lib64");
+  for (const char *toolkit : {getenv("CUDA_HOME"), getenv("CUDA_PATH")})
+    p.add(text_of(toolkit), "/lib64");
   p.add("/usr/local/cuda", "/lib64");
   p.add("/usr/local/cuda-*", "/lib64");
-  const std::string conda = variable("CONDA_PREFIX"), home = variable("HOME");
-  p.add_prefix(variable("VIRTUAL_ENV"));
+  const std::string conda = text_of(getenv("CONDA_PREFIX")), home = text_of(getenv("HOME"));
+  p.add_prefix(text_of(getenv("VIRTUAL_ENV")));
   p.add_prefix(conda);
   p.add(conda, "/lib");
   for (const std::string &prefix : prefixes_on_path()) {
@@ -236,7 +234,7 @@ static std::vector<std::string> files_of(const char *name, std::initializer_list
 cft_status cuda_library(void **library, const char *name, std::initializer_list<int> majors) {
   const std::vector<std::string> files = files_of(name, majors);
   places told;
-  told.list = split(variable("CFT_CUDA_LIBRARIES"));
+  told.list = split(text_of(getenv("CFT_CUDA_LIBRARIES")));
   for (const std::string &file : files)  // who says where is believed before any newer one
     if ((*library = open_in(told, file))) return CFT_OK;
   places here;

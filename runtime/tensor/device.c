@@ -1,6 +1,7 @@
 // device.c - picks a table: the CPU's, or a GPU's from a module that is opened when asked for.
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,26 +32,30 @@ static cft_status driver_present(void) {
   int failed = !init || !count;
   int code = failed ? 0 : init(0);
   if (!failed && code == 0) code = count(&n);
-  dlclose(driver);
+  // It stays open: its threads outlive the handle, and the module wants it next.
   if (failed) return cft_fail(CFT_E_DEVICE, "cuda: libcuda.so.1 has no cuInit; not a driver");
   if (code != 0) return cft_fail(CFT_E_DEVICE, "cuda: the driver answers error %d", code);
   if (n == 0) return cft_fail(CFT_E_DEVICE, "cuda: a driver is here, but no GPU");
   return CFT_OK;
 }
 
-// CFT_CUDA_MODULE names the module, and is believed: it may be one that needs no driver.
+// CFT_CUDA_MODULE names the module, and is believed: it may be one that needs no driver. True if so.
+static bool module_path(char *path, size_t bytes) {
+  const char *named = getenv("CFT_CUDA_MODULE");
+  if (named && *named) {
+    snprintf(path, bytes, "%s", named);
+    return true;
+  }
+  ssize_t n = readlink("/proc/self/exe", path, bytes - 32);
+  char *slash = n > 0 ? (path[n] = 0, strrchr(path, '/')) : NULL;
+  snprintf(slash ? slash + 1 : path, 32, "libcft_cuda.so");
+  return false;
+}
+
 static cft_status load_module(void) {
   if (cuda_open) return CFT_OK;
   char path[4096];
-  const char *named = getenv("CFT_CUDA_MODULE");
-  if (named && *named) {
-    snprintf(path, sizeof path, "%s", named);
-  } else {
-    CFT_TRY(driver_present());
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
-    char *slash = n > 0 ? (path[n] = 0, strrchr(path, '/')) : NULL;
-    snprintf(slash ? slash + 1 : path, 32, "libcft_cuda.so");
-  }
+  if (!module_path(path, sizeof path)) CFT_TRY(driver_present());
   void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!module) return cft_fail(CFT_E_DEVICE, "cuda: the module cannot be opened: %s", dlerror());
   *(void **)&cuda_open = dlsym(module, CFT_CUDA_OPEN_SYMBOL);
@@ -96,6 +101,21 @@ cft_status cft_device_open(cft_device **d, const char *name) {
   cft_status st = open_locked(d, name);
   pthread_mutex_unlock(&lock);
   return st;
+}
+
+size_t cft_device_report(char *text, size_t bytes) {
+  char path[4096];
+  module_path(path, sizeof path);
+  size_t (*report)(char *, size_t) = NULL;
+  void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (module) *(void **)&report = dlsym(module, CFT_CUDA_REPORT_SYMBOL);
+  if (report) return report(text, bytes);
+  const char *why = module ? "it is another program's" : dlerror();
+  if (access(path, F_OK) != 0) why = "it was not built: nvcc was not found";
+  int n = snprintf(text, bytes, "module\tmissing\t%s: %s\n", path, why);
+  if (driver_present() != CFT_OK && n > 0 && (size_t)n < bytes)
+    n += snprintf(text + n, bytes - (size_t)n, "driver\tmissing\t%s\n", cft_last_error());
+  return n < 0 ? 0 : (size_t)n < bytes ? (size_t)n : bytes;
 }
 
 cft_status cft_device_memory(cft_device *d, cft_memory_use *use, int reset_peak) {

@@ -23,6 +23,7 @@ cftrun: Critique Fine-Tuning from a recipe in Lua
   help.options()
   help.heading "Other options"
   help.rows {
+    { "--check", "with --device: whether it can be used; the same as the command doctor" },
     { "--help", "this; behind a recipe or a command, theirs" },
     { "--version", "of cft and of what it is built on" },
   }

@@ -125,13 +125,15 @@ local function rest(args, i) return { unpack(args, i) } end
 
 local function dispatch(args)
   local config
-  local flags, i, help = {}, 1, false  -- flags: options of a run that stand before its recipe
+  local flags, i, help, check_only = {}, 1, false, false  -- flags: options of a run that stand before its recipe
   while args[i] do
     local a = args[i]
     if a == "--help" or a == "-h" then
       help, i = true, i + 1
     elseif a == "--version" then
       return version()
+    elseif a == "--check" then
+      check_only, i = true, i + 1
     elseif a == "-e" then
       if not args[i + 1] then exit.fail(exit.USAGE, "-e wants a line of Lua behind it") end
       return evaluate(args[i + 1], rest(args, i + 2))
@@ -139,13 +141,14 @@ local function dispatch(args)
       config = config or require "cft.config"
       local flag, _, after = config.flag(args, i)
       if not flag then
-        local known = { "--help", "--version", "-e" }
+        local known = { "--help", "--version", "--check", "-e" }
         for name in pairs(config.flags) do known[#known + 1] = name end
         exit.fail(exit.USAGE, "unknown option '%s'%s", a, check.suggestion(a, known))
       end
       for k = i, after - 1 do flags[#flags + 1] = args[k] end
       i = after
     else
+      if check_only then exit.fail(exit.USAGE, "--check takes no recipe, got '%s'; --dry-run checks one", a) end
       local behind = rest(args, i + 1)
       if help then table.insert(behind, 1, "--help") end
       for k = #flags, 1, -1 do table.insert(behind, 1, flags[k]) end
@@ -153,6 +156,7 @@ local function dispatch(args)
     end
   end
   if help then return require("cft.cli.help").program(M.commands()) end
+  if check_only then return require "cft.cli.cmd.doctor".run {} end
   prompt(flags)
 end
 

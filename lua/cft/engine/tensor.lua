@@ -154,6 +154,18 @@ end
 --- Why "auto" took the CPU; "" where it took a GPU.
 function M.why_cpu() return ffi.string(C.cft_device_why_cpu()) end
 
+--- What this machine has of a GPU: module, driver, GPUs, libraries. No device is opened.
+-- @treturn {table,...} of `name`, `state` ("ok", "missing" or "old") and `detail`
+function M.gpu_report()
+  local room = 16384
+  local buffer = ffi.new("char[?]", room)
+  local text, rows = ffi.string(buffer, C.cft_device_report(buffer, room)), {}
+  for name, state, detail in text:gmatch "([^\t\n]*)\t([^\t\n]*)\t([^\n]*)" do
+    rows[#rows + 1] = { name = name, state = state, detail = detail }
+  end
+  return rows
+end
+
 --- What kernels and devices had to say since this was last asked (a setting that is ignored, a way that an
 -- op takes): a list of sentences.
 function M.notes()
