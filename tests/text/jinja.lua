@@ -95,6 +95,22 @@ return {
     refuses("nested deeper than 100$", "{% set a = namespace() %}{% set a.x = a %}{% set b = namespace() %}{% set b.x = b %}{{ a == b }}")
   end },
 
+  { "texts with origins have the same limits, and stretches count", function()
+    local text = jinja.value(("ab"):rep(50000), { at = function(self) return self end })
+    local function stops(pattern, source)
+      local got, why = assert(jinja.parse(source)):trace { s = text }
+      expect.fails(pattern, got, why)
+    end
+    local room = "it works on more than 256 MiB of text$"
+    stops(room, "{{ s * 10 ** 12 }}")
+    stops(room, "{% set ns = namespace(s=s | list | join('x')) %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}")
+    stops(room, "{{ s.replace('a', s) }}")
+    stops(room, "{{ range(100000) | join(s) }}")
+    stops("more than 1000000 steps", "{% for i in range(100000) %}{% for c in s %}{% endfor %}{% endfor %}")
+    local ok, err = pcall(jinja.value, { 2 ^ 60 }, { at = function(self) return self end })
+    expect.match(not ok and err.message, "beyond 2%^53, and was rounded")
+  end },
+
   { "random cuts of templates never raise", function()
     local seed = 1
     local function draw(n)

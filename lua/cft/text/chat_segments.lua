@@ -256,7 +256,8 @@ local function cut_at_regions(stretches, regions)
   return list
 end
 
--- What a template's words in an answer are part of: the text behind them, or before.
+-- What a template's words in an answer are part of: the text behind them; before, where none is behind, or where a
+-- reasoning ends and a content begins.
 local function kinds_around(list)
   local kind
   for k = #list, 1, -1 do
@@ -267,8 +268,9 @@ local function kinds_around(list)
   end
   for k, part in ipairs(list) do
     local before = list[k - 1]
-    if part.region and not part.kind and before and before.region == part.region then
-      part.kind, part.behind = before.kind, true
+    if part.region and not part.from and before and before.region == part.region then
+      if not part.kind then part.kind, part.behind = before.kind, true end
+      if before.kind == "reasoning" and part.kind ~= "tool_call" then part.kind = "reasoning" end
     end
   end
 end

@@ -593,6 +593,13 @@ local function sample_of(self, tok)
   return self:segments({ messages = { { role = "user", content = "2 + 3?" }, { role = "assistant", content = "5" } } }, tok)
 end
 
+-- Those of a small conversation; others are found where samples are made.
+function Own:writes(tok)
+  local ids = {}
+  for _, s in ipairs(sample_of(self, tok) or {}) do ids[#ids + 1] = s.special and M.id_of(s, tok) or nil end
+  return ids
+end
+
 function Own:end_token(tok)
   local segments = sample_of(self, tok)
   local last = segments and segments[#segments]

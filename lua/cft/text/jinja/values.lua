@@ -104,12 +104,18 @@ local function member(value, key, item, origin)
   return M.of(item, origin)
 end
 
+local EXACT = 2 ^ 53 - 1  -- above it, a double stands for several integers
+
 --- A Lua value: lists and json.array are lists, other tables dicts.
 -- @param value a value of a template's stays as it is
--- @param[opt] origin where it comes from: `origin:at(name)` gives that of what it holds under a name or number
+-- @param[opt] origin where it comes from: `origin:at(name)` gives that of what it holds under a name or number. An
+-- integer beyond 2^53, which was rounded, is an error then
 function M.of(value, origin)
   if value == nil or value == json.null then return traced.scalar(M.none, origin) end
   if type(value) == "string" then return traced.new(value, origin) end
+  if type(value) == "number" and origin and value == math.floor(value) and math.abs(value) > EXACT then
+    fail("the integer %.0f is beyond 2^53, and was rounded when it was read", value)
+  end
   if type(value) ~= "table" then return traced.scalar(value, origin) end
   if known[getmetatable(value)] or value == M.none or traced.is_traced(value) or traced.is_scalar(value) then return value end
   if #value > 0 or json.is_array(value) then
@@ -178,6 +184,12 @@ end
 
 local number_text = M.number_text
 
+-- The quotes of a text that comes from one place come from there.
+local function in_quotes(value, quote, inside)
+  local from = type(value) == "table" and #value.froms == 1 and value.froms[1] or nil
+  return traced.owned(concat { quote, inside, quote }, from)
+end
+
 local function repr_text(value)
   local text = bare(value)
   local quote = text:find("'", 1, true) and not text:find('"', 1, true) and '"' or "'"
@@ -186,7 +198,7 @@ local function repr_text(value)
       return ({ ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ["\\"] = "\\\\" })[c] or ("\\x%02x"):format(c:byte())
     end):gsub(quote, "\\" .. quote))
   end)
-  return concat { quote, inside, quote }
+  return in_quotes(value, quote, inside)
 end
 
 -- How Python writes a value inside of a list.
@@ -308,13 +320,7 @@ local function json_part(text)
   end))
 end
 
--- The quotes of a text that comes from one place come from there.
-local function json_text(text)
-  if type(text) == "string" then return '"' .. json_part(text) .. '"' end
-  local first = text.froms[1]
-  local one = #text.froms == 1 and first or nil
-  return traced.owned(concat { '"', traced.each(text, json_part), '"' }, one)
-end
+local function json_text(text) return in_quotes(text, '"', traced.each(text, json_part)) end
 
 local to_json
 
