@@ -64,6 +64,7 @@ return setmetatable(M, {
     local module = modules[name]
     if not module then return nil end
     if name == "tensor" then require "cft.engine.ops" end
+    if name == "template" then require "cft.samples.prompt" end  -- chat:prompt
     local m = require(module)
     if name == "files" then m.gguf = function(path) return t.models.gguf(path) end end  -- a file, seen as a model
     if name == "models" then m.Model.generate = function(...) return t.generate(...) end end  -- model:generate "..."

@@ -131,7 +131,7 @@ return {
     local out = process.folder() .. "/out"
     expect.same(run(out, "max_tokens=3").code, 1)
     expect.same(run_folder.look(out), nil)
-    expect.same(run(out, "steps=1").code, 0)
+    expect.same(run(out, "steps=1", "--overwrite").code, 0)
   end },
 
   { "--resume keeps the run's id and its log; no step stands twice", function()
@@ -167,7 +167,7 @@ return {
     local here = process.folder()
     for _ = 1, 2 do
       expect.match(process.shell("cftrun --demo " .. process.shell("pwd", "."):match "[^\n]*"
-        .. "/recipes/sft.lua steps=1 batch=2 heldout=0 2>&1 | grep -c '^saved in'", here), "^1")
+        .. "/recipes/sft.lua steps=1 batch=2 2>&1 | grep -c '^saved in'", here), "^1")
     end
     expect.match(process.shell("ls checkpoints/demo", here), "^data.json\nlog.jsonl\nrun.json\nsamples.jsonl\nstep%-000001\nsummary.json\n$")
   end },

@@ -4,6 +4,7 @@ local batch = require "cft.samples.batch"
 local data = require "cft.data.open"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
+local ledgers = require "cft.train.ledger"
 local samples_of = require("cft.samples").new
 local models = require "cft.models"
 local optim = require "cft.train.optim"
@@ -102,8 +103,13 @@ table.insert(tests, { "a run compares its first and its last tenth", function()
     expect.close({ first.loss, first.tokens }, mean(1, 2, name), 1e-9, name)
     expect.close({ last.loss, last.tokens }, mean(STEPS - 1, STEPS, name), 1e-9, name)
   end
-  expect.match(train.compare(summary.ledger_first, summary.ledger_last), "^critique %d.%d+ %-> %d.%d+, verdict %d.%d+ %-> "
-    .. "%d.%d+, end %d.%d+ %-> %d.%d+, right %d.%d+ %-> %d.%d+, wrong %d.%d+ %-> %d.%d+$")
+  local lines = ledgers.table { { "first tenth", summary.ledger_first }, { "last tenth", summary.ledger_last } }
+  expect.match(lines[1], "^  %-log p a token +first tenth +last tenth$")
+  for i, name in ipairs { "critique", "verdict %(teacher%-forced%)", "end", "right", "wrong" } do
+    expect.match(lines[i + 1], "^  " .. name .. " +%d+%.%d%d%d%d +%d+%.%d%d%d%d$")
+    expect.truthy(#lines[i + 1] <= 80, "it fits a terminal")
+  end
+  expect.same(#lines, 6)
 end })
 
 table.insert(tests, { "what is held out has a ledger, and with it that of its context", function()

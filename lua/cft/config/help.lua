@@ -45,7 +45,8 @@ end
 
 local function shown(value)
   if type(value) == "table" then return table.concat(value, ",") end
-  if type(value) == "function" or value == nil then return "" end
+  if value == nil then return "" end
+  if type(value) == "function" then return ("(a function, line %d)"):format(debug.getinfo(value, "S").linedefined) end
   return tostring(value)
 end
 

@@ -117,6 +117,8 @@ M.common = {
     help = "optimizer steps between held-out losses" }),
   declare("save_every", { "integer", optional = true, min = 1, group = "run", resume = "free",
     help = "optimizer steps between checkpoints" }),
+  declare("keep", { "integer", optional = true, min = 1, group = "run", resume = "free",
+    help = "checkpoints that stay: so many of the newest, and the best one; all if absent" }),
 }
 
 local policy = { "error", "drop", "keep" }

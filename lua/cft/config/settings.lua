@@ -149,8 +149,8 @@ local hints = {
   data = "who opens the data itself reads it, or leaves it out",
 }
 
--- Names of keys that nobody read, each with a reason; or of those alone that are known to do nothing.
-local function unread(book, only_idle)
+-- Names of keys that nobody read, each with a reason; or of those alone that are known to do nothing, or of none of a set.
+local function unread(book, only_idle, later)
   local list = {}
   local function look(name, spec)
     local from = book.origins[name] or M.DEFAULT
@@ -158,7 +158,7 @@ local function unread(book, only_idle)
     local is_own = not keys.by_name[name]
     local by_user = from == M.COMMAND_LINE
     local why = book.idle[name]
-    if only_idle and not why then return end
+    if only_idle and not why or later and later[name] then return end
     if why and not by_user or not by_user and (book.values.demo or not spec) then return end
     if is_own and spec and (book.plain or named_in(book.script, name)) then return end
     if book.plain and spec and spec.group and spec.group:find "data" then return end
@@ -177,8 +177,9 @@ end
 --- An error with code 2 if there is a setting that nobody has read: before the first step.
 -- @tab cfg
 -- @bool[opt=false] only_idle look at those alone that are known to do nothing: others may still be read
-function M.refuse_unread(cfg, only_idle)
-  local list = unread(books[cfg], only_idle)
+-- @tab[opt] later a set of keys that may still be read
+function M.refuse_unread(cfg, only_idle, later)
+  local list = unread(books[cfg], only_idle, later)
   if #list == 0 then return end
   local lines = {}
   for i, u in ipairs(list) do

@@ -1,5 +1,6 @@
 --- What a run needs of this machine: its model, its data, a device.
 
+local config = require "cft.config"
 local data = require "cft.data.open"
 local exit = require "cft.base.exit"
 local host = require "cft.host"
@@ -46,12 +47,14 @@ local ours = { ["run.json"] = true, ["log.jsonl"] = true, ["summary.json"] = tru
 -- @tab cfg settings
 -- @string[opt] model the model's path
 function M.keep_inputs(cfg, model)
+  local function get(name) return config.peek(cfg, name) end  -- a look is no use of a setting
+  local inspect = get "inspect"
   local reads, own = {}, rawget(_G, "arg")
   local function read(what, path)
     for _, file in ipairs(data.find(path) or {}) do reads[data.real(file)] = what end
   end
-  for what, paths in pairs { ["a file of the data"] = cfg.data or {}, ["a file of the benchmarks"] = cfg.decontaminate or {},
-                             ["a held-out file"] = cfg.heldout or {}, ["the recipe"] = own and own[0] or {} } do
+  for what, paths in pairs { ["a file of the data"] = get "data" or {}, ["a file of the benchmarks"] = get "decontaminate" or {},
+                             ["a held-out file"] = get "heldout" or {}, ["the recipe"] = own and own[0] or {} } do
     for _, path in ipairs(type(paths) == "table" and paths or { paths }) do
       if type(path) == "string" then read(what, path) end
     end
@@ -63,17 +66,17 @@ function M.keep_inputs(cfg, model)
   elseif model then
     reads[data.real(model)] = "the model"
   end
-  if cfg.out and cfg.overwrite then
-    local folder = data.real(cfg.out)
+  if get "out" and get "overwrite" then
+    local folder = data.real(get "out")
     for path, is in pairs(reads) do
       local name = path:sub(1, #folder + 1) == folder .. "/" and path:sub(#folder + 2):match "^[^/]+"
       if name and run_folder.is_file(name) then
-        exit.fail(exit.USAGE, "--overwrite would remove %s/%s, which is %s", cfg.out, name, is)
+        exit.fail(exit.USAGE, "--overwrite would remove %s/%s, which is %s", get "out", name, is)
       end
     end
   end
-  local writes = { quarantine = cfg.quarantine, ["--html"] = cfg.inspect and cfg.inspect.html }
-  for name in pairs(cfg.out and ours or {}) do writes["out's " .. name] = cfg.out .. "/" .. name end
+  local writes = { quarantine = get "quarantine", ["--html"] = inspect and inspect.html }
+  for name in pairs(get "out" and ours or {}) do writes["out's " .. name] = get "out" .. "/" .. name end
   for what, path in pairs(writes) do
     local is = reads[data.real(path)]
     if is then exit.fail(exit.USAGE, "%s: %s is %s, which is read; it would be overwritten", what, path, is) end

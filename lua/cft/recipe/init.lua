@@ -31,6 +31,7 @@ local loop_spec = {
   evaluate = { "function", optional = true },    -- the same, when what is held out is measured
   stop = { "function", optional = true },        -- numbers of a step → true or why: it is the last one
   best = { "table", optional = true },           -- { name of a metric, "min" or "max" }
+  keep = { "number|table", optional = true },    -- which checkpoints stay: see cft.train.retention
 }
 local hooks = {}  -- of the loop, for the trainer
 for name, one in pairs(loop_spec) do
@@ -81,6 +82,7 @@ end
 -- - `stop(t)`: true, or a text that says why, makes this step the last; it is measured and saved
 -- - `best`: `{ NAME, "min" }` or `"max"`, of what is measured: a new best value is saved; `t.best` is the best so far,
 --   `t.since_best` how many steps ago that was
+-- - `keep`: which checkpoints stay; a number, so many of the newest and the best, or a table, see `cft.train.retention`
 -- @treturn table what summary.json holds
 function M.run(cfg, opts)
   local run = begin(cfg, opts)

@@ -27,7 +27,7 @@ function M.of(run, make, cfg, opts)
   stages.make(run)
   config.refuse_unread(run.cfg, true)  -- the rest may be read until the first step
   if run.cfg.preview then preview(run) elseif run.cfg.dry_run then dry_run(run) else
-    run.batches.before_first = function() run:begin() end
+    run.batches.before_first = function() run:first_batch() end
     return run
   end
   run.log:close()

@@ -66,7 +66,7 @@ local function template_text(chat, tok)
   local made, info = chat.make, chat.make and debug.getinfo(chat.make, "S")
   if made then return ("a function (%s:%d)"):format(info.short_src, info.linedefined) end
   local ok, segments = pcall(chat.segments, chat, { messages = {
-    { role = "user", content = "{question}" }, { role = "assistant", content = "{answer}" } } })
+    { role = "user", content = "{question}" }, { role = "assistant", content = "{answer}" } } }, tok)
   if not ok or not segments then return json.null end
   local parts = {}
   for i, s in ipairs(segments) do parts[i] = s.own and (tok[s.own] and tok:token(tok[s.own]) or "") or s.text end

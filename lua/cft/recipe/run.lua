@@ -14,6 +14,7 @@ local kept = require "cft.report.kept"
 local memory = require "cft.train.memory_plan"
 local optim = require "cft.train.optim"
 local record = require "cft.recipe.record"
+local retention = require "cft.train.retention"
 local run_folder = require "cft.recipe.run_folder"
 local stages = require "cft.recipe.stages"
 local summaries = require "cft.recipe.summary"
@@ -70,6 +71,7 @@ local trainer_spec = {
   batches = { "table", optional = true }, loss = { "function", optional = true },
   after_step = { "function", optional = true }, evaluate = { "function", optional = true },
   stop = { "function", optional = true }, best = { "table", optional = true },
+  keep = { "number|table", optional = true },
 }
 
 -- What `--resume` compares.
@@ -90,9 +92,17 @@ local function resume(run)
   run.log:say("resumed at step %d from %s", run.resumed_at, path)
 end
 
+-- Which checkpoints stay: as the command line says, else as the loop does, else as the recipe's key does.
+local function rule_of(run, o)
+  local cfg = run.cfg
+  local keep = config.when(cfg, "keep", run.out, "nothing is saved without out=")
+  if o.keep and config.origin(cfg, "keep") ~= "command line" then keep = o.keep end
+  return keep and retention.rule(keep)
+end
+
 -- What a trainer is told of when to measure and to save.
 local function bookkeeping(run, o)
-  local cfg, measures = run.cfg, run.heldout or o.evaluate
+  local cfg, measures, rule = run.cfg, run.heldout or o.evaluate, rule_of(run, o)
   return {
     eval_every = config.when(cfg, "eval_every", measures, "nothing is held out, and the recipe has no evaluate"),
     save_every = config.when(cfg, "save_every", run.out, "nothing is saved without out="),
@@ -100,6 +110,7 @@ local function bookkeeping(run, o)
     save = run.out and function(t)
       run.saved = checkpoint.save(run, t)
       t.saved_in = run.saved
+      if rule then retention.apply(run.out, rule, t.measured, t.best and t.best[2]) end
     end or nil,
     leave = function() run:finish() end,
   }
@@ -108,7 +119,7 @@ end
 --- The trainer: all settings applied, the state of the checkpoint taken that `--resume` goes on from. It logs, measures,
 -- saves and stops by itself; see `cft.train`.
 -- @tab[opt] opts in place of what the settings say: `model`, `optim`, `lr`, `batches`; `loss(model, batch)`;
--- `after_step(run, t)`, `evaluate(run, t)`, `stop(t)`, `best`; see `cft.recipe.run`
+-- `after_step(run, t)`, `evaluate(run, t)`, `stop(t)`, `best`, `keep`; see `cft.recipe.run`
 -- @treturn Trainer the same one each time
 function Run:trainer(opts)
   if self.training then
@@ -139,13 +150,24 @@ end
 
 -- ---- its way -------------------------------------------------------------------------------------
 
+local rates = { lr = true, warmup = true, schedule = true }
+
+--- A batch is asked for: whoever does that trains. A loop that has no trainer of the run may ask for its first rate
+-- when it has the batch; by the second one it has.
+function Run:first_batch()
+  self:begin(rates)
+  if self.training then return end
+  self.batches.before_first = function() config.refuse_unread(self.cfg) end
+end
+
 --- Before the first step, once: a setting that nobody has read is an error, the folder becomes this run's, and its
 -- record is written. `run:trainer` does this, and so does the first batch that is asked for.
-function Run:begin()
+-- @tab[opt] later a set of keys that may still be read
+function Run:begin(later)
   if self.record then return end
   local keeps = self.out and self.heldout_samples and self.loaded
   self.kept = config.when(self.cfg, "report_samples", keeps, "samples of held-out records are kept in out=") or 0
-  config.refuse_unread(self.cfg)
+  config.refuse_unread(self.cfg, false, later)
   self.id = self.id or self.earlier and self.earlier.id or run_folder.new_id()
   if self.overwrites then
     self.log:say("%s: the run that it held is removed", self.out)

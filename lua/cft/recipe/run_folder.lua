@@ -15,6 +15,7 @@ M.files = {
   { name = "run.json", pattern = "^run%.json$", run = true },
   { name = "log.jsonl", pattern = "^log%.jsonl$", run = true },
   { name = "step-NNNNNN/", pattern = "^step%-%d+$", run = true },
+  { name = ".step-NNNNNN.leaving/", pattern = require("cft.train.retention").LEAVING },
   { name = "summary.json", pattern = "^summary%.json$", run = true },
   { name = "decontamination.jsonl", pattern = "^decontamination%.jsonl$", stays = true },  -- this run has written it
   { name = "data.json", pattern = "^data%.json$" },

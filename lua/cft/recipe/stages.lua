@@ -73,8 +73,8 @@ local function take_folder(run)
   local folder, resumes = cfg.out, config.peek(cfg, "resume")  -- which run:trainer does
   if not folder or cfg.dry_run or cfg.preview then return end
   run.out, run.lock = folder, run_folder.take(folder)
-  local found = run_folder.look(folder)
-  run.overwrites = found and (cfg.overwrite or config.origin(cfg, "out") == "demo" and not resumes)
+  local found, overwrite = run_folder.look(folder), cfg.overwrite
+  run.overwrites = found and (overwrite or config.origin(cfg, "out") == "demo" and not resumes)
   if found and not run.overwrites and not resumes then run_folder.refuse(folder, found) end
   if found and resumes then run.earlier = found end
 end

@@ -38,12 +38,19 @@ function M.say(run, summary)
               summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
                 summary.heldout_loss_before, summary.heldout_loss_after) or "",
               format.count(summary.tokens), format.count(summary.tokens_per_s), format.duration(summary.seconds))
-  if next(summary.ledger_last) then
-    run.log:say("  first and last tenth: %s", ledger.compare(summary.ledger_first, summary.ledger_last))
-  end
+  local columns = { { "first tenth", summary.ledger_first }, { "last tenth", summary.ledger_last } }
   if summary.heldout_ledger_after then
-    run.log:say("  held out: %s", ledger.compare(summary.heldout_ledger_before, summary.heldout_ledger_after))
+    columns[3], columns[4] = { "held out", summary.heldout_ledger_before }, { "after", summary.heldout_ledger_after }
   end
+  for _, line in ipairs(ledger.table(columns)) do run.log:say("%s", line) end
+  local own = {}
+  for name, value in pairs(summary.metrics or {}) do
+    own[#own + 1] = ("%s %s"):format(name, type(value) == "number" and ("%.6g"):format(value) or tostring(value))
+  end
+  table.sort(own)
+  if own[1] then run.log:say("last of the recipe's own: %s", table.concat(own, ", ")) end
+  local best = summary.best
+  if best then run.log:say("best %s %.6g at step %d", best.metric, best.value, best.step) end
   if run.saved then run.log:say("saved in %s", run.saved) end
 end
 

@@ -3,6 +3,7 @@
 
 local curve = require "cft.report.curve"
 local format = require "cft.base.format"
+local ledgers = require "cft.train.ledger"
 local runs = require "cft.report.run"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
@@ -134,9 +135,8 @@ end
 
 -- ---- ledgers -----------------------------------------------------------------------------------
 
---- What entries of a ledger are called where it is printed: the loss of a verdict, like all of them, is of tokens that
--- the model was given everything before.
-function M.entry_name(name) return name == "verdict" and "verdict (teacher-forced)" or name end
+--- What entries of a ledger are called where it is printed.
+M.entry_name = ledgers.label
 
 --- A ledger before and after, as a table.
 -- @tab before a ledger, or nil @tab after @int columns

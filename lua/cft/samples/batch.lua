@@ -274,7 +274,7 @@ end
 -- @treturn number the sum of all weights: what the step's summed loss is to be divided by
 function Batches:update(epoch, index)
   local before = self.before_first
-  if before then  -- whoever asks for a batch trains, however its loop is made
+  if before then  -- it may set itself anew
     self.before_first = nil
     before()
   end

@@ -4,6 +4,7 @@
 -- local sample, why, class = build:sample(source:get(0))
 
 local mask = require "cft.samples.mask"
+local prompt = require "cft.samples.prompt"
 local template = require "cft.text.template"
 
 local M = {}
@@ -52,13 +53,8 @@ end
 -- tokens by their strings, and encodes that, with what the tokenizer puts around it where there is no chat template;
 -- where it gets other ids, the model was trained on another prompt.
 local function begins_with_prompt(sample, tok)
-  local segments, list = sample.segments, {}
-  if segments.other_prompt then return false end
-  local answer = #segments
-  while answer > 0 and not segments[answer].target do answer = answer - 1 end
-  while answer > 1 and segments[answer - 1].target do answer = answer - 1 end
-  for i = 1, answer - 1 do list[i] = segments[i].text or tok:token(template.id_of(segments[i], tok)) end
-  local encoding = tok:encode_spans(table.concat(list), true)
+  if sample.segments.other_prompt then return false end
+  local encoding = tok:encode_spans(prompt.text(sample.segments, tok), true)
   local front, behind = template.around(tok)
   local n, before = encoding and tonumber(encoding.n) or math.huge, #front
   if behind[1] or n > sample.n then return false end

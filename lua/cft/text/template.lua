@@ -396,6 +396,12 @@ end
 -- Of a template and a tokenizer, what `controls` found.
 local found_controls = setmetatable({}, { __mode = "k" })
 
+-- Template → the tokenizer that its samples were last made with.
+local prepared_for = setmetatable({}, { __mode = "k" })
+
+--- The tokenizer that `prepare` was last called with; nil before.
+function M.tokenizer_of(chat) return prepared_for[chat] end
+
 --- The tokens that a template writes and the tokenizer does not hold for special: their strings in data are plain
 -- text all the same.
 -- @param tok
@@ -448,6 +454,7 @@ end
 -- @treturn table the strings that were added
 function Template:prepare(tok, opts)
   local o = check.options("template:prepare", opts, { add_tokens = { "boolean", false } })
+  prepared_for[self] = tok
   self:refuse_text(tok)
   local missing = self:missing(tok)
   if #missing == 0 then return {} end
@@ -649,6 +656,8 @@ end
 --- What a recipe's `template` may name: the presets, and `own`.
 M.names = { unpack(M.presets) }
 M.names[#M.names + 1] = "own"
+
+M.Template = Template  -- `cft.samples.prompt` gives it the method `prompt`
 
 --- A template by name, by function, or as it is: what a recipe's `template` may be.
 -- @param value a preset's name, a function, or a template

@@ -26,6 +26,14 @@ local function source_of_recipe()
   return text
 end
 
+-- Step → value as a list of pairs, in order: the state's maps have texts for keys.
+local function pairs_of(values)
+  local list = {}
+  for step, value in pairs(values) do list[#list + 1] = { step, value } end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  return list
+end
+
 local function state_of(run, trainer)
   local moments = {}  -- by parameter: whatever the optimizer keeps
   local optim = trainer.optim
@@ -36,7 +44,7 @@ local function state_of(run, trainer)
   return {
     version = VERSION, run = run.id, recipe = run.name, source = source_of_recipe(), identity = run.identity,
     changes = run.changes, done = trainer.done, steps = trainer.steps, tokens = trainer.tokens, best = trainer.found_best,
-    learned_tokens = trainer.learned, optimizer = optim.name, updates = optim.count, moments = moments,
+    measured = pairs_of(trainer.measured), learned_tokens = trainer.learned, optimizer = optim.name, updates = optim.count, moments = moments,
   }
 end
 
@@ -72,6 +80,9 @@ end
 function M.newest(out, log, id)
   for _, c in ipairs(candidates(out)) do
     local ok, why = saves.verify(c.path)
+    if ok and not saves.size(c.path .. "/state.msgpack") then
+      ok, why = false, "it has weights alone, by the run's keep"
+    end
     local state = ok and id and states.read(c.path .. "/state.msgpack")
     if state and state.run and state.run ~= id then
       ok, why = false, ("it is of another run, %s"):format(tostring(state.run))
@@ -88,7 +99,7 @@ local FIELDS = {  -- of a state: those of all versions, and what one version has
   { identity = { "table" }, changes = { "table", optional = true } },
 }
 FIELDS[4] = { identity = { "table" }, changes = { "table", optional = true }, run = { "string" },
-              best = { "table", optional = true } }
+              best = { "table", optional = true }, measured = { "table", optional = true } }
 
 -- What a state must be to be read, whoever wrote it; else an error that names the field.
 local function check_state(state, path)
@@ -117,6 +128,11 @@ local function check_state(state, path)
   for name in pairs(state.moments) do want(state.moments, name, { "table" }, " of the moments") end
   for name, spec in pairs(state.best and { step = { "integer", min = 0 }, value = { "number" }, metric = { "string" } } or {}) do
     want(state.best, name, spec, " of the best")
+  end
+  for _, pair in ipairs(state.measured or {}) do
+    if type(pair) ~= "table" or type(pair[1]) ~= "number" or type(pair[2]) ~= "number" then
+      blame("resume: %s: 'measured' is no list of pairs of numbers", path)
+    end
   end
 end
 
@@ -205,6 +221,7 @@ function M.resume(run, from)
   source:release()
   trainer.done, trainer.tokens, trainer.learned = state.done, state.tokens, state.learned_tokens
   trainer.found_best, trainer.saved_at = state.best, state.done
+  for _, pair in ipairs(state.measured or {}) do trainer.measured[pair[1]] = pair[2] end
   return path, state.done
 end
 

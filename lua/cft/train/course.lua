@@ -19,7 +19,7 @@ local function due(every, step) return every ~= nil and step % every == 0 end
 local plain = { number = true, boolean = true, string = true }
 
 -- Enter what a hook returned, or what a loop has set, into `t.own`.
-local function enter(t, values, who)
+local function enter(self, t, values, who)
   if values == nil then return end
   if type(values) ~= "table" then
     blame("%s gave a %s; a table of names and values is wanted, or nothing", who, type(values))
@@ -30,17 +30,17 @@ local function enter(t, values, who)
     end
     if logs.taken[name] then blame("%s gave '%s', which the log has itself; give it another name", who, name) end
     t.own = t.own or {}
-    t.own[name], t[name] = value, value
+    t.own[name], t[name], self.made[name] = value, value, value
   end
 end
 
--- What the loop has set on an open step, or changed of it.
-local function take_set(self, t)
+-- What was set on an open step, or changed of it.
+local function take_set(self, t, who)
   local set = {}
   for name, value in pairs(t) do
-    if self.made[name] ~= value then set[name] = value end
+    if name ~= "own" and self.made[name] ~= value then set[name] = value end
   end
-  enter(t, set, "the loop")
+  enter(self, t, set, who)
 end
 
 -- ---- the best so far ---------------------------------------------------------------------------
@@ -51,6 +51,7 @@ local function look_for_best(self, t)
   local value = name and t[name]
   if value ~= nil and type(value) ~= "number" then blame("best: '%s' is a %s; a number is wanted", name, type(value)) end
   local found = self.found_best
+  self.metric = value
   if value and value == value and (not found or direction == "max" and value > found.value
                                    or direction == "min" and value < found.value) then
     self.found_best = { step = self.done, value = value, metric = name }
@@ -86,7 +87,7 @@ local function measure(self, t)
   end
   if self.hooks.evaluate then
     local made = self.hooks.evaluate(self, t)
-    enter(t, made, "evaluate")
+    enter(self, t, made, "evaluate")
     t.evaluated = made
   end
 end
@@ -103,6 +104,7 @@ end
 
 local function save(self)
   if not self.save then return end
+  self.measured[self.done] = self.metric  -- for who decides which checkpoints stay
   self.save(self)
   self.saved_at = self.done
 end
@@ -110,8 +112,11 @@ end
 -- Measure a step as it is due, and find out whether it is the last. @treturn ?string why it is
 local function look(self, t, ending)
   local at_end = self.done >= self.steps or ending
-  take_set(self, t)
-  if self.hooks.after_step then enter(t, self.hooks.after_step(self, t), "after_step") end
+  take_set(self, t, "the loop")
+  if self.hooks.after_step then
+    enter(self, t, self.hooks.after_step(self, t), "after_step")
+    take_set(self, t, "after_step")
+  end
   local measured = at_end or due(self.eval_every, self.done)
   if measured then measure(self, t) end
   look_for_best(self, t)

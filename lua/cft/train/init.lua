@@ -15,7 +15,7 @@ local inputs = require "cft.nn.inputs"
 local ledgers = require "cft.train.ledger"
 local tensor = require "cft.engine.tensor"
 
-local M = { compare = ledgers.compare }
+local M = {}
 local Trainer = {}
 Trainer.__index = Trainer
 for name, method in pairs(course) do Trainer[name] = method end
@@ -67,6 +67,7 @@ function M.new(opts)
   for _, name in ipairs(hooks) do self.hooks[name], self[name] = rawget(self, name), nil end
   self.done = 0                    -- optimizer steps made: with the seed, all there is of a position
   self.tokens, self.learned = 0, 0
+  self.measured = {}               -- step of a checkpoint → value of the metric that `best` names
   self.shared = 0                  -- of these tokens, since the process began, not recomputed
   self.model.options.ahead = self.loss == nil  -- backward starts at the model's own loss as it is
   return self

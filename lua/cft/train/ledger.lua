@@ -45,22 +45,48 @@ function M.add(total, ledger)
   for name, e in pairs(ledger) do enter(total, name, e.loss * e.tokens, e.tokens) end
 end
 
---- Two ledgers beside each other, in one line: kinds of text first, then samples by their verdict.
--- @tab first name → { loss, tokens } @tab last the same, later
--- @treturn string such as `critique 2.1043 -> 0.3120, verdict 0.7010 -> 0.0213, right ..., wrong ...`
-function M.compare(first, last)
-  local rank, names = { query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }, {}
-  for name in pairs(last) do names[#names + 1] = name end
+--- What an entry is called wherever it is printed. All losses are teacher-forced, which misleads where a model is to decide:
+-- before the tokens of a verdict it has read the right critique, which says as much already.
+-- @string name
+-- @treturn string
+function M.label(name) return name == "verdict" and "verdict (teacher-forced)" or name end
+
+local RANK = { query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }
+
+-- Names of entries: kinds of text first, then samples by their verdict.
+local function names_of(ledgers)
+  local seen, names = {}, {}
+  for _, ledger in ipairs(ledgers) do
+    for name in pairs(ledger) do
+      if not seen[name] then seen[name], names[#names + 1] = true, name end
+    end
+  end
   table.sort(names, function(a, b)
-    local x, y = rank[a] or 4, rank[b] or 4
+    local x, y = RANK[a] or 4, RANK[b] or 4
     if x ~= y then return x < y end
     return a < b
   end)
-  for i, name in ipairs(names) do
-    local before = first[name] and ("%.4f -> "):format(first[name].loss) or ""
-    names[i] = ("%s %s%.4f"):format(name, before, last[name].loss)
+  return names
+end
+
+--- Ledgers beside each other, a line an entry.
+-- @tab columns a list of { head, ledger }; a ledger is name → { loss, tokens }
+-- @treturn table lines; none where no ledger has an entry
+function M.table(columns)
+  local ledgers, head = {}, { ("  %-24s"):format "-log p a token" }
+  for i, column in ipairs(columns) do
+    ledgers[i], head[i + 1] = column[2] or {}, ("%12s"):format(column[1])
   end
-  return table.concat(names, ", ")
+  local lines = {}
+  for _, name in ipairs(names_of(ledgers)) do
+    local cells = { ("  %-24s"):format(M.label(name)) }
+    for i, ledger in ipairs(ledgers) do
+      cells[i + 1] = ledger[name] and ("%12.4f"):format(ledger[name].loss) or (" "):rep(12)
+    end
+    lines[#lines + 1] = table.concat(cells)
+  end
+  if #lines > 0 then table.insert(lines, 1, table.concat(head)) end
+  return lines
 end
 
 return M
