@@ -15,7 +15,7 @@ local M = {}
 -- configuration. `takes`: what follows it; in brackets if it may be left out.
 M.flags = {
   ["--demo"] = { field = "demo", help = "tiny built-in model and data, on the CPU" },
-  ["--dry-run"] = { field = "dry_run", help = "check model, data and settings; train nothing" },
+  ["--dry-run"] = { field = "dry_run", help = "check all and say what it takes: memory, disk, time; train nothing" },
   ["--preview"] = { field = "preview", takes = "N", help = "show N samples as the model sees them" },
   ["--device"] = { field = "device", takes = "D", help = "cpu, cuda, cuda:1 or auto; same as device=D" },
   ["--resume"] = { field = "resume", takes = "[FOLDER]", help = "go on from the newest checkpoint, or from this one" },

@@ -2,6 +2,7 @@
 
 local config = require "cft.config"
 local exit = require "cft.base.exit"
+local plan = require "cft.recipe.plan"
 local stages = require "cft.recipe.stages"
 
 local M = {}
@@ -9,9 +10,10 @@ local M = {}
 -- Show samples as the model sees them.
 local function preview(run) require("cft.report.samples").show(run, run.cfg.preview) end
 
--- All is there, the weights too.
+-- All is there, the weights too; and what it takes.
 local function dry_run(run)
-  run:model()
+  plan.say(run)
+  if run.samples.stream then run.samples:close() end
   run.log:say("dry run: all is there; nothing was trained")
 end
 

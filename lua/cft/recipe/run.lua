@@ -131,7 +131,8 @@ function Run:trainer(opts)
   local m = self:model()
   local how = bookkeeping(self, o)
   self.optim = o.optim or optim.of(m, function(name) return cfg[name] end)
-  self.log:say("%s", memory.apply(m, cfg.tokens, cfg.memory))
+  local fullest = memory.survey(o.batches or self.batches, self.last_step).fullest or cfg.tokens
+  self.log:say("%s", memory.apply(m, fullest, cfg.memory))
   for _, name in ipairs { "after_step", "evaluate" } do
     local hook = o[name]
     how[name] = hook and function(_, t) return hook(self, t) end

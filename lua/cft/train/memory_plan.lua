@@ -46,15 +46,63 @@ function M.plan(model, tokens, budget, held)
   return { recompute = k, bytes = bytes, kept = per.kept }
 end
 
+local LOOKED = 2 ^ 18  -- samples whose lengths are looked at: under a second
+
+-- Tokens of the fullest micro-batch that an optimizer step of samples of these lengths can have: packs hold no more than
+-- all of them, and no more than `batches.tokens`; rows without packing come as they stand.
+local function fullest_of(batches, lengths)
+  local most, sum = 0, 0
+  for i, n in ipairs(lengths) do
+    sum = sum + n
+    if not batches.packing and (i % batches.rows == 0 or i == #lengths) then most, sum = math.max(most, sum), 0 end
+  end
+  return batches.packing and math.min(sum, batches.tokens) or most
+end
+
+--- What the steps of a run hold.
+-- @tparam Batches batches @int steps
+-- @treturn table `fullest`, tokens of the largest micro-batch, or more, and `at`, the step (from 0) that has it; `tokens` of
+-- all samples, nil where that is not known before they come
+function M.survey(batches, steps)
+  local s = { fullest = batches.tokens, at = 0 }
+  if not batches.lengths or batches.samples.stream or steps == 0 then return s end
+  local looked = math.min(steps, math.max(1, math.floor(LOOKED / batches.batch)))
+  local per_epoch, longest = batches:updates(), 0
+  s.fullest, s.tokens = 0, 0
+  for step = 0, looked - 1 do
+    local lengths = batches:lengths(math.floor(step / per_epoch), step % per_epoch)
+    local fullest = fullest_of(batches, lengths)
+    if fullest > s.fullest then s.fullest, s.at = fullest, step end
+    for _, n in ipairs(lengths) do s.tokens, longest = s.tokens + n, math.max(longest, n) end
+  end
+  if looked < steps then  -- of the rest only what no micro-batch exceeds is known
+    s.fullest = batches.packing and batches.tokens or math.max(s.fullest, longest * math.min(batches.rows, batches.batch))
+    s.tokens = s.tokens / looked * steps
+  end
+  return s
+end
+
 --- Plan a step, and have the model recompute as many blocks as that takes.
--- @tparam Model model @int tokens of the largest micro-batch
+-- @tparam Model model @int tokens of the largest micro-batch that comes: see `survey`
 -- @string[opt] budget such as "8GiB"
 -- @treturn string what was planned, for the log
 function M.apply(model, tokens, budget)
   local plan = M.plan(model, tokens, budget and M.bytes(budget), tensor.memory(model.device).total)
   if plan.recompute > 0 then model.options.recompute = function(i) return i <= plan.recompute end end
-  return ("memory: about %s a step of %d tokens, %d of %d blocks recomputed"):format(format.bytes(plan.bytes),
-    tokens, plan.recompute, model.config.layers)
+  return ("memory: about %s for the fullest micro-batch, %d tokens; %d of %d blocks recomputed"):format(
+    format.bytes(plan.bytes), tokens, plan.recompute, model.config.layers)
+end
+
+--- Bytes of a checkpoint: weights, and what the optimizer keeps.
+-- @tparam Model model @param optim its optimizer
+-- @treturn int weights @treturn int state
+function M.saved(model, optim)
+  local state = 0
+  for _, _, t in optim:state() do
+    state = state + t:bytes()
+    t:release()
+  end
+  return model:count() * door.dtype_bytes[model.dtype], state
 end
 
 return M
