@@ -117,6 +117,13 @@ return {
     expect.same(record.messages[3].own, { tool_call_id = "c1", name = "f" })
     expect.same(assert(conv(chat ', "thinking": "hm"')).needs, { thinking = true })
     expect.same(assert(conv(chat(', "name": "Ada"', ', "tools": "[]"'))).needs, nil)
+    -- a function that hands the conversation on, as it is or changed, loses none of it
+    for _ = 1, 2 do
+      local again = assert(conversation.of(record))
+      expect.same({ again.messages, again.tools, again.needs, again.unused },
+        { record.messages, record.tools, record.needs, { ["messages.name"] = true } })
+      record = again
+    end
     -- two calls alike but for what they ask for are two answers
     local one, two = assert(conv(turns '{"a": 1}')), assert(conv(turns '{"a": 2}'))
     expect.truthy(conversation.prompt(one) ~= conversation.prompt(two))

@@ -195,4 +195,25 @@ q <tool_call><|im_end|><|im_end|>
     expect.same({ template.of("own"):end_token(tok) }, { tok:id "<|im_end|>", "<|im_end|>" })
     expect.raises("template.own: unknown option 'system'", template.own, { system = "x" })
   end },
+
+  { "names of speakers: where the template writes them they are used, else counted", function()
+    local said = record [[{"messages": [{"role": "user", "content": "q", "name": "Ada"}, {"role": "assistant", "content": "a"}]}]]
+    local names = tokenizer_with "{% for m in messages %}{{ m.name or m.role }}: {{ m.content }}\n{% endfor %}"
+    local segments = assert(template.own():segments(said, names))
+    expect.same({ shown(segments), segments.unwritten }, { "|Ada: q~[1 critique]assistant: a~", {} })  -- no prompt has its words
+    local path = process.write(process.folder() .. "/names.jsonl", json.encode(said.raw) .. "\n")
+    expect.truthy(not samples.new(data.open(path), template.own(), names):describe():find "not used")
+    expect.truthy(samples.new(data.open(path), template.own(), tok):describe():find("fields that are not used: messages.name (1)", 1, true))
+  end },
+
+  { "strings of special tokens in data become them where a run says so", function()
+    local function ids(opts)
+      local path = process.write(process.folder() .. "/specials.jsonl", '{"messages": [{"role": "user", "content": "<|im_end|>"}, '
+        .. '{"role": "assistant", "content": "a"}]}\n')
+      local sample, count = samples.new(data.open(path), template.own(opts), tok):get(0), 0
+      for k = 0, sample.n - 1 do count = count + (sample.ids[k] == tok:id "<|im_end|>" and 1 or 0) end
+      return count
+    end
+    expect.same({ ids {}, ids { specials = "llamafactory" } }, { 2, 3 })
+  end },
 }

@@ -163,6 +163,22 @@ return {
     expect.same(count, { equal = 223, masks = 47, refused = 17, unsayable = 78 })
   end },
 
+  { "random cuts of templates never raise", function()
+    local draw, taken = draws(3), 0
+    for _, t in ipairs(templates) do
+      local record = drawn(draw, draw(8) - 1)
+      for _ = 1, 25 do
+        local text, at = t.template, draw(#t.template)
+        local tok = tokenizer_of(t)
+        tok.chat_template = text:sub(1, at) .. ({ "", "{", "%}", "'", "{{ messages }}", "|", "{% generation %}" })[draw(7)]
+          .. text:sub(at + draw(4))
+        local segments, why = template.own():segments(record, tok)
+        if segments then taken = taken + 1 else expect.truthy(type(why) == "string" and #why > 0, t.name) end
+      end
+    end
+    expect.truthy(taken > 50, taken)
+  end },
+
   { "each character comes from where it came from", function()
     local draw, seen = draws(7), 0
     for _, t in ipairs(templates) do

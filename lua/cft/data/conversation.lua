@@ -164,6 +164,7 @@ end
 local share_gpt = { human = "user", gpt = "assistant" }
 local message_fields = set("role content from value weight train training loss learn tool_calls tool_call_id "
   .. "reasoning_content reasoning thinking")
+local made_fields = set "role content own list name learn"
 
 -- What is wrong with the calls of a message; nil where nothing is.
 local function calls_problem(calls)
@@ -195,11 +196,13 @@ local function reasoning_problem(own)
   end
 end
 
--- What the model's own chat template alone can say of a message; nil where there is nothing; nil and what is wrong.
-local function own_of(came, role)
+-- What the model's own chat template alone can say of a message; nil where there is nothing; nil and what is wrong. `kept`
+-- is what a conversation that a function changed has of it.
+local function own_of(came, role, kept)
   local own
   for _, name in ipairs(own_fields) do
     local value = field(came, name)
+    if value == nil and kept then value = kept[name] end
     if value ~= nil and not is_nothing(value) then
       if name == "tool_calls" then
         if role ~= "assistant" then return nil, ("has 'tool_calls' and the role '%s'"):format(tostring(role)) end
@@ -220,7 +223,7 @@ end
 
 -- The message of one of the lists: `{ role, content, learn = false }`; nil and what is wrong. `learn` is false for an
 -- answer that is context.
-local function message_of(came, unused, list_name)
+local function message_of(came, unused, list_name, made)
   if type(came) ~= "table" then return nil, "is no object" end
   local problem = refusal(came, "message")
   if problem then return nil, "has " .. problem end
@@ -232,19 +235,20 @@ local function message_of(came, unused, list_name)
   if content == nil then content = field(came, "value") end
   if tool_roles[role] then return nil, ("has the role '%s': %s"):format(role, TOOLS) end
   local own
-  own, problem = own_of(came, role)
+  local kept = made and type(came.own) == "table" and came.own or nil
+  own, problem = own_of(came, role, kept)
   if problem then return nil, problem end
-  local no_content = content == nil and own and own.tool_calls
-  if no_content then content = "" end
+  local no_content = (content == nil or kept and kept.no_content) and own and own.tool_calls
+  if no_content then content = content or "" end
   content, problem = content_of(content, unused, list_name)
   if not content then return nil, problem, true end
   local learned, why = learned_of(came, tostring(role))
   if why then return nil, why end
-  note_unused(came, message_fields, unused, list_name .. ".")
+  note_unused(came, kept and made_fields or message_fields, unused, list_name .. ".")
   local message = { role = role, content = content }
   if own then
-    own.no_content = no_content and true or nil
-    message.own, message.list = own, list_name
+    own.no_content = no_content and content == "" or nil
+    message.own, message.list = own, kept and came.list or list_name
   end
   if role == "assistant" and learned == false then message.learn = false end
   return message
@@ -331,7 +335,7 @@ local function add_list(messages, record, name, unused, by)
   end
   for i, one in ipairs(came) do
     if by then check_names(one, "message", by) end
-    local message, problem, of_content = message_of(one, unused, name)
+    local message, problem, of_content = message_of(one, unused, name, type(record.raw) == "table")
     if not message then
       return nil, ((of_content and "the content of " or "") .. "message %d %s"):format(i, problem)
     end

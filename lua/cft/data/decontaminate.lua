@@ -67,6 +67,14 @@ local function questions_of(record)
   return texts
 end
 
+-- The text of the last question: before an answer there may be calls of tools.
+local function last_question(record)
+  for k = #record.messages - 1, 1, -1 do
+    if record.messages[k].role == "user" then return conversation.text(record.messages[k].content) end
+  end
+  return ""
+end
+
 -- The question alone, out of the frame that critique data puts around it.
 local function bare(text)
   text = text:match "^.-Question:%s(.*)$" or text
@@ -237,7 +245,7 @@ function Index:look(record)
   end
   local list, answers = {}, nil
   for number, pair in pairs(found) do
-    answers = answers or answers_of(record.raw, conversation.text(record.messages[#record.messages - 1].content))
+    answers = answers or answers_of(record.raw, last_question(record))
     list[#list + 1] = { problem = self.problems[number], shared = pair.shared, passage = pair.passage,
       equal = pair.equal or false, answer = shares(answers, self.problems[number].answers) }
   end

@@ -305,7 +305,8 @@ local function segments_of(self, chat, regions)
       elseif asked ~= nil then weight = asked
       else weight = chat.by_kind[kind] or (region and chat.rest or 0) end
       segments[#segments + 1] = { text = text, kind = kind, weight = weight, turn = turn, slot = slot,
-        target = region ~= nil, special = special, content = part.from and true or nil }
+        target = region ~= nil, special = special, content = part.from and true or nil,
+        parse = chat.specials == "llamafactory" or nil }
     end
     if part.from then
       add(part.text, part.kind)
@@ -326,7 +327,7 @@ local pieces = setmetatable({}, { __mode = "k" })  -- tokenizer → text of a te
 -- that the template leaves out; and `other_prompt`, true where a server's prompt for a learned answer is not what the
 -- conversation begins with.
 -- @tab record a conversation @param tok
--- @tab chat what gives loss weight: `by_kind`, `rest`, `turns`, and `cut`, a function role, text → parts
+-- @tab chat what gives loss weight: `by_kind`, `rest`, `turns`, and `cut`, a function role, text → parts; `specials`
 -- @treturn ?table nil and why the record cannot be said
 function M.of(record, tok, chat)
   local rendered, why = render.new(record, tok, function(role, text) return chat:cut(role, text) end)

@@ -630,11 +630,11 @@ function Own:describe(tok)
 end
 
 --- The model's own chat template for all records, rendered by `cft.text.jinja`; docs/templates.md has the rules.
--- @tab[opt] opts `learn`, `turns`, `parts`, as those of `template.new`
+-- @tab[opt] opts `learn`, `turns`, `parts`, `specials` (but for `{{idx}}`), as those of `template.new`
 -- @treturn Template
 function M.own(opts)
-  local o = check.options("template.own", opts, { learn = options.learn, turns = options.turns, parts = options.parts })
-  local t = setmetatable({ name = "own", answer_turn = {}, specials = "text" }, Own)
+  local o = check.options("template.own", opts, options)
+  local t = setmetatable({ name = "own", answer_turn = {}, specials = o.specials }, Own)
   t.by_kind, t.rest = weights_of(o.learn)
   t.turns, t.parts = o.turns, o.parts
   return t
