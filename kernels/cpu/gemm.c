@@ -2,7 +2,7 @@
 //
 // A task is a block of c. It packs its block of b, which stays in the second cache, and passes the
 // rows of a along it, a few at a time. Each element is summed in order of k, in slices whose length
-// depends on k alone: the bits depend neither on the threads nor on where c is cut.
+// depends on k alone, each from 0: the bits depend neither on the threads nor on where c is cut.
 //
 // The sizes were measured on a core with 2 MiB of second cache; half of it costs little.
 #include <omp.h>

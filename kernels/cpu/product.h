@@ -3,7 +3,9 @@
 //
 // A processor with dot products of bf16 gets its operands in pairs, and one with tiles (AMX) takes
 // the same pairs sixteen rows at a time; elsewhere bf16 is widened when it is packed. Each element
-// of c is summed in order of k, whatever the blocks around it.
+// of c is summed in order of k, whatever the blocks around it. What is added to c is summed from 0
+// first: over a long k, in slices, the error grows with the slice and with how many there are, and
+// not with k. Pairs go on from c, as tiles do: their inputs have fewer digits than the sum loses.
 #ifndef CFT_PRODUCT_H
 #define CFT_PRODUCT_H
 
@@ -100,7 +102,7 @@ static inline __attribute__((always_inline)) void registers(acc *c, int64_t c_st
   for (int i = 0; i < MR; i++)
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++)
-      sum[i][j] = add ? *(const vec *)(c + i * c_stride + j * LANES) : (vec){0};
+      sum[i][j] = PAIRS && add ? *(const vec *)(c + i * c_stride + j * LANES) : (vec){0};
   for (int64_t p = 0; p < k; p++) {
     uvec of_b[NR];
 #pragma GCC unroll 8
@@ -115,7 +117,13 @@ static inline __attribute__((always_inline)) void registers(acc *c, int64_t c_st
 #pragma GCC unroll 8
   for (int i = 0; i < MR; i++)
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) *(vec *)(c + i * c_stride + j * LANES) = sum[i][j];
+    for (int j = 0; j < vectors; j++) {
+      vec *to = (vec *)(c + i * c_stride + j * LANES);
+      if (!PAIRS && add)
+        *to += sum[i][j];
+      else
+        *to = sum[i][j];
+    }
 }
 
 static inline void product_by_vectors(acc *c, int64_t c_stride, operand a, const unit *b,

@@ -22,6 +22,28 @@ return {
     expect.same(so_far:to_table(), { { 130, 140 } })
     expect.same(made:to_table(), { { 10, 20 } })
   end },
+  { "matmul: over a long k the error is that of a slice, not of k", function()
+    local k, n = 40000, 16
+    for _, turned in ipairs { 0, 1 } do
+      local a = tensor.zeros(turned == 1 and { k, n } or { n, k }, { dtype = "f32" })
+      local b = tensor.zeros({ k, n }, { dtype = "f32" })
+      a:normal_(1, 0, 0, 1)
+      b:normal_(1, 1, 0, 1)
+      local got = kernels.matmul(a, b, turned, 0):to_host()
+      local want = kernels.matmul(tensor.cast(a, "f64"), tensor.cast(b, "f64"), turned, 0):to_host()
+      local wrong, all = 0, 0
+      for i = 0, n * n - 1 do wrong, all = wrong + (got[i] - want[i]) ^ 2, all + want[i] ^ 2 end
+      expect.truthy(math.sqrt(wrong / all) < 8e-7, math.sqrt(wrong / all))  -- one running sum has 3.6e-6
+    end
+  end },
+  { "backward twice, and a block of nothing, are told", function()
+    local x = f64 { 1, 2 }
+    x.requires_grad = true
+    local y = ops.sum(ops.mul(x, x))
+    y:backward()
+    expect.raises("backward: was called before, and what it needs is released", y.backward, y)
+    expect.raises("tensor.block: a function is wanted, got nil", tensor.block)
+  end },
   { "kernels: what is no tensor is named, and nothing is left behind", function()
     local x = f64 { { 1, 2 } }
     expect.raises("linear: 'w' must be a tensor, got nil", kernels.linear_fwd, x)
