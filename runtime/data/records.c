@@ -27,6 +27,8 @@ struct cft_records {
   size_t owned_capacity;
   char *text;  // the record read last
   size_t text_capacity;
+  int watched;        // the file that records are read from as they are asked for; -1: none
+  struct stat stamp;  // how it was when it was opened, or last found to have the same bytes
   cft_parquet *parquet;  // NULL in all other files; then nothing of the above but path and hash
   cft_csv *csv;          // NULL in all other files
   cft_text json;         // the record read last, of a CSV file
@@ -243,11 +245,12 @@ static cft_status open_stream(cft_records **out, cft_stream *in, const char *pat
                               const keeping *keep) {
   cft_status st;
   struct stat before;
-  bool kept = keep && !cft_stream_compressed(in) && fstat(cft_stream_fd(in), &before) == 0 &&
-              before.st_size >= keep->least_bytes;
+  bool plain = !cft_stream_compressed(in) && fstat(cft_stream_fd(in), &before) == 0;
+  bool kept = keep && plain && before.st_size >= keep->least_bytes;
+  int watched = plain ? cft_stream_fd(in) : -1;
   char *index = NULL;
   cft_records *r = calloc(1, sizeof *r);
-  if (r) *r = (cft_records){.fd = -1, .path = strdup(path), .json.limit = CFT_RECORD_BYTES};
+  if (r) *r = (cft_records){.fd = -1, .watched = -1, .path = strdup(path), .json.limit = CFT_RECORD_BYTES};
   if (!r || !r->path) {
     st = cft_fail(CFT_E_OOM, "no memory to open it");
   } else if (format == CFT_RECORDS_PARQUET || (format == CFT_RECORDS_AUTO && begins_parquet(in))) {
@@ -272,6 +275,10 @@ static cft_status open_stream(cft_records **out, cft_stream *in, const char *pat
     cft_records_release(r);
     // Failures of reading have the path already.
     return strstr(cft_last_error(), path) ? st : cft_context(st, "%s", path);
+  }
+  if (watched >= 0) {
+    r->watched = watched;
+    r->stamp = before;
   }
   *out = r;
   return CFT_OK;
@@ -335,6 +342,30 @@ const char *cft_records_note(const cft_records *r) { return r->note; }
 static cft_status read_at(const cft_records *r, int64_t at, char *data, size_t n) {
   if (r->fd >= 0) return cft_file_read(r->fd, r->path, (uint64_t)at, data, n, NULL);
   memcpy(data, r->memory + at, n);
+  return CFT_OK;
+}
+
+static bool same_time(struct timespec a, struct timespec b) {
+  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+// A file that was written to while it is in use holds other records than those that were counted and
+// checked. Its times tell at once; where they are others (a link, chmod, touch), its bytes decide.
+static cft_status check_unchanged(cft_records *r) {
+  struct stat now;
+  if (r->watched < 0) return CFT_OK;
+  if (fstat(r->watched, &now) != 0) return cft_file_fail("stat", r->path);
+  if (now.st_size == r->stamp.st_size && same_time(now.st_mtim, r->stamp.st_mtim) &&
+      same_time(now.st_ctim, r->stamp.st_ctim))
+    return CFT_OK;
+  XXH128_hash_t hash;
+  uint8_t bytes[16];
+  CFT_TRY(cft_hash_fd(&hash, r->watched, r->path));
+  cft_hash_write(bytes, hash);
+  if (memcmp(bytes, r->hash, sizeof bytes) != 0)
+    return cft_fail(CFT_E_IO, "%s: was changed while it is in use; its records are not those that "
+                    "were opened", r->path);
+  r->stamp = now;
   return CFT_OK;
 }
 
@@ -403,8 +434,8 @@ static cft_status get_row(cft_records *r, int64_t i, cft_record *record) {
 
 cft_status cft_records_get(cft_records *r, int64_t i, cft_record *record) {
   CFT_TRY(check_index(r, i));
-  if (r->parquet) return get_row(r, i, record);
-  CFT_TRY(get_text(r, i + headers(r), record));
+  CFT_TRY(r->parquet ? get_row(r, i, record) : get_text(r, i + headers(r), record));
+  CFT_TRY(check_unchanged(r));  // behind the reading: what was read is what was opened
   if (!r->csv || record->reason) return CFT_OK;
   cft_status st =
       cft_csv_record(r->csv, record->text, (size_t)record->bytes, &r->json, &record->reason);

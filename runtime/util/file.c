@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,6 +34,15 @@ cft_status cft_file_fail(const char *verb, const char *path) {
   return st;
 }
 
+// Does a file hold what Git LFS leaves in the place of one that was not fetched?
+static bool is_lfs_pointer(int fd, off_t bytes) {
+  static const char begins[] = "version https://git-lfs.github.com/spec/";
+  char text[sizeof begins - 1];
+  return bytes >= (off_t)sizeof text && bytes < 1024 &&
+         pread(fd, text, sizeof text, 0) == (ssize_t)sizeof text &&
+         memcmp(text, begins, sizeof text) == 0;
+}
+
 cft_status cft_file_open(int *out, const char *path, size_t *bytes) {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return cft_file_fail("open", path);
@@ -43,6 +53,9 @@ cft_status cft_file_open(int *out, const char *path, size_t *bytes) {
   } else if (!S_ISREG(info.st_mode)) {
     st = cft_fail(CFT_E_IO, "open %s: is %s, not a file", path,
                   S_ISDIR(info.st_mode) ? "a folder" : "no regular file");
+  } else if (is_lfs_pointer(fd, info.st_size)) {
+    st = cft_fail(CFT_E_IO, "open %s: is a pointer of Git LFS in the place of the file; `git lfs pull` "
+                  "fetches it", path);
   }
   if (st != CFT_OK) {
     close(fd);

@@ -1,6 +1,7 @@
 -- Sources: both formats, compressed or not, by name, folder and pattern; bad records; views; splits.
 
 local expect = require "tests.expect"
+local process = require "tests.process"
 local data = require "cft.data.open"
 local door = require "cft.engine.ffi"
 local json = require "cft.base.json"
@@ -266,6 +267,48 @@ return {
     expect.same(source:get(2).messages[1].content, "q2")
     expect.same(source:hash(), nil)
     expect.raises("'n' must be 1 or more", data.generate, 0, print)
+  end },
+
+  { "a file that is changed in place while it is used is noticed, whatever its length", function()
+    local function changing(name, text)
+      local path = process.write(process.folder() .. name, text)
+      return path, data.open(path, { schema = "none" })
+    end
+    local text = '{"a": "right"}\n{"a": "right"}\n'
+    local path, source = changing("/r.jsonl", text)
+    expect.same(source:get(0).a, "right")
+    local function write(bytes)
+      local file = assert(io.open(path, "r+b"))
+      file:write(bytes)
+      file:close()
+    end
+    write(text)  -- the same bytes once more are no change, nor is chmod
+    os.execute(("chmod 600 '%s'"):format(path))
+    expect.same(source:get(1).a, "right")
+    write((text:gsub("right", "wrong")))
+    expect.raises("r.jsonl: was changed while it is in use", source.get, source, 1)
+    path, source = changing("/r.csv", "a\nright\nright\n")
+    expect.same(source:get(1).a, "right")
+    write "a\nright\nwrong\n"
+    expect.raises("r.csv: was changed while it is in use", source.get, source, 0)
+    path, source = changing("/p.parquet", process.contents "tests/golden/parquet/small.parquet")
+    source:get(0)
+    local bytes = process.contents(path)
+    write(bytes:sub(1, 40) .. string.char((bytes:byte(41) + 1) % 256) .. bytes:sub(42))
+    expect.raises("p.parquet: ", source.get, source, 0)
+  end },
+
+  { "a pointer of Git LFS in the place of a file is named", function()
+    local pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" .. ("0"):rep(64) .. "\nsize 12345\n"
+    local folder = process.folder()
+    for _, name in ipairs { "d.jsonl", "d.parquet", "tokenizer.json", "model.safetensors" } do
+      process.write(folder .. "/" .. name, pointer)
+    end
+    local named = ": is a pointer of Git LFS in the place of the file; `git lfs pull` fetches it"
+    expect.raises("d.jsonl" .. named, data.open, folder .. "/d.jsonl")
+    expect.raises("d.parquet" .. named, data.open, folder .. "/d.parquet")
+    expect.raises("tokenizer.json" .. named, require("cft.text.tokenizer").load, folder)
+    expect.raises("model.safetensors" .. named, require("cft.io.safetensors").open, folder .. "/model.safetensors")
   end },
 
   { "nothing stays open", function()
