@@ -58,11 +58,23 @@ for module, names in pairs(shortcuts) do
   end
 end
 
+-- `cft.dataa`: what is not there is nil, but for a slip of the finger. Short names are near too many others.
+local function suggest(name)
+  if type(name) ~= "string" or #name < 4 then return end
+  local names = {}
+  for key in pairs(modules) do names[#names + 1] = key end
+  for _, list in pairs(shortcuts) do
+    for _, key in ipairs(list) do names[#names + 1] = key end
+  end
+  local meant = require("cft.base.check").closest(name, names)
+  if meant then require "cft.base.blame"("cft has no '%s'; did you mean '%s'?", name, meant) end
+end
+
 return setmetatable(M, {
   modules = modules,  -- for `help`
   __index = function(t, name)
     local module = modules[name]
-    if not module then return nil end
+    if not module then return suggest(name) end
     if name == "tensor" then require "cft.engine.ops" end
     if name == "template" then require "cft.samples.prompt" end  -- chat:prompt
     local m = require(module)

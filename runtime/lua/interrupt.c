@@ -114,18 +114,23 @@ static void on_save(int sig) {
 
 void host_interrupts_at_prompt(bool prompt) { atomic_store(&at_prompt, prompt); }
 
+// What the parent has ignored stays so: `sh -c 'cftrun ... &'` is not for the terminal's Ctrl-C.
+static void install(int sig, void (*handler)(int)) {
+  struct sigaction before, action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+  if (sigaction(sig, NULL, &before) == 0 && before.sa_handler == SIG_IGN) return;
+  sigemptyset(&action.sa_mask);
+  sigaction(sig, &action, NULL);
+}
+
 void host_interrupts_install(lua_State *L) {
   state = L;
   main_thread = pthread_self();
-  struct sigaction action = {.sa_handler = on_sigint, .sa_flags = SA_RESTART};
+  install(SIGINT, on_sigint);
+  install(SIGTERM, on_end);
+  install(SIGHUP, on_end);  // `nohup` has it ignored
+  struct sigaction action = {.sa_handler = on_end, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, NULL);
-  action.sa_handler = on_end;
-  sigaction(SIGTERM, &action, NULL);
   sigaction(SIGPIPE, &action, NULL);  // `| head`: what cannot be written is a reason to end
-  struct sigaction was;
-  if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN)  // `nohup` has it ignored
-    sigaction(SIGHUP, &action, NULL);
   action.sa_handler = on_save;
   sigaction(SIGUSR1, &action, NULL);
   action.sa_handler = SIG_IGN;

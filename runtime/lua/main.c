@@ -1,10 +1,20 @@
 // main.c - cftrun. What it does with its arguments is Lua: lua/cft/cli/init.lua.
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "host.h"
+
+// Descriptors 0 to 2 that the parent closed: the next files that are opened would be these, and what
+// is printed would go into a log or a lock.
+static void fill_standard_descriptors(void) {
+  int fd;
+  do fd = open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) close(fd);
+}
 
 // libgomp's threads spin for a while when they wait. Beside one busy neighbour that costs six
 // times the run, so they should go to sleep soon; but libgomp reads its environment before main
@@ -29,6 +39,7 @@ static int run(lua_State *L, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+  fill_standard_descriptors();
   wait_without_spinning(argc, argv);
   setvbuf(stdout, NULL, _IOLBF, 0);  // a log in a pipe is read while it grows
   lua_State *L = host_open();

@@ -134,7 +134,7 @@ return {
     ends(r, 4, "", "^cftrun: no model at x\n$")
     ends(run { script [[print(1) require("cft.base.exit").leave(3)]] }, 3, "1\n", "")
     ends(run { script [[require("cft.base.exit").leave()]] }, 0, "", "")
-    ends(run { script [[error { "odd" }]] }, 1, "", "^cftrun: table: 0x%x+\n$")
+    ends(run { script [[error { "odd" }]] }, 1, "", "^cftrun: an error that is a table, not a message: %[\"odd\"%]\n$")
   end },
   { "a message does not steer the terminal", function()
     ends(run { script [[error("a\27[2Jb\194\155c\nd\te", 0)]] }, 1, "", "^cftrun: a\\x1b%[2Jb\\xc2\\x9bc\nd\te\n$")
@@ -256,6 +256,28 @@ return {
     expect.same({ r.code, r.out }, { 0, '"alive"\n' })
     expect.match(r.err, "^stdin:1: a\nstdin:1: '=' expected near 'bar'\nstdin:1: '}' expected near '3'\n" ..
                         "stdin:2: attempt to concatenate a table value\ntable: 0x%x+\nno gpu\ncftrun: stdin:1: b\n$")
+  end },
+  { "an error that is a table is told, and a slip in a name of cft", function()
+    ends(run { script "error {}" }, 1, "", "^cftrun: an error that is a table, not a message: {}\n$")
+    ends(run { script "error { code = 3 }" }, 1, "", '^cftrun: an error that is a table, not a message: {"code":3}\n$')
+    ends(run { script "print(require('cft').dataa.open)" }, 1, "", "cft has no 'dataa'; did you mean 'data'%?\n$")
+  end },
+  { "descriptors that the parent closed are no files of ours", function()
+    local folder = process.folder()
+    local code = script(("local f = io.open('%s/f', 'w') print 'printed' io.stderr:write 'said' f:write 'mine' f:close()")
+      :format(folder))
+    expect.same(process.shell(("cftrun %s <&- >&- 2>&-; echo $?; cat f"):format(code), folder), "0\nmine")
+  end },
+  { "a file that outgrows ulimit -f is a failed write", function()
+    local folder = process.folder()
+    local code = script(("require('cft').files.write('%s/f', ('x'):rep(1e6))"):format(folder))
+    expect.match(process.shell(("ulimit -f 100; cftrun %s; echo $?"):format(code), folder),
+                 "cftrun: [^\n]*write [^\n]*: File too large\n1\n$")
+  end },
+  { "Ctrl-C that the parent ignores stays ignored", function()
+    local code = script "local ffi = require 'ffi' ffi.cdef 'int raise(int);' ffi.C.raise(2) for i = 1, 1e5 do end print 'alive'"
+    expect.match(process.shell(("sh -c 'trap \"\" INT; cftrun %s'; echo $?"):format(code), process.folder()), "^alive\n0\n$")
+    expect.match(process.shell(("cftrun %s; echo $?"):format(code), process.folder()), "interrupted\n130\n$")
   end },
   { "an unfinished text at the end is an error", function()
     ends(run { input = "for i = 1, 2 do\n" }, 0, "", "'end' expected")

@@ -97,7 +97,9 @@ return {
     for name in section("docs/cli.md", "Exit codes and signals"):gmatch "\n| `(SIG%u+)` |" do told[name] = true end
     walk("runtime", function(path)
       if not path:find "%.c$" or path:find "worker%.c$" then return end  -- a worker has its parent's
-      for name in contents(path):gmatch "sigaction%((SIG%u+)," do taken[name] = true end
+      for _, how in ipairs { "sigaction%((SIG%u+),", "install%((SIG%u+)," } do
+        for name in contents(path):gmatch(how) do taken[name] = true end
+      end
     end)
     expect.same(told, taken)
     expect.truthy(taken.SIGINT, "signals were found")

@@ -166,6 +166,16 @@ local function with_traceback(err)
   return debug.traceback(err, 2)
 end
 
+-- What `error` was given, in words: tables have none of their own.
+local function message_of(raised)
+  if type(raised) == "string" then return raised end
+  local meta = getmetatable(raised)
+  if type(meta) == "table" and meta.__tostring then return tostring(raised) end
+  if type(raised) == "nil" then return "an error without a message" end
+  local ok, json = pcall(require("cft.base.json").encode, raised)
+  return ("an error that is a %s, not a message: %s"):format(type(raised), ok and json or "not told")
+end
+
 --- The program.
 -- @param ... the arguments
 -- @treturn int exit code
@@ -177,7 +187,7 @@ function M.main(...)
   local code = exit.code(result)
   if code == exit.FAILED and host.interrupts() > 0 then code = exit.INTERRUPTED end
   if code == exit.INTERRUPTED then code = exit.by_signal(host.end_signal()) end
-  local message = tostring(result)
+  local message = message_of(result)
   if message ~= "" then
     io.stdout:flush()
     message = require("cft.base.text").printable(message)  -- it may quote what a file of others says
