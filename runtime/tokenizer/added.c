@@ -50,10 +50,11 @@ static bool add_needle(matcher *m, const uint8_t *text, size_t bytes, int added,
   return true;
 }
 
-bool matchers_build(cft_tokenizer *tk) {
+cft_status matchers_build(cft_tokenizer *tk) {
   matcher raw = {0}, normalized = {0}, special = {0};
   matcher *all[] = {&raw, &normalized, &special};
   edited_text texts[MAX_STEPS] = {0};
+  cft_status st = CFT_OK;
   bool ok = true;
   for (int i = 0; i < 3 && tk->added_count > 0; i++) {
     all[i]->needles = malloc((size_t)tk->added_count * sizeof(needle));
@@ -66,14 +67,16 @@ bool matchers_build(cft_tokenizer *tk) {
     size_t bytes = t->bytes;
     if (bytes == 0) continue;
     if (a->special) ok = add_needle(&special, text, bytes, i, true);
-    if (ok && a->normalized) ok = normalize(tk, texts, false, &text, &bytes);
+    if (ok && a->normalized) st = normalize(tk, texts, false, &text, &bytes);
+    if (st != CFT_OK) break;
     if (bytes == 0) continue;  // the normalizer left nothing of it
     ok = ok && add_needle(a->normalized ? &normalized : &raw, text, bytes, i, a->special);
   }
   for (int i = 0; i < tk->steps_count; i++) edited_free(&texts[i]);
-  if (!ok) {
+  if (!ok) st = cft_fail(CFT_E_OOM, "tokenizer: out of memory");
+  if (st != CFT_OK) {
     for (int i = 0; i < 3; i++) matcher_free(all[i]);
-    return false;
+    return st;
   }
   matcher *old[] = {&tk->raw, &tk->normalized, &tk->special};
   for (int i = 0; i < 3; i++) {
@@ -81,7 +84,7 @@ bool matchers_build(cft_tokenizer *tk) {
     matcher_free(old[i]);
     *old[i] = *all[i];
   }
-  return true;
+  return CFT_OK;
 }
 
 // The longest needle that text[at, n) starts with. The needles that agree with the text so far are

@@ -373,7 +373,8 @@ cft_status read_components(cft_tokenizer *tk, const json_t *normalizer, const js
   CFT_TRY(keep(&tk->pre_tokenizer, pre_tokenizer));
   CFT_TRY(keep(&tk->post_processor, post_processor));
   CFT_TRY(keep(&tk->decoder, decoder));
-  if (!bpe_prepare(&tk->bpe, &tk->vocab) || !matchers_build(tk)) return no_memory();
+  if (!bpe_prepare(&tk->bpe, &tk->vocab)) return no_memory();
+  CFT_TRY(matchers_build(tk));
   for (int byte = 0; byte < 256 && tk->bpe.byte_level && tk->bpe.byte_fallback; byte++)
     if (tk->bpe.byte_id[byte] == NONE)
       return cft_fail(CFT_E_UNSUPPORTED,

@@ -34,39 +34,63 @@ bool edited_replace(edited_text *out, const normal_step *step, const uint8_t *te
   return true;
 }
 
+// Rules that write more than they find may stand behind each other: six that make 1000 digits of one
+// make 10^18. No normalizer of a real tokenizer comes near this, for texts of `bytes`.
+static size_t most_bytes(size_t bytes) { return 64 * bytes + (1 << 16); }
+
+// A failure where a replacement would make more than `most` bytes.
+static cft_status check_growth(const normal_step *step, const uint8_t *text, size_t n, size_t most) {
+  if (step->content_bytes <= step->pattern_bytes) return CFT_OK;
+  size_t more = step->content_bytes - step->pattern_bytes, made = n;
+  for (size_t at = 0; (at = find(step, text, n, at)) < n; at += step->pattern_bytes) {
+    made += more;
+    if (made > most)
+      return cft_fail(CFT_E_UNSUPPORTED,
+                      "tokenizer: its normalizer's Replace of %s makes more than %zu bytes of a "
+                      "text, 64 times what was given",
+                      cft_quote((const char *)step->pattern, step->pattern_bytes).text, most);
+  }
+  return CFT_OK;
+}
+
+static cft_status no_memory(void) { return cft_fail(CFT_E_OOM, "tokenizer: out of memory"); }
+
 // One step, if it changes anything: *text and *n are then its result.
-static bool apply(const normal_step *step, edited_text *out, const uint8_t **text, size_t *n) {
+static cft_status apply(const normal_step *step, edited_text *out, const uint8_t **text, size_t *n,
+                        size_t most) {
   edited_begin(out);
   switch (step->kind) {
     case NORMAL_NFC:
-      if (nfc_first_active(*text, *n) == *n) return true;
-      if (!nfc_normalize(out, *text, *n)) return false;
+      if (nfc_first_active(*text, *n) == *n) return CFT_OK;
+      if (!nfc_normalize(out, *text, *n)) return no_memory();
       break;
     case NORMAL_PREPEND:
-      if (*n == 0 || step->content_bytes == 0) return true;
+      if (*n == 0 || step->content_bytes == 0) return CFT_OK;
       if (!edited_write(out, step->content, step->content_bytes, 0, 0) ||
           !edited_keep(out, *text, *n))
-        return false;
+        return no_memory();
       break;
     case NORMAL_REPLACE:
-      if (find(step, *text, *n, 0) == *n) return true;
-      if (!edited_replace(out, step, *text, *n)) return false;
+      if (find(step, *text, *n, 0) == *n) return CFT_OK;
+      CFT_TRY(check_growth(step, *text, *n, most));
+      if (!edited_replace(out, step, *text, *n)) return no_memory();
       break;
   }
   *text = out->data;
   *n = out->n;
-  return true;
+  return CFT_OK;
 }
 
-bool normalize(const cft_tokenizer *tk, edited_text texts[MAX_STEPS], bool continues,
-               const uint8_t **text, size_t *n) {
+cft_status normalize(const cft_tokenizer *tk, edited_text texts[MAX_STEPS], bool continues,
+                     const uint8_t **text, size_t *n) {
+  size_t most = most_bytes(*n);
   for (int i = 0; i < tk->steps_count; i++) {
     if (continues && tk->steps[i].kind == NORMAL_PREPEND)
       edited_begin(&texts[i]);
-    else if (!apply(&tk->steps[i], &texts[i], text, n))
-      return false;
+    else
+      CFT_TRY(apply(&tk->steps[i], &texts[i], text, n, most));
   }
-  return true;
+  return CFT_OK;
 }
 
 // A span that touches an edit takes all of it.

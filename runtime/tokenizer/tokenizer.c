@@ -122,7 +122,7 @@ cft_status cft_tokenizer_add_token(cft_tokenizer *tk, const char *text, size_t b
     return no_memory();
   t->flags |= TOKEN_ADDED;
   t->flags = made.special ? t->flags | TOKEN_SPECIAL : t->flags & ~(uint32_t)TOKEN_SPECIAL;
-  if (!matchers_build(tk)) return no_memory();
+  CFT_TRY(matchers_build(tk));
   *id = known;
   return CFT_OK;
 }
@@ -208,7 +208,7 @@ static cft_status encode_piece(encoder *e, const uint8_t *text, size_t start, si
   int64_t first = e->out->n;
   e->first = start == 0 && !(flags & (CFT_ENCODE_INSIDE | CFT_ENCODE_CONTINUES));
   e->continues = start == 0 && flags & CFT_ENCODE_CONTINUES;
-  if (!normalize(tk, e->normal, e->continues, &piece, &n)) return no_memory();
+  CFT_TRY(normalize(tk, e->normal, e->continues, &piece, &n));
   if (piece != text + start) e->readable_end = piece + n;
   cft_status st = CFT_OK;
   size_t done = 0;

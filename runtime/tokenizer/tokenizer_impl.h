@@ -194,10 +194,10 @@ void normal_step_free(normal_step *step);
 bool edited_replace(edited_text *out, const normal_step *step, const uint8_t *text, size_t n);
 
 // All steps: *text and *n become what they leave. texts[i] receives what step i wrote, no edits
-// where it changed nothing. A text that `continues` has nothing put in front. False when memory ran
-// out.
-bool normalize(const struct cft_tokenizer *tk, edited_text texts[MAX_STEPS], bool continues,
-               const uint8_t **text, size_t *n);
+// where it changed nothing. A text that `continues` has nothing put in front. E_OOM;
+// E_UNSUPPORTED where the steps would write more than 64 times the text (and 64 KiB).
+cft_status normalize(const struct cft_tokenizer *tk, edited_text texts[MAX_STEPS], bool continues,
+                     const uint8_t **text, size_t *n);
 
 // Move spans from the written text to the original.
 void edited_unmap(const edited_text *edited, cft_span *spans, int64_t n);
@@ -250,8 +250,8 @@ typedef struct matcher {
   uint64_t second[1024];  // pairs of bytes that a needle starts with; all of a one-byte needle
 } matcher;
 
-// Rebuild the matchers from tk->added. False when memory ran out; they are then as they were.
-bool matchers_build(struct cft_tokenizer *tk);
+// Rebuild the matchers from tk->added. E_OOM, and what normalize says; they are then as they were.
+cft_status matchers_build(struct cft_tokenizer *tk);
 void matcher_free(matcher *m);
 
 typedef struct added_match {

@@ -640,6 +640,24 @@ return {
                 tok:encode("aaa<|end|>", { parse_special = true }))
   end },
 
+  { "a normalizer that makes a thousand of one, again and again, is refused before memory is gone", function()
+    local rules = json.array {}
+    for i = 1, 6 do rules[i] = { type = "Replace", pattern = { String = "1" }, content = ("1"):rep(1000) } end
+    local tok = tiny { normalizer = { type = "Sequence", normalizers = rules } }
+    expect.same(tok:encode "a", tiny():encode "a")
+    expect.raises('its normalizer\'s Replace of "1" makes more than 65600 bytes of a text, 64 times', tok.encode, tok, "1")
+    rules[2] = nil
+    for i = 2, 6 do rules[i] = nil end
+    expect.same(#tiny({ normalizer = { type = "Sequence", normalizers = rules } }):encode "1", 1000)
+  end },
+
+  { "a folder of a slow tokenizer is named", function()
+    local folder = process.folder()
+    process.write(folder .. "/tokenizer.model", "x")
+    expect.raises("has tokenizer.model, and no tokenizer.json, which is what is read; transformers writes one: "
+      .. "AutoTokenizer.from_pretrained", tokenizer.load, folder)
+  end },
+
   { "ids that are not in use", function()
     local tok = tiny()
     expect.same({ tok:token(-1), tok:token(1e6), tok:id "nothing" }, {})

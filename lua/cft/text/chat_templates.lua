@@ -12,7 +12,7 @@ local M = {}
 local DEFAULT, FOLDER = "/chat_template.jinja", "/additional_chat_templates"
 
 local function text_of(path)
-  local file = io.open(path, "rb")
+  local file = host.kind(path) == "file" and io.open(path, "rb")
   if not file then return nil end
   local text = file:read "*a"
   file:close()

@@ -106,12 +106,27 @@ local function load_gguf(path)
   return self
 end
 
+-- Files of tokenizers that are not a tokenizer.json, by what they are called.
+local slow = { "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "tekken.json" }
+
+-- Why a folder has no tokenizer that can be read.
+local function refuse_slow(folder)
+  if host.kind(folder) ~= "folder" or host.kind(folder .. "/tokenizer.json") then return end
+  for _, name in ipairs(slow) do
+    if host.kind(folder .. "/" .. name) then
+      blame("%s: has %s, and no tokenizer.json, which is what is read; transformers writes one: "
+        .. "AutoTokenizer.from_pretrained(%q).save_pretrained(%q)", folder, name, folder, folder)
+    end
+  end
+end
+
 --- Load a tokenizer.
 -- @string path a folder with tokenizer.json, a tokenizer.json, or a GGUF file
 -- @treturn Tokenizer
 function M.load(path)
   if type(path) ~= "string" then blame("tokenizer.load: a path is wanted, got %s", tostring(path)) end
   if path:match "%.gguf$" then return load_gguf(path) end
+  refuse_slow(path)
   local out = ffi.new "cft_tokenizer *[1]"
   door.check(C.cft_tokenizer_load(out, path))
   local self = own(out)
