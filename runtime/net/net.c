@@ -17,6 +17,7 @@ enum {
   MOST_REDIRECTS = 10,
   MOST_HEADER_BYTES = 64 << 10,
   LOCK_MS = 100,             // between two tries to get a lock
+  SLOWEST = 1000,            // bytes a second; slower for as long as a stall may last is one
   RECEIVE_BYTES = 512 << 10  // fewer, larger pieces; the most that libcurl takes
 };
 
@@ -330,7 +331,7 @@ static cft_status set_options(cft_transfer *t, bool with_token) {
   SET(PRIVATE, (void *)t);
   SET(BUFFERSIZE, (long)RECEIVE_BYTES);
   SET(CONNECTTIMEOUT, stall);
-  SET(LOW_SPEED_LIMIT, 1L);
+  SET(LOW_SPEED_LIMIT, (long)SLOWEST);  // a byte each half second is no transfer
   SET(LOW_SPEED_TIME, stall);
   if (certificates && *certificates) SET(CAINFO, certificates);
 #undef SET

@@ -345,7 +345,14 @@ static bool serve_tree(request *r, const repo *at) {
   snprintf(raw, sizeof raw, "%s/.tree.json", at->folder);
   char *given = slurp(raw, &bytes);
   if (given) {
-    bool open = answer(r, 200, "Content-Type: application/json\r\n", given);
+    char next[3000] = "";
+    if (asked(r, "pages"))
+      snprintf(next, sizeof next,
+               "Link: <http://127.0.0.1:%d/%.250s/api/%s/%.250s/tree/%.40s?cursor=1>; rel=\"next\"\r\n",
+               r->c->server->hub_port, r->faults, at->kind, at->name, at->commit);
+    char headers[3100];
+    snprintf(headers, sizeof headers, "Content-Type: application/json\r\n%s", next);
+    bool open = answer(r, 200, headers, given);
     free(given);
     return open;
   }

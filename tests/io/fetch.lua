@@ -364,6 +364,8 @@ local function pages()
   expect_snapshot(run("page;page=1:2", { "Org/Name" }), files)
   expect.same(asked("page;page=1:2", "/tree/"), 4)  -- 7 entries, a folder among them
   expect.match(run("endless;pages", { "Org/Name" }).err, "makes no sense: an empty page, and more to come\n$")
+  listing("Folders", '[{"type":"directory","path":"a","oid":"' .. sha .. '","size":0}]')
+  expect.match(run("folders;pages", { "Org/Folders" }).err, "makes no sense: 201 pages without a file\n$")
 end
 
 local function offline()

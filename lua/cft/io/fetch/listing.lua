@@ -10,6 +10,7 @@ local clean = require("cft.io.fetch.session").clean
 local M = {}
 
 local MOST_FILES = 1e6
+local MOST_EMPTY = 200  -- pages on which there are folders alone
 
 --- A path as a part of a URL.
 function M.encoded(text) return (text:gsub("[^%w%-%._~/]", function(c) return ("%%%02X"):format(c:byte()) end)) end
@@ -59,11 +60,12 @@ end
 function M.files(s, commit)
   local o = s.o
   local base = ("%s/api/%ss/%s/tree/%s"):format(s.endpoint, o.type, o.name, commit)
-  local query, files, seen = "recursive=true", {}, {}
+  local query, files, seen, empty = "recursive=true", {}, {}, 0
   local function bad(why) exit.fail(exit.FAILED, "%s: the list of files makes no sense: %s", base, why) end
   while query do
     local page, link = s:get_json(base .. "?" .. query)
     if not json.is_array(page) then bad "it is no array" end
+    local before = #files
     for _, entry in ipairs(page) do
       local file, why = file_of(entry)
       if why then bad(why) end
@@ -75,6 +77,8 @@ function M.files(s, commit)
     end
     query = link and link:match '<[^>]*%?([^>%s]*)>;%s*rel="next"'
     if query and #page == 0 then bad "an empty page, and more to come" end
+    empty = #files > before and 0 or empty + 1
+    if empty > MOST_EMPTY then bad(("%d pages without a file"):format(empty)) end
     if #files > MOST_FILES then bad(("more than %d files"):format(MOST_FILES)) end
   end
   table.sort(files, function(a, b) return a.path < b.path end)
