@@ -20,6 +20,14 @@ local cycle = { name = "x" }
 cycle.list = { 1, { again = cycle } }
 
 return {
+  { "what is no regular file is refused: a pipe would wait, and /dev/zero never end", function()
+    local process = require "tests.process"
+    local folder = process.folder()
+    os.execute(("mkfifo '%s/config.json'"):format(folder))
+    for _, path in ipairs { folder .. "/config.json", "/dev/zero" } do
+      expect.same({ json.read(path) }, { nil, path .. ": is no regular file" })
+    end
+  end },
   reads('{"a": [1, 2.5, -3e2], "b": {"c": true}, "d": "x"}',
         { a = { 1, 2.5, -300 }, b = { c = true }, d = "x" }),
   reads("7", 7), reads('"x"', "x"), reads(" \t\r\n[ ]\n", {}), reads("false", false),

@@ -126,16 +126,16 @@ return {
     expect.match(r.out, "\nno op lost more than a tenth of its share\n$")
 
     file.shares.f32["down dw"] = file.shares.f32["down dw"] * 20 * 1.3 * 20
-    file.shares.f32["no such op"], file.shares.f32["o y"] = 1, nil
+    file.shares.f32["no such\27 op"], file.shares.f32["o y"] = 1, nil
     keep(file)
     r = bench_of "--check"
     expect.same({ r.code, r.err }, { 1, "" })
     expect.match(r.out, "\n  down dw in f32 lost %d+%%: %d%.%d+, kept is [%d.]+\n")
-    expect.match(r.out, "\n  no such op is in .-, but no op of this bench\n  o y is not in .-\n1 op lost more than a tenth of the share in ")
+    expect.match(r.out, "\n  no such\\x1b op is in .-, but no op of this bench\n  o y is not in .-\n1 op lost more than a tenth of the share in ")
     r = run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--seconds", "0", "--dtype", "f32", "--json", "--check", path }
     local result = json.decode(r.out).runs[1]
     expect.same({ r.code, #result.lost, result.lost[1].name, result.missing, result.new },
-                { 1, 1, "down dw", { "no such op" }, { "o y" } })
+                { 1, 1, "down dw", { "no such\27 op" }, { "o y" } })
   end },
   { "--check refuses a file of another machine, instruction set, shape or dtype, and one of another form", function()
     local path = process.folder() .. "/shares.json"

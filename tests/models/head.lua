@@ -24,6 +24,7 @@ local function folder_of(opts, keys, change)
     safetensors.write(folder .. "/model.safetensors", entries)
   end)
   m:release()
+  os.remove(folder .. "/checksums.xxh128")  -- of the weights that were there before
   local config = assert(json.read(folder .. "/config.json"))
   for key, value in pairs(keys) do config[key] = value end
   process.write(folder .. "/config.json", json.encode(config))

@@ -158,6 +158,21 @@ return {
   blames("an option's name is no key", "'demo' is an option of cftrun and cannot be a key$", { demo = true }),
   blames("keys have names", "keys have names, but one came as %[1%]$", { "lr" }),
 
+  { "a recipe's own key that is a common one but for signs, or what others call it, is refused", function()
+    for name, is in pairs { batchsize = "batch", batch_size = "batch", learning_rate = "lr", LearningRate = "lr",
+                            saveevery = "save_every", Warmup = "warmup" } do
+      expect.raises(("config: '%s' is no setting; '%s' is. A key of your own needs a name"):format(name, is), config.read,
+                    { [name] = 3 }, {})
+    end
+    expect.same(config.read({ batch_of_tests = 3, rate = 2 }, {}).rate, 2)
+  end },
+  { "--allow-change: several are one list, spaces do not count; --resume= wants a folder", function()
+    local cfg = config.read({}, { "--resume", "x", "--allow-change", "lr, batch", "--allow-change=seed" })
+    expect.same(cfg.allow_change, { "lr", "batch", "seed" })
+    local r = process.cftrun { process.write(process.folder() .. "/r.lua", 'require("cft.config") {}'), "--resume=" }
+    expect.same({ r.code, r.err }, { 2, "cftrun: --resume= wants FOLDER behind it\n" })
+  end },
+
   { "RECIPE --help prints the header, own and common keys", function()
     local folder = process.folder()
     local recipe = process.write(folder .. "/r.lua", [[

@@ -77,6 +77,63 @@ return {
     expect.match(r.out, "\nconfig.json: rope_scaling %(linear by 2, theta 1000%) and rope_parameters .- disagree; ")
   end },
 
+  { "odd places for out=, and one that is removed while the run writes into it", function()
+    local path, folder = recipe()
+    local function at(out, ...) return process.cftrun { path, "--demo", "device=cpu", "out=" .. out, ... } end
+    process.write(folder .. "/file", "x")
+    local r = at(folder .. "/file")
+    expect.same({ r.code, r.err }, { 1, ("cftrun: out '%s/file': is a file; a folder is wanted\n"):format(folder) })
+    os.execute(("ln -s /nowhere/at/all '%s/link'"):format(folder))
+    r = at(folder .. "/link")
+    expect.same({ r.code, r.err }, { 1, ("cftrun: out '%s/link': is a link to nothing; a folder is wanted\n"):format(folder) })
+    local gone, to = recipe [[
+      cfg.schedule = function(step) if step == 2 then os.execute("rm -rf '" .. cfg.out .. "'") end return 1e-3 end
+]]
+    r = process.cftrun { gone, "--demo", "device=cpu", "steps=4", "out=" .. to .. "/o" }
+    expect.same(r.code, 1)
+    expect.match(r.err, "/o: the folder of this run was removed while it runs\n$")
+  end },
+
+  { "weights that are not those that were saved, and a setting of another optimizer, are refused before the run", function()
+    local path, folder = recipe()
+    local model = folder .. "/m"
+    save_model(model)
+    process.write(folder .. "/d.jsonl", ('{"instruction": "A", "input": "1", "output": "b"}\n'):rep(8))
+    local function run(...)
+      return process.cftrun { path, "model=" .. model, "data=" .. folder .. "/d.jsonl", "device=cpu", "--dry-run", ... }
+    end
+    expect.same(run().code, 0)
+    local r = run("optimizer=lion", "eps=1e-3")
+    expect.same({ r.code, r.out, r.err }, { 2, "", "cftrun: eps=0.001: optimizer lion has no eps\n" })
+    r = run("--resume=" .. folder .. "/none")  -- which a dry run looks at
+    expect.same(r.code, 1)
+    expect.match(r.err, "resume: [^\n]*/none: no complete checkpoint")
+    local weights = contents(model .. "/model.safetensors")
+    process.write(model .. "/model.safetensors", weights:sub(1, -2) .. string.char((weights:byte(-1) + 1) % 256))
+    r = run()
+    expect.same(r.code, 1)
+    expect.match(r.err, "m/model.safetensors: its weights are not those that were saved: the checksum in checksums.xxh128")
+  end },
+
+  { "a token that no file gives an id: no row of the model is asked for until a template writes it", function()
+    local path, folder = recipe()
+    local model = folder .. "/m"
+    save_model(model)
+    process.write(folder .. "/d.jsonl", ('{"instruction": "A", "input": "1", "output": "b"}\n'):rep(8))
+    local file = json.read(model .. "/tokenizer_config.json")
+    local function run(change)
+      for key, value in pairs(change) do file[key] = value end
+      process.write(model .. "/tokenizer_config.json", json.encode(file))
+      return process.cftrun { path, "model=" .. model, "data=" .. folder .. "/d.jsonl", "device=cpu", "--dry-run" }
+    end
+    local r = run { pad_token = "[PAD]" }
+    expect.same({ r.code, r.err }, { 0, "" })
+    expect.match(r.out, "pad_token has %[PAD%], which no file gives an id; it is %d+, the next free one")
+    r = run { eos_token = "<new end>" }
+    expect.same(r.code, 1)
+    expect.match(r.err, "template qwen writes <new end>, which no file gives an id; transformers makes it %d+, and the model has")
+  end },
+
   { "five mistakes, each one message and one code, and nothing is lost", function()
     local path, folder = recipe()
     local model, data, out = folder .. "/m", folder .. "/d.jsonl", folder .. "/out"

@@ -11,6 +11,7 @@
 local ffi = require "ffi"
 local core = require "cft.json.core"
 local check = require "cft.base.check"
+local host = require "cft.host"
 
 local M = {}
 
@@ -49,6 +50,7 @@ end
 -- @string path
 -- @return the value and the text; or nil and a message with the path
 function M.read(path)
+  if host.kind(path) == "other" then return nil, path .. ": is no regular file" end  -- a pipe waits, /dev/zero never ends
   local file, why = io.open(path, "rb")
   if not file then return nil, why end
   local text, broken = file:read "*a"  -- a folder opens, and fails here

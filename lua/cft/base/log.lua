@@ -1,6 +1,7 @@
 --- What a run says: lines on the screen, one JSON object a step in log.jsonl.
 
 local blame = require "cft.base.blame"
+local exit = require "cft.base.exit"
 local json = require "cft.base.json"
 local host = require "cft.host"
 local progress = require "cft.base.progress"
@@ -112,6 +113,10 @@ function Log:record(t)
   if not self.file then begin(self) end
   local ok, why = self.file:write(line_of(t), "\n")
   if ok then ok, why = self.file:flush() end
+  local folder = self.path:match "^(.*)/[^/]*$"
+  if folder and not host.kind(folder) then
+    exit.fail(exit.FAILED, "%s: the folder of this run was removed while it runs", folder)
+  end
   if not ok and not self.failed then
     self.failed = true
     self:close_line()

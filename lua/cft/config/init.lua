@@ -27,6 +27,23 @@ local function refuse_gone(name)
   if keys.gone[name] then exit.fail(exit.USAGE, "%s: %s", name, keys.gone[name]) end
 end
 
+-- A recipe's own key that is a common one but for signs and case, or is what others call it, would be read by nobody.
+local function refuse_near(name)
+  local function bare(text) return (text:lower():gsub("[_%-]", "")) end
+  local is = keys.elsewhere[name]
+  for _, list in ipairs { M.common, M.further } do
+    for _, row in ipairs(list) do
+      if bare(row[1]) == bare(name) then is = row[1] end
+    end
+  end
+  for theirs, ours in pairs(keys.elsewhere) do
+    if bare(theirs) == bare(name) then is = ours end
+  end
+  if is then
+    blame("config: '%s' is no setting; '%s' is. A key of your own needs a name that is further from it", name, is)
+  end
+end
+
 -- The end of a message about a name that is no key.
 local function suggestion(name, specs)
   local key = keys.elsewhere[name]
@@ -73,6 +90,7 @@ local function specs_of(defaults)
     end
     refuse_gone(name)
     if not specs[name] then
+      refuse_near(name)
       own[#own + 1] = name
       specs[name] = spec_of(name, default)
     end
@@ -154,6 +172,7 @@ function M.flag(args, i)
     if glued then exit.fail(exit.USAGE, "%s takes no value", name) end
     return flag, true, i + 1
   end
+  if glued == "" then exit.fail(exit.USAGE, "%s= wants %s behind it", name, (flag.takes:gsub("[%[%]]", ""))) end
   if glued then return flag, glued, i + 1 end
   local next_one = args[i + 1]
   if flag.takes:sub(1, 1) == "[" then
@@ -199,6 +218,8 @@ function M.read(defaults, args)
         value = value_of("--preview", value, { "integer", min = 1 })
       elseif specs[flag.field] then
         value = value_of(flag.field, value, specs[flag.field])
+      elseif flag.field == "allow_change" and values.allow_change then  -- several are one list
+        value = values.allow_change .. "," .. value
       end
       values[flag.field], origins[flag.field] = value, settings.COMMAND_LINE
     elseif args[i] == "--help" or args[i] == "-h" then
@@ -220,7 +241,9 @@ function M.read(defaults, args)
   if values.allow_change then
     if not values.resume then exit.fail(exit.USAGE, "--allow-change goes with --resume") end
     values.allow_change = read.table(values.allow_change)
-    for _, name in ipairs(values.allow_change) do
+    for k, name in ipairs(values.allow_change) do
+      name = name:match "^%s*(.-)%s*$"
+      values.allow_change[k] = name
       if not specs[name] then
         exit.fail(exit.USAGE, "--allow-change %s: no key '%s'%s", name, name, suggestion(name, specs))
       end

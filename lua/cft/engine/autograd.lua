@@ -234,8 +234,9 @@ end
 -- @tparam[opt] Tensor seed the gradient of this tensor itself; without it, this must be one number
 function Tensor:backward(seed)
   if not self.node then
-    blame(self.requires_grad and "backward: this tensor is an input itself"
-          or "backward: nothing was recorded; was this made under no_grad, or was backward called before?")
+    blame(self.went_back and "backward: was called before, and what it needs is released; make the tensor anew"
+          or self.requires_grad and "backward: this tensor is an input itself"
+          or "backward: nothing was recorded; was this made under no_grad?")
   end
   local own = not seed
   if own then
@@ -246,6 +247,7 @@ function Tensor:backward(seed)
     seed.is_one = true  -- a loss that has its gradient ready need not be multiplied
   end
   M.no_grad(walk_back, { self }, { seed })
+  self.went_back = true
 end
 
 -- ---- recomputation ---------------------------------------------------------------------------

@@ -98,6 +98,7 @@ end
 -- @param fn called with the further arguments
 -- @return what fn returns; it may be given to one block
 function M.block(fn, ...)
+  if type(fn) ~= "function" then blame("tensor.block: a function is wanted, got %s", tostring(fn)) end
   local mine, results = listed(fn, ...)
   local stays = {}
   for i = 2, table.maxn(results) do

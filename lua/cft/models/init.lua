@@ -196,6 +196,20 @@ function M.flops(config, lengths)
   return require(archs.rows[config.arch].module).flops(config, n, n, pairs_)
 end
 
+-- A folder that cft saved has checksums of its files. Weights that do not fit them are not those that were saved: a
+-- flipped bit loads like any other. What people edit, config.json among it, is not held to them.
+local function refuse_changed(path)
+  local hash, host = require "cft.io.hash", require "cft.host"
+  local list = path .. "/checksums.xxh128"
+  if host.kind(list) ~= "file" then return end
+  for line in io.lines(list) do
+    local sum, name = line:match "^(%x+)%s+%*?([^/]+%.safetensors)$"
+    if name and host.kind(path .. "/" .. name) == "file" and hash.file(path .. "/" .. name) ~= sum then
+      blame("%s/%s: its weights are not those that were saved: the checksum in checksums.xxh128 is another", path, name)
+    end
+  end
+end
+
 --- Load a model by folder, GGUF file, or name in the local Hub cache.
 -- @string name @tab[opt] opts `dtype` "f32", `device`; `vocab`, a larger vocabulary than the files',
 -- whose further rows of embedding and head begin as the mean of the others
@@ -211,6 +225,7 @@ function M.load(name, opts)
   local there, rows = {}, c.vocab
   for _, tensor_name in ipairs(source:names()) do there[tensor_name] = true end
   refuse_empty_promises(c, source, path, there)
+  refuse_changed(path)
   decide_tied(c, source, there, o.dtype, notes)
   c.vocab = math.max(rows, o.vocab or 0)
   local m = build(c, o)

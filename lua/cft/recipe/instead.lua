@@ -1,5 +1,6 @@
 --- What a run does in place of training, where somebody asked for that: `--preview`, `--dry-run`, `cftrun data`.
 
+local checkpoint = require "cft.train.checkpoint"
 local config = require "cft.config"
 local exit = require "cft.base.exit"
 local plan = require "cft.recipe.plan"
@@ -28,6 +29,10 @@ function M.of(run, make, cfg, opts)
   end
   stages.make(run)
   config.refuse_unread(run.cfg, true)  -- the rest may be read until the first step
+  if run.cfg.resume and (run.cfg.preview or run.cfg.dry_run) then  -- a look at what it would go on from
+    local from, state = checkpoint.find(run, run.cfg.resume)
+    run.log:say("would go on from %s, at step %d", from, state.done)
+  end
   if run.cfg.preview then preview(run) elseif run.cfg.dry_run then dry_run(run) else
     run.batches.before_first = function() run:first_batch() end
     return run

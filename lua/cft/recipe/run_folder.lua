@@ -37,7 +37,11 @@ function M.is_file(name) return file_of(name) ~= nil end
 -- @string folder is made if it is not there
 -- @return a lock, which lasts as long as it is kept
 function M.take(folder)
+  if host.kind(folder) and host.kind(folder) ~= "folder" then
+    exit.fail(exit.FAILED, "out '%s': is a file; a folder is wanted", folder)
+  end
   local made, why_not = host.make_folders(folder)
+  if not made and why_not:find "File exists" then why_not = "is a link to nothing; a folder is wanted" end
   if not made then exit.fail(exit.FAILED, "out '%s': %s", folder, why_not) end
   local lock, why = host.lock(folder .. "/.lock")
   if why == "busy" then  -- perhaps by a run of this process that is over, and not yet collected

@@ -7,6 +7,7 @@ local exit = require "cft.base.exit"
 local find = require "cft.recipe.find"
 local length = require "cft.recipe.length"
 local logs = require "cft.base.log"
+local optim = require "cft.train.optim"
 local run_folder = require "cft.recipe.run_folder"
 local samples = require "cft.samples"
 local save = require "cft.io.save"
@@ -96,6 +97,7 @@ end
 function M.make(run, quiet)
   local cfg, o = run.cfg, run.options
   length.rule(cfg)  -- a contradiction is said before anything is loaded
+  optim.chosen(function(key) return config.peek(cfg, key) end)  -- a setting of another optimizer too
   run.own = world.of(cfg, o)
   if not cfg.demo then run.path = find.inputs(cfg, o) end
   find.keep_inputs(cfg, run.path)

@@ -195,11 +195,10 @@ local function load_optimizer(optim, state, path)
   optim.count = state.updates
 end
 
---- Take weights, moments and position from a checkpoint. @tab run with `training`, its trainer; gets its `id` from there
--- @param from a folder, or true for the newest one of the run's folder
--- @treturn string the folder it came from @treturn int the step
-function M.resume(run, from)
-  local path, trainer = from, run.training
+--- The checkpoint that `--resume` means, whole and of a version that is read. @tab run @param from as `resume` has it
+-- @treturn string its folder @treturn table its state
+function M.find(run, from)
+  local path = from
   if from == true then
     if not run.cfg.out then
       exit.fail(exit.USAGE, "--resume goes on from the newest checkpoint in out=, which is not set; or name one")
@@ -213,6 +212,15 @@ function M.resume(run, from)
   local state, why = states.read(path .. "/state.msgpack")
   if not state then blame("resume: %s", why) end
   check_state(state, path)
+  return path, state
+end
+
+--- Take weights, moments and position from a checkpoint. @tab run with `training`, its trainer; gets its `id` from there
+-- @param from a folder, or true for the newest one of the run's folder
+-- @treturn string the folder it came from @treturn int the step
+function M.resume(run, from)
+  local path, state = M.find(run, from)
+  local trainer = run.training
   check_run(run, state, path)
   check_identity(run, state, path)
   load_optimizer(trainer.optim, state, path)

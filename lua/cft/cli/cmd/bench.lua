@@ -22,6 +22,7 @@ local save = require "cft.io.save"
 local safetensors = require "cft.io.safetensors"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
+local texts = require "cft.base.text"
 
 local NAME = ...  -- of this module: its first comment is the help
 
@@ -195,7 +196,9 @@ local function shares_of(dtype, o, kept, say)
   for _, op in ipairs(result.lost) do
     say("  %s in %s lost %.0f%%: %.3f, kept is %.3f", op.name, dtype, 100 * (1 - op.share / op.kept), op.share, op.kept)
   end
-  for _, name in ipairs(result.missing) do say("  %s is in %s, but no op of this bench", name, o.check) end
+  for _, name in ipairs(result.missing) do  -- a foreign file's words
+    say("  %s is in %s, but no op of this bench", texts.one_line(name, 80), o.check)
+  end
   for _, name in ipairs(result.new) do say("  %s is not in %s", name, o.check) end
   return result, by_name
 end

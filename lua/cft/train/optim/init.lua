@@ -198,11 +198,11 @@ for _, rule in ipairs(rules) do
   M[rule.name] = function(model, opts) return new(rule, model, opts) end
 end
 
---- The optimizer that a run's settings name, with its settings out of them.
--- @tparam Model model
+--- The optimizer that a run's settings name, and its settings out of them; no model is needed to refuse them.
 -- @func setting name of a key → its value. One that the optimizer does not have must have its default.
--- @treturn Optimizer
-function M.of(model, setting)
+-- @treturn string name
+-- @treturn table what `M[name]` takes
+function M.chosen(setting)
   local name, opts = setting "optimizer", { seed = setting "seed" }
   for _, row in ipairs(M.keys) do
     local key, value = row[1], setting(row[1])
@@ -212,6 +212,15 @@ function M.of(model, setting)
       exit.fail(exit.USAGE, "%s=%s: optimizer %s has no %s", key, tostring(value), name, key)
     end
   end
+  return name, opts
+end
+
+--- Make it.
+-- @tparam Model model
+-- @func setting as `chosen`
+-- @treturn Optimizer
+function M.of(model, setting)
+  local name, opts = M.chosen(setting)
   return M[name](model, opts)
 end
 
