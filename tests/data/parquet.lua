@@ -243,7 +243,7 @@ local cases = {
   { "cards of data sets in any spelling of YAML, and those that are refused", function()
     local function asked(head, want, name)
       local found = cache_of { ["README.md"] = "---\n" .. head .. "\n---\nText\n", ["b.jsonl"] = "", ["more/a.jsonl"] = "",
-        ["more/b.txt"] = "", ["x.csv"] = "", ["my-train.jsonl"] = "" }
+        ["more/b.txt"] = "", ["x.csv"] = "", ["my-train.jsonl"] = "", LICENSE = "" }
       expect.match(found(name or "Org/Set"), want)
     end
     asked("configs:  # files\n-   config_name: main\n    data_files: b.jsonl\n", "^b.jsonl$")
@@ -261,6 +261,8 @@ local cases = {
     asked("configs:\n- data_files: b.jsonl", "configs of its card .README.md. are no list of config_name and data_files$")
     asked("configs:\n- config_name: a\n  data_files: [{path: b.jsonl}]", "data_files of its card are not understood$")
     asked("configs:\n- config_name: a\n  data_files: '**.jsonl'", "the pattern %*%*.jsonl of its card: %*%* stands for whole")
+    asked("configs:\n- config_name: a\n  data_files: [b.jsonl, README]", "README, which is not there: its download was")
+    asked("configs:\n- config_name: a\n  data_files: [b.jsonl, LICENSE]", "its card names LICENSE, whose name does not end as")
     asked("configs:\n- config_name: a\n  data_files: c.jsonl", "its card names c.jsonl, which is not there: its download was")
     asked("configs:\n- config_name: a\n  default: true\n- {config_name: b, default: true}", "its configurations are: a, b$")
     asked("configs:\n- config_name: a\n  data_files: [b.jsonl, {split: train}]", "data_files of its card are not understood$")

@@ -130,6 +130,9 @@ local function fitting(files, pattern)
   if #found == 0 and not glob.is(pattern) then
     return nil, ("its card names %s, which is not there: its download was not finished"):format(pattern)
   end
+  if not glob.is(pattern) and #ends_of(pattern) == 0 then
+    return nil, ("its card names %s, whose name does not end as data's do"):format(pattern)
+  end
   return found
 end
 
