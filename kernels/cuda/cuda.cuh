@@ -46,7 +46,12 @@ cft_status run(const queue &q, void (*kernel)(P...), dim3 grid, dim3 block, size
   if (shared_bytes > SHARED_UNASKED)
     CFT_TRY(q.check(cudaFuncSetAttribute(
         (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes)));
-  return q.check(launch(kernel, grid, block, shared_bytes, q.stream, args...));
+  cudaError_t e = launch(kernel, grid, block, shared_bytes, q.stream, args...);
+  if (e == cudaErrorMemoryAllocation) {  // for the kernel's own code, at its first launch
+    q.make_room();
+    e = launch(kernel, grid, block, shared_bytes, q.stream, args...);
+  }
+  return q.check(e);
 }
 
 // fn<float> or fn<bf16>, by dtype; any other is answered "no cuda kernel for rmsnorm_fwd in f64".

@@ -2,13 +2,15 @@
 //
 // Memory is the driver's own caching pool (cudaMallocAsync with nothing ever given back unasked).
 // It reuses what was freed earlier in stream order without a wait, splits and joins blocks, and
-// remaps pages instead of fragmenting, which a cache of ours on top of cudaMalloc could not. What
-// we add is the census: bytes by class, so that a full card can say what fills it.
+// remaps pages instead of fragmenting, which a cache of ours on top of cudaMalloc could not. Where
+// a device has none (a part of a card, some virtual ones), freed blocks are kept in a list of ours.
+// What we add is the census: bytes by class, so that a full card can say what fills it.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <new>
 
@@ -36,9 +38,26 @@ queue::queue(cft_device *d, cft_stream *s, const char *op_name)
   cudaSetDevice(d->index);  // of this thread; another device may have been used meanwhile
 }
 
+static std::string census(const cuda_device *d);
+static std::string amount(int64_t bytes);
+static int64_t reserved(cuda_device *d);
+static void trim(cft_device *device);
+
 cft_status queue::check(cudaError_t e) const {
   if (e == cudaSuccess && device->waits) e = cudaStreamSynchronize(stream);
+  if (e == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return cft_fail(CFT_E_OOM,
+                    "%s: %s has no room beside what is reserved: %s of %s; in use of that: %s", op,
+                    device->name, amount(reserved(device)).c_str(), amount(device->limit).c_str(),
+                    census(device).c_str());
+  }
   return e == cudaSuccess ? CFT_OK : failed(e, op);
+}
+
+void queue::make_room() const {
+  cudaGetLastError();  // the failure that asked for it
+  trim(device);
 }
 
 cft_status no_kernel(const queue &q, cft_dtype dtype) {
@@ -61,10 +80,60 @@ static std::string amount(int64_t bytes) {
   return text;
 }
 
-static int64_t pool_bytes(cuda_device *d, cudaMemPoolAttr what) {
+// Freed blocks by their size. What is taken from the list was freed earlier on the one stream that
+// orders everything, so whoever is given it comes later in that order, too.
+struct cuda_free_list {
+  std::multimap<size_t, void *> free;
+  std::map<void *, size_t> sizes;  // of all that were taken from the driver
+  int64_t bytes;                   // of all of them
+};
+
+// From the pool; or a freed block that is at most half as large again as what is wanted; or a new
+// one.
+static cudaError_t take(cuda_device *d, void **p, size_t bytes) {
+  if (d->pool) return cudaMallocAsync(p, bytes, d->queue.cuda);
+  const size_t rounded = (bytes + 511) / 512 * 512;
+  const auto found = d->blocks->free.lower_bound(rounded);
+  if (found != d->blocks->free.end() && found->first <= rounded + rounded / 2) {
+    *p = found->second;
+    d->blocks->free.erase(found);
+    return cudaSuccess;
+  }
+  const cudaError_t e = cudaMalloc(p, rounded);
+  if (e != cudaSuccess) return e;
+  d->blocks->sizes[*p] = rounded;
+  d->blocks->bytes += (int64_t)rounded;
+  return cudaSuccess;
+}
+
+static void give(cuda_device *d, void *p) {
+  if (!d->pool)
+    d->blocks->free.insert({d->blocks->sizes[p], p});
+  else if (cudaFreeAsync(p, d->queue.cuda) != cudaSuccess)
+    cudaGetLastError();
+}
+
+// Bytes that the device has for us, whether they are in use or not.
+static int64_t reserved(cuda_device *d) {
+  if (!d->pool) return d->blocks->bytes;
   uint64_t bytes = 0;
-  if (cudaMemPoolGetAttribute(d->pool, what, &bytes) != cudaSuccess) cudaGetLastError();
+  if (cudaMemPoolGetAttribute(d->pool, cudaMemPoolAttrReservedMemCurrent, &bytes) != cudaSuccess)
+    cudaGetLastError();
   return (int64_t)bytes;
+}
+
+// The stream has been waited for.
+static void give_back(cuda_device *d) {
+  if (d->pool) {
+    cudaMemPoolTrimTo(d->pool, 0);
+    return;
+  }
+  for (const auto &block : d->blocks->free) {
+    cudaFree(block.second);
+    d->blocks->sizes.erase(block.second);
+    d->blocks->bytes -= (int64_t)block.first;
+  }
+  d->blocks->free.clear();
 }
 
 // "parameters 15.23 GiB, activations 12.21 GiB"
@@ -81,7 +150,7 @@ static void trim(cft_device *device) {
   const queue q(d, nullptr, "trim");
   cuda_comms_wait(q);  // a failure stays, for the next sync to answer
   cudaStreamSynchronize(q.stream);
-  cudaMemPoolTrimTo(d->pool, 0);
+  give_back(d);
   cudaGetLastError();
 }
 
@@ -90,17 +159,18 @@ static cft_status alloc(cft_device *device, void **p, size_t bytes, cft_memory_c
   cudaSetDevice(d->index);
   const size_t asked = std::max<size_t>(bytes, 1);  // 0 bytes give a pointer that may be freed
   *p = nullptr;
-  cudaError_t e = cudaMallocAsync(p, asked, d->queue.cuda);
+  cudaError_t e = take(d, p, asked);
   if (e == cudaErrorMemoryAllocation) {  // what is cached in other sizes may be enough
     cudaGetLastError();
     trim(device);
-    e = cudaMallocAsync(p, asked, d->queue.cuda);
+    e = take(d, p, asked);
   }
   if (e == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    return cft_fail(CFT_E_OOM, "%s: no room for %s of %s; of its %s are in use: %s", d->name,
+    return cft_fail(CFT_E_OOM,
+                    "%s: no room for %s of %s; of its %s, %s are reserved and in use: %s", d->name,
                     amount((int64_t)bytes).c_str(), class_names[why], amount(d->limit).c_str(),
-                    census(d).c_str());
+                    amount(reserved(d)).c_str(), census(d).c_str());
   }
   if (e != cudaSuccess) return failed(e, "alloc");
   d->bytes[why] += (int64_t)bytes;
@@ -113,7 +183,7 @@ static void release(cft_device *device, void *p, size_t bytes, cft_memory_class 
   cuda_device *d = of(device);
   if (p == nullptr) return;
   cudaSetDevice(d->index);
-  if (cudaFreeAsync(p, d->queue.cuda) != cudaSuccess) cudaGetLastError();
+  give(d, p);
   d->bytes[why] -= (int64_t)bytes;
   d->total -= (int64_t)bytes;
 }
@@ -122,7 +192,7 @@ static void memory(cft_device *device, cft_memory_use *use, int reset_peak) {
   cuda_device *d = of(device);
   if (reset_peak) d->peak = d->total;
   memcpy(use->bytes, d->bytes, sizeof use->bytes);
-  use->reserved = pool_bytes(d, cudaMemPoolAttrReservedMemCurrent);
+  use->reserved = reserved(d);
   // What the pool keeps for reuse. Its own count of what is in use trails ours: it learns of a free
   // when the stream gets there.
   use->bytes[CFT_MEM_CACHE] = std::max<int64_t>(0, use->reserved - d->total);
@@ -287,7 +357,8 @@ static void close(cft_device *device) {
   cuda_attention_close(d->attention);
   cuda_matmul_close(d->matmul);
   staging_free(d->staging);
-  if (d->pool) cudaMemPoolTrimTo(d->pool, 0);
+  if (d->pool || d->blocks) give_back(d);
+  delete d->blocks;
   if (d->aside) cudaStreamDestroy(d->aside);
   if (d->queue.cuda) cudaStreamDestroy(d->queue.cuda);
   cudaGetLastError();
@@ -295,6 +366,19 @@ static void close(cft_device *device) {
 }
 
 extern "C" const cft_kernels cft_cuda_kernels;  // table.cu
+
+static cft_status open_memory(cuda_device *d, int index) {
+  int has_pools = 0;
+  CFT_CUDA(cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, index), "open");
+  if (!has_pools) {
+    d->blocks = new (std::nothrow) cuda_free_list{};
+    return d->blocks ? CFT_OK : cft_fail(CFT_E_OOM, "cuda: no memory");
+  }
+  CFT_CUDA(cudaDeviceGetDefaultMemPool(&d->pool, index), "open");
+  uint64_t keep = UINT64_MAX;
+  CFT_CUDA(cudaMemPoolSetAttribute(d->pool, cudaMemPoolAttrReleaseThreshold, &keep), "open");
+  return CFT_OK;
+}
 
 static constexpr int OLDEST = 80;  // what the module is compiled for: sm_80 and whatever is newer
 
@@ -322,9 +406,7 @@ static cft_status fill_in(cuda_device *d, int index) {
   d->tunes = !(tune && *tune == '0');
 
   CFT_CUDA(cudaStreamCreateWithFlags(&d->queue.cuda, cudaStreamNonBlocking), "open");
-  CFT_CUDA(cudaDeviceGetDefaultMemPool(&d->pool, index), "open");
-  uint64_t keep = UINT64_MAX;
-  CFT_CUDA(cudaMemPoolSetAttribute(d->pool, cudaMemPoolAttrReleaseThreshold, &keep), "open");
+  CFT_TRY(open_memory(d, index));
   return staging_new(&d->staging);
 }
 

@@ -19,6 +19,7 @@ struct cft_stream {
 
 struct cuda_matmul;     // cuBLASLt: handle, workspace, the algorithms that were chosen (matmul.cu)
 struct cuda_attention;  // cuDNN: handle, plans (attention.cu)
+struct cuda_free_list;  // blocks that were freed, where there is no pool (device.cu)
 struct cuda_staging;    // pinned memory that uploads pass through (device.cu)
 struct cuda_comm;       // NCCL: one communicator of the device (nccl.cpp)
 
@@ -32,7 +33,8 @@ struct cuda_device : cft_device {
   bool tunes;          // algorithms of matmuls are timed, and what was chosen is kept
   cft_stream queue;    // the stream that orders everything
   cudaStream_t aside;  // copies to pinned memory beside it; made when it is first wanted
-  cudaMemPool_t pool;  // the driver's caching pool
+  cudaMemPool_t pool;  // the driver's caching pool; null where the device has none
+  cuda_free_list *blocks;  // what is kept in its place
   int64_t bytes[CFT_MEM_CLASSES], total, peak, limit;
   cuda_staging *staging;
   cuda_matmul *matmul;
@@ -51,6 +53,10 @@ struct queue {
   // What a CUDA call answered. A failure is read once more, which clears it, or the next call
   // would report it as its own.
   cft_status check(cudaError_t e) const;
+
+  // Give back what the pool keeps and does not use: kernels that are loaded when they are first
+  // launched, and libraries, want memory that is not the pool's. Waits for the stream.
+  void make_room() const;
 };
 
 // "no cuda kernel for rmsnorm_fwd in f64"

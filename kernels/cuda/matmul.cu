@@ -480,8 +480,15 @@ static cft_status multiply_by(const queue &q, cuda_matmul *h, const lt_call &cal
            "its vector");
   scratch workspace;
   if (p.workspace > 0) CFT_TRY(workspace.take(q, p.workspace));
-  LT_TRY(q, h, multiply(q, h, p, call.a, p.algo, call.a->c, workspace.as<void>(), p.workspace),
-         "cublasLt");
+  const auto call_it = [&] {
+    return multiply(q, h, p, call.a, p.algo, call.a->c, workspace.as<void>(), p.workspace);
+  };
+  cublasStatus_t st = call_it();
+  if (st == CUBLAS_STATUS_ALLOC_FAILED) {
+    q.make_room();
+    st = call_it();
+  }
+  LT_TRY(q, h, st, "cublasLt");
   return q.check(cudaSuccess);  // waits where CFT_SYNC says so
 }
 

@@ -46,16 +46,16 @@ static cuda_comm *of(cft_comm *c) { return static_cast<cuda_comm *>(c); }
 
 // ---- the library ---------------------------------------------------------------------------
 
-#define NCCL_CALLS(XX) \
-  XX(ncclGetUniqueId) \
+#define NCCL_CALLS(XX)       \
+  XX(ncclGetUniqueId)        \
   XX(ncclCommInitRankConfig) \
-  XX(ncclAllReduce) \
-  XX(ncclBroadcast) \
-  XX(ncclCommGetAsyncError) \
-  XX(ncclCommFinalize) \
-  XX(ncclCommDestroy) \
-  XX(ncclCommAbort) \
-  XX(ncclGetErrorString) \
+  XX(ncclAllReduce)          \
+  XX(ncclBroadcast)          \
+  XX(ncclCommGetAsyncError)  \
+  XX(ncclCommFinalize)       \
+  XX(ncclCommDestroy)        \
+  XX(ncclCommAbort)          \
+  XX(ncclGetErrorString)     \
   XX(ncclGetLastError)
 
 static struct {
@@ -210,6 +210,8 @@ cft_status cuda_comm_open(cft_device *device, cft_comm **comm, const cft_comm_id
   c->timeout_s = timeout_s;
   cft_status st = q.check(cudaEventCreateWithFlags(&c->last, cudaEventDisableTiming));
   if (st == CFT_OK) {
+    q.make_room();  // its buffers are not the pool's, and it says of too little no more than
+                    // "unhandled"
     ncclUniqueId shared;
     memcpy(shared.internal, id->bytes, sizeof shared.internal);
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;

@@ -21,10 +21,11 @@ extern "C" {
 
 struct world {
   cft_device *cpu = nullptr, *gpu = nullptr;
-  void (*set_order)(unsigned) = nullptr;  // of the emulator; NULL on a card
-  uint64_t (*waits)(void) = nullptr;      // of the host for the device, so far
-  unsigned orders = 4;                    // ascending, descending, two shuffles; on a card: repeats
-  std::vector<std::string> filters;       // run a case whose name contains one of them
+  void (*set_order)(unsigned) = nullptr;         // of the emulator; NULL on a card
+  uint64_t (*waits)(void) = nullptr;             // of the host for the device, so far
+  void (*set_module_bytes)(uint64_t) = nullptr;  // of a kernel's code at its first launch
+  unsigned orders = 4;               // ascending, descending, two shuffles; on a card: repeats
+  std::vector<std::string> filters;  // run a case whose name contains one of them
   int passed = 0, failed = 0, skipped = 0;
 };
 extern world the_world;

@@ -15,6 +15,7 @@ extern "C" {
 cft_status cft_cuda_open(cft_device **d, int index) __attribute__((weak));
 void cuda_emu_set_order(unsigned) __attribute__((weak));
 uint64_t cuda_emu_waits(void) __attribute__((weak));
+void cuda_emu_set_module_bytes(uint64_t) __attribute__((weak));
 }
 
 cft_status (*open_cuda)(cft_device **, int) = cft_cuda_open;
@@ -34,6 +35,7 @@ int main(int argc, char **argv) {
   }
   the_world.set_order = cuda_emu_set_order;
   the_world.waits = cuda_emu_waits;
+  the_world.set_module_bytes = cuda_emu_set_module_bytes;
   if (module) {
     void *m = dlopen(module, RTLD_NOW | RTLD_GLOBAL);
     if (!m) {
@@ -43,6 +45,7 @@ int main(int argc, char **argv) {
     *(void **)&open_cuda = dlsym(m, CFT_CUDA_OPEN_SYMBOL);
     *(void **)&the_world.set_order = dlsym(m, "cuda_emu_set_order");
     *(void **)&the_world.waits = dlsym(m, "cuda_emu_waits");
+    *(void **)&the_world.set_module_bytes = dlsym(m, "cuda_emu_set_module_bytes");
   }
   the_world.cpu = cft_cpu_device();
   if (!open_cuda || open_cuda(&the_world.gpu, 0) != CFT_OK) {

@@ -21,6 +21,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "emu_impl.h"
 
@@ -91,6 +92,10 @@ static std::map<uintptr_t, size_t> pinned;
 static size_t used_bytes, limit_bytes;
 static size_t kept_bytes;  // by the memory pool, whether used or not
 static bool keeps;         // its release threshold is above 0
+static size_t
+    module_bytes;  // that a kernel's code takes of the device at its first launch; 0: none
+static size_t outside_bytes;  // taken so
+static std::set<const void *> loaded;
 static int open_count;
 static void on_segv(int, siginfo_t *, void *);
 static struct sigaction next_handler;
@@ -195,8 +200,9 @@ static cudaError_t reserve(void **p, size_t bytes, bool in_stream_order = false)
   if (bytes == 0) return cudaSuccess;
   // What is freed in stream order is free for what comes later in that order; here it is once the
   // queues have been worked off.
-  if (in_stream_order && bytes > limit_bytes - used_bytes && !running) wait_for_all();
-  if (bytes > limit_bytes - used_bytes || bytes > (size_t)(arena + ARENA - top))
+  const size_t limit = limit_bytes - outside_bytes;
+  if (in_stream_order && bytes > limit - used_bytes && !running) wait_for_all();
+  if (bytes > limit - used_bytes || bytes > (size_t)(arena + ARENA - top))
     return set_error(cudaErrorMemoryAllocation);
   char *at = top + REDZONE;
   top = at + round_up(bytes, ALIGN);
@@ -373,6 +379,12 @@ cudaError_t launch(const void *kernel, dim3 grid, dim3 block, size_t shared_byte
   auto allowed = allowed_shared.find(kernel);
   if (shared_bytes > (allowed == allowed_shared.end() ? SHARED_DEFAULT : allowed->second))
     return set_error(cudaErrorInvalidValue);
+  if (module_bytes && !loaded.count(kernel)) {
+    if (std::max(kept_bytes, used_bytes) + outside_bytes + module_bytes > limit_bytes)
+      return set_error(cudaErrorMemoryAllocation);
+    outside_bytes += module_bytes;
+    loaded.insert(kernel);
+  }
   return issue(stream, "kernel", kernel, [=] { run_grid(grid, block, shared_bytes, body); });
 }
 
@@ -522,8 +534,21 @@ cudaError_t cudaFree(void *p) {
   return cudaSuccess;
 }
 
+static bool has_pools() {
+  static const bool has = !getenv("CUDA_EMU_NO_POOL");
+  return has;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr name, int device) {
+  if (device != 0) return set_error(cudaErrorInvalidDevice);
+  if (name != cudaDevAttrMemoryPoolsSupported) return set_error(cudaErrorInvalidValue);
+  *value = has_pools();
+  return cudaSuccess;
+}
+
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream) {
   API;
+  if (!has_pools()) return set_error(cudaErrorNotSupported);
   const cudaError_t e = reserve(p, bytes, true);
   if (e != cudaSuccess || !*p) return e;
   void *at = *p;
@@ -540,6 +565,7 @@ static CUmemPoolHandle_st *const the_pool = (CUmemPoolHandle_st *)&kept_bytes;
 
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *pool, int device) {
   if (device != 0) return set_error(cudaErrorInvalidDevice);
+  if (!has_pools()) return set_error(cudaErrorNotSupported);
   *pool = the_pool;
   return cudaSuccess;
 }
@@ -850,8 +876,13 @@ const char *cudaGetErrorString(cudaError_t e) { return cudaGetErrorName(e); }
 // For whoever opens a module that was built with the emulator: tests ask for these by name.
 #define EXPORTED __attribute__((visibility("default")))
 EXPORTED void cuda_emu_set_order(unsigned seed) { set_order(seed); }
-EXPORTED uint64_t cuda_emu_waits(void) { return count.drains; }  // of the host, for the device
+EXPORTED uint64_t cuda_emu_waits(void) { return count.drains; }     // of the host, for the device
 EXPORTED uint64_t cuda_emu_uploads(void) { return count.uploads; }  // queued so far
+// A second budget beside allocations: each kernel's first launch from now on takes so many bytes.
+EXPORTED void cuda_emu_set_module_bytes(uint64_t bytes) {
+  module_bytes = bytes, outside_bytes = 0;
+  loaded.clear();
+}
 EXPORTED uint64_t cuda_emu_launches(void) { return count.launches; }
 
 }  // extern "C"

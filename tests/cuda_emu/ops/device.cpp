@@ -1,6 +1,37 @@
 // device.cpp - the CUDA device itself: memory, copies, failures, waits.
 #include "cases.h"
 
+// Kernels are loaded when they are first launched, into memory that is not the pool's: what the
+// pool keeps unused makes room for them, and where it is all in use the launch says what fills the
+// device.
+static void launches_without_room(cft_device *d) {
+  cft_memory_use use;
+  void *x = nullptr, *most = nullptr;
+  cft_status st = d->alloc(d, &x, 4096, CFT_MEM_OTHER);
+  if (!st) st = d->zero(d, nullptr, x, 4096);
+  if (!st) st = d->sync(d);
+  d->trim(d);
+  d->memory(d, &use, 0);
+  const size_t rest = (size_t)(use.limit - use.reserved);
+  const cft_softmax_args softmax = {x, x, 4, 32, CFT_F32};
+  const auto launch = [&] { return d->kernels->softmax_fwd(d, nullptr, &softmax); };
+  if (!st) st = d->alloc(d, &most, rest, CFT_MEM_ACTIVATION);
+  the_world.set_module_bytes(1 << 20);
+  const cft_status full = st ? st : launch();
+  const std::string said = cft_last_error();
+  report(full == CFT_E_OOM && said.find("softmax_fwd: ") == 0 &&
+             said.find("has no room beside what is reserved") != std::string::npos &&
+             said.find("activations") != std::string::npos,
+         "device: a launch without room for its code says what fills the device", said.c_str());
+  d->free(d, most, rest, CFT_MEM_ACTIVATION);
+  st = launch();
+  if (!st) st = d->sync(d);
+  report(!st, "device: what the pool keeps makes room for a kernel's code", cft_last_error());
+  the_world.set_module_bytes(0);
+  d->free(d, x, 4096, CFT_MEM_OTHER);
+  d->trim(d);
+}
+
 CASES(device) {
   if (!wanted("device")) return;
   cft_device *d = the_world.gpu;
@@ -55,6 +86,8 @@ CASES(device) {
   report(
       st == CFT_E_UNSUPPORTED && strstr(cft_last_error(), "no cuda kernel for softmax_fwd in f64"),
       "device: f64 is the CPU's alone", cft_last_error());
+
+  if (the_world.set_module_bytes) launches_without_room(d);
 
   // What a step is made of, but for the loss: nothing of it waits for the device.
   if (the_world.waits) {
