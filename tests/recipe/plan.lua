@@ -96,6 +96,11 @@ return {
       expect.same(host.kind(folder), nil)
     end
   end },
+  { "disk: with keep= no more than are there at a time", function()
+    local out = "out=" .. process.folder() .. "/out"
+    expect.match(said(stages { "save_every=1", out, "keep=2" }), "disk: 7 checkpoints [^\n]* in all; keep=2 leaves at most 4 of them at a time, [%d.]+ KiB\n")
+    expect.truthy(not said(stages { "save_every=4", out, "keep=2" }):find "keep=", "two checkpoints all stay")
+  end },
   { "one step, no step", function()
     expect.match(said(stages { "steps=1" }), "measured: [^\n]* in the step\ntime: ")
     expect.match(said(stages { "steps=0" }), "disk: nothing is saved without out=$")

@@ -24,8 +24,12 @@ local function say_disk(run, model, optimizer)
   if not out then return run.log:say "disk: nothing is saved without out=" end
   local weights, state = memory.saved(model, optimizer)
   local count = saves_of(run.last_step, config.peek(run.cfg, "save_every"))
-  run.log:say("disk: %d checkpoint%s of %s (weights %s, optimizer %s), %s in all", count, count == 1 and "" or "s",
-    format.bytes(weights + state), format.bytes(weights), format.bytes(state), format.bytes(count * (weights + state)))
+  local keep, most = config.peek(run.cfg, "keep"), count
+  if type(keep) == "number" then most = math.min(count, keep + 2) end  -- the best one, and the newest before the oldest goes
+  run.log:say("disk: %d checkpoint%s of %s (weights %s, optimizer %s), %s in all%s", count, count == 1 and "" or "s",
+    format.bytes(weights + state), format.bytes(weights), format.bytes(state), format.bytes(count * (weights + state)),
+    most < count and ("; keep=%d leaves at most %d of them at a time, %s"):format(keep, most,
+      format.bytes(most * (weights + state))) or "")
 end
 
 -- Batches of the first step, and of the one with the fullest micro-batch.
