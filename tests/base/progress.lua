@@ -76,6 +76,10 @@ return {
     expect.same(s.text, "\n")
     s.p:close()
     expect.same(s.text, "\n")
+    s.text, s.time = "", 60
+    s.p:life("step 3/9", "micro-batch 2 of 8")
+    s.p:close()  -- of a sign of life nothing stays
+    expect.same(s.text, "\r\27[Kstep 3/9  micro-batch 2 of 8  19s  loss 0.5000\r\27[K")
   end },
   { "losses that are kept for a curve are bounded, and their mean is that of the run", function()
     local s, sum = screen { terminal = false }, 0

@@ -69,9 +69,9 @@ local function fitted(self, parts)
   return line
 end
 
-local function rewrite(self, line)
+local function rewrite(self, line, passing)
   self.write("\r\27[K" .. line)
-  self.open, self.written = true, self.now()
+  self.open, self.passing, self.written = true, passing, self.now()
 end
 
 -- Losses for the curve: where they become too many, neighbours become one.
@@ -114,13 +114,13 @@ function Progress:life(what, where)
   if self.written and now - self.written < PATIENCE and not (slow and self.shown ~= what) then return end
   self.shown = what
   local last = self.losses[#self.losses]
-  rewrite(self, fitted(self, { what, where, format.duration(now - self.begun), last and ("loss %.4f"):format(last) }))
+  rewrite(self, fitted(self, { what, where, format.duration(now - self.begun), last and ("loss %.4f"):format(last) }), true)
 end
 
---- End a line that was being rewritten.
+--- End a line that was being rewritten; a sign of life goes.
 function Progress:close()
   if not self.open then return end
-  self.write "\n"
+  self.write(self.passing and "\r\27[K" or "\n")
   self.open = false
 end
 
