@@ -47,10 +47,11 @@ cft_status queue::check(cudaError_t e) const {
   if (e == cudaSuccess && device->waits) e = cudaStreamSynchronize(stream);
   if (e == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    return cft_fail(CFT_E_OOM,
-                    "%s: %s has no room beside what is reserved: %s of %s; in use of that: %s", op,
-                    device->name, amount(reserved(device)).c_str(), amount(device->limit).c_str(),
-                    census(device).c_str());
+    return cft_fail(
+        CFT_E_OOM,
+        "%s: %s has no memory left beside what is reserved: %s of %s; in use of that: %s", op,
+        device->name, amount(reserved(device)).c_str(), amount(device->limit).c_str(),
+        census(device).c_str());
   }
   return e == cudaSuccess ? CFT_OK : failed(e, op);
 }

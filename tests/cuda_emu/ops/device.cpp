@@ -20,7 +20,7 @@ static void launches_without_room(cft_device *d) {
   const cft_status full = st ? st : launch();
   const std::string said = cft_last_error();
   report(full == CFT_E_OOM && said.find("softmax_fwd: ") == 0 &&
-             said.find("has no room beside what is reserved") != std::string::npos &&
+             said.find("has no memory left beside what is reserved") != std::string::npos &&
              said.find("activations") != std::string::npos,
          "device: a launch without room for its code says what fills the device", said.c_str());
   d->free(d, most, rest, CFT_MEM_ACTIVATION);
