@@ -205,7 +205,7 @@ return {
     end
     for _, name in ipairs { "log", "report" } do
       refuses(2, name .. ": one folder of a run is wanted, or two: cftrun " .. name .. " RUN %[RUN2%]", name)
-      refuses(2, "/nowhere is not the folder of a run: it is not there", name, "/nowhere")
+      refuses(2, "/none is not the folder of a run: it is not there", name, folder .. "/none")
       refuses(1, "holds no run: neither run.json nor log.jsonl is there", name, folder)
       refuses(2, "unknown argument '%-%-htlm'", name, folder, "--htlm")
       local r = process.cftrun { name, "--help" }
