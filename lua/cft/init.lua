@@ -29,6 +29,7 @@ local modules = {
   checkpoint = "cft.train.checkpoint",        -- save and resume
   generate = "cft.generate",                  -- text from the model
   grade = "cft.grade",                        -- is an answer right?
+  eval = "cft.eval",                          -- scores on benchmarks
   -- the engine
   tensor = "cft.engine.tensor", ops = "cft.engine.ops", autograd = "cft.engine.autograd",
   nn = "cft.nn",                              -- what models are built of

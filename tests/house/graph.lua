@@ -103,7 +103,7 @@ local function lua_room(file) return file:match "^[^/]+" end
 -- From the ground up. Folders of one layer know nothing of each other, so there is no circle of folders either.
 local floors = {
   { "base" }, { "engine" }, { "grade", "io", "nn", "text" }, { "data" }, { "models", "samples" }, { "generate", "train" },
-  { "demo", "report" }, { "config" }, { "recipe" }, { "init" }, { "prompt" }, { "cli" },
+  { "demo", "report" }, { "eval" }, { "config" }, { "recipe" }, { "init" }, { "prompt" }, { "cli" },
 }
 local floor_of = {}
 for n, rooms in ipairs(floors) do
@@ -112,7 +112,7 @@ end
 
 -- Files of a folder, but where a file is one of a kind and the folder a list of them.
 local MOST = 14
-local lists = { models = true, benchmarks = true, ["cli/cmd"] = true }
+local lists = { models = true, ["eval/benchmarks"] = true, ["cli/cmd"] = true }
 
 -- ---- C touched from Lua -------------------------------------------------------------------------
 

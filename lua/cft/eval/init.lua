@@ -1,0 +1,69 @@
+--- Scores of a model on benchmarks: problems answered, graded, counted; docs/eval.md.
+-- @module cft.eval
+-- @usage local bench = cft.eval.benchmark "gsm8k"
+-- print(bench.about)   --> GSM8K, the test set: 1,319 problems of grade school
+
+local benchmarks = require "cft.eval.benchmarks"
+local compare = require "cft.eval.compare"
+local file = require "cft.eval.file"
+local problems = require "cft.eval.problems"
+local prompts = require "cft.eval.prompts"
+local score = require "cft.eval.score"
+local work = require "cft.eval.work"
+
+local M = { benchmark = benchmarks.get, names = benchmarks.names, read = file.read, write = file.write, regrade = file.regrade,
+            compare = compare.of, score = score.of }
+
+--- The problems of benchmarks.
+-- @tab benches @tab o `data`, a folder or file (absent, the Hub's cache), `limit`
+-- @treturn table name → list of problems; in `hashes` what the records are
+function M.problems(benches, o)
+  local out = { hashes = {} }
+  for _, bench in ipairs(benches) do
+    out[bench.name], out.hashes[bench.name] = problems.read(bench, o.data, #benches == 1, o.limit)
+  end
+  return out
+end
+
+-- What was asked, for the head of a file.
+local function head_of(model, benches, lists, o)
+  local head = { model = model.path, dtype = model.dtype, grade = o.grade, samples = o.n, template = o.template, benches = {} }
+  for _, name in ipairs { "temperature", "top_k", "top_p", "min_p", "penalty", "seed", "max_new", "stop" } do head[name] = o[name] end
+  for _, bench in ipairs(benches) do
+    head.benches[bench.name] = { problems = #lists[bench.name], data = lists.hashes[bench.name] }
+  end
+  return head
+end
+
+local function settled(tok, o)
+  if o.template == "auto" then o.template = prompts.choose(tok) end
+  o.ends = true
+  return o
+end
+
+--- Answer and grade problems into a file of results.
+-- @tparam Model model @tparam Tokenizer tok @tab benches @tab lists of `problems`
+-- @tab o as in `cft.eval.work`, and `out`
+-- @func progress see `cft.eval.file`
+-- @treturn table as `read` gives it
+function M.to_file(model, tok, benches, lists, o, progress)
+  settled(tok, o)
+  file.run(model, tok, work.tasks(benches, lists), o, o.out, head_of(model, benches, lists, o), progress)
+  return file.read(o.out)
+end
+
+--- Answer and grade problems in memory.
+-- @return name → list of entries
+function M.entries(model, tok, benches, lists, o)
+  local out = {}
+  work.run(model, tok, work.tasks(benches, lists), settled(tok, o), 1, function(entry)
+    out[entry.bench] = out[entry.bench] or {}
+    table.insert(out[entry.bench], entry)
+  end)
+  return out
+end
+
+--- Write the page of one file of results, or of two. @string path @tab results
+function M.page(path, results) require("cft.eval.page").write(path, results) end
+
+return M

@@ -1,0 +1,76 @@
+--- What a terminal sees of an evaluation: its progress, its scores, a comparison.
+-- @module cft.eval.show
+
+local benchmarks = require "cft.eval.benchmarks"
+local compare = require "cft.eval.compare"
+local format = require "cft.base.format"
+local host = require "cft.host"
+local score = require "cft.eval.score"
+local term = require "cft.base.term"
+local texts = require "cft.base.text"
+
+local M = {}
+
+local LINES = 20  -- where nobody watches
+
+--- A function that is told of each entry and writes a line to stderr: on a terminal rewritten in place, else one in twenty.
+-- @tab benches @tab problems name → list
+-- @func[opt] write gets texts @bool[opt] terminal is there one
+function M.progress(benches, problems, write, terminal)
+  write = write or function(text) io.stderr:write(text) end
+  if terminal == nil then terminal = term.is_terminal(io.stderr) end
+  local total, began, last, fresh, right, of = 0, host.now(), 0, 0, {}, {}
+  for _, bench in ipairs(benches) do total = total + #problems[bench.name] end
+  return function(entry, number, kept)
+    local name = entry.bench
+    right[name] = (right[name] or 0) + score.right(entry) / #entry.samples
+    of[name] = (of[name] or 0) + 1
+    if kept then return end
+    fresh = fresh + 1
+    local now, ended = host.now(), number == total
+    local due = terminal and (now - last >= 0.2) or not terminal and number % math.max(1, math.floor(total / LINES)) == 0
+    if not due and not ended then return end
+    last = now
+    local line = ("%s %d/%d  right %.1f%%  %d/%d in all  %s"):format(name, of[name], #problems[name], 100 * right[name] / of[name],
+      number, total, ended and format.duration(now - began) or "ETA " .. format.duration((now - began) / fresh * (total - number)))
+    write(terminal and ("\r\27[K" .. line .. (ended and "\n" or "")) or line .. "\n")
+  end
+end
+
+local function numbers(rows)
+  local parts = {}
+  for i, row in ipairs(rows) do parts[i] = ("%s %s"):format(row[1], score.percent(row[2], row[3])) end
+  return table.concat(parts, "   ")
+end
+
+--- Print the scores of a file of results.
+-- @tab result of `cft.eval.file`
+function M.scores(result)
+  print(("%s, %s"):format(texts.printable(result.path or ""), texts.printable(tostring(result.head.model))))
+  for _, name in ipairs(result.names) do
+    local s = score.of(benchmarks.get(name), result.entries[name], result.head.grade)
+    local notes = {}
+    if s.unknown > 0 then notes[#notes + 1] = ("%d not judged (unknown)"):format(s.unknown) end
+    if s.cut > 0 then notes[#notes + 1] = ("%d cut at the bound on tokens"):format(s.cut) end
+    print(("  %-16s %s   %d problems%s%s"):format(texts.printable(name), numbers(s.rows), s.problems, #notes > 0 and "; " or "",
+      table.concat(notes, "; ")))
+  end
+end
+
+--- Print how the second file compares with the first.
+-- @int[opt] seed of the draws
+function M.comparison(first, second, seed)
+  for _, name in ipairs(first.names) do
+    local other = second.entries[name]
+    local r = other and compare.of(first.entries[name], other, { seed = seed })
+    if r then
+      print(("%s: %s"):format(texts.printable(name), r.says))
+      print(("  %.1f and %.1f; the second is better on %d problems, worse on %d%s"):format(100 * r.first, 100 * r.second, r.wins,
+        r.losses, r.alone > 0 and ("; %d are in one file only"):format(r.alone) or ""))
+    else
+      print(("%s: no problem is in both files"):format(texts.printable(name)))
+    end
+  end
+end
+
+return M

@@ -1,0 +1,44 @@
+-- The page of an evaluation: what is in it, and that no text of a model or a data set becomes markup.
+
+local expect = require "tests.expect"
+local page = require "cft.eval.page"
+
+local evil = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>' onclick='x\" style=\"y\226\128\168\226\128\169\27[2J\0"
+
+local function result(model, verdicts)
+  local entries = {}
+  for i, v in ipairs(verdicts) do
+    entries[i] = { bench = "gsm8k", problem = { number = i, question = evil .. i, reference = evil },
+                   samples = { { text = evil, answer = evil, reason = evil, verdict = v, finish = evil } } }
+  end
+  return { head = { model = model, grade = "symbolic" }, names = { "gsm8k" }, entries = { gsm8k = entries } }
+end
+
+local function checked(html)
+  local without_style = html:gsub("<style>.-</style>", "")
+  for tag in without_style:gmatch "<(/?%a[%w]*)" do
+    expect.truthy(not tag:find "script" and not tag:find "img" and not tag:find "iframe" and not tag:find "^a$", tag)
+  end
+  for attributes in without_style:gmatch "<%a+([^>]*)>" do expect.truthy(not attributes:find "[%s'\"]on%a+%s*=", attributes) end
+  expect.truthy(html:find("default-src 'none'", 1, true) and not html:find("script-src", 1, true), "the policy")
+  expect.truthy(not html:find "\226\128[\168\169]" and not html:find "\27" and not html:find "%z", "control characters")
+  return html
+end
+
+return {
+  { "one model: hostile texts stay texts", function()
+    local html = checked(page.html { result(evil, { "right", "wrong", "unknown", evil }) })
+    expect.same(select(2, html:gsub("<article", "")), 4)
+    expect.truthy(html:find("&lt;script&gt;alert(1)", 1, true), "the text is there to read")
+    expect.truthy(html:find("class='b1 v1'", 1, true) and html:find("class='b1 v3'", 1, true), "classes")
+  end },
+  { "two models: beside each other, and what is in one only", function()
+    local html = checked(page.html { result("a", { "right", "right", "wrong" }), result("b", { "right", "wrong", "right", "wrong" }) })
+    for _, class in ipairs { "b1 v1 p1 w1 a1", "b1 v1 p2 w2 a1", "b1 v2 p3 w1 a1" } do
+      expect.truthy(html:find("class='" .. class .. "'", 1, true), class)
+    end
+    expect.truthy(html:find("1: not answered", 1, true), "the fourth")
+    expect.truthy(html:find("<h2>Compared</h2>", 1, true), "compared")
+    expect.truthy(html:find("body:has(#p2:checked) article:not(.p2)", 1, true), "a filter")
+  end },
+}
