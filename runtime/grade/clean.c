@@ -272,6 +272,20 @@ static size_t group_comma(text t, size_t at) {
   return 0;
 }
 
+// \\frac with two backslashes, of a text that was escaped once too often. Behind a row of a matrix
+// such a word would have a backslash of its own.
+static bool escaped_twice(text t, size_t at) {
+  static const char *const words[] = {"frac", "dfrac", "tfrac", "sqrt", "left",  "right",  "text",
+                                      "le",   "ge",    "leq",   "geq",  "times", "cdot",   "infty",
+                                      "pi",   "cup",   "cap",   "in",   "pm",    "mathbb", "boxed",
+                                      "circ", "sin",   "cos",   "tan",  "log",   "ln",     NULL};
+  if (at + 2 >= t.n || t.s[at + 1] != '\\' || !is_letter(t.s[at + 2])) return false;
+  if (at > 0 && t.s[at - 1] == '\\') return false;
+  size_t end = at + 2;
+  while (end < t.n && is_letter(t.s[end])) end++;
+  return among(text_slice(t, at + 2, end), words);
+}
+
 static text without_commands(cft_grader *g, text t) {
   writer w = writer_new(g, 2 * t.n + 8);
   for (size_t i = 0; i < t.n;) {
@@ -281,6 +295,7 @@ static text without_commands(cft_grader *g, text t) {
       write_byte(&w, GROUP_COMMA);
       i = comma;
     } else if (t.s[i] == '\\') {
+      i += escaped_twice(t, i);
       bool named = i + 1 < t.n && is_letter(t.s[i + 1]);
       i = named ? write_command(&w, t, i) : write_escape(&w, t, i);
     } else if (t.s[i] == '$') {  // money before a number, else the edge of a formula

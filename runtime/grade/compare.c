@@ -144,10 +144,11 @@ static verdict choices(text answer, char reference) {
 
 // The only number in a sentence that does not take it back: "Verna received $7.00 in change".
 static bool only_number(text t, text *out) {
-  static const char *const doubts[] = {"not",   "n't",       "less",   "more",  "greater", "least",
-                                       "most",  "between",   "except", " or ",  "no ",     "never",
-                                       "above", "below",     "over",   "under", "neither", "cannot",
-                                       "wrong", "incorrect", "unless", NULL};
+  static const char *const doubts[] = {
+      "not",     "n't",    "less",      "more",     "greater", "least", "most", "between",
+      "except",  " or ",   "no ",       "never",    "above",   "below", "over", "under",
+      "neither", "cannot", "hundred",   "thousand", "illion",  "dozen", "half", "twice",
+      "double",  "wrong",  "incorrect", "unless",   NULL};
   for (int i = 0; doubts[i]; i++)
     if (text_find_fold(t, (text){doubts[i], strlen(doubts[i])}, false) != NOWHERE) return false;
   int numbers = 0, words = 0;
@@ -162,7 +163,7 @@ static bool only_number(text t, text *out) {
       numbers++;
     } else if (is_letter(t.s[i])) {
       while (i < t.n && is_letter(t.s[i])) i++;
-      words += i - begin > 2;
+      words += i - begin >= 2;
     } else if (strchr("^_/\\{}=+", t.s[i])) {
       return false;  // more than a sentence
     } else {
@@ -180,13 +181,12 @@ static verdict as_trees(cft_grader *g, text answer, text reference, bool commas_
   const char *why;
   expr *r = parse_answer(g, reference, commas_group, &why);
   if (!r) return unknown(why);
-  expr *a = parse_answer(g, answer, commas_group, &why);
   text number;
-  bool plain = r->kind == X_NUMBER || r->kind == X_UNIT || r->kind == X_PERCENT;
-  if (!a && plain && lenient(g) && only_number(answer, &number)) {
-    const char *none;
-    a = parse_answer(g, number, true, &none);
-    verdict v = a ? compare_trees(g, a, r) : unknown(none);
+  const expr *plain = r->kind == X_NEGATE || r->kind == X_PERCENT ? r->items[0] : r;
+  bool sentence = lenient(g) && plain->kind == X_NUMBER && only_number(answer, &number);
+  expr *a = parse_answer(g, sentence ? number : answer, commas_group, &why);
+  if (a && sentence) {
+    verdict v = compare_trees(g, a, r);
     if (v.is == CFT_GRADE_RIGHT) v.why = "the only number of a sentence";
     return v;
   }

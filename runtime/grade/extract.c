@@ -171,7 +171,7 @@ static size_t sentence_end(text t) {
 
 static text without_head(text t) {
   static const char *const heads[] = {
-      "approximately ", "about ", "therefore ", "indeed ", "simply ", "equal to ", "given by ",
+      "approximately ", "\\\"", "\"", "about ", "therefore ", "indeed ", "simply ", "equal to ", "given by ",
       "just ",          ":",      "**",         "*",       "is ",     "：",        "choice ",
       "option ",        "the ",   "thus ",      "\\boxed", "=",       NULL};
   for (int i = 0; i < 6; i++) {
@@ -189,6 +189,13 @@ static text without_head(text t) {
 
 // What follows a phrase, up to the end of the sentence; formulas without their signs.
 static text behind_phrase(cft_grader *g, text t) {
+  text bold = text_trim(text_begins(text_trim(t), T(":")) ? text_from(text_trim(t), 1) : t);
+  if (text_begins(bold, T("**"))) {
+    int64_t close = text_find(text_from(bold, 2), T("**"));
+    if (close > 0 && close <= SHORT &&
+        text_find(text_slice(bold, 2, 2 + (size_t)close), T("\n")) == NOWHERE)
+      return text_trim(text_slice(bold, 2, 2 + (size_t)close));
+  }
   t = without_head(t);
   text inside;
   size_t end;
@@ -212,7 +219,7 @@ static text behind_phrase(cft_grader *g, text t) {
     int64_t at = text_find(t, (text){ends[i], strlen(ends[i])});
     if (at > 0) t.n = (size_t)at;
   }
-  while (t.n && (t.s[t.n - 1] == '*' || is_space(t.s[t.n - 1]))) t.n--;
+  while (t.n && (strchr("*,;", t.s[t.n - 1]) || is_space(t.s[t.n - 1]))) t.n--;
   return t;
 }
 
@@ -312,6 +319,26 @@ static bool wants_choice(text reference) {
   return letter != 0;
 }
 
+static bool has_digit(text t) {
+  for (size_t i = 0; i < t.n; i++)
+    if (is_digit(t.s[i])) return true;
+  return false;
+}
+
+// Words of two letters and more that are no commands and join nothing.
+static int words_of(text t) {
+  int words = 0;
+  for (size_t i = 0; i < t.n; i++) {
+    size_t begin = i;
+    while (i < t.n && is_letter(t.s[i])) i++;
+    text word = text_slice(t, begin, i);
+    bool command = begin > 0 && t.s[begin - 1] == '\\';
+    bool joins = text_is(word, T("and")) || text_is(word, T("or"));
+    words += word.n >= 2 && !command && !joins;
+  }
+  return words;
+}
+
 static text of_the_end(text t, text reference, const char **why) {
   text line = last_line(t), inside;
   *why = "the response as a whole";
@@ -323,7 +350,8 @@ static text of_the_end(text t, text reference, const char **why) {
   }
   size_t end = 0, behind = 0;
   bool formula = last_formula(line, &inside, &end);
-  if (t.n <= SHORT && text_find(t, T("\n")) == NOWHERE && !formula) return t;
+  bool counts = has_digit(reference) && has_digit(t) && words_of(t) >= 2;
+  if (t.n <= SHORT && text_find(t, T("\n")) == NOWHERE && !formula && !counts) return t;
   text best = inside, bold, number = last_number(t);
   *why = "the last formula";
   if (last_bold(line, &bold, &behind) && (!formula || behind > end)) {
@@ -339,7 +367,9 @@ text extract_answer(cft_grader *g, text response, text reference, const char **w
   text content, end_of = text_trim(tail_of(response));
   size_t behind, end;
   int64_t at = last_box(response, &behind);
-  if (at != NOWHERE) {
+  int64_t final = text_find_fold(end_of, T("final answer is"), true);
+  bool later = final != NOWHERE && (at == NOWHERE || end_of.s + final > response.s + at);
+  if (at != NOWHERE && !later) {
     *why = "the last box";
     if (!box_content(response, behind, &content, &end)) {
       *why = "the last box is not closed";

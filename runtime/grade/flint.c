@@ -101,12 +101,17 @@ static bool find_all(void *h) {
   XX(neg)
   XX(pow_si)
   XX(root_ui)
-  XX(const_pi) XX(abs) XX(contains_zero) XX(is_finite) XX(get_mag)
+  XX(const_pi)
+  XX(abs)
+  XX(contains_zero)
+  XX(is_finite)
+  XX(get_mag)
 #undef XX
 #define XX(name) ok = ok && find(&f->name, h, "arb_" #name);
-      XX(set_str) XX(const_e) XX(fac_ui) XX(bin_uiui) XX(floor) XX(ceil) XX(is_zero) XX(is_negative)
+  XX(set_str)
+  XX(const_e) XX(fac_ui) XX(bin_uiui) XX(floor) XX(ceil) XX(is_zero) XX(is_negative)
 #undef XX
-          ok = ok && find(&f->part_set_si, h, "arb_set_si");
+      ok = ok && find(&f->part_set_si, h, "arb_set_si");
   ok = ok && find(&f->middle, h, "arf_get_d");
   ok = ok && find(&f->size_log2, h, "mag_get_d_log2_approx");
   ok = ok && find(&f->size_init, h, "mag_init") && find(&f->size_clear, h, "mag_clear");

@@ -76,6 +76,8 @@ static verdict graded_response(cft_grader *g, text response, text *answer, text 
   if (reference.n > CFT_GRADE_ANSWER_BYTES) return unknown("the reference is longer than is read");
   if (cft_utf8_check(reference.s, reference.n) < reference.n)
     return unknown("the reference is no UTF-8");
+  if (cft_utf8_check(response.s, response.n) < response.n)
+    return unknown("the response is no UTF-8");
   for (int i = 0; i < g->reference_strips; i++) reference = paper_clean(g, reference, keep);
   *answer = paper_extract(g, response);
   if (answer->n > CFT_GRADE_ANSWER_BYTES) return unknown("the answer is longer than is read");

@@ -354,9 +354,33 @@ static bool take_unit(parser *p, text *out) {
   return out->n > 0;
 }
 
+// A word of quantity at the head of a unit: 5 million dollars. Its power of ten, 0 where there is
+// none.
+static int64_t quantity(text *unit) {
+  static const struct {
+    const char *word;
+    int64_t power;
+  } words[] = {{"hundred", 2}, {"thousand", 3}, {"million", 6}, {"billion", 9}, {"trillion", 12}};
+  for (int i = 0; i < 5; i++) {
+    size_t n = strlen(words[i].word);
+    if (unit->n < n || !text_is_fold((text){unit->s, n}, (text){words[i].word, n})) continue;
+    if (unit->n > n && unit->s[n] != ' ') continue;
+    *unit = text_trim(text_from(*unit, n));
+    return words[i].power;
+  }
+  return 0;
+}
+
 static expr *with_unit(parser *p, expr *e) {
   text unit;
   if (!take_unit(p, &unit)) return e;
+  int64_t power = quantity(&unit);
+  if (power) {
+    expr *ten = expr_new(p->g, X_NUMBER, 0);
+    ten->name = T("1"), ten->scale = power;
+    e = expr_new(p->g, X_MULTIPLY, 2, e, ten);
+  }
+  if (!unit.n) return e;
   if (text_is_fold(unit, T("degrees")) || text_is_fold(unit, T("degree")))
     return expr_new(p->g, X_DEGREE, 1, e);
   if (text_is_fold(unit, T("percent"))) return expr_new(p->g, X_PERCENT, 1, e);

@@ -117,11 +117,18 @@ static bool less(int op) { return op == R_LESS || op == R_LESS_EQUAL; }
 static bool more(int op) { return op == R_MORE || op == R_MORE_EQUAL; }
 static bool closed(int op) { return op == R_LESS_EQUAL || op == R_MORE_EQUAL; }
 
-static bool of_inequality(const expr *e, interval *out) {
+static bool of_inequality(cft_grader *g, const expr *e, interval *out) {
   if (e->kind != X_RELATION || e->n > 3) return false;
   int p = e->ops[0], q = e->n == 3 ? e->ops[1] : -1;
   if (!less(p) && !more(p)) return false;
   const expr *x = e->items[0], *y = e->items[1];
+  if (e->n == 2 && x->kind == X_NEGATE && x->items[0]->kind == X_VARIABLE) {  // -x > -1
+    x = x->items[0], y = expr_new(g, X_NEGATE, 1, y);
+    p = p == R_LESS         ? R_MORE
+        : p == R_MORE       ? R_LESS
+        : p == R_LESS_EQUAL ? R_MORE_EQUAL
+                            : R_LESS_EQUAL;
+  }
   if (e->n == 2 && x->kind == X_VARIABLE) {  // x < 3
     *out = less(p) ? (interval){NULL, y, false, closed(p), x->name}
                    : (interval){y, NULL, closed(p), false, x->name};
@@ -140,8 +147,10 @@ static bool of_inequality(const expr *e, interval *out) {
 }
 
 bool as_interval(cft_grader *g, const expr *e, interval *out) {
-  (void)g;
-  bool is = of_brackets(e, out) || of_inequality(e, out);
+  bool is = of_brackets(e, out) || of_inequality(g, e, out);
+  bool inside =
+      e->kind == X_RELATION && e->n == 2 && e->ops[0] == R_IN && e->items[0]->kind == X_VARIABLE;
+  if (inside && of_brackets(e->items[1], out)) out->variable = e->items[0]->name, is = true;
   if (is_constant(e, C_REALS)) *out = (interval){0}, is = true;
   if (!is) return false;
   if (out->low && infinity_sign(out->low) < 0) out->low = NULL, out->low_closed = false;
@@ -211,15 +220,43 @@ static verdict unions(cft_grader *g, const expr *a, const expr *r) {
   return in_any_order(g, a->items, a->n, r->items, r->n);
 }
 
+// Whether the left side of an equation is but a name for the right one: x, f(x), (x, y), |AB|, A:B,
+// \text{Area}.
+static bool is_label(const expr *e) {
+  if (e->kind == X_VARIABLE || e->kind == X_TEXT) return true;
+  bool of_labels = e->kind == X_MULTIPLY || e->kind == X_LIST || e->kind == X_DIVIDE ||
+                   (e->kind == X_CALL && e->op == F_ABS);
+  if (!of_labels) return false;
+  for (int i = 0; i < e->n; i++)
+    if (!is_label(e->items[i])) return false;
+  return true;
+}
+
 // What a relation says, where the other side is no relation: its last part, or the set behind \in.
-static const expr *said(cft_grader *g, const expr *e) {
+// Of a reference only where its left side is a name: x + y = 0 does not say 0.
+static const expr *said(cft_grader *g, const expr *e, bool is_reference) {
   if (!lenient(g) || e->kind != X_RELATION) return e;
   bool equal = true;
-  for (int i = 0; i + 1 < e->n; i++)
-    equal = equal && (e->ops[i] == R_EQUAL || e->ops[i] == R_ABOUT);
-  if (equal) return e->items[e->n - 1];
+  for (int i = 0; i + 1 < e->n; i++) equal = equal && e->ops[i] == R_EQUAL;
+  if (equal && (!is_reference || is_label(e->items[0]))) return e->items[e->n - 1];
   if (e->n == 2 && e->ops[0] == R_IN) return e->items[1];
   return e;
+}
+
+// A chain without what stands behind its first \approx: x = 1/3 \approx 0.33.
+static const expr *exact_part(cft_grader *g, const expr *e) {
+  if (e->kind != X_RELATION) return e;
+  int n = 1;
+  while (n < e->n && e->ops[n - 1] != R_ABOUT) n++;
+  if (n == e->n) return e;
+  if (n == 1) {
+    bool name = e->items[0]->kind == X_VARIABLE || e->items[0]->kind == X_TEXT;
+    return name && lenient(g) ? e->items[1] : e->items[0];
+  }
+  expr *cut = expr_new(g, X_RELATION, 0);
+  *cut = *e;
+  cut->n = n;
+  return cut;
 }
 
 static verdict constants(const expr *a, const expr *r) {
@@ -247,6 +284,7 @@ static verdict single(cft_grader *g, const expr *a, const expr *r) {
 
 verdict compare_trees(cft_grader *g, const expr *a, const expr *r) {
   grade_step(g);
+  a = exact_part(g, a), r = exact_part(g, r);
   if (a->kind == X_RELATION && r->kind == X_RELATION) return compare_relations(g, a, r);
   interval x, y;
   bool relation = a->kind == X_RELATION || r->kind == X_RELATION;
@@ -256,7 +294,7 @@ verdict compare_trees(cft_grader *g, const expr *a, const expr *r) {
       return relation ? wrong("an interval and an inequality") : compare_intervals(g, &x, &y);
     return compare_intervals(g, &x, &y);
   }
-  a = said(g, a), r = said(g, r);
+  a = said(g, a, false), r = said(g, r, true);
   if (a->kind == X_RELATION || r->kind == X_RELATION) return wrong("a relation and no relation");
   if (has_both_signs(a) || has_both_signs(r)) return as_sets(g, a, r);
   if (a->kind == X_SET || r->kind == X_SET) {

@@ -24,12 +24,8 @@ int64_t text_find(text a, text what) {
 
 int64_t text_find_last(text a, text what) {
   if (what.n == 0 || what.n > a.n) return NOWHERE;
-  for (size_t end = a.n - what.n + 1; end > 0;) {
-    const char *p = memrchr(a.s, what.s[0], end);
-    if (!p) return NOWHERE;
-    if (memcmp(p, what.s, what.n) == 0) return p - a.s;
-    end = (size_t)(p - a.s);
-  }
+  for (size_t i = a.n - what.n + 1; i-- > 0;)
+    if (a.s[i] == what.s[0] && memcmp(a.s + i, what.s, what.n) == 0) return (int64_t)i;
   return NOWHERE;
 }
 
