@@ -145,6 +145,7 @@ static bool formula_at(text t, text *inside, size_t *end) {
   static const struct {
     text open, close;
   } kinds[] = {{T("$$"), T("$$")}, {T("$"), T("$")}, {T("\\("), T("\\)")}, {T("\\["), T("\\]")}};
+  if (t.n > CFT_GRADE_ANSWER_BYTES) t.n = CFT_GRADE_ANSWER_BYTES;  // many that do not close
   for (int i = 0; i < 4; i++) {
     if (!text_begins(t, kinds[i].open)) continue;
     int64_t close = text_find(text_from(t, kinds[i].open.n), kinds[i].close);
@@ -170,10 +171,28 @@ static size_t sentence_end(text t) {
 }
 
 static text without_head(text t) {
-  static const char *const heads[] = {
-      "approximately ", "\\\"", "\"", "about ", "therefore ", "indeed ", "simply ", "equal to ", "given by ",
-      "just ",          ":",      "**",         "*",       "is ",     "：",        "choice ",
-      "option ",        "the ",   "thus ",      "\\boxed", "=",       NULL};
+  static const char *const heads[] = {"approximately ",
+                                      "\\\"",
+                                      "\"",
+                                      "about ",
+                                      "therefore ",
+                                      "indeed ",
+                                      "simply ",
+                                      "equal to ",
+                                      "given by ",
+                                      "just ",
+                                      ":",
+                                      "**",
+                                      "*",
+                                      "is ",
+                                      "：",
+                                      "choice ",
+                                      "option ",
+                                      "the ",
+                                      "thus ",
+                                      "\\boxed",
+                                      "=",
+                                      NULL};
   for (int i = 0; i < 6; i++) {
     size_t before = t.n;
     t = text_trim(t);
