@@ -108,6 +108,9 @@ end
 --- What a finished sample is: `ids` that follow the prompt, an end token included; `text`, if there is a tokenizer, cut
 -- in front of a stop string; `finish`: "stop", "length" or "context"; and with `logprobs` in the options `logprobs`, a
 -- number for each id, and `top`, for each id the list of { id =, logprob = } of the largest.
+-- @tab seq a finished sequence of the engine
+-- @tab o of `M.sampling`, as its request was made
+-- @treturn table
 function M.sample(seq, o)
   local ids, request = {}, seq.request
   for i = seq.prompt + 1, #seq.ids do ids[#ids + 1] = seq.ids[i] end
@@ -125,7 +128,9 @@ local function bytes_left(device)
 end
 
 --- An engine for requests: as many pages as they can use at once, and the memory allows.
--- @tparam Model model @tab requests @tab o of `M.engine`
+-- @tparam Model model @tab requests of `M.request` @tab o of `M.engine`
+-- @string where for messages
+-- @treturn Engine
 function M.engine_for(model, requests, o, where)
   if o.deterministic and model.device.host_memory == 0 then
     blame("%s: 'deterministic' is promised on the CPU only: the libraries of a GPU promise no order of sums", where)

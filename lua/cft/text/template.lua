@@ -230,6 +230,8 @@ local function checked_parts(parts)
 end
 
 --- The parts of a text of a message by what they are, with the function that was given for it.
+-- @string role of the message @string text its content
+-- @treturn table a list of { text =, kind = }
 function Template:cut(role, text)
   return self.parts == M.parts and M.parts(role, text) or checked_parts(self.parts(role, text))
 end
@@ -400,6 +402,8 @@ local found_controls = setmetatable({}, { __mode = "k" })
 local prepared_for = setmetatable({}, { __mode = "k" })
 
 --- The tokenizer that `prepare` was last called with; nil before.
+-- @tparam Template chat
+-- @treturn ?Tokenizer
 function M.tokenizer_of(chat) return prepared_for[chat] end
 
 --- The tokens that a template writes and the tokenizer does not hold for special: their strings in data are plain
