@@ -9,6 +9,7 @@
 local modules = {
   -- a run, in the order the data flows
   recipe = "cft.recipe",                      -- all of it, from settings to summary
+  run = "cft.recipe.run",                     -- a run: its parts, and the loop over it
   config = "cft.config",                      -- a recipe's defaults, overridden from the command line
   data = "cft.data.open",                     -- sources of records
   mix = "cft.data.mix",                       -- how often which
@@ -29,6 +30,7 @@ local modules = {
   checkpoint = "cft.train.checkpoint",        -- save and resume
   generate = "cft.generate",                  -- text from the model
   grade = "cft.grade",                        -- is an answer right?
+  report = "cft.report.run",                  -- the folder of a run, read
   eval = "cft.eval",                          -- scores on benchmarks
   -- the engine
   tensor = "cft.engine.tensor", ops = "cft.engine.ops", autograd = "cft.engine.autograd",

@@ -53,6 +53,8 @@ function M.to_file(model, tok, benches, lists, o, progress)
 end
 
 --- Answer and grade problems in memory.
+-- @tparam Model model @tparam Tokenizer tok @tab benches @tab lists of `problems`
+-- @tab o as in `cft.eval.work`
 -- @return name → list of entries
 function M.entries(model, tok, benches, lists, o)
   local out = {}

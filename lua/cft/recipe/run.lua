@@ -265,6 +265,7 @@ function M.finish_open()
 end
 
 --- A script has failed: runs that it has begun have failed with it.
+-- @param err what was raised
 function M.fail_open(err)
   while open[1] do open[1]:fail(err) end
 end

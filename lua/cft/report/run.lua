@@ -45,11 +45,15 @@ local function object_of(path)
 end
 
 --- A number that can be drawn: neither nan nor near the end of what a double holds.
+-- @param value of anybody's
+-- @treturn ?number nil where it is not one
 function M.number(value)
   return type(value) == "number" and value == value and math.abs(value) < 1e300 and value or nil
 end
 
 --- A text, or nil.
+-- @param value of anybody's
+-- @treturn ?string
 function M.text(value) return type(value) == "string" and value or nil end
 
 --- A field of an object, or of one in it; nil where there is none of that type.
@@ -99,6 +103,8 @@ local RANK = { template = -4, system = -3, query = -2, response = -1, critique =
                wrong = 6 }
 
 --- Is this entry of a ledger about samples of a verdict, and not about a kind of text?
+-- @string name of the entry
+-- @treturn bool
 function M.is_verdict(name) return name == "right" or name == "wrong" end
 
 --- Names of the entries that ledgers have, kinds of text first.
@@ -131,7 +137,8 @@ function M.points(run, of)
   return list
 end
 
---- The points of a ledger's entry. @string which `ledger` or `heldout_ledger` @string name
+--- The points of a ledger's entry.
+-- @tab run as `read` gives it @string which `ledger` or `heldout_ledger` @string name of the entry
 function M.ledger_points(run, which, name)
   return M.points(run, function(t) return M.field(t[which], "number", name, "loss") end)
 end
@@ -177,6 +184,8 @@ function M.id(run) return M.text(run.record.id) or M.text(run.header.run) end
 function M.name(run) return M.field(run.record, "string", "recipe", "name") or M.text(run.summary.recipe) or run.folder end
 
 --- Seconds from the first line to the last; nil where lines have no time.
+-- @tab run as `read` gives it
+-- @treturn ?number
 function M.seconds(run)
   local first, last = run.steps[1], run.steps[#run.steps]
   local from, to = first and M.number(first.time), last and M.number(last.time)
@@ -184,6 +193,7 @@ function M.seconds(run)
 end
 
 --- The ledgers of what is held out: before training, where it is known, and as it was measured last.
+-- @tab run as `read` gives it
 function M.heldout_ledgers(run)
   local last
   for _, t in ipairs(run.steps) do last = object(t.heldout_ledger) or last end
@@ -191,6 +201,7 @@ function M.heldout_ledgers(run)
 end
 
 --- Settings: name → `{ value =, from = }`, values as texts.
+-- @tab run as `read` gives it
 function M.settings(run)
   local list = {}
   for name, entry in pairs(object(run.record.settings) or {}) do
