@@ -213,6 +213,7 @@ static int host_temporary_folder(lua_State *L) {
 // or the process ends, however it ends.
 static int host_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
+  lua_settop(L, 2);
   int *fd = lua_newuserdata(L, sizeof *fd);
   bool shared = lua_toboolean(L, 2);
   cft_status st = shared ? cft_lock_take(fd, path, true) : cft_lock_take_or_make(fd, path);

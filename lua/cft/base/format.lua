@@ -13,6 +13,22 @@ function M.duration(seconds)
   return ("%dh%02dm"):format(math.floor(seconds / 3600), math.floor(seconds % 3600 / 60))
 end
 
+local seconds_of = { s = 1, m = 60, h = 3600, d = 86400 }
+
+--- "2h30m" → 9000.
+-- @string text numbers with d, h, m or s; one without is in seconds
+-- @treturn ?number nil if it is no time
+function M.seconds(text)
+  local total, rest = 0, text:gsub("%s", "")
+  if tonumber(rest) then return tonumber(rest) > 0 and tonumber(rest) < math.huge and tonumber(rest) or nil end
+  repeat
+    local number, unit, after = rest:match "^(%d+%.?%d*)([smhd])(.*)$"
+    if not number then return nil end
+    total, rest = total + tonumber(number) * seconds_of[unit], after
+  until rest == ""
+  return total > 0 and total or nil
+end
+
 --- 1234567 → "1.18 MiB".
 function M.bytes(n)
   local units, i = { "B", "KiB", "MiB", "GiB", "TiB" }, 1

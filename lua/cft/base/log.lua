@@ -20,7 +20,7 @@ local columns = {
   { "norm", "grad_norm", true }, { "tok_s", "tokens_per_s", true }, { "epoch", "epoch", true },
   { "seconds", "seconds", true }, { "memory", "memory" }, { "step_tokens", "tokens" }, { "step_learned_tokens", "learned_tokens" },
   { "step_shared_tokens", "shared_tokens" }, { "ledger", "ledger", true }, { "heldout_loss", "heldout_loss", true },
-  { "heldout_ledger", "heldout_ledger", true }, { "notes", "notes" },
+  { "heldout_ledger", "heldout_ledger", true }, { "notes", "notes" }, { "spike", "spike" },
 }
 local keys = {}
 for i, column in ipairs(columns) do keys[i] = column[1] end

@@ -183,7 +183,7 @@ function M.main(...)
   local ok, result = xpcall(dispatch, with_traceback, { ... })
   if ok then return type(result) == "number" and result or exit.OK end
   local recipe = package.loaded["cft.recipe"]
-  if recipe then recipe.fail_open(result) end
+  if type(recipe) == "table" then recipe.fail_open(result) end  -- one that fails to load is none
   local code = exit.code(result)
   if code == exit.FAILED and host.interrupts() > 0 then code = exit.INTERRUPTED end
   if code == exit.INTERRUPTED then code = exit.by_signal(host.end_signal()) end

@@ -14,11 +14,15 @@
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
+local format = require "cft.base.format"
+local host = require "cft.host"
 local help = require "cft.config.help"
 local keys = require "cft.config.keys"
 local settings = require "cft.config.settings"
 
 local M = { flags = keys.flags, common = keys.common, further = keys.further, key = keys.key, optional = keys.optional }
+--- When this program began, by `host.now`: what --until counts from.
+M.began = host.now()
 for _, name in ipairs { "peek", "origin", "idle", "when", "group", "identity", "record", "refuse_unread" } do
   M[name] = settings[name]
 end
@@ -214,7 +218,9 @@ function M.read(defaults, args)
     local flag, value, after = M.flag(args, i)
     local name, text = args[i]:match "^([%a_][%w_]*)=(.*)$"
     if flag then
-      if flag.field == "preview" then
+      if flag.field == "time_limit" and not format.seconds(value) then
+        exit.fail(exit.USAGE, "--until wants a time such as 3h or 90m, got '%s'", value)
+      elseif flag.field == "preview" then
         value = value_of("--preview", value, { "integer", min = 1 })
       elseif specs[flag.field] then
         value = value_of(flag.field, value, specs[flag.field])

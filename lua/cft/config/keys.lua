@@ -19,6 +19,7 @@ M.flags = {
   ["--preview"] = { field = "preview", takes = "N", help = "show N samples as the model sees them" },
   ["--device"] = { field = "device", takes = "D", help = "cpu, cuda, cuda:1 or auto; same as device=D" },
   ["--resume"] = { field = "resume", takes = "[FOLDER]", help = "go on from the newest checkpoint, or from this one" },
+  ["--until"] = { field = "time_limit", takes = "TIME", help = "stop and save in time: 3h, 90m, 2h30m since the start" },
   ["--overwrite"] = { field = "overwrite", help = "begin a new run in an out= that holds another one, which is removed" },
   ["--allow-change"] = { field = "allow_change", takes = "KEY[,KEY]",
                          help = "resume although these are not what they were" },
@@ -116,12 +117,14 @@ M.common = {
   declare("eval_every", { "integer", optional = true, min = 1, group = "run", resume = "free",
     help = "optimizer steps between held-out losses" }),
   declare("save_every", { "integer", optional = true, min = 1, group = "run", resume = "free",
-    help = "optimizer steps between checkpoints" }),
+    help = "optimizer steps between checkpoints; if absent, save_minutes says when" }),
   declare("keep", { "integer", optional = true, min = 1, group = "run", resume = "free",
     help = "checkpoints that stay: so many of the newest, and the best one; all if absent" }),
 }
 
 local policy = { "error", "drop", "keep" }
+
+local function has_spikes(get) return get "spike" ~= "off" end
 
 --- Those for who needs them.
 M.further = {
@@ -129,6 +132,13 @@ M.further = {
     help = "in place of steps: tokens of samples; the optimizer step that reaches it is the last", more = "below" }),
   declare("budget_flops", { "number", optional = true, min = 1, group = "run", resume = "resolved",
     help = "in place of steps: FLOPs, every token computed once", more = "docs/performance.md, \"FLOPs of a step\"" }),
+  declare("save_minutes", { "number", 30, min = 0, group = "run", resume = "free",
+    idle = unless(function(get) return get "save_every" == nil end, "save_every says when"),
+    help = "minutes between checkpoints where save_every is not set, each replaced by the next one; 0: none" }),
+  declare("spike", { "string", "off", one_of = { "off", "skip", "reduce", "stop" }, group = "optim",
+    help = "what becomes of a step whose loss or norm is far above the ones before", more = "docs/run-folder.md" }),
+  declare("spike_factor", { "number", 6, min = 0, group = "optim", idle = unless(has_spikes, "spike = off looks for none"),
+    help = "how far: so many times their spread above their median" }),
   declare("max_tokens", { "integer", optional = true, min = 1, group = "samples",
     help = "longest sample; if absent, the model's context, or what a micro-batch holds if that is less" }),
   declare("length", { "string", "drop", one_of = { "drop", "cut_context", "llamafactory" }, group = "samples",

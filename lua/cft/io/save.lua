@@ -97,6 +97,9 @@ function M.verify(folder)
   return nil, ffi.string(C.cft_last_error())
 end
 
+--- An error where a file that is read in place became shorter: what was read of it since is not what it held.
+function M.intact() door.check(C.cft_mapping_check()) end
+
 -- ---- plain files -------------------------------------------------------------------------------
 
 --- Write a text file, whole or not at all, and wait until it is on the disk; folders above it are made.

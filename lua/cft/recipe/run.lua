@@ -9,12 +9,16 @@ local checkpoint = require "cft.train.checkpoint"
 local config = require "cft.config"
 local demo = require "cft.demo"
 local exit = require "cft.base.exit"
+local format = require "cft.base.format"
 local identity = require "cft.train.identity"
+local journals = require "cft.train.journal"
+local keepers = require "cft.train.keeper"
 local kept = require "cft.report.kept"
 local memory = require "cft.train.memory_plan"
 local optim = require "cft.train.optim"
 local record = require "cft.recipe.record"
 local retention = require "cft.train.retention"
+local spikes = require "cft.train.spikes"
 local run_folder = require "cft.recipe.run_folder"
 local stages = require "cft.recipe.stages"
 local summaries = require "cft.recipe.summary"
@@ -86,8 +90,9 @@ end
 local function resume(run)
   local from = run.cfg.resume
   if not from then return end
-  local path
-  path, run.resumed_at = checkpoint.resume(run, from)
+  local path, by_time
+  path, run.resumed_at, by_time = checkpoint.resume(run, from)
+  if run.keeper and by_time then run.keeper.passing = path end
   run.log:go_on(run.resumed_at)
   run.log:say("resumed at step %d from %s", run.resumed_at, path)
 end
@@ -100,18 +105,38 @@ local function rule_of(run, o)
   return keep and retention.rule(keep)
 end
 
--- What a trainer is told of when to measure and to save.
+-- Where the state of a run is saved, beside it.
+local function keeper_of(run, model, o)
+  local rule = rule_of(run, o)
+  return run.out and keepers.new {
+    device = model.device, log = run.log,
+    folder = function(step) return checkpoint.folder(run.out, step) end,
+    fill = function(save, trainer, how) checkpoint.fill(save, run, trainer, how) end,
+    whole = function(path, trainer)
+      run.saved = path
+      if rule then retention.apply(run.out, rule, trainer.measured, trainer.best and trainer.best[2]) end
+    end,
+  } or nil
+end
+
+-- When --until is over, by `host.now`. It counts from when this program began.
+local function deadline_of(cfg)
+  local text = cfg.time_limit
+  return text and config.began + format.seconds(text) or nil
+end
+
+-- What a trainer is told of when to measure, to save and to stop.
 local function bookkeeping(run, o)
-  local cfg, measures, rule = run.cfg, run.heldout or o.evaluate, rule_of(run, o)
+  local cfg, measures = run.cfg, run.heldout or o.evaluate
+  local nothing = "nothing is saved without out="
+  local minutes = config.when(cfg, "save_minutes", run.out, nothing)
   return {
     eval_every = config.when(cfg, "eval_every", measures, "nothing is held out, and the recipe has no evaluate"),
-    save_every = config.when(cfg, "save_every", run.out, "nothing is saved without out="),
+    save_every = config.when(cfg, "save_every", run.out, nothing),
+    save_seconds = minutes and minutes > 0 and 60 * minutes or nil,
     context = config.when(cfg, "context_loss", run.heldout, "nothing is held out") or false,
-    save = run.out and function(t)
-      run.saved = checkpoint.save(run, t)
-      t.saved_in = run.saved
-      if rule then retention.apply(run.out, rule, t.measured, t.best and t.best[2]) end
-    end or nil,
+    spikes = cfg.spike ~= "off" and spikes.new(cfg.spike, cfg.spike_factor) or nil,
+    deadline = deadline_of(cfg),
     leave = function() run:finish() end,
   }
 end
@@ -138,6 +163,8 @@ function Run:trainer(opts)
     how[name] = hook and function(_, t) return hook(self, t) end
   end
   how.model, how.optim, how.log, how.steps, how.heldout = m, self.optim, self.log, self.last_step, self.heldout
+  self.keeper = keeper_of(self, m, o)
+  how.keeper = self.keeper
   how.batches, how.lr, how.loss, how.stop, how.best = o.batches or self.batches, o.lr or self.lr, o.loss, o.stop, o.best
   self.training = train.new(how)
   self.identity = (self.out or cfg.resume) and identity_of(self, m)
@@ -174,7 +201,11 @@ function Run:begin(later)
     self.log:say("%s: the run that it held is removed", self.out)
     run_folder.clear(self.out)
   end
+  if self.out then run_folder.tidy(self.out) end
   record.begin(self, self.earlier and self.earlier.record, self.resumed_at)
+  if self.training and self.out then
+    self.training.journal = journals.open(self.out, self.resumed_at or 0, self.log)
+  end
   self.log:of(self.id, self.record.started)
   open[#open + 1] = self
   if self.out then kept.begin(self, self.loaded, self.kept) end
@@ -185,6 +216,7 @@ local function close(run)
     if open[i] == run then table.remove(open, i) end
   end
   run.log:close()
+  if run.training and run.training.journal then run.training.journal:close() end
   if run.lock then run.lock:release() end
   run.lock = nil
 end
@@ -213,6 +245,7 @@ function Run:finish()
   local trainer = self.training
   local summary = trainer and trainer:finish() or {}
   if self.samples.stream then self.samples:close() end
+  local unsaved = self.keeper and self.keeper:finish()
   if trainer and not self.record then  -- what an earlier run wrote stays
     self.log:say("nothing to train: %d of %d steps are made", trainer.done, self.last_step)
     close(self)
@@ -221,8 +254,13 @@ function Run:finish()
   end
   self.summary = trainer and summaries.write(self, summary) or summary
   if self.out and trainer and not summary.interrupted then kept.finish(self, self.loaded, self.kept, trainer.done) end
-  record.finish(self, status_of(self, summary))
+  record.finish(self, unsaved and "failed" or status_of(self, summary))
   self.ended = true
+  if unsaved then
+    if not summary.interrupted then summaries.say(self, self.summary) end
+    close(self)
+    exit.fail(exit.FAILED, "%s; %s", unsaved, self.saved and "the last checkpoint is " .. self.saved or "nothing is saved")
+  end
   if summary.interrupted then
     close(self)
     exit.leave(exit.INTERRUPTED)
@@ -237,6 +275,7 @@ end
 --- End the run after an error.
 -- @param err what was raised
 function Run:fail(err)
+  if not self.ended and self.training then pcall(self.training.keep, self.training) end
   if not self.ended then record.finish(self, exit.code(err) == exit.INTERRUPTED and "interrupted" or "failed") end
   self.ended = true
   close(self)

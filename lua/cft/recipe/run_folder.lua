@@ -14,6 +14,7 @@ M.files = {
   { name = ".lock", pattern = "^%.lock$", stays = true },
   { name = "run.json", pattern = "^run%.json$", run = true },
   { name = "log.jsonl", pattern = "^log%.jsonl$", run = true },
+  { name = "journal.msgpack", pattern = "^journal%.msgpack$", run = true },
   { name = "step-NNNNNN/", pattern = "^step%-%d+$", run = true },
   { name = ".step-NNNNNN.leaving/", pattern = require("cft.train.retention").LEAVING },
   { name = "summary.json", pattern = "^summary%.json$", run = true },
@@ -91,6 +92,15 @@ function M.refuse(folder, found)
   local text = #what > 0 and " (" .. texts.printable(table.concat(what, ", ")) .. ")" or ""
   exit.fail(exit.USAGE, "out '%s' holds a run already%s, and a folder belongs to one run: go on with it by --resume, "
     .. "remove it and begin anew by --overwrite, or give this run another out=", folder, text)
+end
+
+--- Remove what was being written when an earlier process of the run was killed. Whoever calls has the folder's lock, so that
+-- nobody else writes there.
+-- @string folder
+function M.tidy(folder)
+  for _, name in ipairs(host.list(folder) or {}) do
+    if name:find "%.cft%-tmp%-%w%w%w%w%w%w$" then save.remove(folder .. "/" .. name) end
+  end
 end
 
 --- Remove the run that a folder holds; what is no run's stays.

@@ -16,6 +16,7 @@ local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local format = require "cft.base.format"
+local hash = require "cft.io.hash"
 local mask = require "cft.samples.mask"
 local orders = require "cft.samples.order"
 local ffi, C = door.ffi, door.C
@@ -262,15 +263,20 @@ local function lay(items)
     local item = items[i]
     return item and item.samples.source:where(item.sample.record)
   end })
-  return setmetatable({ batch = made, samples = numbers, names = names, verdicts = verdicts, items = items }, Micro)
+  local contents = setmetatable({}, { __index = function(_, i)
+    local item = items[i]
+    return item and hash.number(item.sample.ids, 4 * item.n)
+  end })
+  return setmetatable({ batch = made, samples = numbers, names = names, verdicts = verdicts, contents = contents,
+                        items = items }, Micro)
 end
 
 --- The micro-batches of an optimizer step.
 -- @int epoch from 0
 -- @int index 0 to updates() - 1
--- @treturn table a list of `{ batch =, samples =, names =, verdicts = }`: `batch` is the cft_batch
+-- @treturn table a list of `{ batch =, samples =, names =, verdicts =, contents = }`: `batch` is the cft_batch
 -- (runtime/cft_batch.h), the others have an entry for each of its sequences: the number for
--- `samples:get`, where the record came from, and its verdict (true, false or nil)
+-- `samples:get`, where the record came from, its verdict (true, false or nil), and 48 bits of the hash of its ids
 -- @treturn number the sum of all weights: what the step's summed loss is to be divided by
 function Batches:update(epoch, index)
   local before = self.before_first

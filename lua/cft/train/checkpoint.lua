@@ -44,21 +44,32 @@ local function state_of(run, trainer)
   return {
     version = VERSION, run = run.id, recipe = run.name, source = source_of_recipe(), identity = run.identity,
     changes = run.changes, done = trainer.done, steps = trainer.steps, tokens = trainer.tokens, best = trainer.found_best,
-    measured = pairs_of(trainer.measured), learned_tokens = trainer.learned, optimizer = optim.name, updates = optim.count, moments = moments,
+    measured = pairs_of(trainer.measured), learned_tokens = trainer.learned, optimizer = optim.name, updates = optim.count,
+    moments = moments, spikes = trainer.spikes and trainer.spikes:state(),
   }
 end
 
---- Save a run as `OUT/step-NNNNNN`. @tab run of `cft.recipe` @tparam Trainer trainer
+--- Where the checkpoint of a step lies. @string out folder of the run @int step @treturn string
+function M.folder(out, step) return ("%s/step-%06d"):format(out, step) end
+
+--- Write the files of a checkpoint into a save; its tensors stay as they are until that is over.
+-- @tparam Save save @tab run of `cft.recipe` @tparam Trainer trainer
+-- @tab[opt] how `by_time`: the next checkpoint replaces this one
+function M.fill(save, run, trainer, how)
+  local end_token = run.chat:end_token(run.tokenizer)
+  tensor.scope(function()
+    folders.fill(save, trainer.model, { tokenizer = run.tokenizer, end_token = end_token })
+    local state = state_of(run, trainer)
+    state.by_time = how and how.by_time or nil
+    save:write_state("state.msgpack", state)
+  end)
+end
+
+--- Save a run as `OUT/step-NNNNNN`, and wait until it is on the disk. @tab run of `cft.recipe` @tparam Trainer trainer
 -- @treturn string the folder
 function M.save(run, trainer)
-  local folder = ("%s/step-%06d"):format(run.out, trainer.done)
-  saves.whole(folder, function(save)
-    local end_token = run.chat:end_token(run.tokenizer)
-    tensor.scope(function()
-      folders.fill(save, trainer.model, { tokenizer = run.tokenizer, end_token = end_token })
-      save:write_state("state.msgpack", state_of(run, trainer))
-    end)
-  end)
+  local folder = M.folder(run.out, trainer.done)
+  saves.whole(folder, function(save) M.fill(save, run, trainer) end)
   return folder
 end
 
@@ -99,7 +110,8 @@ local FIELDS = {  -- of a state: those of all versions, and what one version has
   { identity = { "table" }, changes = { "table", optional = true } },
 }
 FIELDS[4] = { identity = { "table" }, changes = { "table", optional = true }, run = { "string" },
-              best = { "table", optional = true }, measured = { "table", optional = true } }
+              best = { "table", optional = true }, measured = { "table", optional = true },
+              by_time = { "boolean", optional = true }, spikes = { "table", optional = true } }
 
 -- What a state must be to be read, whoever wrote it; else an error that names the field.
 local function check_state(state, path)
@@ -217,7 +229,7 @@ end
 
 --- Take weights, moments and position from a checkpoint. @tab run with `training`, its trainer; gets its `id` from there
 -- @param from a folder, or true for the newest one of the run's folder
--- @treturn string the folder it came from @treturn int the step
+-- @treturn string the folder it came from @treturn int the step @treturn ?boolean the next checkpoint replaces it
 function M.resume(run, from)
   local path, state = M.find(run, from)
   local trainer = run.training
@@ -228,9 +240,11 @@ function M.resume(run, from)
   trainer.model:read(source)
   source:release()
   trainer.done, trainer.tokens, trainer.learned = state.done, state.tokens, state.learned_tokens
-  trainer.found_best, trainer.saved_at = state.best, state.done
+  trainer.found_best, trainer.saved_at, trainer.saved_in = state.best, state.done, path
   for _, pair in ipairs(state.measured or {}) do trainer.measured[pair[1]] = pair[2] end
-  return path, state.done
+  if trainer.spikes and state.spikes then trainer.spikes:restore(state.spikes) end
+  saves.intact()
+  return path, state.done, state.by_time
 end
 
 return M

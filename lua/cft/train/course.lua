@@ -74,6 +74,7 @@ local function begin(self)
     s.heldout_loss_after, s.heldout_ledger_after = s.heldout_loss_before, s.heldout_ledger_before
     self.log:say("held-out loss before: %.4f", s.heldout_loss_before)
   end
+  self.saved_time = host.now()
   host.interrupts(true)
   host.interrupts()  -- asking is what keeps Ctrl-C from stopping the first step half way
 end
@@ -92,9 +93,22 @@ local function measure(self, t)
   end
 end
 
+-- Whether a deadline would be missed by one more step and a save.
+local function time_is_over(self, t)
+  if not self.deadline then return false end
+  self.longest = math.max(t.seconds, 0.9 * (self.longest or 0))
+  local wanted = 1.2 * self.longest
+  if self.keeper then wanted = wanted + 1.5 * self.keeper:takes(16 * self.model:count()) end
+  return host.now() + wanted > self.deadline
+end
+
 -- Why a run ends after this step; nil where it goes on.
 local function reason_of(self, t, last)
   if host.interrupts() > 0 then return "interrupted" end
+  if not last and time_is_over(self, t) then
+    self.stopped = "the time of --until is nearly over; --resume goes on from there"
+    return "stopped"
+  end
   local asked = not last and self.hooks.stop and self.hooks.stop(t)
   if asked then
     self.stopped = type(asked) == "string" and asked or "the recipe's stop"
@@ -102,11 +116,27 @@ local function reason_of(self, t, last)
   end
 end
 
-local function save(self)
-  if not self.save then return end
+-- Save, unless this step is saved. @tab[opt] how `now`: it is over when this returns; `by_time`: the next one replaces it
+local function save(self, how)
+  how = how or {}
+  if self.ruined or not (self.save or self.keeper) then return end
+  local again = self.saved_at == self.done
+  self.saved_at, self.saved_time = self.done, host.now()
   self.measured[self.done] = self.metric  -- for who decides which checkpoints stay
-  self.save(self)
-  self.saved_at = self.done
+  if self.journal and not again then self.journal:sync() end
+  if not self.keeper then
+    if not again then self.save(self) end
+    return
+  end
+  if not again then self.keeper:save(self, how) elseif how.now then self.keeper:settle() end
+  self.saved_in = self.keeper.saved
+end
+
+-- What a line says of where the state is.
+local function saved_in(self)
+  if not (self.save or self.keeper) then return "; nothing was saved" end
+  if self.keeper and self.keeper.failed then return "; it could not be saved" end
+  return self.saved_in and "; saved in " .. self.saved_in or "; saved"
 end
 
 -- Measure a step as it is due, and find out whether it is the last. @treturn ?string why it is
@@ -151,10 +181,25 @@ function M:close(ending)
   if self.done - self.begun.done <= self.tenth then ledgers.add(s.ledger_first, t.ledger) end
   self.recent[#self.recent + 1] = t.ledger
   if #self.recent > self.tenth then table.remove(self.recent, 1) end
-  if reason or self.done >= self.steps or t.is_best or due(self.save_every, self.done) then save(self) end
+  if self.journal and self.entry then self.journal:add(self.entry) end
+  self.entry = nil
+  if self.keeper then self.keeper:poll() end
+  local asked = host.save_asked()
+  local by_time = not self.save_every and self.save_seconds and host.now() - self.saved_time >= self.save_seconds
+  if reason or self.done >= self.steps then
+    save(self, { now = true })
+  elseif t.is_best or asked or due(self.save_every, self.done) then
+    save(self)
+  elseif by_time then
+    save(self, { by_time = true })
+  end
+  if asked then
+    self.log:close_line()
+    self.log:say("SIGUSR1: step %d is saved, and the run goes on", self.done)
+  end
   self.over = reason or self.done >= self.steps and "finished" or nil
   if reason then self.log:close_line() end
-  local saved = not self.save and "; nothing was saved" or self.saved_in and "; saved in " .. self.saved_in or "; saved"
+  local saved = saved_in(self)
   if reason == "interrupted" then self.log:say("interrupted after step %d%s", self.done, saved) end
   if reason == "stopped" then
     self.log:say("stopped after step %d%s: %s", self.done, saved, self.stopped or "its loop ended")
@@ -190,7 +235,7 @@ function M:finish()
   local early = self.open_step and self.done < self.steps
   self:close(early and "stopped" or nil)
   local s = self.summary
-  if self.done > self.begun.done and self.save and self.saved_at ~= self.done then save(self) end
+  if self.done > self.begun.done then save(self, { now = true }) end
   host.interrupts(true)
   self.log:close_line()
   for _, ledger in ipairs(self.recent) do ledgers.add(s.ledger_last, ledger) end
@@ -203,6 +248,24 @@ function M:finish()
   s.tokens, s.learned_tokens, s.shared_tokens = self.tokens, self.learned, self.shared
   s.tokens_per_s = (self.tokens - self.begun.tokens) / math.max(s.seconds, 1e-9)
   return s
+end
+
+--- An error ends the run: what was won since the last checkpoint is saved first, if the state is good. Waits until it is
+-- on the disk; a failure of the save is said, and the error stays the one that counts.
+-- @bool[opt=false] quiet do not say where it is
+-- @treturn ?string where the state after the last step is
+function M:keep(quiet)
+  if not self.begun or self.updating or self.done == self.begun.done then
+    if self.keeper then self.keeper:settle() end
+    return nil
+  end
+  local known = self.saved_at == self.done
+  self.log:close_line()
+  local ok, why = pcall(save, self, { now = true })
+  if not ok then self.log:say("the state after step %d could not be saved: %s", self.done, tostring(why)) end
+  if self.ruined or not ok or not self.saved_in or self.keeper and self.keeper.failed then return nil end
+  if not known and not quiet then self.log:say("the state after step %d is saved in %s", self.done, self.saved_in) end
+  return self.saved_in
 end
 
 --- Train until `steps` optimizer steps are made, or until the run is stopped. Ctrl-C ends the step, saves and ends; a second

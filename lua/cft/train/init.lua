@@ -12,6 +12,8 @@ local exit = require "cft.base.exit"
 local finally = require "cft.base.finally"
 local host = require "cft.host"
 local inputs = require "cft.nn.inputs"
+local journals = require "cft.train.journal"
+local saves = require "cft.io.save"
 local ledgers = require "cft.train.ledger"
 local tensor = require "cft.engine.tensor"
 
@@ -29,7 +31,12 @@ local spec = {
   eval_every = { "integer", optional = true, min = 1 },
   context = { "boolean", false },             -- of held-out samples, measure what has no loss weight as well
   save_every = { "integer", optional = true, min = 1 },
+  save_seconds = { "number", optional = true, min = 0 }, -- where save_every does not say when
   save = { "function", optional = true },     -- called with the trainer
+  keeper = { "table", optional = true },      -- in place of save: `cft.train.keeper`
+  journal = { "table", optional = true },     -- `cft.train.journal`
+  spikes = { "table", optional = true },      -- `cft.train.spikes`
+  deadline = { "number", optional = true },   -- of `host.now`: the run stops and saves before
   loss = { "function", optional = true },     -- model, batch → a loss of one's own; see `new`
   best = { "table", optional = true },        -- { name of a metric, "min" or "max" }
 }
@@ -50,8 +57,10 @@ end
 -- `heldout`, batches that are measured before the first step, after the last and after each `eval_every`; with
 -- `context` their kinds that have no loss weight as well
 --
--- `save(trainer)`, after each `save_every` steps, after the last, and where `best` has a new best value;
--- `best = { NAME, "min" }` names a metric and its direction
+-- `save(trainer)`, or `keeper`, which saves beside the run: after each `save_every` steps or, where that is not said, `save_seconds`,
+-- after the last, on SIGUSR1, and where `best` has a new best value; `best = { NAME, "min" }` names a metric and its direction
+--
+-- `journal`, which gets an entry a step; `spikes`, which says what becomes of outliers; `deadline`, a time of `host.now`
 --
 -- `loss(model, batch)`, in place of `model.loss`: the sum over rows of weight times loss, a tensor for backward to start at;
 -- and as `model.loss` gives them -log p of each row and the batch on its device, or nothing: then there is no ledger
@@ -75,6 +84,8 @@ end
 
 -- ---- one optimizer step ----------------------------------------------------------------------
 
+local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
+
 -- Which samples of a micro-batch have a loss that is no number, by their per-token losses.
 local function culprits(model, micro)
   local names = {}
@@ -97,7 +108,48 @@ local function culprits(model, micro)
   return names
 end
 
-local function finite(v) return v == v and v ~= math.huge and v ~= -math.huge end
+-- Which sample of a step has the largest part in its loss: its name, and that part.
+local function heaviest(micros, gathered)
+  local most, at, sum, k = -1, nil, 0, 0
+  for m, micro in ipairs(micros) do
+    for s = 1, gathered.micros[m] or 0 do
+      k = k + 1
+      sum = sum + gathered.losses[k]
+      if gathered.losses[k] > most then most, at = gathered.losses[k], micro.names and micro.names[s] end
+    end
+  end
+  return at or "a sample", most / math.max(sum, 1e-300)
+end
+
+-- What the policy for outliers says of a step, before it is made; `found` gets what it is.
+local function decider(self, found)
+  local spikes = self.spikes
+  return spikes and function(norm, loss)
+    if not (finite(norm) and finite(loss)) then return nil end
+    found.spike = spikes:judge(loss, norm)
+    if not found.spike then return nil end
+    return spikes.policy == "reduce" and found.spike.typical or "skip"
+  end
+end
+
+-- Say what became of an outlier, or end the run where that is the policy.
+local function tell_of_spike(self, step, spike, micros, gathered)
+  local policy, name, share = self.spikes.policy, heaviest(micros, gathered)
+  local what = ("step %d: the %s of %.4g is above %.4g, which is far from the steps before it; %s has %.0f%% of its loss"):format(
+    step, spike.what == "norm" and "gradient's norm" or "loss", spike.value, spike.limit, name, 100 * share)
+  if policy == "stop" then exit.fail(exit.FAILED, "%s; nothing was updated: spike=stop", what) end
+  self.log:close_line()
+  self.log:say("%s; %s", what, policy == "skip" and "nothing was updated" or ("its norm was reduced to %.4g"):format(spike.typical))
+end
+
+-- End the run: a step has made what is no finite number. There is no way back to the state before it.
+local function ruined(self, step)
+  self.ruined = step
+  if self.keeper then self.keeper:settle() end
+  local saved = self.keeper and self.keeper.saved or self.saved_in
+  exit.fail(exit.NOT_FINITE, "step %d made weights or moments that are no finite numbers: a learning rate, weight decay or eps "
+    .. "that is too extreme; %s", step, saved and "the last good state is in " .. saved or "no good state was saved before it")
+end
 
 -- End the run: a number of a step is not finite.
 function Trainer:refuse(step, what, value, micros, weight)
@@ -111,7 +163,7 @@ function Trainer:refuse(step, what, value, micros, weight)
     names[1] = "none alone; their sums overflowed"
   end
   self.log:close_line()
-  if self.save and self.done > 0 and self.saved_at ~= self.done then self.save(self) end  -- nothing was updated: this is good
+  if self.done > 0 then self:keep(true) end  -- nothing was updated: this is good
   exit.fail(exit.NOT_FINITE, "the %s of step %d is %s; nothing was updated. Samples: %s%s",
             what, step, tostring(value), table.concat(names, ", ", 1, math.min(#names, 10)),
             self.saved_in and ("; the last good state is in " .. self.saved_in) or "")
@@ -146,7 +198,10 @@ function Trainer:lay_out(update)
 end
 
 -- What an optimizer step came to, read when all of it is queued: the one wait for the device.
+-- @treturn number its summed loss @treturn number its norm @treturn table its ledger @treturn table what the journal has of
+-- its samples @treturn boolean whether all that it made is finite
 function Trainer:read(losses, nlls, micros, laid)
+  local gathered = journals.empty()
   local list = { self.optim.scale }
   for i, loss in ipairs(losses) do list[2 * i], list[2 * i + 1] = loss, nlls[i] or loss end
   local read, sum, ledger = tensor.read_all(list), 0, {}
@@ -154,11 +209,12 @@ function Trainer:read(losses, nlls, micros, laid)
     sum = sum + read[2 * i][0]
     if nlls[i] then
       ledgers.enter(ledger, micro, read[2 * i + 1], laid[i])
+      journals.gather(gathered, micro, read[2 * i + 1], laid[i])
       nlls[i]:release()
     end
     losses[i]:release()
   end
-  return sum, read[1][1], ledger
+  return sum, read[1][1], ledger, gathered, read[1][2] == 0
 end
 
 -- A sign of life, for a log that shows one.
@@ -190,7 +246,11 @@ local function make(self)
   if type(lr) ~= "number" or not finite(lr) or lr < 0 then
     blame("the schedule made the learning rate of step %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
   end
-  self.optim:step(lr, weight, losses)  -- which the device leaves out where a number is not finite
+  saves.intact()
+  if self.keeper then self.keeper:before_update() end
+  self.updating = true  -- from here on the state is neither that of this step nor of the one before
+  local found = {}
+  self.optim:step(lr, weight, losses, decider(self, found))  -- which the device leaves out where a number is not finite
   -- While a device is busy with this step, the next one's samples are laid out, and the first of them
   -- queued for upload before this one is waited for. What is wrong with them is said when it is their turn:
   -- this step is made, and is counted first.
@@ -201,12 +261,16 @@ local function make(self)
     -- Ctrl-C at the prompt is no fault of the samples.
     interrupted = not laid_out and tostring(ahead):find "interrupted$" and host.interrupts() > 0 and ahead
   end
-  local loss, norm, ledger = self:read(losses, nlls, micros, laid)
+  local loss, norm, ledger, gathered, good = self:read(losses, nlls, micros, laid)
   loss = loss / weight
   local made = self.optim:finish(norm)
+  self.updating = nil
   if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros, weight) end
-  if not made then self:refuse(self.done + 1, "gradient's norm", norm, micros, weight) end
+  if not made and not found.spike then self:refuse(self.done + 1, "gradient's norm", norm, micros, weight) end
+  if not good then ruined(self, self.done + 1) end
+  if found.spike then tell_of_spike(self, self.done + 1, found.spike, micros, gathered) end
   self.done = self.done + 1
+  if self.spikes and not found.spike then self.spikes:accept(loss, norm) end
   self.tokens, self.learned = self.tokens + tokens, self.learned + learned
   self.shared = self.shared + shared
   local seconds = host.now() - start
@@ -214,6 +278,8 @@ local function make(self)
                 tokens = tokens, tokens_so_far = self.tokens, shared_tokens = shared, learned_tokens = learned,
                 ledger = ledgers.close(ledger), seconds = seconds, tokens_per_s = tokens / seconds,
                 memory = tensor.memory(self.model.device).peak }
+  self.last.spike = found.spike and self.spikes.policy
+  self.entry = self.journal and journals.entry(self.last, gathered, weight)
   if interrupted then error(interrupted, 0) end
   return self.last
 end

@@ -123,7 +123,9 @@ end
 -- @number lr
 -- @number[opt=1] weight what the summed loss is divided by: the sum of weights of the whole step
 -- @tab[opt] losses tensors that must be finite as well
-function Optimizer:step(lr, weight, losses)
+-- @func[opt] decide gets the norm and the sum of the losses, and waits for the device with that: "skip" leaves the step out,
+-- a number is a smaller norm to clip to, nil makes the step as it is
+function Optimizer:step(lr, weight, losses, decide)
   local groups, o = self.model.groups, self.settings
   self.sum:zero_()
   for _, g in ipairs(groups) do sum_squares(self.sum, g.grad, 1) end
@@ -131,6 +133,14 @@ function Optimizer:step(lr, weight, losses)
   for _, loss in ipairs(losses or {}) do sum_squares(self.sum, loss, 0) end
   clip_scale(self.scale, self.sum, 1 / (weight or 1), o.clip)
   self.count = self.count + 1
+  if decide then
+    local read, sum = tensor.read_all { self.scale, unpack(losses) }, 0
+    for i = 2, #read do sum = sum + read[i][0] end
+    local what = decide(read[1][1], sum / (weight or 1))
+    self.left_out = what == "skip"
+    if self.left_out then return end
+    if what and (o.clip == 0 or what < o.clip) then clip_scale(self.scale, self.sum, 1 / (weight or 1), what) end
+  end
   for i, g in ipairs(groups) do
     local function run(from, n, half, decay)
       update_run(self, g, self.slots[i], from, n, {
@@ -146,7 +156,8 @@ end
 --- What an enqueued step came to. @number norm as it was read
 -- @treturn boolean whether it was made; one that was not does not count
 function Optimizer:finish(norm)
-  local made = norm == norm and norm < math.huge
+  local made = norm == norm and norm < math.huge and not self.left_out
+  self.left_out = nil
   if not made then self.count = self.count - 1 end
   return made
 end

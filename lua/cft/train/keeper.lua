@@ -1,0 +1,139 @@
+--- Keeps what a run has won: saves beside it, tells what became of them, removes what a newer one replaces.
+--
+-- One save is under way at a time. A save that fails is said at the next step, and the run goes on; it is forgotten when a
+-- later one succeeds. A full disk is waited for: the run stands still only where the next save is due, or at its end.
+
+local format = require "cft.base.format"
+local host = require "cft.host"
+local saver = require "cft.io.saver"
+local saves = require "cft.io.save"
+
+local M = {}
+
+local Keeper = {}
+Keeper.__index = Keeper
+
+--- @tab o `device` of the model; `log`; `fill(save, trainer, how)` writes a checkpoint's files; `folder(step)` → its
+-- path; `whole(path, trainer)` is called when one is on the disk and read back; `retry_s` of a full disk
+-- @treturn Keeper with `saved`, the folder of the latest whole checkpoint; `failed`, why the last save failed, nil where
+-- it did not; `passing`, a checkpoint that the next one replaces; `count`, saves begun; `stalled`, seconds that the run
+-- waited for saves
+function M.new(o)
+  local self = setmetatable({ log = o.log, fill = o.fill, folder = o.folder, whole = o.whole, count = 0, stalled = 0 }, Keeper)
+  self.saver = saver.new(o.device, { now = host.now, retry_s = o.retry_s })
+  return self
+end
+
+-- ---- what became of a save -------------------------------------------------------------------
+
+local function failed(self, step, why)
+  self.failed = ("the save of step %d failed: %s"):format(step, why)
+  self.log:close_line()
+  self.log:say("%s%s", self.failed, self.saved and "; the last one is " .. self.saved or "; there is none before it")
+end
+
+local function done(self)
+  local one = self.under_way
+  local _, seconds = self.saver:times()
+  self.saved, self.failed, self.seconds = one.path, nil, seconds
+  if self.passing and self.passing ~= one.path and self.passing ~= one.best then saves.remove(self.passing) end
+  self.passing = one.by_time and one.path or nil
+  if self.whole then self.whole(one.path, one.trainer) end
+end
+
+local function settle(self, state, why)
+  if not self.under_way then return end
+  if state == "done" then done(self) end
+  if state == "failed" then failed(self, self.under_way.step, why) end
+  if state == "done" or state == "failed" or state == "idle" then self.under_way, self.told = nil, nil end
+end
+
+-- A full disk is said once a save.
+local function tell_of_room(self, state, why)
+  if state ~= "no room" or self.told then return end
+  self.told = true
+  self.log:close_line()
+  self.log:say("no room for the checkpoint of step %d: %s; it is tried again until there is%s", self.under_way.step, why,
+    self.saved and (", and %s stays"):format(self.saved) or "")
+end
+
+--- Find out about the save under way; nothing waits.
+function Keeper:poll()
+  if not self.under_way then return end
+  local state, why = self.saver:look()
+  tell_of_room(self, state, why)
+  if state == "done" or state == "failed" then settle(self, self.saver:take()) end
+end
+
+--- Wait until the save under way is over. A full disk is waited for; a further Ctrl-C ends the program.
+function Keeper:settle()
+  if not self.under_way then return end
+  settle(self, self.saver:wait(function(state, why) tell_of_room(self, state, why) end))
+  self.stalled = self.saver.stalled
+end
+
+--- Before weights or moments change: what the save under way holds is copied.
+function Keeper:before_update()
+  if self.under_way then self.saver:copied() end
+end
+
+-- ---- a save ----------------------------------------------------------------------------------
+
+local function is_full(why)
+  why = tostring(why)
+  return why:find("No space left on device", 1, true) or why:find("Disk quota exceeded", 1, true)
+end
+
+-- Begin; the first files of a save are made at once, and may find the disk full.
+local function begin(self, trainer, how)
+  local told
+  while true do
+    local ok, result = pcall(self.saver.start, self.saver, self.under_way.path,
+                             function(save) self.fill(save, trainer, how) end)
+    if ok then return true, result end
+    if not is_full(result) then return false, result end
+    if not told then tell_of_room(self, "no room", tostring(result)) end
+    told = true
+    host.sleep(1)
+  end
+end
+
+--- Save the trainer's state. The save before is waited for.
+-- @tparam Trainer trainer
+-- @tab[opt] how `now`: return when it is over; `by_time`: the next one replaces it
+-- @treturn boolean whether it has not failed so far
+function Keeper:save(trainer, how)
+  how = how or {}
+  self:settle()
+  self.under_way = { path = self.folder(trainer.done), step = trainer.done, by_time = how.by_time, trainer = trainer,
+                     best = trainer.found_best and self.folder(trainer.found_best.step) }
+  self.count = self.count + 1
+  local ok, beside = begin(self, trainer, how)
+  self.stalled = self.saver.stalled
+  if not ok then
+    failed(self, trainer.done, tostring(beside))
+    self.under_way = nil
+    return false
+  end
+  if not beside then settle(self, "done") end
+  if how.now then self:settle() end
+  return self.failed == nil
+end
+
+--- How long a save takes, for who must be in time: as the last one did, or by the bytes that it has to write.
+-- @int bytes of the state
+-- @treturn number seconds
+function Keeper:takes(bytes) return self.seconds or bytes / 100e6 + 1 end
+
+--- The last word: all is over, or has failed.
+-- @treturn ?string why what is on the disk is not the run's last state
+function Keeper:finish()
+  self:settle()
+  if self.count > 0 and self.stalled > 1 then
+    self.log:say("saves: %d, the run waited %s for them", self.count, format.duration(self.stalled))
+  end
+  self.saver:release()
+  return self.failed
+end
+
+return M
