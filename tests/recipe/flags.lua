@@ -38,7 +38,8 @@ local function all_of(folder)
   local list = {}
   for _, name in ipairs(host.list(folder)) do
     local path = folder .. "/" .. name
-    list[name] = host.kind(path) == "file" and process.contents(path) or table.concat(host.list(path), " ")
+    local text = host.kind(path) == "file" and process.contents(path) or table.concat(host.list(path), " ")
+    list[name] = name ~= ".lock" and text or ""  -- whoever asked last is named in a lock
   end
   return list
 end

@@ -30,7 +30,7 @@ local function limit_of(values, factor)
 end
 
 --- Is this step an outlier? @number loss @number norm both finite
--- @treturn ?table nil where it is none; `what` ("loss" or "norm"), `value`, `limit`, and `typical`, the median norm
+-- @treturn ?table nil where it is not one; `what` ("loss" or "norm"), `value`, `limit`, and `typical`, the median norm
 function Spikes:judge(loss, norm)
   local of_norm, typical = limit_of(self.norms, self.factor)
   local of_loss = limit_of(self.losses, self.factor)
