@@ -74,7 +74,7 @@ local function trained(device, samples)
   local batches = { updates = function() return 3 end,
                     update = function(_, _, index) return { { batch = samples[index + 1] } }, samples[index + 1].weight end }
   local trainer = train.new { model = model, batches = batches, optim = opt, lr = function() return 2e-3 end,
-                              steps = STEPS, log = {} }
+                              steps = STEPS, log = require("cft.base.log").open(nil, { quiet = true }) }
   local seen, count = {}, function() return counts and tonumber(emulator.cuda_emu_uploads()) or 0 end
   local now
   function opt.step(...)

@@ -49,7 +49,7 @@ for _, name in ipairs(names) do
   table.insert(tests, { name .. ": --dry-run, --preview and cftrun data train nothing and write nothing", function()
     local out = process.folder() .. "/out"
     for _, how in ipairs { { "--dry-run" }, { "--preview", "1" }, { front = { "data" }, "--samples", "1" },
-                           { "--dry-run", "--demo", plain = true }, { "--resume", "--dry-run" } } do
+                           { "--dry-run", "--demo", plain = true } } do
       how[#how + 1] = "out=" .. out
       local r = run(name, how)
       expect.same({ r.code, r.err }, { 0, "" }, table.concat(how, " ") .. "\n" .. r.out)
@@ -65,6 +65,10 @@ for _, name in ipairs(names) do
     local wanted, log = weights(out, last), process.contents(out .. "/log.jsonl")
     local before = all_of(out)
     expect.same(run(name, { "out=" .. out }).code, 2)
+    expect.same(all_of(out), before)
+    r = run(name, { "out=" .. out, "--resume", "--dry-run" })
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    expect.match(r.out, "\nwould go on from [^\n]*, at step " .. last)
     expect.same(all_of(out), before)
     r = run(name, { "out=" .. out, "--resume" })
     expect.match(r.out, ("nothing to train: %d of %d steps are made"):format(last, last))

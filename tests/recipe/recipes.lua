@@ -118,6 +118,35 @@ return {
     train("own_template", "steps=12")
   end },
 
+  { "sft_vs_cft: both ways, by one budget, graded by what they write; the best checkpoint stays", function()
+    for mode, ending in pairs { sft = "Answer: %d+", cft = "Conclusion: %a+" } do
+      local out = process.folder() .. "/out"
+      local r = process.cftrun { "recipes/sft_vs_cft.lua", "device=cpu", "dtype=f32", "mode=" .. mode, "budget_tokens=60000",
+                                 "eval_every=10", "patience=20", "out=" .. out }
+      expect.same({ r.code, r.err }, { 0, "" }, r.out)
+      expect.match(r.out, "\nbudget_tokens: %d+ steps have 6[01].%dk tokens, of 60.0k\n")
+      expect.match(r.out, "75%% %-> 25%%")
+      local summary = assert(json.read(out .. "/summary.json"))
+      expect.truthy(summary.loss_last < 0.5 * summary.loss_first, mode)
+      local best = summary.best
+      expect.same(best.metric, "good")
+      for _, step in ipairs { best.step, summary.steps } do
+        expect.truthy(cft.files.verify(("%s/step-%06d"):format(out, step)), "step " .. step)
+      end
+      local run = prepared("sft_vs_cft", "mode=" .. mode)
+      for _, part in ipairs(run.samples.parts) do
+        for k = 0, part.source:size() - 1 do expect.match(learned(part.source, k), ending) end
+      end
+    end
+  end },
+  { "loop: focal loss falls, and its metric is in the log", function()
+    local out = process.folder() .. "/out"
+    local r = process.cftrun { "recipes/loop.lua", "device=cpu", "dtype=f32", "steps=12", "sure=0.1", "out=" .. out }
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    local summary = assert(json.read(out .. "/summary.json"))
+    expect.truthy(summary.loss_last < 0.7 * summary.loss_first and summary.metrics.likely > 0.01)
+  end },
+
   { "webinstruct: the paper's run, on a sample of the file's shape", function()
     local model, data = of_model "recipes/data/webinstruct.jsonl"
     learns(prepared("webinstruct", model, data, "batch=8").samples, function(r) return r.raw.output end, "<|endoftext|>")

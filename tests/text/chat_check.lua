@@ -85,7 +85,7 @@ return {
     expect.same(lines(template.gemma3(), templates.gemma2),
       { "a system message: the model's chat template, line 1: it refuses: no system text" })
     expect.same(lines(template.gemma2(), templates.gemma3), { "a system message: template gemma2 has no place for "
-      .. "a system text, and the record has one; the model's template takes it" })
+      .. "a system text; the model's template takes one, if a record has it" })
     expect.same(lines(template.mistral { version = "v3" }, templates["mistral-v7"]),
       { [[before a system message: "<bos>[INST] " in training, "<bos>[SYSTEM_PROMPT] " by the model's template]],
         [[behind a system message: "\n\n" in training, "[/SYSTEM_PROMPT][INST] " by the model's template]],

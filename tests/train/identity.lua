@@ -116,7 +116,7 @@ refuses("another file", {}, { load = function() return file "other.jsonl" end },
         "data: was 24 records, now other contents %(24 records%)", "data")
 goes_on("the same file in another place", {}, { load = function() return file "data.jsonl" end })
 refuses("a held-out part of another size", { "heldout=2" }, { "heldout=4" }, "data: was 22 records, now 20 records", "data,heldout")
-refuses("a held-out part of another file", { "heldout=2" }, { "heldout=2", load = function()
+refuses("a held-out part of another file", { "heldout=2" }, { load = function()
   return file "other.jsonl":split { heldout = 2, seed = 42 }
 end }, "data: was 22 records, now other contents %(22 records%)", "data,heldout")
 refuses("a file of other held-out records",

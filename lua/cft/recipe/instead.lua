@@ -29,8 +29,9 @@ function M.of(run, make, cfg, opts)
   end
   stages.make(run)
   config.refuse_unread(run.cfg, true)  -- the rest may be read until the first step
-  if run.cfg.resume and (run.cfg.preview or run.cfg.dry_run) then  -- a look at what it would go on from
-    local from, state = checkpoint.find(run, run.cfg.resume)
+  local resumes = config.peek(run.cfg, "resume")  -- which run:trainer does, where the run is to train
+  if resumes and (run.cfg.preview or run.cfg.dry_run) then  -- a look at what it would go on from
+    local from, state = checkpoint.find(run, resumes)
     run.log:say("would go on from %s, at step %d", from, state.done)
   end
   if run.cfg.preview then preview(run) elseif run.cfg.dry_run then dry_run(run) else

@@ -49,6 +49,9 @@ end
 
 local open = {}  -- runs that have begun and are not over
 
+-- Settings that a loop with rates of its own may read as late as in its first step.
+local rates = { lr = true, warmup = true, schedule = true }
+
 --- A run, nothing of it made yet.
 -- @tab fields `cfg`, `options`, `name`
 -- @treturn Run
@@ -170,7 +173,8 @@ function Run:trainer(opts)
   self.identity = (self.out or cfg.resume) and identity_of(self, m)
   resume(self)
   if self.training.done < self.last_step then
-    self:begin()
+    self.own_rates = o.lr ~= nil
+    self:begin(o.lr and rates)
     if cfg.demo then self.judge = demo.begin(self) end
   end
   return self.training
@@ -178,13 +182,11 @@ end
 
 -- ---- its way -------------------------------------------------------------------------------------
 
-local rates = { lr = true, warmup = true, schedule = true }
-
---- A batch is asked for: whoever does that trains. A loop that has no trainer of the run may ask for its first rate
--- when it has the batch; by the second one it has.
+--- A batch is asked for: whoever does that trains. A loop that has no trainer of the run, or rates of its own, may ask for
+-- its first rate when it has the batch; by the second one it has.
 function Run:first_batch()
   self:begin(rates)
-  if self.training then return end
+  if self.training and not self.own_rates then return end
   self.batches.before_first = function() config.refuse_unread(self.cfg) end
 end
 
@@ -292,6 +294,13 @@ function Run:guard(fn)
   if ok then return result end
   self:fail(result)
   error(result, 0)
+end
+
+--- What the prompt shows of it.
+function Run:__tostring()
+  local done = self.training and self.training.done or 0
+  return ("run %s: step %d of %d, %s, on %s%s"):format(self.name, done, self.last_step, self.source and self.source.name or "no data",
+    self.device, self.out and ", in " .. self.out or "")
 end
 
 M.Run = Run

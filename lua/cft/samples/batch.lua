@@ -280,9 +280,9 @@ end
 -- @treturn number the sum of all weights: what the step's summed loss is to be divided by
 function Batches:update(epoch, index)
   local before = self.before_first
-  if before then  -- it may set itself anew
-    self.before_first = nil
+  if before then  -- it may set another one, and stays where it raises
     before()
+    if self.before_first == before then self.before_first = nil end
   end
   local items, weights = items_of(self, epoch, index, true), {}
   for i, item in ipairs(items) do weights[i] = item.weight end

@@ -110,7 +110,10 @@ local function compare_system(found, chat, tok, template)
   local mine, refusal = ours(chat, tok, conversation(SYSTEM, Q1, A1), true)
   local function refused(reason) found[#found + 1] = { what = "a system message", refused = reason } end
   if not text then return mine and refused(why) end  -- where both refuse it, they agree
-  if not mine then return refused(refusal .. "; the model's template takes it") end
+  if not mine then  -- what it says of a record is about the conversation that is tried here
+    refusal = refusal:gsub(", and the record has one$", "")
+    return refused(refusal .. "; the model's template takes one, if a record has it")
+  end
   local model, absent = gaps(text, { SYSTEM, Q1 })
   if not model then return refused(("%s is not where it was, or not there"):format(absent)) end
   mine = gaps(mine, { SYSTEM, Q1 })
