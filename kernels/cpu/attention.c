@@ -361,11 +361,15 @@ static int64_t sequence_of(const int32_t *first, int64_t B, int64_t t) {
   return low;
 }
 
+#include "attention_one.h"
+
 static cft_status forward_all(cft_device *d, const problem *p, real *o, int64_t o_stride, acc *lse, int64_t work) {
   forward_scratch none;
   int team = cft_cpu_team(work);
   size_t list = (size_t)round_up((p->B + 1) * (int64_t)sizeof(int32_t), 64);
-  size_t each = (size_t)forward_layout(&none, p, NULL), bytes = list + each * (size_t)team;
+  one_scratch of_one;
+  size_t each = (size_t)cpu_max(forward_layout(&none, p, NULL), one_layout(&of_one, p, NULL));
+  size_t bytes = list + each * (size_t)team;
   char *memory;
   CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
   int32_t *first = (int32_t *)memory;
@@ -379,7 +383,7 @@ static cft_status forward_all(cft_device *d, const problem *p, real *o, int64_t 
       // A sequence's last queries see the most keys: long tasks first.
       int64_t at = blocks - 1 - t / p->K, b = sequence_of(first, p->B, at);
       block x = block_at(p, b, t % p->K, (at - first[b]) * p->block);
-      forward(o, o_stride, lse, p, &x, scratch);
+      (is_one(p, &x) ? forward_one : forward)(o, o_stride, lse, p, &x, scratch);
     }
     tiles_end(p->tiles);
   }

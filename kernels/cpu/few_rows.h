@@ -95,12 +95,55 @@ static void few_pack_b(const gemm *g, const few_scratch *w, int64_t j0, int64_t 
   }
 }
 
+// One or two rows times the panel from column j0. Each square of b is used where it was transposed, in registers: there
+// are too few products to hide a second pass over a chunk behind. `then`: the column where the next panel begins.
+static inline __attribute__((always_inline)) void few_at_once(const gemm *g, const few_scratch *w, operand of_a,
+                                                              int64_t j0, int64_t then, const int rows) {
+  const cft_matmul_args *a = g->a;
+  int64_t units = cpu_blocks(a->k, PAIR), whole = a->k / PAIR / LANES * LANES;
+  const num *b = (const num *)a->b;
+  vec sum[2][NR];
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < NR; j++) sum[i][j] = (vec){0};
+  for (int64_t q = 0; q < whole; q += LANES) {
+    int64_t column = q + FEW_UNITS < whole ? j0 : then, ahead = q + FEW_UNITS < whole ? q + FEW_UNITS : q + FEW_UNITS - whole;
+#pragma GCC unroll 4
+    for (int j = 0; j < NR; j++) {
+      uvec to[LANES];
+      const num *next = b + (column + j * LANES) * a->b_stride + ahead * PAIR;
+#pragma GCC unroll 16
+      for (int l = 0; l < LANES; l++) __builtin_prefetch(next + l * a->b_stride, 0, 3);
+      square(to, b + (j0 + j * LANES) * a->b_stride + q * PAIR, a->b_stride);
+#pragma GCC unroll 16
+      for (int p = 0; p < LANES; p++)
+#pragma GCC unroll 2
+        for (int i = 0; i < rows; i++) sum[i][j] = multiply_add(sum[i][j], of_a.at[i * of_a.row + q + p], to[p]);
+    }
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < NR; j++) *(vec *)(w->c + i * g->panel + j * LANES) = sum[i][j];
+  if (whole == units) return;
+  for (int64_t j = 0; j < g->panel; j += LANES)
+    pack_b_rows(w->b, g, w->rows, j0, j, LANES, whole * PAIR, a->k - whole * PAIR, units - whole, 0);
+  few_product(w->c, (operand){of_a.at + whole, of_a.row, 1}, w->b, g->panel, rows, units - whole, 1);
+}
+
 // Panels from `first` to `last`.
 static void few_panels(const gemm *g, const few_scratch *w, operand of_a, int64_t first, int64_t last) {
   const cft_matmul_args *a = g->a;
   const int64_t chunk = FEW_UNITS * PAIR;
   for (int64_t t = first; t < last; t++) {
     int64_t j0 = t * g->panel, n = cpu_min(g->panel, a->n - j0);
+    if (sizeof(real) == sizeof(num) && n == NR * LANES && a->m <= 2) {
+      if (a->m == 1)
+        few_at_once(g, w, of_a, j0, j0 + n, 1);
+      else
+        few_at_once(g, w, of_a, j0, j0 + n, 2);
+      unpack_c(g, w->c, g->panel, 0, a->m, j0, n);
+      continue;
+    }
     for (int64_t p0 = 0; p0 < a->k; p0 += chunk) {
       int64_t k = cpu_min(chunk, a->k - p0), then = p0 + chunk;
       const real *next = (const real *)a->b + (then < a->k ? j0 * a->b_stride + then : (j0 + g->panel) * a->b_stride);

@@ -13,12 +13,12 @@
 
 #if defined(CFT_CPU_BF16) && defined(__AVX512BF16__)
 #define PAIRS 1  // operands stay bf16
-#include <immintrin.h>
 #else
 #define PAIRS 0
 #endif
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
 #define VECTOR_BYTES 64
 #elif defined(__AVX__)
 #define VECTOR_BYTES 32
@@ -239,13 +239,7 @@ static inline int have_tiles(void) { return PAIRS && strcmp(cft_cpu_isa(), "amx"
 #define INTERLEAVE_8(x, y, h)                                                                  \
   __builtin_shufflevector(x, y, 4 * h, 8 + 4 * h, 1 + 4 * h, 9 + 4 * h, 2 + 4 * h, 10 + 4 * h, \
                           3 + 4 * h, 11 + 4 * h)
-#define INTERLEAVE_16(x, y, h)                                                                   \
-  __builtin_shufflevector(x, y, 8 * h, 16 + 8 * h, 1 + 8 * h, 17 + 8 * h, 2 + 8 * h, 18 + 8 * h, \
-                          3 + 8 * h, 19 + 8 * h, 4 + 8 * h, 20 + 8 * h, 5 + 8 * h, 21 + 8 * h,   \
-                          6 + 8 * h, 22 + 8 * h, 7 + 8 * h, 23 + 8 * h)
-#if VECTOR_BYTES == 64
-#define INTERLEAVE INTERLEAVE_16
-#elif VECTOR_BYTES == 32
+#if VECTOR_BYTES == 32
 #define INTERLEAVE INTERLEAVE_8
 #elif defined(CFT_CPU_F64)
 #define INTERLEAVE INTERLEAVE_2
@@ -253,27 +247,56 @@ static inline int have_tiles(void) { return PAIRS && strcmp(cft_cpu_isa(), "amx"
 #define INTERLEAVE INTERLEAVE_4
 #endif
 
+// A square of units: to[j] holds unit j of each of LANES rows. x_stride counts numbers.
+#ifdef __AVX512F__
+// By hand: rows are loaded in quarters, where a quarter belongs in the end, which leaves two rounds of interleaving
+// inside of quarters. The general way below takes four rounds, each across the whole vector.
+static inline __attribute__((always_inline)) void square(uvec to[LANES], const num *x, int64_t x_stride) {
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; c++) {
+    __m512i v[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      const num *at = x + i * x_stride + 4 * c * PAIR;
+      v[i] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)at));
+      v[i] = _mm512_mask_broadcast_i32x4(v[i], 0x00f0, _mm_loadu_si128((const __m128i *)(const void *)(at + 4 * x_stride)));
+      v[i] = _mm512_mask_broadcast_i32x4(v[i], 0x0f00, _mm_loadu_si128((const __m128i *)(const void *)(at + 8 * x_stride)));
+      v[i] = _mm512_mask_broadcast_i32x4(v[i], 0xf000, _mm_loadu_si128((const __m128i *)(const void *)(at + 12 * x_stride)));
+    }
+    __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpacklo_epi32(v[2], v[3]);
+    __m512i d = _mm512_unpackhi_epi32(v[0], v[1]), e = _mm512_unpackhi_epi32(v[2], v[3]);
+    to[4 * c] = (uvec)_mm512_unpacklo_epi64(a, b), to[4 * c + 1] = (uvec)_mm512_unpackhi_epi64(a, b);
+    to[4 * c + 2] = (uvec)_mm512_unpacklo_epi64(d, e), to[4 * c + 3] = (uvec)_mm512_unpackhi_epi64(d, e);
+  }
+}
+#else
+// log2(LANES) rounds of interleaving row i with row i + LANES/2 transpose a square.
+static inline __attribute__((always_inline)) void square(uvec to[LANES], const num *x, int64_t x_stride) {
+  uvec from[LANES];
+#pragma GCC unroll 16
+  for (int l = 0; l < LANES; l++) from[l] = *(const loose *)(x + l * x_stride);
+#pragma GCC unroll 4
+  for (int round = 1; round < LANES; round *= 2) {
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES / 2; l++) {
+      to[2 * l] = INTERLEAVE(from[l], from[l + LANES / 2], 0);
+      to[2 * l + 1] = INTERLEAVE(from[l], from[l + LANES / 2], 1);
+    }
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES; l++) from[l] = to[l];
+  }
+}
+#endif
+
 // y (cols, rows) = x (rows, cols)^T in units; both multiples of LANES. x_stride counts numbers.
-// log2(LANES) rounds of interleaving row i with row i + LANES/2 turn a square over.
 static inline void transpose(unit *y, int64_t y_stride, const num *x, int64_t x_stride,
                              int64_t rows, int64_t cols) {
   for (int64_t i = 0; i < rows; i += LANES)
     for (int64_t j = 0; j < cols; j += LANES) {
-      uvec from[LANES], to[LANES];
+      uvec to[LANES];
+      square(to, x + i * x_stride + j * PAIR, x_stride);
 #pragma GCC unroll 16
-      for (int l = 0; l < LANES; l++) from[l] = *(const loose *)(x + (i + l) * x_stride + j * PAIR);
-#pragma GCC unroll 4
-      for (int round = 1; round < LANES; round *= 2) {
-#pragma GCC unroll 16
-        for (int l = 0; l < LANES / 2; l++) {
-          to[2 * l] = INTERLEAVE(from[l], from[l + LANES / 2], 0);
-          to[2 * l + 1] = INTERLEAVE(from[l], from[l + LANES / 2], 1);
-        }
-#pragma GCC unroll 16
-        for (int l = 0; l < LANES; l++) from[l] = to[l];
-      }
-#pragma GCC unroll 16
-      for (int l = 0; l < LANES; l++) *(uvec *)(y + (j + l) * y_stride + i) = from[l];
+      for (int l = 0; l < LANES; l++) *(uvec *)(y + (j + l) * y_stride + i) = to[l];
     }
 }
 

@@ -97,6 +97,7 @@ end
 
 local Context = {}
 Context.__index = Context
+local NONE = {}  -- the inputs of what is not recorded
 
 --- Keep tensors (or anything) for the backward pass.
 function Context:save(...)
@@ -143,6 +144,9 @@ function M.op(name, rule)
         local x = select(i, ...)
         if tensor.is(x) and x.requires_grad then needed = true break end
       end
+    end
+    if not recording then  -- as generation calls hundreds a token: nothing is noted of it
+      return forward(setmetatable({ inputs = NONE, recorded = false }, Context), ...)
     end
     local ctx = setmetatable({ inputs = { ... } }, Context)
     ctx.recorded = needed

@@ -21,15 +21,20 @@ function M.page_bytes(c, size) return M.PAGE * 2 * c.kv_heads * c.head_dim * siz
 --- @tab c config of the model @int pages how many @tab o `dtype`, `device`
 function M.new(c, pages, o)
   local self = setmetatable({ c = c, pages = pages, layers = {}, device = o.device }, Cache)
-  local width = 2 * c.kv_heads * c.head_dim
+  local width = c.kv_heads * c.head_dim
+  self.keys, self.values = {}, {}  -- views of the layers
   for i = 0, c.layers - 1 do
-    self.layers[i] = tensor.empty({ pages * M.PAGE, width }, { dtype = o.dtype, device = o.device }):keep()
+    local rows = tensor.empty({ pages * M.PAGE, 2 * width }, { dtype = o.dtype, device = o.device }):keep()
+    self.layers[i] = rows
+    self.keys[i], self.values[i] = tensor.narrow(rows, 1, 0, width):keep(), tensor.narrow(rows, 1, width, width):keep()
   end
   return self
 end
 
 function Cache:release()
-  for i = 0, self.c.layers - 1 do self.layers[i]:release() end
+  for i = 0, self.c.layers - 1 do
+    for _, list in ipairs { self.keys, self.values, self.layers } do list[i]:release() end
+  end
 end
 
 --- Copy what is in a page to another. @int from @int to pages, from 0
@@ -92,11 +97,8 @@ function M.attention(cache, layer, qkv, at)
   local a = at.of_all
   local q, k, _, kv = rotary.split(a, qkv)
   rotary.rotate(a, q, k, 0)
-  local rows = cache.layers[layer]
-  kernels.scatter_rows(rows, kv, at.place, 0)
-  local width = a.kv_heads * cache.c.head_dim
-  return kernels.attention_paged(q, tensor.narrow(rows, 1, 0, width), tensor.narrow(rows, 1, width, width),
-                                 a.heads, a.kv_heads, a.scale, a.layout)
+  kernels.scatter_rows(cache.layers[layer], kv, at.place, 0)
+  return kernels.attention_paged(q, cache.keys[layer], cache.values[layer], a.heads, a.kv_heads, a.scale, a.layout)
 end
 
 return M

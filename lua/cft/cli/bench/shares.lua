@@ -50,6 +50,15 @@ local function meters(dtype)
   }
 end
 
+--- Bytes/s read and written by a large copy, at its best.
+function M.copy()
+  local against = meters "f32"
+  local best = 0
+  for _ = 1, TURNS do best = math.max(best, against.copy()) end
+  against.release()
+  return best
+end
+
 local function share_of(op, against, o)
   step.once(op)
   local shares, seconds, spent = {}, {}, 0

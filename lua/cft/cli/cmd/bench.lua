@@ -6,6 +6,7 @@
 --   cftrun bench [...] --check FILE   measure again and name the ops that lost more than a tenth of it: exit code 1
 --                                     then, 0 otherwise; 2 for a FILE of another machine, instruction set or shape
 --   cftrun bench tokenizer ...        see docs/tokenizer.md
+--   cftrun bench generate ...         prompts read and tokens written a second
 --
 -- Ratios of one run are what counts: machines differ, and so does one machine from hour to hour. Matmuls are
 -- compared with oneDNN's where cft was built beside libdnnl-dev. docs/performance.md says how to read it all.
@@ -229,6 +230,8 @@ end
 function M.run(args)
   if args[1] == "tokenizer" then
     return require("cft.cli.bench.tokenizer").run { unpack(args, 2) }
+  elseif args[1] == "generate" then
+    return require("cft.cli.bench.generate").run { unpack(args, 2) }
   elseif args[1] == "--help" or args[1] == "-h" then
     return help()
   end
