@@ -118,38 +118,63 @@ local function declaration(text)
   return list
 end
 
--- C would take NULL for a tensor's address, and any number for a dimension.
-local function accepted(op, p, v)
-  if p.mark == "#" then
-    M.number(op, p.name, v)
-  elseif p.mark == "*" then
-    if type(v) ~= "cdata" then blame("%s: '%s' is missing, got %s", op, p.name, kind_of(v)) end
-  elseif v ~= nil or not p.optional then
-    if type(v) ~= "table" or v.c == nil and not v.was then
-      blame("%s: '%s' must be a tensor, got %s", op, p.name, kind_of(v))
-    end
-    return M.raw(v)
+-- What C gets for an argument that is no tensor with memory: an error that names it. C would take NULL for a tensor's
+-- address, and any number for a dimension.
+local function no_tensor(op, name, v)
+  if type(v) ~= "table" or v.c == nil and not v.was then
+    blame("%s: '%s' must be a tensor, got %s", op, name, kind_of(v))
   end
-  return v
+  return M.raw(v)
 end
 
--- C's arguments from those of the Lua function; slots for what comes out are reused, as C never calls back.
-local function arguments(list, i, ...)
-  local p = list[i]
-  if not p then return end
-  if not p.slot then return accepted(list.op, p, (...)), arguments(list, i + 1, select(2, ...)) end
-  p.slot[0], p.made = nil, true
-  if not p.optional then return p.slot, arguments(list, i + 1, ...) end
-  local into = ...
-  p.made = into == true
-  if into and into ~= true then p.slot[0] = M.raw(into) end
-  return into and p.slot or nil, arguments(list, i + 1, select(2, ...))
+local function no_value(op, name, v) blame("%s: '%s' is missing, got %s", op, name, kind_of(v)) end
+
+-- Another try after a collection where memory was short, else C's message.
+local function failed(status, f, ...)
+  if status == C.CFT_E_OOM then try(f, ...) else blame(ffi.string(C.cft_last_error())) end
 end
 
-local function results(list, i, wrap)
-  local p = list[i]
-  if not p or not p.slot then return end
-  return p.made and p.slot[0] ~= nil and wrap(p.slot[0]) or nil, results(list, i + 1, wrap)
+-- The lines that make C's argument `c` of Lua's argument `a`.
+local function argument_code(p, a, c)
+  local where = ("%q, %q"):format(p.op, p.name)
+  if p.mark == "#" then
+    return ("if type(%s) ~= 'number' then number(%s, %s) end local %s = %s"):format(a, where, a, c, a)
+  elseif p.mark == "*" then
+    return ("if type(%s) ~= 'cdata' then no_value(%s, %s) end local %s = %s"):format(a, where, a, c, a)
+  end
+  local given = p.optional and a .. " ~= nil and " or ""
+  return ("local %s = type(%s) == 'table' and %s.c or nil if %s%s == nil then %s = no_tensor(%s, %s) end")
+    :format(c, a, a, given, c, c, where, a)
+end
+
+-- The lines for what comes out in slot `s`: always a new tensor, or what `a` says of an optional one.
+local function result_code(p, a, c, s)
+  if not p.optional then return ("%s[0] = nil local %s, %s_made = %s, true"):format(s, c, c, s) end
+  return ("%s[0] = nil local %s, %s_made = %s and %s or nil, %s == true if %s and %s ~= true then %s[0] = raw(%s) end")
+    :format(s, c, c, a, s, a, a, a, s, a)
+end
+
+-- A declaration's function, written out: one that takes its arguments apart as it is called costs several times as much.
+local here = debug.getinfo(1, "S").source
+local function compiled(list, wrap)
+  local names, values, arguments, passed, results, body = {}, {}, {}, {}, {}, {}
+  for i, p in ipairs(list) do
+    local a, c, s = "a" .. i, "c" .. i, "s" .. i
+    p.op, passed[i] = list.op, c
+    if p.slot then
+      names[#names + 1], values[#values + 1] = s, p.slot
+      results[#results + 1] = ("%s_made and %s[0] ~= nil and wrap(%s[0]) or nil"):format(c, s, s)
+      body[#body + 1] = result_code(p, a, c, s)
+    else
+      body[#body + 1] = argument_code(p, a, c)
+    end
+    if not p.slot or p.optional then arguments[#arguments + 1] = a end
+  end
+  local text = ("local f, wrap, raw, number, no_tensor, no_value, failed, OK%s = ... return function(%s) %s "
+    .. "local status = f(%s) if status ~= OK then failed(status, f, %s) end return %s end"):format(
+    #names > 0 and ", " .. table.concat(names, ", ") or "", table.concat(arguments, ", "), table.concat(body, " "),
+    table.concat(passed, ", "), table.concat(passed, ", "), table.concat(results, ", "))
+  return assert(loadstring(text, here))(list.f, wrap, M.raw, M.number, no_tensor, no_value, failed, C.CFT_OK, unpack(values))
 end
 
 --- A C function as a Lua function of tensors, from its declaration:
@@ -162,13 +187,7 @@ end
 -- new tensor, a tensor that C adds to (nil is returned then), nil if it is not wanted.
 -- @string text @param wrap makes a Lua tensor of a C tensor
 -- @treturn function raises what C says, and what is no tensor or no number by its name
-function M.bind(text, wrap)
-  local list = declaration(text)
-  return function(...)
-    try(list.f, arguments(list, 1, ...))
-    return results(list, 1, wrap)
-  end
-end
+function M.bind(text, wrap) return compiled(declaration(text), wrap) end
 
 ffi.cdef [[
 void *calloc(size_t count, size_t bytes);

@@ -93,7 +93,7 @@ function M.kernel(spec)
     method = spec.method,
     forward = function(ctx, ...)
       local y, kept = forward(...), {}
-      if not ctx.recorded then return y end
+      if ctx.recorded == false then return y end
       for i, at in ipairs(saved) do kept[i] = at == out and y or (select(at, ...)) end
       ctx:save(unpack(kept, 1, #saved))
       return y
