@@ -292,16 +292,19 @@ static void score(const forward_scratch *w, const problem *p, const block *x, in
   }
 }
 
-// o^T (D, R) = [o^T +] the values j0 to j0 + n weighted by s.
-static void add_values(const forward_scratch *w, const problem *p, const block *x, int64_t j0, int64_t n, int add) {
-  int64_t R = x->padded;
-  for (int64_t j = 0, run; j < n; j += run) {
+// Values j0 to j0 + n as key_columns has them: m of them, from several pages perhaps.
+static operand value_columns(const forward_scratch *w, const problem *p, const block *x, int64_t j0, int64_t n,
+                             int64_t m) {
+  int64_t W = p->width, run = run_of(p, j0, n);
+  if (run == n) return key_columns(w->v, w->vt, p, key_at(p, x, p->v, p->v_stride, j0), p->v_stride, n, m);
+  for (int64_t j = 0; j < n; j += run) {
     run = run_of(p, j0 + j, n - j);
-    int64_t m = round_up(run, PAIRS ? PAD : MR);
-    operand vt = key_columns(w->v, w->vt, p, key_at(p, x, p->v, p->v_stride, j0 + j), p->v_stride, run, m);
-    product(p->tiles, w->ot, R, vt, sums_in_pairs(w->p_pairs, w->s + j * R, m, R), R, p->width, R, m / PAIR,
-            add || j > 0, NULL);
+    pack_in_pairs(w->v + j / PAIR * W, W, key_at(p, x, p->v, p->v_stride, j0 + j), p->v_stride, run,
+                  j + run < n ? run : m - j, p->D);
   }
+  if (!p->tiles) return (operand){w->v, 1, W};
+  transpose(w->vt, m / PAIR, (const num *)w->v, W * PAIR, m / PAIR, W);
+  return (operand){w->vt, m / PAIR, 1};
 }
 
 // Of one block: o, and lse unless it is NULL.
@@ -324,7 +327,9 @@ static void forward(real *o, int64_t o_stride, acc *lse, const problem *p, const
         SIMD
         for (int64_t r = 0; r < R; r++) w.ot[j * R + r] *= w.keep[r];
       }
-    add_values(&w, p, x, j0, n, j0 > 0);
+    operand vt = value_columns(&w, p, x, j0, n, m);
+    product(p->tiles, w.ot, R, vt, sums_in_pairs(w.p_pairs, w.s, m, R), R, W, R, m / PAIR, j0 > 0,
+            NULL);
   }
   for (int64_t r = 0; r < x->rows; r++) {
     if (lse)

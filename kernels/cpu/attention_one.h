@@ -17,6 +17,7 @@ typedef struct one_scratch {
   acc *s;      // (heads, KEYS)
   num *weight; // (heads, KEYS)
   acc *o;      // (heads, W)
+  acc *part;   // the same of a block, where that is summed from 0, as `product` does
 } one_scratch;
 
 static int64_t one_layout(one_scratch *w, const problem *p, char *memory) {
@@ -24,6 +25,7 @@ static int64_t one_layout(one_scratch *w, const problem *p, char *memory) {
   w->q = take(&at, MOST_HEADS * p->width), w->k = take(&at, LANES * p->width);
   w->v = take(&at, KEYS * p->width), w->s = take(&at, MOST_HEADS * KEYS);
   w->weight = take(&at, MOST_HEADS * KEYS), w->o = take(&at, MOST_HEADS * p->width);
+  w->part = take(&at, MOST_HEADS * p->width);
   return at - memory;
 }
 
@@ -114,6 +116,8 @@ static inline __attribute__((always_inline)) void one_query(real *out, acc *lse,
       for (int64_t j = 0; j < W; j++) w->o[h * W + j] *= keep;
     }
     const unit *weight = sums_in_rows((unit *)w->weight, w->s, heads, KEYS);
+    acc *o = PAIRS ? w->o : w->part;
+    if (!PAIRS) memset(w->part, 0, (size_t)(heads * W) * sizeof *w->part);
     for (int64_t j = 0, run; j < n; j += run) {
       run = run_of(p, j0 + j, n - j);
       const real *row = key_at(p, x, p->v, p->v_stride, j0 + j);
@@ -127,11 +131,15 @@ static inline __attribute__((always_inline)) void one_query(real *out, acc *lse,
       int64_t i = 0, vectors = W / LANES;
       if (heads <= 4)
         for (; i + 4 <= vectors; i += 4)
-          one_values(w->o + i * LANES, W, v + i * LANES, stride, weight + j / PAIR, count, heads, 4);
+          one_values(o + i * LANES, W, v + i * LANES, stride, weight + j / PAIR, count, heads, 4);
       for (; i + 2 <= vectors; i += 2)
-        one_values(w->o + i * LANES, W, v + i * LANES, stride, weight + j / PAIR, count, heads, 2);
+        one_values(o + i * LANES, W, v + i * LANES, stride, weight + j / PAIR, count, heads, 2);
       for (; i < vectors; i++)
-        one_values(w->o + i * LANES, W, v + i * LANES, stride, weight + j / PAIR, count, heads, 1);
+        one_values(o + i * LANES, W, v + i * LANES, stride, weight + j / PAIR, count, heads, 1);
+    }
+    if (!PAIRS) {
+      SIMD
+      for (int64_t j = 0; j < heads * W; j++) w->o[j] += w->part[j];
     }
   }
   int64_t at = p->cu_q[x->b] + x->first;

@@ -2,7 +2,7 @@
 //
 // Such a product is as fast as b comes from memory. A thread takes panels of b that lie behind each other, transposes a
 // chunk of one into the first cache while it asks for the next chunk, and passes all rows of a along it: b is
-// read once. Each element is summed in order of k from zero, as elsewhere in gemm.c: the bits are the same.
+// read once. Each element is summed in order of k, in slices as elsewhere in gemm.c: the bits are the same.
 #ifndef CFT_FEW_ROWS_H
 #define CFT_FEW_ROWS_H
 
@@ -20,6 +20,7 @@ typedef struct few_scratch {
   unit *b;    // (FEW_UNITS, panel)
   num *rows;  // for pack_b_rows
   acc *c;     // (m, panel)
+  acc *part;  // the same of a slice of k
 } few_scratch;
 
 static int64_t few_layout(few_scratch *w, const gemm *g, char *memory) {
@@ -27,6 +28,7 @@ static int64_t few_layout(few_scratch *w, const gemm *g, char *memory) {
   w->b = take(&at, FEW_UNITS * g->panel);
   w->rows = take(&at, LANES * FEW_UNITS);
   w->c = take(&at, round_up(g->a->m, MR) * g->panel);
+  w->part = take(&at, round_up(g->a->m, MR) * g->panel);
   return at - memory;
 }
 
@@ -95,6 +97,22 @@ static void few_pack_b(const gemm *g, const few_scratch *w, int64_t j0, int64_t 
   }
 }
 
+// c (rows, panel) = [c +] sum, which begins again at 0.
+static inline __attribute__((always_inline)) void add_slice(acc *c, vec *sum, int64_t width, int64_t panel,
+                                                            const int rows, int add) {
+#pragma GCC unroll 2
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < NR; j++) {
+      vec *to = (vec *)(c + i * panel + j * LANES);
+      if (add)
+        *to += sum[i * width + j];
+      else
+        *to = sum[i * width + j];
+      sum[i * width + j] = (vec){0};
+    }
+}
+
 // One or two rows times the panel from column j0. Each square of b is used where it was transposed, in registers: there
 // are too few products to hide a second pass over a chunk behind. `then`: the column where the next panel begins.
 static inline __attribute__((always_inline)) void few_at_once(const gemm *g, const few_scratch *w, operand of_a,
@@ -106,6 +124,7 @@ static inline __attribute__((always_inline)) void few_at_once(const gemm *g, con
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < NR; j++) sum[i][j] = (vec){0};
   for (int64_t q = 0; q < whole; q += LANES) {
+    if (!PAIRS && q > 0 && q * PAIR % g->k == 0) add_slice(w->c, &sum[0][0], NR, g->panel, rows, q * PAIR > g->k);
     int64_t column = q + FEW_UNITS < whole ? j0 : then, ahead = q + FEW_UNITS < whole ? q + FEW_UNITS : q + FEW_UNITS - whole;
 #pragma GCC unroll 4
     for (int j = 0; j < NR; j++) {
@@ -120,14 +139,24 @@ static inline __attribute__((always_inline)) void few_at_once(const gemm *g, con
         for (int i = 0; i < rows; i++) sum[i][j] = multiply_add(sum[i][j], of_a.at[i * of_a.row + q + p], to[p]);
     }
   }
+  int64_t sliced = PAIRS || whole == 0 ? 0 : (whole * PAIR - 1) / g->k;  // slices that are in c already
+  if (whole < units) {
+    // What is left of the last slice, or a last slice that is smaller than a square.
+    int alone = !PAIRS && whole > 0 && whole * PAIR % g->k == 0;
+    if (alone) add_slice(w->c, &sum[0][0], NR, g->panel, rows, sliced++ > 0);
 #pragma GCC unroll 2
-  for (int i = 0; i < rows; i++)
+    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < NR; j++) *(vec *)(w->c + i * g->panel + j * LANES) = sum[i][j];
-  if (whole == units) return;
-  for (int64_t j = 0; j < g->panel; j += LANES)
-    pack_b_rows(w->b, g, w->rows, j0, j, LANES, whole * PAIR, a->k - whole * PAIR, units - whole, 0);
-  few_product(w->c, (operand){of_a.at + whole, of_a.row, 1}, w->b, g->panel, rows, units - whole, 1);
+      for (int j = 0; j < NR; j++) *(vec *)(w->part + i * g->panel + j * LANES) = sum[i][j];
+    for (int64_t j = 0; j < g->panel; j += LANES)
+      pack_b_rows(w->b, g, w->rows, j0, j, LANES, whole * PAIR, a->k - whole * PAIR, units - whole, 0);
+    few_product(w->part, (operand){of_a.at + whole, of_a.row, 1}, w->b, g->panel, rows, units - whole, 1);
+#pragma GCC unroll 2
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < NR; j++) sum[i][j] = *(const vec *)(w->part + i * g->panel + j * LANES);
+  }
+  add_slice(w->c, &sum[0][0], NR, g->panel, rows, sliced > 0);
 }
 
 // Panels from `first` to `last`.
@@ -144,12 +173,19 @@ static void few_panels(const gemm *g, const few_scratch *w, operand of_a, int64_
       unpack_c(g, w->c, g->panel, 0, a->m, j0, n);
       continue;
     }
-    for (int64_t p0 = 0; p0 < a->k; p0 += chunk) {
-      int64_t k = cpu_min(chunk, a->k - p0), then = p0 + chunk;
+    for (int64_t p0 = 0, k; p0 < a->k; p0 += k) {
+      // A chunk ends where its slice does.
+      int64_t in_slice = PAIRS ? p0 : p0 % g->k, end = PAIRS ? a->k : cpu_min(a->k, p0 - in_slice + g->k);
+      k = cpu_min(chunk, end - p0);
+      int64_t then = p0 + k;
       const real *next = (const real *)a->b + (then < a->k ? j0 * a->b_stride + then : (j0 + g->panel) * a->b_stride);
       few_pack_b(g, w, j0, p0, k, (const char *)next);
       operand at = {of_a.at + p0 / PAIR, of_a.row, 1};
-      few_product(w->c, at, w->b, g->panel, a->m, cpu_blocks(k, PAIR), p0 > 0);
+      acc *c = end > (PAIRS ? a->k : g->k) ? w->part : w->c;  // of all slices but the first
+      few_product(c, at, w->b, g->panel, a->m, cpu_blocks(k, PAIR), in_slice > 0);
+      if (c == w->c || then < end) continue;
+      SIMD
+      for (int64_t i = 0; i < a->m * g->panel; i++) w->c[i] += w->part[i];
     }
     unpack_c(g, w->c, g->panel, 0, a->m, j0, n);
   }
@@ -159,6 +195,7 @@ static cft_status few_rows(cft_device *d, gemm *g) {
   const cft_matmul_args *a = g->a;
   int team = cft_cpu_team(cpu_max(a->m, 4) * a->n * a->k / 8);
   g->past_cache = 0;
+  g->k = part(a->k, a->k <= K_MOST ? K_MOST : K_SLICE, TILE);
   g->panel = NR * LANES;
   if (cpu_blocks(a->n, g->panel) < 4 * team) g->panel = LANES;
   // Rows of a that need no widening or padding are read where they are stored.
