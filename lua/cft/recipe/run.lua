@@ -132,10 +132,11 @@ end
 local function bookkeeping(run, o)
   local cfg, measures = run.cfg, run.heldout or o.evaluate
   local nothing = "nothing is saved without out="
-  local minutes = config.when(cfg, "save_minutes", run.out, nothing)
+  local every = config.when(cfg, "save_every", run.out, nothing)
+  local minutes = config.when(cfg, "save_minutes", run.out and not every, every and "save_every says when" or nothing)
   return {
     eval_every = config.when(cfg, "eval_every", measures, "nothing is held out, and the recipe has no evaluate"),
-    save_every = config.when(cfg, "save_every", run.out, nothing),
+    save_every = every,
     save_seconds = minutes and minutes > 0 and 60 * minutes or nil,
     context = config.when(cfg, "context_loss", run.heldout, "nothing is held out") or false,
     spikes = cfg.spike ~= "off" and spikes.new(cfg.spike, cfg.spike_factor) or nil,

@@ -158,13 +158,18 @@ local function look(self, t, ending)
   return reason
 end
 
+local function enter_journal(self)
+  if self.journal and self.entry then self.journal:add(self.entry) end
+  self.entry = nil
+end
+
 --- Close the step that is open: hooks, measures, its line in the log, a checkpoint if one is due. Nothing where none
 -- is. Ctrl-C meanwhile ends the run: the step is saved.
 -- @string[opt] ending "stopped": it is the last one, though there are steps left
 function M:close(ending)
   local t = self.open_step
   if not t then return end
-  self.open_step = nil
+  self.open_step, self.closing = nil, t
   local s = self.summary
   s.loss_first, s.loss_last = s.loss_first or t.loss, t.loss
   local reason = look(self, t, ending)
@@ -173,6 +178,7 @@ function M:close(ending)
   self.first_made = self.first_made or host.now()
   local notes = tensor.notes()
   if notes[1] then t.notes = notes end
+  self.closing = nil
   self.log:progress(t, self.steps)
   for name, value in pairs(t.own or {}) do
     s.metrics = s.metrics or {}
@@ -181,8 +187,7 @@ function M:close(ending)
   if self.done - self.begun.done <= self.tenth then ledgers.add(s.ledger_first, t.ledger) end
   self.recent[#self.recent + 1] = t.ledger
   if #self.recent > self.tenth then table.remove(self.recent, 1) end
-  if self.journal and self.entry then self.journal:add(self.entry) end
-  self.entry = nil
+  enter_journal(self)
   if self.keeper then self.keeper:poll() end
   local asked = host.save_asked()
   local by_time = not self.save_every and self.save_seconds and host.now() - self.saved_time >= self.save_seconds
@@ -260,6 +265,10 @@ function M:keep(quiet)
     return nil
   end
   local known = self.saved_at == self.done
+  local t = self.closing or self.open_step
+  if t then self.log:record(t) end  -- it was made: its line and its entry stand for it
+  self.closing, self.open_step = nil, nil
+  enter_journal(self)
   self.log:close_line()
   local ok, why = pcall(save, self, { now = true })
   if not ok then self.log:say("the state after step %d could not be saved: %s", self.done, tostring(why)) end
