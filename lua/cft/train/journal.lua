@@ -1,7 +1,7 @@
 --- What a run's journal, RUN/journal.msgpack, has of a step: its samples, and what each of them came to.
 --
 -- An entry: `step`, `epoch`, `time` (seconds since 1970), `seconds`, `loss`, `lr`, `norm`, `weight`, `tokens`; `samples`, the numbers
--- of its samples, in the order of its micro-batches, whose sizes are `micros`; and in the same order `losses`, the sums over a sample's loss
+-- of its samples, in the order of its micro-batches, whose sizes are `micros`, and `records`, those of their records in their sources; and in the same order `losses`, the sums over a sample's loss
 -- tokens of weight times -log p, `weights`, the sums of these weights, and `contents`, 48 bits of the hash of each sample's
 -- token ids. With `spike` what became of an outlier: "skip", "reduce" or "stop".
 
@@ -12,7 +12,7 @@ local M = { NAME = "journal.msgpack" }
 
 --- The losses of a micro-batch's samples. The numbers are added in the order of the tokens, so they are the same whenever
 -- the step is.
--- @tab into gets `samples`, `losses`, `weights`, `contents`, `micros`
+-- @tab into gets `samples`, `records`, `losses`, `weights`, `contents`, `micros`
 -- @tab micro @param values -log p of each row of the head @tab at the batch on the device
 function M.gather(into, micro, values, at)
   local b = micro.batch
@@ -27,13 +27,14 @@ function M.gather(into, micro, values, at)
     local k = #into.losses + 1
     into.losses[k], into.weights[k] = sum, weight
     into.samples[k] = micro.samples and micro.samples[s + 1] or -1
+    into.records[k] = micro.items and tonumber(micro.items[s + 1].sample.record) or -1
     into.contents[k] = micro.contents and micro.contents[s + 1] or 0
   end
   into.micros[#into.micros + 1] = n
 end
 
 --- Room for what `gather` gathers.
-function M.empty() return { samples = {}, losses = {}, weights = {}, contents = {}, micros = {} } end
+function M.empty() return { samples = {}, records = {}, losses = {}, weights = {}, contents = {}, micros = {} } end
 
 --- The entry of a step.
 -- @tab t its numbers @tab gathered of `gather`, or nil where the loss is a recipe's own
