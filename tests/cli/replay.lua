@@ -43,7 +43,7 @@ local function steps_again()
   local tokens = 0
   for _ in r.out:gmatch "\n +[%d.]+ +1 +\"" do tokens = tokens + 1 end
   expect.same(tokens, (journals.read(out))[7].weight)
-  for _, row in ipairs { { { out }, "step" }, { { out, "--step", "25" }, "the run has 24 steps" },
+  for _, row in ipairs { { { out }, "say which step" }, { { out, "--step", "25" }, "the run has 24 steps" },
                          { { "nowhere", "--step", "1" }, "nowhere holds no run" }, { {}, "name a run's folder" } } do
     r = process.cftrun { "replay", unpack(row[1]) }
     expect.same(r.code, 2, r.err)

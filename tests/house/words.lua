@@ -23,7 +23,7 @@ local phrases = {
   { "%f[%w]doors?%f[%W]", "boundary, entry point" }, { "%f[%w]rooms%f[%W]", "folders" },
   { "%f[%w]the room%f[%W]", "the folder, the space" }, { "%f[%w]each room%f[%W]", "each folder" },
   { "%f[%w]a room%f[%W]", "a folder" }, { "%f[%w]no room [^ft]", "no folder" },
-  { "%f[%w]blam", "report as, name the line", "base.blame", "base/blame" },
+  { "%f[%w]blam", "report as, name the line", "base.blame", "base/blame", "--blame" },
   { "%f[%w]guilty", "what failed" }, { "%f[%w]innocent", "another" }, { "%f[%w]culprit", "what is wrong" },
   { "%f[%w]it is none%f[%W]", "it is not one" }, { "that is none%f[%W]", "not one, malformed" },
   { "%f[%w]is none of", "is not one of", "there is none of" }, { "%f[%w]they are none", "they are not" },

@@ -42,8 +42,9 @@ function M.run(args)
   end
   local run = args[1] and not args[1]:find "^%-" and table.remove(args, 1)
   if not run then exit.fail(exit.USAGE, "replay: name a run's folder, and --step") end
-  local o = arguments("replay", args, { step = { "integer", min = 1 }, blame = { "boolean", false },
+  local o = arguments("replay", args, { step = { "integer", min = 1, optional = true }, blame = { "boolean", false },
                                         tokens = { "boolean", false } })
+  if not o.step then exit.fail(exit.USAGE, "replay: say which step: --step N") end
   local record, why = json.read(run .. "/run.json")
   if type(record) ~= "table" or type(record.command) ~= "table" or type(record.command[2]) ~= "string" then
     exit.fail(exit.USAGE, "replay: %s holds no run: %s", run, why or "its run.json has no command")
