@@ -166,6 +166,23 @@ test("a full disk is waited for, and harms nothing older", function()
   if not ok then error(err, 0) end
 end)
 
+test("a file that is read in place is shortened: an error that names it, no signal, and the state is saved", function()
+  local out, mapped = process.folder() .. "/out", process.folder() .. "/mapped.safetensors"
+  local files, tensor = require "cft.io.files", require "cft.engine.tensor"
+  files.write_tensors(mapped, { { name = "w", tensor = tensor.ones { 200000 } } })
+  local script = recipe(([[after_step = function(run, t)
+    if t.step == 2 then
+      HELD = cft.files.safetensors(%q)
+      os.execute("truncate -s 0 %s")
+      assert(HELD:tensor("w"):to_host()[150000] == 0)
+    end end]]):format(mapped, mapped):gsub("HELD", "_G.held"))
+  script = process.write(script, "rawset(_G, 'held', false)\n" .. process.contents(script))
+  local r = run(script, out)
+  expect.same(r.code, 1, r.out)
+  expect.match(r.err, "mapped%.safetensors: became shorter while it was in use")
+  expect.same(steps_of(out), { 2 })
+end)
+
 test("any byte of a checkpoint flipped: it is named, and the one before is taken", function()
   local out = process.folder() .. "/out"
   expect.same(run(recipe(), out, "save_every=3").code, 0)

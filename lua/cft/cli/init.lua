@@ -188,6 +188,11 @@ function M.main(...)
   if code == exit.FAILED and host.interrupts() > 0 then code = exit.INTERRUPTED end
   if code == exit.INTERRUPTED then code = exit.by_signal(host.end_signal()) end
   local message = message_of(result)
+  local files = package.loaded["cft.io.save"]
+  local lost = type(files) == "table" and files.lost()
+  if lost and not message:find(lost, 1, true) then
+    message = ("%s\n  %s: became shorter while it was in use; what was read of it since is not what it held"):format(message, lost)
+  end
   if message ~= "" then
     io.stdout:flush()
     message = require("cft.base.text").printable(message)  -- it may quote what a file of others says

@@ -100,6 +100,12 @@ end
 --- An error where a file that is read in place became shorter: what was read of it since is not what it held.
 function M.intact() door.check(C.cft_mapping_check()) end
 
+--- The first file that was read in place and became shorter meanwhile. @treturn ?string its path
+function M.lost()
+  local path = C.cft_mapping_lost()
+  return path ~= nil and ffi.string(path) or nil
+end
+
 -- ---- plain files -------------------------------------------------------------------------------
 
 --- Write a text file, whole or not at all, and wait until it is on the disk; folders above it are made.
