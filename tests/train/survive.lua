@@ -87,6 +87,24 @@ test("a state with numbers that are not finite is never saved, and never ends wi
   expect.same(steps_of(out), { 2 })
 end)
 
+test("resumed at an epoch's end, with fewer steps left than between two saves, also with stream", function()
+  for _, how in ipairs { "stream=false", "stream=true" } do
+    local whole, cut = process.folder() .. "/whole", process.folder() .. "/cut"
+    for _, out in ipairs { whole, cut } do
+      expect.same(run(recipe(), out, how, "batch=16", "steps=12", "save_every=5").code, 0)
+      expect.same(steps_of(out), { 5, 10, 12 })
+    end
+    saves.remove(cut .. "/step-000012")
+    local r = run(recipe(), cut, how, "batch=16", "steps=12", "save_every=5", "--resume")
+    expect.same(r.code, 0, r.err)
+    expect.match(r.out, "resumed at step 10 ")
+    local file = "/step-000012/model.safetensors"
+    expect.truthy(process.contents(whole .. file) == process.contents(cut .. file), how)
+    local a, b = journals.read(whole), journals.read(cut)
+    for step = 1, 12 do expect.same(b[step].samples, a[step].samples, "step " .. step) end
+  end
+end)
+
 -- Run in the background, send a signal at its step 2, and wait: its code, and what it said.
 local function signalled(signal, options, ...)
   local out, script = process.folder() .. "/out", recipe(options)

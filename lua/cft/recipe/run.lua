@@ -168,6 +168,7 @@ function Run:trainer(opts)
   end
   how.model, how.optim, how.log, how.steps, how.heldout = m, self.optim, self.log, self.last_step, self.heldout
   self.keeper = keeper_of(self, m, o)
+  if self.keeper and not self.device:find "^cpu" then self.keeper:reserve(keepers.bytes_of(m, self.optim)) end
   how.keeper = self.keeper
   how.batches, how.lr, how.loss, how.stop, how.best = o.batches or self.batches, o.lr or self.lr, o.loss, o.stop, o.best
   self.training = train.new(how)

@@ -24,6 +24,27 @@ function M.new(o)
   return self
 end
 
+local SIZE = { f64 = 8, f32 = 4, bf16 = 2 }
+
+--- Bytes of weights and of what the optimizer keeps: what a save copies. @tparam Model model @tparam Optimizer optim
+function M.bytes_of(model, optim)
+  local bytes = 0
+  for i, group in ipairs(model.groups) do
+    bytes = bytes + group.flat:count() * SIZE[group.flat:dtype()]
+    for _, t in pairs(optim.slots[i]) do bytes = bytes + t:count() * SIZE[t:dtype()] end
+  end
+  return bytes
+end
+
+--- Have memory for the copy before the first step: pinning it takes long. Where there is not so much, each save is written
+-- from where the state lies, and the run waits.
+-- @int bytes
+function Keeper:reserve(bytes)
+  if not self.saver:reserve(bytes + 2 ^ 20) then
+    self.log:say("no memory for a copy of %s: the run waits while it is saved", format.bytes(bytes))
+  end
+end
+
 -- ---- what became of a save -------------------------------------------------------------------
 
 local function failed(self, step, why)
