@@ -164,6 +164,14 @@ return {
     expect.same({ r.code, r.err }, { 0, "" }, r.out)
     expect.same(json.read(elsewhere .. "/run.json").id, json.read(other .. "/run.json").id)
   end },
+  { "while a run writes, a second process is refused, and told who writes", function()
+    local out, here = process.folder() .. "/out", process.shell("pwd", "."):match "[^\n]*"
+    local run = ("cftrun %s/recipes/sft.lua device=cpu heldout=0 data=%s/recipes/data/problems.jsonl out=%s"):format(here, here, out)
+    local text = process.shell(("%s steps=2000 > log 2>&1 & pid=$!; while kill -0 $pid && ! grep -q '^step 1/' log; do sleep 0.05; "
+      .. "done; %s steps=2 --resume > other 2>&1; echo code $?; cat other; kill -9 $pid; echo pid $pid"):format(run, run), process.folder())
+    expect.match(text, "code 1\n")
+    expect.match(text, "another run is writing into this folder, process " .. text:match "pid (%d+)" .. " on [^\n]*; give this one another out=")
+  end },
   { "the demo's own folder is replaced by the next demo", function()
     local here = process.folder()
     for _ = 1, 2 do

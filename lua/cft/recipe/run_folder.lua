@@ -44,15 +44,15 @@ function M.take(folder)
   local made, why_not = host.make_folders(folder)
   if not made and why_not:find "File exists" then why_not = "is a link to nothing; a folder is wanted" end
   if not made then exit.fail(exit.FAILED, "out '%s': %s", folder, why_not) end
-  local lock, why = host.lock(folder .. "/.lock")
+  local lock, why, who = host.lock(folder .. "/.lock")
   if why == "busy" then  -- perhaps by a run of this process that is over, and not yet collected
     collectgarbage()
     collectgarbage()
-    lock, why = host.lock(folder .. "/.lock")
+    lock, why, who = host.lock(folder .. "/.lock")
   end
   if not lock then
-    exit.fail(exit.FAILED, "%s: %s", folder, why == "busy" and "another run is writing into this folder; "
-              .. "give this one another out=" or why)
+    exit.fail(exit.FAILED, "%s: %s", folder, why == "busy" and ("another run is writing into this folder%s; "
+              .. "give this one another out="):format(who ~= "" and ", " .. who or "") or why)
   end
   return lock
 end
