@@ -5,7 +5,12 @@
 // the end, and a response of megabytes is read once at the speed of memory.
 #include "grade/grade_impl.h"
 
-enum { TAIL = 32 << 10, SHORT = 120, BETWEEN = 40 };
+enum {
+  TAIL = 32 << 10,
+  SHORT = 120,    // bytes of a response that may be an answer as it is
+  BETWEEN = 40,   // two boxes that are one answer
+  UNCLOSED = 200  // formulas, after which no more are looked for
+};
 
 static text tail_of(text t) {
   if (t.n <= TAIL) return t;
@@ -266,8 +271,14 @@ static text last_number(text t) {
   return text_slice(t, begin, end);
 }
 
+// The last line; where it closes a formula of several lines, from where that opens.
 static text last_line(text t) {
   t = text_trim(t);
+  bool square = text_ends(t, T("\\]")), dollars = text_ends(t, T("$$"));
+  int64_t open = square    ? text_find_last(t, T("\\["))
+                 : dollars ? text_find_last((text){t.s, t.n - 2}, T("$$"))
+                           : NOWHERE;
+  if (open != NOWHERE) return text_from(t, (size_t)open);
   int64_t at = text_find_last(t, T("\n"));
   return at == NOWHERE ? t : text_trim(text_from(t, (size_t)at + 1));
 }
@@ -282,11 +293,13 @@ static bool says_something(text t) {
 // sign; *end: the offset behind it.
 static bool last_formula(text line, text *inside, size_t *end) {
   bool found = false;
+  int failures = 0;
   for (size_t i = 0; i < line.n; i++) {
     text content;
     size_t length;
     if (line.s[i] != '$' && line.s[i] != '\\') continue;
     if (!formula_at(text_from(line, i), &content, &length)) {
+      if (++failures == UNCLOSED) break;
       i += line.s[i] == '\\';  // of \$ the second is no sign
       continue;
     }

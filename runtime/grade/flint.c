@@ -110,7 +110,8 @@ static bool find_all(void *h) {
 #define XX(name) ok = ok && find(&f->name, h, "arb_" #name);
   XX(set_str)
   XX(const_e)
-  XX(fac_ui) XX(bin_uiui) XX(floor) XX(ceil) XX(is_zero) XX(is_negative)
+  XX(fac_ui)
+  XX(bin_uiui) XX(floor) XX(ceil) XX(is_zero) XX(is_negative)
 #undef XX
       ok = ok && find(&f->part_set_si, h, "arb_set_si");
   ok = ok && find(&f->middle, h, "arf_get_d");

@@ -20,6 +20,8 @@ local rows = {
   { "The answer is 5 or 6.", "5", "5 or 6", W }, { "Final Answer: The largest $n$ is 34.", "34", "largest $n$ is 34", R },
   { "We get 3 + 4 = 7", "7", "7", R }, { "She has 3 and buys 4.\nShe has $3 + 4 = 7$ now.", "7", "3 + 4 = 7", R },
   { "Thus the degree of $(x+1)^2$ is 2.", "2", "2", R }, { "It costs $5 or so, and then $48.00 more, which makes $53.00.", "53", "53.00", R },
+  { "So the first are\n\\[\na_1 = -1, \\quad a_2 = 1\n\\]\n", "(-1, 1)", "a_1 = -1, \\quad a_2 = 1", R },
+  { "Hence\n$$\n x = \\frac{1}{2}\n$$", "1/2", "x = \\frac{1}{2}", R },
   { "One may see that the sixth digit is **6**, as said.\n", "6", "6", R }, { "-5", "-5", "-5", R }, { "x^2+1", "1+x^2", "x^2+1", R },
   { "The best option is (B) because of A.", "B", "B", R }, { "B", "B", "B", R }, { "I think A or B", "B", "I think A or B", W },
   { "Long text.\n\nThe correct choice is **D**.", "D", "D", R }, { "The answer is (C) 5 meters.", "C", "(C) 5 meters", R },
