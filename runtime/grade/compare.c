@@ -2,8 +2,7 @@
 // choices, words, then trees.
 #include "grade/compare.h"
 
-// ---- texts
-// --------------------------------------------------------------------------------------------
+// ---- texts ------------------------------------------------------------------------------------
 
 static text without_spaces(cft_grader *g, text t) {
   writer w = writer_new(g, t.n);
@@ -65,8 +64,7 @@ static bool is_words(text t) {
   return longest >= 3 && function_named(word) == F_NONE && constant_named(word) < 0;
 }
 
-// ---- choices
-// ------------------------------------------------------------------------------------------
+// ---- choices ----------------------------------------------------------------------------------
 
 static bool is_choice_letter(char c) { return c >= 'A' && c <= 'J'; }
 
@@ -139,8 +137,7 @@ static verdict choices(text answer, char reference) {
   return letter == reference ? right("the same choice") : wrong("another choice");
 }
 
-// ---- the whole
-// ----------------------------------------------------------------------------------------
+// ---- the whole --------------------------------------------------------------------------------
 
 // The only number in a sentence that does not take it back: "Verna received $7.00 in change".
 static bool only_number(text t, text *out) {
@@ -173,8 +170,7 @@ static bool only_number(text t, text *out) {
   return numbers == 1 && words >= 2;
 }
 
-// ---- the whole
-// ------------------------------------------------------------------------------------------
+// ---- the whole --------------------------------------------------------------------------------
 
 // Both texts as trees, compared.
 static verdict as_trees(cft_grader *g, text answer, text reference, bool commas_group) {

@@ -116,8 +116,7 @@ typedef struct unit_meaning {
 } unit_meaning;
 unit_meaning unit_named(cft_grader *g, text name);
 
-// ---- exact fractions
-// ------------------------------------------------------------------------------
+// ---- exact fractions --------------------------------------------------------------------------
 
 typedef __int128 wide;
 typedef struct fraction {
@@ -134,8 +133,7 @@ bool fraction_multiply(fraction *out, fraction a, fraction b);
 bool fraction_divide(fraction *out, fraction a, fraction b);
 int fraction_sign(fraction a);
 
-// ---- balls
-// ----------------------------------------------------------------------------------------
+// ---- balls ------------------------------------------------------------------------------------
 
 // Is a - b zero wherever both are defined? Right if it is so at points drawn by a fixed rule, to 24
 // digits; wrong if it is proven at one that it is not; else unknown, as where the library is

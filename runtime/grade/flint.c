@@ -111,7 +111,10 @@ static bool find_all(void *h) {
   XX(set_str)
   XX(const_e)
   XX(fac_ui)
-  XX(bin_uiui) XX(floor) XX(ceil) XX(is_zero) XX(is_negative)
+  XX(bin_uiui)
+  XX(floor)
+  XX(ceil)
+  XX(is_zero) XX(is_negative)
 #undef XX
       ok = ok && find(&f->part_set_si, h, "arb_set_si");
   ok = ok && find(&f->middle, h, "arf_get_d");

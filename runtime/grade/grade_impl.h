@@ -58,8 +58,7 @@ static inline void grade_step(cft_grader *g) {
   if (--g->steps < 0) grade_stop(g, "more steps than a grading may take");
 }
 
-// ---- texts: borrowed bytes, changed by making new ones
-// -------------------------------------------
+// ---- texts: borrowed bytes, changed by making new ones ----------------------------------------
 
 #define T(literal) ((text){(literal), sizeof(literal) - 1})
 
@@ -104,8 +103,7 @@ text text_join(cft_grader *g, text a, text b, text c);
 // The letters of Unicode, roughly: what Python's \w takes; `cp` above ASCII. See docs/grade.md.
 bool is_word_point(uint32_t cp);
 
-// ---- the files
-// ------------------------------------------------------------------------------------
+// ---- the files --------------------------------------------------------------------------------
 
 // Our own extraction (extract.c). *why names the place it came from, or why there is nothing.
 text extract_answer(cft_grader *g, text response, text reference, const char **why);

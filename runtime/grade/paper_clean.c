@@ -4,8 +4,7 @@
 #include "grade/paper_units.h"
 #include "grade/python.h"
 
-// ---- what patterns are needed
-// -----------------------------------------------------------------------
+// ---- what patterns are needed -----------------------------------------------------------------
 
 static text drop(cft_grader *g, text t, text what) { return text_replace(g, t, what, T("")); }
 
@@ -26,8 +25,7 @@ static text between(cft_grader *g, text t, text open, text close, text with, boo
   return written(&w);
 }
 
-// ---- units
-// --------------------------------------------------------------------------------------------
+// ---- units ------------------------------------------------------------------------------------
 
 // The bytes of t.s[at...] that `unit` takes, where a point is any character; 0 if it does not.
 static size_t unit_at(text t, size_t at, text unit) {
@@ -96,8 +94,7 @@ static text without_units(cft_grader *g, text t) {
   return t;
 }
 
-// ---- numbers, roots, fractions
-// ------------------------------------------------------------------------
+// ---- numbers, roots, fractions ----------------------------------------------------------------
 
 // 27.0 and 27. before what is no digit, and at the end: 27.
 static text without_point_zeros(cft_grader *g, text t, bool at_end) {
@@ -197,8 +194,7 @@ static text slash_as_fraction(cft_grader *g, text t) {
   return text_join(g, head, b, T("}"));
 }
 
-// ---- the rules, in order
-// --------------------------------------------------------------------------------
+// ---- the rules, in order ----------------------------------------------------------------------
 
 static text forms(cft_grader *g, text t) {
   t = python_strip(t);

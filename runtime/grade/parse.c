@@ -14,8 +14,7 @@
 #include "grade/expr.h"
 #include "grade/parse.h"
 
-// ---- nodes
-// ----------------------------------------------------------------------------------------
+// ---- nodes ------------------------------------------------------------------------------------
 
 expr *expr_new(cft_grader *g, expr_kind kind, int n, ...) {
   expr *e = grade_alloc(g, sizeof *e);
@@ -56,8 +55,7 @@ static expr *of_nodes(parser *p, expr_kind kind, nodes list) {
   return e;
 }
 
-// ---- reading
-// --------------------------------------------------------------------------------------
+// ---- reading ----------------------------------------------------------------------------------
 
 void parse_skip(parser *p) {
   while (p->at < p->t.n && is_space(p->t.s[p->at])) p->at++;
@@ -90,21 +88,20 @@ bool parse_take_command(parser *p, text name) {
   return true;
 }
 
-static text letters_at(parser *p, size_t at) {
+text parse_letters_at(parser *p, size_t at) {
   size_t end = at;
   while (end < p->t.n && is_letter(p->t.s[end])) end++;
   return text_slice(p->t, at, end);
 }
 
-// ---- lists and relations
-// ----------------------------------------------------------------------------
+// ---- lists and relations ----------------------------------------------------------------------
 
 // A word in \text or plain that parts elements: and, or.
-static bool take_conjunction(parser *p) {
+bool parse_take_conjunction(parser *p) {
   size_t before = p->at;
   bool in_text = parse_take(p, TEXT_BEGIN);
   parse_skip(p);
-  text word = letters_at(p, p->at);
+  text word = parse_letters_at(p, p->at);
   if (text_is_fold(word, T("and")) || text_is_fold(word, T("or"))) {
     p->at += word.n;
     if (!in_text || parse_take(p, TEXT_END)) return true;
@@ -115,10 +112,10 @@ static bool take_conjunction(parser *p) {
 
 bool parse_take_separator(parser *p) {
   if (parse_take(p, ',') || parse_take(p, ';')) {
-    take_conjunction(p);
+    parse_take_conjunction(p);
     return true;
   }
-  return take_conjunction(p);
+  return parse_take_conjunction(p);
 }
 
 static const struct {
@@ -173,7 +170,7 @@ static expr *parse_union(parser *p) {
       // A U between intervals is a union.
       char last = p->at > 0 ? p->t.s[p->at - 1] : 0;
       if ((last == ')' || last == ']' || last == ' ') && parse_peek(p) == 'U' &&
-          letters_at(p, p->at).n == 1 && e->kind == X_LIST)
+          parse_letters_at(p, p->at).n == 1 && e->kind == X_LIST)
         p->at++, next = X_UNION;
     }
     if (next < 0) break;
@@ -223,8 +220,7 @@ expr *parse_list(parser *p, char open) {
   return e;
 }
 
-// ---- sums and products
-// ------------------------------------------------------------------------------
+// ---- sums and products ------------------------------------------------------------------------
 
 static int take_sum_sign(parser *p) {
   char c = parse_peek(p);
@@ -281,7 +277,7 @@ expr *parse_sum(parser *p) {
 static bool begins_factor(parser *p) {
   char c = parse_peek(p);
   size_t here = p->at;
-  bool conjunction = is_letter(c) && take_conjunction(p);
+  bool conjunction = is_letter(c) && parse_take_conjunction(p);
   p->at = here;
   if (!c || conjunction) return false;
   if (is_digit(c) || is_letter(c) || c == '(' || c == '{' || c == '[') return true;
@@ -299,94 +295,6 @@ static bool begins_factor(parser *p) {
   bool relation = take_relation(p) >= 0;
   p->at = before;
   return !relation;
-}
-
-// Units behind a value: \text{ cm}^2, square feet, dollars per day. NULL in *out where there are
-// none.
-static bool take_unit(parser *p, text *out) {
-  parse_skip(p);
-  size_t begin = p->at, end = begin;
-  bool spaced = begin > 0 && p->t.s[begin - 1] == ' ';
-  writer w = writer_new(p->g, p->t.n - begin + 1);
-  for (bool first = true;; first = false) {
-    while (end < p->t.n && p->t.s[end] == ' ') end++;
-    char c = end < p->t.n ? p->t.s[end] : 0;
-    if (c == TEXT_BEGIN) {
-      size_t close = end + 1;
-      while (close < p->t.n && p->t.s[close] != TEXT_END) close++;
-      text words = text_trim(text_slice(p->t, end + 1, close));
-      if (text_is(words, T("and")) || text_is(words, T("or"))) break;
-      if (w.n) write_byte(&w, ' ');
-      write_text(&w, words);
-      end = close < p->t.n ? close + 1 : close;
-    } else if (is_letter(c)) {
-      text word = letters_at(p, end);
-      bool conjunction = text_is_fold(word, T("and")) || text_is_fold(word, T("or"));
-      bool known = is_unit_word(word);
-      bool foreign = (spaced || !first) && word.n >= 3 && constant_named(word) < 0;
-      bool short_one = !first && word.n <= 2;  // of, a, m
-      if (conjunction || function_named(word) != F_NONE || !(known || foreign || short_one)) break;
-      if (w.n) write_byte(&w, ' ');
-      write_text(&w, word);
-      end += word.n;
-    } else if (!first && (c == '/' || c == '.' || c == '-') && end + 1 < p->t.n &&
-               (is_letter(p->t.s[end + 1]) || p->t.s[end + 1] == TEXT_BEGIN)) {
-      write_byte(&w, c);
-      end++;
-    } else {
-      break;
-    }
-    size_t hat = end;
-    if (w.n && hat < p->t.n && p->t.s[hat] == '^') {  // cm^2, cm^{2}
-      size_t stop = hat + 1;
-      if (stop < p->t.n && p->t.s[stop] == '{') stop++;
-      if (stop < p->t.n && is_digit(p->t.s[stop])) {
-        write_byte(&w, '^');
-        write_byte(&w, p->t.s[stop++]);
-        if (stop < p->t.n && p->t.s[stop] == '}') stop++;
-        end = stop;
-      }
-    }
-  }
-  if (!w.n) return false;
-  p->at = end;
-  *out = text_trim(written(&w));
-  return out->n > 0;
-}
-
-// A word of quantity at the head of a unit: 5 million dollars. Its power of ten, 0 where there is
-// none.
-static int64_t quantity(text *unit) {
-  static const struct {
-    const char *word;
-    int64_t power;
-  } words[] = {{"hundred", 2}, {"thousand", 3}, {"million", 6}, {"billion", 9}, {"trillion", 12}};
-  for (int i = 0; i < 5; i++) {
-    size_t n = strlen(words[i].word);
-    if (unit->n < n || !text_is_fold((text){unit->s, n}, (text){words[i].word, n})) continue;
-    if (unit->n > n && unit->s[n] != ' ') continue;
-    *unit = text_trim(text_from(*unit, n));
-    return words[i].power;
-  }
-  return 0;
-}
-
-static expr *with_unit(parser *p, expr *e) {
-  text unit;
-  if (!take_unit(p, &unit)) return e;
-  int64_t power = quantity(&unit);
-  if (power) {
-    expr *ten = expr_new(p->g, X_NUMBER, 0);
-    ten->name = T("1"), ten->scale = power;
-    e = expr_new(p->g, X_MULTIPLY, 2, e, ten);
-  }
-  if (!unit.n) return e;
-  if (text_is_fold(unit, T("degrees")) || text_is_fold(unit, T("degree")))
-    return expr_new(p->g, X_DEGREE, 1, e);
-  if (text_is_fold(unit, T("percent"))) return expr_new(p->g, X_PERCENT, 1, e);
-  expr *u = expr_new(p->g, X_UNIT, 1, e);
-  u->name = unit;
-  return u;
 }
 
 static bool is_whole(const expr *e) { return e->kind == X_NUMBER && e->scale == 0; }
@@ -443,7 +351,7 @@ expr *parse_product(parser *p) {
     if (side_by_side) return parse_fail(p, "two numbers side by side");
     text unit;
     size_t before = p->at;
-    if (p->units && take_unit(p, &unit)) {
+    if (p->units && parse_take_unit(p, &unit)) {
       p->at = before;
       break;
     }
@@ -461,7 +369,7 @@ expr *parse_product(parser *p) {
   }
   if (side_by_side) return parse_fail(p, "two numbers side by side");
   expr *e = of_nodes(p, X_MULTIPLY, over);
-  return p->units ? with_unit(p, e) : e;
+  return p->units ? parse_with_unit(p, e) : e;
 }
 
 expr *parse_power(parser *p) {
@@ -481,8 +389,7 @@ expr *parse_power(parser *p) {
   return expr_new(p->g, X_POWER, 2, base, exponent);
 }
 
-// ---- the whole
-// --------------------------------------------------------------------------------------
+// ---- the whole --------------------------------------------------------------------------------
 
 expr *parse_answer(cft_grader *g, text cleaned, bool commas_group, const char **why) {
   parser p = {.g = g, .t = cleaned, .commas_group = commas_group, .units = true};

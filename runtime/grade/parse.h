@@ -23,6 +23,15 @@ text parse_command(parser *p);
 bool parse_take_command(parser *p, text name);
 bool parse_take_separator(parser *p);
 
+bool parse_take_conjunction(parser *p);  // "and" or "or", plain or in \\text
+text parse_letters_at(parser *p, size_t at);
+
+bool parse_take_unit(parser *p, text *out);  // the words of a unit, if there are some
+expr *parse_with_unit(parser *p, expr *e);   // e, or e with what follows it
+
+bool parse_digits_at(text t, size_t at, size_t n);  // n digits stand there
+expr *parse_number(parser *p);
+
 expr *parse_list(parser *p, char open);
 expr *parse_sum(parser *p);
 expr *parse_product(parser *p);

@@ -1,77 +1,7 @@
-// parse_primary.c - numbers, names, functions, brackets, matrices.
+// parse_primary.c - names, functions, brackets, matrices.
 #include "grade/parse.h"
 
-// ---- numbers
-// --------------------------------------------------------------------------------------
-
-static bool digits_at(text t, size_t at, size_t n) {
-  if (at + n > t.n) return false;
-  for (size_t i = 0; i < n; i++)
-    if (!is_digit(t.s[at + i])) return false;
-  return true;
-}
-
-// A separator of thousands at t.s[at]: three digits behind it and no fourth. How long it is, or 0.
-static size_t thousands(const parser *p, size_t at) {
-  char c = at < p->t.n ? p->t.s[at] : 0;
-  bool comma = c == ',' && p->commas_group && p->brackets == 0;
-  if (c != GROUP_COMMA && !comma && c != ' ') return 0;
-  size_t skip = 1;
-  while (c == GROUP_COMMA && at + skip < p->t.n && p->t.s[at + skip] == ' ') skip++;
-  bool three = digits_at(p->t, at + skip, 3) && !digits_at(p->t, at + skip, 4);
-  return three ? skip : 0;
-}
-
-// 1.5e-8, where digits follow at once.
-static bool take_exponent(parser *p, int64_t *scale) {
-  size_t at = p->at;
-  if (at >= p->t.n || (p->t.s[at] != 'e' && p->t.s[at] != 'E')) return true;
-  size_t digit = at + 1;
-  bool minus = digit < p->t.n && p->t.s[digit] == '-';
-  if (digit < p->t.n && (minus || p->t.s[digit] == '+')) digit++;
-  if (!digits_at(p->t, digit, 1)) return true;
-  int64_t n = 0;
-  for (; digits_at(p->t, digit, 1); digit++)
-    if ((n = 10 * n + (p->t.s[digit] - '0')) > 100000) return false;
-  *scale += minus ? -n : n;
-  p->at = digit;
-  return true;
-}
-
-static expr *parse_number(parser *p) {
-  size_t begin = p->at;
-  writer w = writer_new(p->g, p->t.n - begin);
-  int64_t scale = 0;
-  for (; p->at < p->t.n;) {
-    size_t skip;
-    if (is_digit(p->t.s[p->at]))
-      write_byte(&w, p->t.s[p->at++]);
-    else if (p->at > begin && (skip = thousands(p, p->at)) != 0)
-      p->at += skip;
-    else
-      break;
-  }
-  if (p->at + 1 < p->t.n + 1 && p->at < p->t.n && p->t.s[p->at] == '.' &&
-      !(p->at + 1 < p->t.n && p->t.s[p->at + 1] == '.')) {
-    p->at++;
-    while (digits_at(p->t, p->at, 1)) {
-      write_byte(&w, p->t.s[p->at++]);
-      scale--;
-    }
-  }
-  if (!w.n) return parse_fail(p, "a point without digits");
-  if (!take_exponent(p, &scale)) return parse_fail(p, "an exponent beyond all bounds");
-  text digits = written(&w);
-  while (digits.n > 1 && digits.s[0] == '0') digits = text_from(digits, 1);
-  while (digits.n > 1 && scale < 0 && digits.s[digits.n - 1] == '0') digits.n--, scale++;
-  if (digits.n == 1 && digits.s[0] == '0') scale = 0;
-  expr *e = expr_new(p->g, X_NUMBER, 0);
-  e->name = digits, e->scale = scale;
-  return e;
-}
-
-// ---- names
-// ----------------------------------------------------------------------------------------
+// ---- names ------------------------------------------------------------------------------------
 
 static expr *constant(parser *p, int which) {
   expr *e = expr_new(p->g, X_CONSTANT, 0);
@@ -207,8 +137,7 @@ static expr *parse_letters(parser *p) {
   return variable(p, (text){run.s, 1});
 }
 
-// ---- commands
-// -------------------------------------------------------------------------------------
+// ---- commands ---------------------------------------------------------------------------------
 
 static expr *parse_fraction(parser *p) {
   expr *over = parse_argument(p);
@@ -363,8 +292,7 @@ static expr *parse_named_command(parser *p) {
   return e;
 }
 
-// ---- brackets
-// -------------------------------------------------------------------------------------
+// ---- brackets ---------------------------------------------------------------------------------
 
 static expr *parse_brackets(parser *p, char open) {
   p->at++;
@@ -435,7 +363,7 @@ static expr *parse_subscript(parser *p, expr *e) {
     }
     if (!parse_take(p, '}')) return parse_fail(p, "a brace that is not closed");
   } else if (e->kind == X_NUMBER) {
-    while (digits_at(p->t, p->at, 1)) p->at++;
+    while (parse_digits_at(p->t, p->at, 1)) p->at++;
   } else if (p->at < p->t.n) {
     p->at++;
   }
@@ -444,7 +372,8 @@ static expr *parse_subscript(parser *p, expr *e) {
     sub = text_trim(text_slice(sub, 1, sub.n - 1));
   if (!sub.n) return parse_fail(p, "an empty subscript");
   if (e->kind == X_NUMBER) {
-    if (e->scale > 0 || !digits_at(sub, 0, sub.n)) return parse_fail(p, "a subscript of a number");
+    if (e->scale > 0 || !parse_digits_at(sub, 0, sub.n))
+      return parse_fail(p, "a subscript of a number");
     expr *base = expr_new(p->g, X_NUMBER, 0), *number = expr_new(p->g, X_BASE, 1, base);
     base->name = sub, number->name = e->name, number->scale = e->scale;
     return number;

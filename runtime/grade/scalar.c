@@ -3,8 +3,7 @@
 
 #include "grade/compare.h"
 
-// ---- what surrounds a value
-// -------------------------------------------------------------------------
+// ---- what surrounds a value -------------------------------------------------------------------
 
 typedef struct measured {
   const expr *value;
@@ -42,8 +41,7 @@ static const expr *unit_outside(cft_grader *g, const expr *e) {
   return unit;
 }
 
-// ---- decimals
-// -----------------------------------------------------------------------------------------
+// ---- decimals ---------------------------------------------------------------------------------
 
 typedef struct decimal {
   bool is;
@@ -84,8 +82,7 @@ static verdict rounded(cft_grader *g, const expr *answer, const expr *reference)
   return right(to_reference ? "it rounds to the reference" : "it is the reference rounded");
 }
 
-// ---- values
-// -----------------------------------------------------------------------------------------
+// ---- values -----------------------------------------------------------------------------------
 
 static bool huge_number(const expr *e) {
   return e->kind == X_NUMBER && (e->name.n > 36 || e->scale > 36 || e->scale < -36);
@@ -153,6 +150,9 @@ static verdict strictly(cft_grader *g, measured a, measured r) {
 verdict compare_scalars(cft_grader *g, const expr *answer, const expr *reference) {
   measured a = measured_of(unit_outside(g, answer)), r = measured_of(unit_outside(g, reference));
   if (!lenient(g)) return strictly(g, a, r);
+  int marks_a = a.percent + a.degree + a.has_unit, marks_r = r.percent + r.degree + r.has_unit;
+  bool others = a.percent != r.percent || a.degree != r.degree || a.has_unit != r.has_unit;
+  if (marks_a && marks_r && others) return wrong("the units measure different things");
   if (a.percent != r.percent) {  // 50% is 50 where a percentage was asked for, and 0.5 always
     verdict v = close_values(g, a.value, r.value);
     if (v.is == CFT_GRADE_RIGHT) return right("equal but for a percent sign");

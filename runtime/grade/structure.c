@@ -14,8 +14,7 @@ static bool is_constant(const expr *e, expr_constant which) {
   return e->kind == X_CONSTANT && e->op == (int)which;
 }
 
-// ---- parts in order, parts in any order
-// -------------------------------------------------------------
+// ---- parts in order, parts in any order -------------------------------------------------------
 
 static verdict in_order(cft_grader *g, expr *const *a, expr *const *r, int n, const char *why) {
   verdict doubt = right(why);
@@ -52,8 +51,7 @@ static verdict in_any_order(cft_grader *g, expr *const *a, int an, expr *const *
   return w.is == CFT_GRADE_UNKNOWN ? w : right("the same parts");
 }
 
-// ---- plus or minus
-// ------------------------------------------------------------------------------------
+// ---- plus or minus ----------------------------------------------------------------------------
 
 static bool has_both_signs(const expr *e) {
   if (e->kind == X_PLUS_MINUS) return true;
@@ -104,8 +102,7 @@ static verdict as_sets(cft_grader *g, const expr *a, const expr *r) {
   return in_any_order(g, x, n, y, m);
 }
 
-// ---- intervals
-// ----------------------------------------------------------------------------------------
+// ---- intervals --------------------------------------------------------------------------------
 
 static bool of_brackets(const expr *e, interval *out) {
   if (e->kind != X_LIST || e->n != 2 || !e->open || e->open == '{') return false;
@@ -174,8 +171,7 @@ verdict compare_intervals(cft_grader *g, const interval *a, const interval *r) {
   return high.is == CFT_GRADE_UNKNOWN ? high : right("the same interval");
 }
 
-// ---- matrices
-// -----------------------------------------------------------------------------------------
+// ---- matrices ---------------------------------------------------------------------------------
 
 static verdict matrices(cft_grader *g, const expr *a, const expr *r) {
   if (a->rows != r->rows || a->columns != r->columns) {
@@ -190,8 +186,7 @@ static bool is_vector(const expr *e) {
   return e->kind == X_MATRIX && (e->rows == 1 || e->columns == 1);
 }
 
-// ---- any against any
-// ----------------------------------------------------------------------------------
+// ---- any against any --------------------------------------------------------------------------
 
 static bool plain_list(const expr *e) { return e->kind == X_LIST && !e->open; }
 static bool round_list(const expr *e) { return e->kind == X_LIST && e->open && e->open != '{'; }

@@ -185,8 +185,7 @@ TEST(arguments_are_checked) {
   cft_grader_release(NULL);
 }
 
-// ---- several at once
-// --------------------------------------------------------------------------------------
+// ---- several at once --------------------------------------------------------------------------
 
 static void *grade_often(void *failed) {
   for (int round = 0; round < 20; round++) {
@@ -214,8 +213,7 @@ TEST(threads_do_not_meet) {
   for (int i = 0; i < 4; i++) EXPECT(!failed[i]);
 }
 
-// ---- mutations
-// --------------------------------------------------------------------------------------------
+// ---- mutations --------------------------------------------------------------------------------
 
 static const char *const seeds[] = {
     "\\boxed{\\frac{1}{2}}",
