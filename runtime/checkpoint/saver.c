@@ -4,6 +4,7 @@
 // the two share is below one lock. A thread lives as long as its save.
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 #include "cft_checkpoint.h"
 #include "util/file.h"
 
-enum { LINE = 64, NICE = 10, MESSAGE = 2048 };
+enum { LINE = 64, NICE = 10, MESSAGE = 2048, PIECE = 4 << 20 };
 
 struct cft_saver {
   cft_device *device;
@@ -36,8 +37,11 @@ struct cft_saver {
     const void *from;
     void *to;
     size_t bytes;
+    int64_t piece;  // the first of its pieces, which all have PIECE bytes but the last
   } * spans;
   int64_t count, space;
+  int64_t pieces;
+  atomic_llong next, copied_pieces;  // which is taken next; how many are copied
 };
 
 static double now(void) {
@@ -120,10 +124,17 @@ static cft_status write_until_done(cft_saver *s, const char *folder) {
   }
 }
 
-static void *work(void *context) {
-  cft_saver *s = context;
-  if (!s->copied) {
-    for (int64_t i = 0; i < s->count; ++i) memcpy(s->spans[i].to, s->spans[i].from, s->spans[i].bytes);
+// Copy pieces as long as there are any that nobody has taken: the thread does, and the program helps
+// where it would wait. Whoever copies the last one says so.
+static void copy_pieces(cft_saver *s) {
+  int64_t i = 0;
+  for (int64_t piece; (piece = atomic_fetch_add(&s->next, 1)) < s->pieces;) {
+    while (i + 1 < s->count && s->spans[i + 1].piece <= piece) ++i;  // pieces only grow
+    const struct span *span = &s->spans[i];
+    size_t at = (size_t)(piece - span->piece) * PIECE;
+    size_t bytes = span->bytes - at < PIECE ? span->bytes - at : PIECE;
+    memcpy((char *)span->to + at, (const char *)span->from + at, bytes);
+    if (atomic_fetch_add(&s->copied_pieces, 1) + 1 < s->pieces) continue;
     pthread_mutex_lock(&s->lock);
     s->copied = true;
     s->copied_s = now() - s->started;
@@ -131,6 +142,15 @@ static void *work(void *context) {
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
   }
+}
+
+static void *work(void *context) {
+  cft_saver *s = context;
+  copy_pieces(s);
+  pthread_mutex_lock(&s->lock);
+  while (!s->copied) pthread_cond_wait(&s->changed, &s->lock);
+  s->state = CFT_SAVER_WRITING;
+  pthread_mutex_unlock(&s->lock);
   // What computes goes first from here on; nobody waits for this but the next save.
   (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
   char *folder = cft_folder_of(cft_save_path(s->save)), *path = cft_format("%s", cft_save_path(s->save));
@@ -221,12 +241,18 @@ cft_status cft_saver_start(cft_saver *s, cft_save *save) {
   CFT_TRY(g.st);
   CFT_TRY(cft_saver_reserve(s, (int64_t)g.bytes));
   size_t at = 0;
+  s->pieces = 0;
   for (int64_t i = 0; i < s->count; ++i) {
     s->spans[i].to = (char *)s->room + at;
+    s->spans[i].piece = s->pieces;
     at += (s->spans[i].bytes + LINE - 1) / LINE * LINE;
+    s->pieces += (int64_t)((s->spans[i].bytes + PIECE - 1) / PIECE);
   }
+  atomic_store(&s->next, s->device->pin ? s->pieces : 0);
+  atomic_store(&s->copied_pieces, 0);
   s->started = now();
-  s->copied = s->cancelled = false;
+  s->cancelled = false;
+  s->copied = s->pieces == 0;
   s->copied_s = s->over_s = 0;
   s->message[0] = '\0';
   if (s->device->pin) CFT_TRY(queue_copies(s));
@@ -269,6 +295,7 @@ cft_status cft_saver_copied(cft_saver *s) {
     (void)begin_to_write(s);  // a failure is the save's, not the step's
     return CFT_OK;
   }
+  copy_pieces(s);
   pthread_mutex_lock(&s->lock);
   while (!s->copied) pthread_cond_wait(&s->changed, &s->lock);
   pthread_mutex_unlock(&s->lock);
