@@ -83,7 +83,7 @@ return {
           "after_step = function() return { list = {} } end"),
   refuses("evaluate gave a number; a table of names and values is wanted, or nothing", "evaluate = function() return 3 end", "steps=1"),
   refuses("best: 'word' is a string; a number is wanted", "best = { 'word', 'max' }, after_step = function() return { word = 'a' } end"),
-  refuses("train.new: best names a metric and its direction, such as { \"heldout_loss\", \"min\" }", "best = { 'loss', 'down' }"),
+  refuses("best names a metric and its direction, such as { \"heldout_loss\", \"min\" }", "best = { 'loss', 'down' }"),
   refuses("recipe.run: unknown option 'after_stepp'; did you mean 'after_step'%?", "after_stepp = print"),
   refuses("recipe.run: unknown option 'eval'; did you mean 'evaluate'%?", "eval = print"),
   refuses("keep: unknown option 'newst'; did you mean 'newest'%?", "keep = { newst = 2 }"),
@@ -125,7 +125,7 @@ return {
     end
     local function stays(keep, direction, ...)
       local all = list(...)
-      local gone, bare = retention.decide(all, retention.rule(keep), direction)
+      local gone, bare = retention.decide(all, retention.rule(keep, true), direction)
       local names, out = {}, {}
       for _, c in ipairs(all) do names[c] = tostring(c.step) end
       for _, c in ipairs(bare) do names[c] = c.step .. " bare" end

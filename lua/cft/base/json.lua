@@ -12,6 +12,7 @@ local ffi = require "ffi"
 local core = require "cft.json.core"
 local check = require "cft.base.check"
 local host = require "cft.host"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -44,6 +45,20 @@ end
 function M.is_float(t, key)
   local meta = getmetatable(t)
   return meta ~= nil and meta.floats ~= nil and meta.floats[key] == true
+end
+
+--- What JSON can hold of a value: NaN and infinities become texts, and of texts that are no UTF-8 what a terminal would show.
+-- @param value a plain one, or a table of such; keys are names
+-- @return the same, or a copy of the table
+function M.sayable(value)
+  if type(value) == "string" then return pcall(M.encode, value) and value or texts.printable(value) end
+  if type(value) == "number" then
+    return (value ~= value or math.abs(value) == math.huge) and tostring(value) or value
+  end
+  if type(value) ~= "table" then return value end
+  local copy = M.is_array(value) and M.array() or {}
+  for k, v in pairs(value) do copy[M.sayable(k)] = M.sayable(v) end
+  return copy
 end
 
 --- Read a file of one JSON value.

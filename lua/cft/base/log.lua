@@ -32,16 +32,15 @@ for _, name in ipairs { "seconds_a_step", "own", "log", "run", "best", "since_be
 end
 for _, column in ipairs(columns) do M.taken[column[1]], M.taken[column[2]] = true, true end
 
--- A number as JSON has it: there are no NaN and no infinity; what was measured, with six digits.
+-- A value as JSON has it; what was measured, with six digits.
 local function sane(v, measured)
+  v = json.sayable(v)
+  if not measured then return v end
   if type(v) == "table" then
-    local copy = json.is_array(v) and json.array() or {}
-    for k, e in pairs(v) do copy[k] = sane(e, measured) end
-    return copy
+    for k, e in pairs(v) do v[k] = sane(e, measured) end  -- a copy already
+    return v
   end
-  if type(v) ~= "number" then return v end
-  if v ~= v or v == math.huge or v == -math.huge then return tostring(v) end
-  return measured and v % 1 ~= 0 and tonumber(("%.6g"):format(v)) or v
+  return type(v) == "number" and v % 1 ~= 0 and tonumber(("%.6g"):format(v)) or v
 end
 
 -- The step's numbers as a line; metrics of a recipe's own, `own`, stand at its end.
@@ -49,7 +48,7 @@ local function line_of(t)
   local line, order = {}, { unpack(keys) }
   for _, column in ipairs(columns) do line[column[1]] = sane(t[column[2]], column[3]) end
   line.time = math.floor(1000 * host.time() + 0.5) / 1000
-  for name, value in pairs(t.own or {}) do line[name] = sane(value, true) end
+  for name, value in pairs(t.own or {}) do line[json.sayable(name)] = sane(value, true) end
   return json.encode(line, { order = order })
 end
 

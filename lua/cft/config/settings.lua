@@ -37,6 +37,9 @@ function M.new(book)
     end,
     __newindex = function(_, name, value)
       must_know(name)
+      local spec = book.specs[name]
+      local problem = value ~= nil and spec and check.problem(value, spec)
+      if problem then blame("config: '%s' %s", name, problem) end
       book.values[name], book.origins[name] = value, M.RECIPE
     end,
   })

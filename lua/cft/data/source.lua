@@ -273,8 +273,9 @@ local function group(self, o)
     processes = o.processes,
     of = function(record, i)
       local key = o.by(record, i)
-      if type(key) ~= "string" and type(key) ~= "number" then
-        blame("split: by gave a %s for %s; a string or number is wanted", type(key), self.place(i))
+      if type(key) ~= "string" and type(key) ~= "number" or key ~= key then
+        blame("split: by gave %s for %s; a string or number is wanted", type(key) == "number" and "nan" or "a " .. type(key),
+          self.place(i))
       end
       return digest(type(key) == "number" and ("%.17g"):format(key) or key)
     end,

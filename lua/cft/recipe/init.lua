@@ -24,6 +24,8 @@ local spec = {
   heldout_by = { "function", optional = true }, -- record → what must not be on both sides
 }
 
+local missing_spec = { model = { "string", optional = true }, data = { "string", optional = true } }
+
 -- Those of the usual loop.
 local loop_spec = {
   before_run = { "function", optional = true },  -- gets the run before its first step
@@ -41,6 +43,7 @@ end
 -- Settings and options as a run has them.
 local function begin(cfg, opts)
   local o = check.options("recipe.run", opts, spec)
+  check.options("recipe.run: missing", o.missing, missing_spec)
   return runs.new { cfg = config.complete(cfg), options = o, name = o.name }
 end
 

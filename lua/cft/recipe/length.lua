@@ -14,6 +14,7 @@ local M = {}
 local RULES = { "steps", "epochs", "budget_tokens", "budget_flops" }
 local RANK = { default = 0, recipe = 1, demo = 2, ["command line"] = 3 }
 
+local MOST_EPOCHS = 1e4  -- of a budget: beyond lies a slip of the hand, and counting its steps would take for ever
 local ROUNDS = 8  -- of a mixture whose weights follow the run
 
 --- The key that decides. The others do nothing.
@@ -46,7 +47,7 @@ local function cost_of(run, rule)
 end
 
 -- The optimizer step that reaches the budget.
-local function spend(batches, budget, cost)
+local function spend(batches, budget, cost, rule)
   local spent, steps, per_epoch, known = 0, 0, batches:updates(), {}
   while spent < budget do
     for _, tokens in ipairs(batches:lengths(math.floor(steps / per_epoch), steps % per_epoch)) do
@@ -54,6 +55,10 @@ local function spend(batches, budget, cost)
       spent = spent + known[tokens]
     end
     steps = steps + 1
+    if steps == per_epoch and spent * MOST_EPOCHS < budget then
+      exit.fail(exit.USAGE, "%s=%g is that of %.3g passes over the samples, of which one has %s; at most %g are taken", rule,
+        budget, budget / spent, format.count(spent), MOST_EPOCHS)
+    end
   end
   return steps, spent
 end
@@ -64,12 +69,12 @@ local function by_budget(run, rule)
   if run.samples.stream then
     exit.fail(exit.USAGE, "%s goes through the samples' lengths first, which a stream does not; give steps", rule)
   end
-  local steps, spent = spend(batches, budget, cost)
+  local steps, spent = spend(batches, budget, cost, rule)
   -- The order of a mixture may follow the run's length, and so what the steps hold.
   for _ = 1, run.samples.fit and ROUNDS or 0 do
     local before = steps
     run.samples:fit(config.peek(cfg, "batch") * steps)
-    steps, spent = spend(batches, budget, cost)
+    steps, spent = spend(batches, budget, cost, rule)
     if steps == before then break end
   end
   local unit = rule == "budget_tokens" and "tokens" or "FLOPs"

@@ -5,7 +5,6 @@ local config = require "cft.config"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local save = require "cft.io.save"
-local texts = require "cft.base.text"
 
 local M = {}
 
@@ -23,22 +22,6 @@ local function contents(path)
   local text = file and file:read "*a"
   if file then file:close() end
   return text
-end
-
--- A text that JSON can hold: paths and files may be no UTF-8.
-local function text_of(value)
-  if type(value) ~= "string" or pcall(json.encode, value) then return value end
-  return texts.printable(value)
-end
-
-local function plain(value)
-  if type(value) ~= "table" then
-    if type(value) == "number" and (value ~= value or math.abs(value) == math.huge) then return tostring(value) end
-    return text_of(value)
-  end
-  local copy = json.is_array(value) and json.array() or {}
-  for k, v in pairs(value) do copy[text_of(k)] = plain(v) end
-  return copy
 end
 
 local function command()
@@ -92,7 +75,7 @@ end
 
 local function write(run)
   if run.out then
-    save.write(run.out .. "/run.json", json.encode(plain(run.record), { indent = 2, order = ORDER }) .. "\n")
+    save.write(run.out .. "/run.json", json.encode(json.sayable(run.record), { indent = 2, order = ORDER }) .. "\n")
   end
 end
 

@@ -105,7 +105,7 @@ local function rule_of(run, o)
   local cfg = run.cfg
   local keep = config.when(cfg, "keep", run.out, "nothing is saved without out=")
   if o.keep and config.origin(cfg, "keep") ~= "command line" then keep = o.keep end
-  return keep and retention.rule(keep)
+  return keep and retention.rule(keep, o.best ~= nil)
 end
 
 -- Where the state of a run is saved, beside it.

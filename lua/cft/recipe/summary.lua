@@ -7,7 +7,6 @@ local format = require "cft.base.format"
 local save = require "cft.io.save"
 local tensor = require "cft.engine.tensor"
 local term = require "cft.base.term"
-local texts = require "cft.base.text"
 
 local M = {}
 
@@ -22,7 +21,7 @@ function M.write(run, summary)
                 checkpoint = run.saved or json.null, template_check = run.template_report,
                 changes = run.changes and #run.changes > 0 and run.changes or nil }
   for k, v in pairs(summary) do all[k] = v end
-  for k, v in pairs(all) do all[k] = type(v) == "string" and texts.printable(v) or v end  -- paths may be no UTF-8
+  all = json.sayable(all)
   if run.out then save.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
   return all
 end
@@ -34,6 +33,7 @@ local FEW = 10  -- steps that need no curve
 function M.say(run, summary)
   local losses = run.log:losses()
   for _, line in ipairs(#losses > FEW and curve.draw(losses, term.width()) or {}) do run.log:say("%s", line) end
+  if not summary.loss_first then return run.log:say "no step was made" end
   run.log:say("loss %.4f -> %.4f%s; %s tokens, %s tok/s, %s", summary.loss_first, summary.loss_last,
               summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
                 summary.heldout_loss_before, summary.heldout_loss_after) or "",

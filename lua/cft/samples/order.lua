@@ -114,6 +114,13 @@ end
 
 -- ---- from what a recipe says ---------------------------------------------------------------------
 
+local function names_of(record)
+  local names = {}
+  for name in pairs(record.raw or record) do names[#names + 1] = tostring(name) end
+  table.sort(names)
+  return table.concat(names, ", ")
+end
+
 --- The key of `order_by`.
 -- @param samples of `cft.samples`
 -- @param by "length", the name of a field of the records, either with "-" in front; or a function of the record
@@ -133,8 +140,8 @@ function M.key_of(samples, by)
     if type(name) == "function" then value = name(record) else value = (record.raw or record)[name] end
     local is = type(value)
     if is ~= "number" and is ~= "string" or value ~= value then
-      blame("order_by: %s has %s%s; a number or a text is wanted", samples:where(k), tostring(value),
-        type(name) == "string" and (" as '%s'"):format(name) or "")
+      blame("order_by: %s has %s%s; a number or a text is wanted", samples:where(k), type(value) == "table" and "a table"
+        or tostring(value), type(name) == "string" and (" as '%s'; its fields are %s"):format(name, names_of(record)) or "")
     end
     kind = kind or is
     if is ~= kind then blame("order_by: %s has a %s where others have a %s", samples:where(k), is, kind) end

@@ -5,6 +5,7 @@
 
 local blame = require "cft.base.blame"
 local exit = require "cft.base.exit"
+local finally = require "cft.base.finally"
 local host = require "cft.host"
 local ledgers = require "cft.train.ledger"
 local logs = require "cft.base.log"
@@ -29,6 +30,7 @@ local function enter(self, t, values, who)
       blame("%s gave '%s', a %s; a metric has a name, and is a number, a text or a boolean", who, tostring(name), type(value))
     end
     if logs.taken[name] then blame("%s gave '%s', which the log has itself; give it another name", who, name) end
+    if name == "" then blame("%s gave a metric without a name", who) end
     t.own = t.own or {}
     t.own[name], t[name], self.made[name] = value, value, value
   end
@@ -40,13 +42,16 @@ local function take_set(self, t, who)
   for name, value in pairs(t) do
     if name ~= "own" and self.made[name] ~= value then set[name] = value end
   end
+  for name in pairs(self.made) do
+    if t[name] == nil and logs.taken[name] then blame("%s took '%s' away, which the log needs", who, name) end
+  end
   enter(self, t, set, who)
 end
 
 -- ---- the best so far ---------------------------------------------------------------------------
 
 -- Is this the best value of the metric that `best` names? Then it is kept, with its step.
-local function look_for_best(self, t)
+local function look_for_best(self, t, measured)
   local name, direction = unpack(self.best or {})
   local value = name and t[name]
   if value ~= nil and type(value) ~= "number" then blame("best: '%s' is a %s; a number is wanted", name, type(value)) end
@@ -58,6 +63,10 @@ local function look_for_best(self, t)
     t.is_best = true
   end
   found = self.found_best
+  if not found and value == nil and measured and name ~= self.missed then
+    self.missed = name
+    self.log:say("best: step %d was measured and has no '%s', so that there is no best value yet", self.done, name)
+  end
   if found then t.best, t.since_best = found.value, self.done - found.step end
 end
 
@@ -110,6 +119,9 @@ local function reason_of(self, t, last)
     return "stopped"
   end
   local asked = not last and self.hooks.stop and self.hooks.stop(t)
+  if asked and asked ~= true and type(asked) ~= "string" then
+    blame("stop gave a %s; true or a text that says why is wanted, or false or nil to go on", type(asked))
+  end
   if asked then
     self.stopped = type(asked) == "string" and asked or "the recipe's stop"
     return "stopped"
@@ -139,6 +151,11 @@ local function saved_in(self)
   return self.saved_in and "; saved in " .. self.saved_in or "; saved"
 end
 
+-- A step's hooks are in the midst of closing it: the next one, or the run's end, is not theirs to ask for.
+local function refuse_hook(self, what)
+  if self.looking then blame("%s was called by a hook of the step; stop = ends a run early", what) end
+end
+
 -- Measure a step as it is due, and find out whether it is the last. @treturn ?string why it is
 local function look(self, t, ending)
   local at_end = self.done >= self.steps or ending
@@ -149,11 +166,11 @@ local function look(self, t, ending)
   end
   local measured = at_end or due(self.eval_every, self.done)
   if measured then measure(self, t) end
-  look_for_best(self, t)
+  look_for_best(self, t, measured)
   local reason = reason_of(self, t, at_end) or ending
   if reason == "stopped" and not measured then
     measure(self, t)
-    look_for_best(self, t)
+    look_for_best(self, t, true)
   end
   return reason
 end
@@ -172,7 +189,8 @@ function M:close(ending)
   self.open_step, self.closing = nil, t
   local s = self.summary
   s.loss_first, s.loss_last = s.loss_first or t.loss, t.loss
-  local reason = look(self, t, ending)
+  self.looking = true
+  local reason = finally(function() self.looking = nil end, look, self, t, ending)
   -- The first step is no measure: it takes memory, compiles and times kernels.
   if self.first_made then t.seconds_a_step = (host.now() - self.first_made) / (self.done - self.begun.done - 1) end
   self.first_made = self.first_made or host.now()
@@ -214,6 +232,7 @@ end
 
 --- Before a step is made: the one before is closed, and the run is not over.
 function M:open()
+  refuse_hook(self, "trainer:step")
   if not self.begun then begin(self) end
   self:close()
   if self.over == "interrupted" then exit.leave(exit.INTERRUPTED) end
@@ -235,6 +254,7 @@ end
 -- the first and the last tenth of its optimizer steps, `heldout_ledger_before` and `heldout_ledger_after` those of
 -- what is held out; `metrics` the last values of the recipe's own; `best`; `stopped`, why, and `interrupted`
 function M:finish()
+  refuse_hook(self, "finish")
   if not self.begun then begin(self) end
   if self.summary.steps then return self.summary end  -- it has ended
   local early = self.open_step and self.done < self.steps

@@ -44,11 +44,19 @@ local spec = {
 local hooks = { "after_step", "evaluate", "stop", "leave" }
 for _, name in ipairs(hooks) do spec[name] = { "function", optional = true } end
 
--- What `best` says, or what is wrong with it.
-local function check_best(best)
-  if best and (type(best[1]) ~= "string" or best[2] ~= "min" and best[2] ~= "max") then
-    blame("train.new: best names a metric and its direction, such as { \"heldout_loss\", \"min\" }")
+--- What `best` says, or what is wrong with it.
+-- @tab[opt] best
+-- @bool heldout is something held out?
+function M.check_best(best, heldout)
+  if not best then return end
+  local name, direction = best[1], best[2]
+  for key in pairs(best) do
+    if key ~= 1 and key ~= 2 then direction = nil end
   end
+  if type(name) ~= "string" or direction ~= "min" and direction ~= "max" then
+    blame("best names a metric and its direction, such as { \"heldout_loss\", \"min\" }")
+  end
+  if name == "heldout_loss" and not heldout then blame "best: nothing is held out, so there is no heldout_loss" end
 end
 
 --- A trainer.
@@ -71,7 +79,7 @@ end
 -- @treturn Trainer
 function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
-  check_best(self.best)
+  M.check_best(self.best, self.heldout ~= nil)
   self.hooks = {}
   for _, name in ipairs(hooks) do self.hooks[name], self[name] = rawget(self, name), nil end
   self.done = 0                    -- optimizer steps made: with the seed, all there is of a position

@@ -19,12 +19,16 @@ local rule_spec = {
 -- @param keep a number: so many of the newest; or a table of `newest`, as many; `best`, so many of the best by the metric
 -- that is followed (1); `every`, those of steps that it divides; `state = "newest"`: only the newest keeps what
 -- --resume needs, the others their weights
+-- @bool follows does the run follow a metric?
 -- @treturn table
-function M.rule(keep)
+function M.rule(keep, follows)
   if type(keep) == "number" then keep = { newest = keep } end
   local rule = check.options("keep", keep, rule_spec)
   if not rule.newest and (rule.every or keep.best) then
     blame "keep: newest is wanted beside best and every: how many of the newest stay"
+  end
+  if (keep.best or 0) > 0 and not follows then
+    blame "keep: best counts by the metric that best = { NAME, ... } follows, and there is none"
   end
   return rule
 end

@@ -1,0 +1,79 @@
+--- Slips in what a recipe gives: each is named, none is passed over, and no work is lost by it.
+
+local expect = require "tests.expect"
+local host = require "cft.host"
+local json = require "cft.base.json"
+local process = require "tests.process"
+
+local START = [[
+local cft = require "cft"
+local cfg = cft.config { data = "recipes/data/problems.jsonl", template = "plain", batch = 4, tokens = 1024, lr = 1e-3,
+                         heldout = 4, device = "cpu", dtype = "f32", report_samples = 0 }
+local o = { name = "r", fields = function(r) return { instruction = r.question, output = r.answer } end,
+            tokenizer = cft.demo.words, model = cft.demo.tiny }
+]]
+local USUAL = "cft.recipe.run(cfg, o)\n"
+
+-- Run these lines of a recipe. @treturn table as process.cftrun @treturn string its out=
+local function run(lines, ...)
+  local folder = process.folder()
+  local out = folder .. "/out"
+  return process.cftrun { process.write(folder .. "/r.lua", START .. lines), "out=" .. out, ... }, out
+end
+
+local function refuses(message, lines, ...)
+  local more = { ... }
+  return { message:sub(1, 70), function()
+    local r, out = run(lines, unpack(more))
+    expect.truthy(r.code == 1 or r.code == 2, r.out)
+    expect.match(r.err, message)
+    expect.truthy(not r.err:find("lua/cft/", 1, true), r.err)
+    expect.same(host.kind(out .. "/step-000002"), nil)
+  end }
+end
+
+local function hook(text) return ("o.%s\n%s"):format(text, USUAL) end
+
+return {
+  { "metrics that JSON cannot hold are texts, in the log and in summary.json", function()
+    local r, out = run(hook [[after_step = function() return { inf = math.huge, nan = 0 / 0, word = "a\255", ["n\255"] = 1 } end]],
+      "steps=1")
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    local summary, line = json.read(out .. "/summary.json").metrics, nil
+    for text in io.lines(out .. "/log.jsonl") do line = json.decode(text) end
+    for _, t in ipairs { summary, line } do
+      expect.same({ t.inf, t.nan:gsub("-", ""), t.word, t["n\\xff"] }, { "inf", "nan", "a\\xff", 1 })
+    end
+    expect.same(json.read(out .. "/run.json").status, "finished")
+  end },
+  { "a loop that makes no step ends as any", function()
+    local r, out = run("local run = cft.recipe.prepare(cfg, o)\nrun:trainer()\nrun:finish()\n", "steps=2")
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    expect.match(r.out, "\nno step was made\n$")
+    expect.same(json.read(out .. "/run.json").status, "stopped")
+  end },
+  { "a best that no step has is said when the first step was measured", function()
+    local r = run(hook 'best = { "godo", "max" }', "steps=3", "eval_every=2")
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    local _, said = r.out:gsub("\nbest: step 2 was measured and has no 'godo', so that there is no best value yet\n", "")
+    expect.same(said, 1)
+  end },
+  refuses("best: nothing is held out, so there is no heldout_loss", hook 'best = { "heldout_loss", "min" }', "heldout="),
+  refuses("best names a metric and its direction", hook 'best = { "loss", "min", patience = 3 }'),
+  refuses("keep: best counts by the metric that best = { NAME, ... } follows, and there is none", hook "keep = { newest = 1, best = 3 }"),
+  refuses("stop gave a number; true or a text that says why is wanted, or false or nil to go on", hook "stop = function() return 0 end"),
+  refuses("after_step took 'step' away, which the log needs", hook "after_step = function(_, t) t.step = nil end"),
+  refuses("the loop took 'ledger' away, which the log needs", [[
+    local run = cft.recipe.prepare(cfg, o)
+    for t in run:steps() do t.ledger = nil end
+  ]]),
+  refuses("after_step gave a metric without a name", hook 'after_step = function() return { [""] = 1 } end'),
+  refuses("trainer:step was called by a hook of the step; stop = ends a run early", hook "after_step = function(run) run:trainer():step() end"),
+  refuses("finish was called by a hook of the step; stop = ends a run early", hook "evaluate = function(run) run:finish() end", "steps=1"),
+  refuses("recipe.run: missing: unknown option 'modle'; did you mean 'model'?", hook 'missing = { modle = "2 GB" }'),
+  refuses("config: 'lr' must be a number, got 'fast'", 'cfg.lr = "fast"\n' .. USUAL),
+  refuses("budget_tokens=1e%+12 is that of .* passes over the samples, of which one has .*; at most 10000 are taken", USUAL, "budget_tokens=1e12"),
+  refuses("split: by gave nan for .*record 0, line 1; a string or number is wanted", hook "heldout_by = function() return 0 / 0 end"),
+  refuses("order_by: .*record 0, line 1 has nil as 'question'; its fields are instruction, output; a number or a text is wanted", USUAL,
+    "order_by=question"),
+}
