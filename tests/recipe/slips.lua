@@ -1,5 +1,6 @@
 --- Slips in what a recipe gives: each is named, none is passed over, and no work is lost by it.
 
+local cft_files = require("cft").files
 local expect = require "tests.expect"
 local host = require "cft.host"
 local json = require "cft.base.json"
@@ -34,7 +35,55 @@ end
 
 local function hook(text) return ("o.%s\n%s"):format(text, USUAL) end
 
+-- A recipe that has run in out=; folder of it. @treturn function as process.cftrun with the recipe in front
+local function ran()
+  local folder = process.folder()
+  local recipe, out = process.write(folder .. "/r.lua", START .. USUAL), folder .. "/out"
+  local function again(...) return process.cftrun { recipe, "steps=2", ... } end
+  expect.same(again("out=" .. out, "save_every=1").code, 0)
+  return again, out, folder
+end
+
 return {
+  { "--resume --dry-run refuses what --resume would", function()
+    local again, out = ran()
+    cft_files.remove(out .. "/step-000002")
+    local r = again("out=" .. out, "--resume", "--dry-run")
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    expect.match(r.out, "\nwould go on from .*/step%-000001, at step 1\n")
+    r = again("out=" .. out, "--resume", "--dry-run", "lr=2e-3")
+    expect.same(r.code, 1)
+    expect.match(r.err, "lr: was 0.001, now 0.002")
+  end },
+  { "a checkpoint of a run is nobody's out=, and a pipe is no log", function()
+    local again, out, folder = ran()
+    for _, name in ipairs { "/step-000001", "/step-000001/mine" } do
+      local r = again("out=" .. out .. name)
+      expect.same(r.code, 2, r.out)
+      expect.match(r.err, "is in a checkpoint of the run in '.*/out', which may remove it; give another out=")
+      expect.same(host.kind(out .. name .. "/run.json"), nil)
+    end
+    local r = again("out=" .. out .. "/other", "steps=1")
+    expect.same(r.code, 0, r.err)
+    process.shell("mkdir piped && mkfifo piped/log.jsonl", folder)
+    for _, name in ipairs { "data", "model" } do
+      r = again(name .. "=" .. folder .. "/piped/log.jsonl")
+      expect.same(r.code, 4, r.out)
+      expect.match(r.err, "is a pipe or a device")
+    end
+    r = again("out=" .. folder .. "/piped")
+    expect.same(r.code, 1, r.out)
+    expect.match(r.err, "log.jsonl is no regular file")
+  end },
+  { "a report's page takes the place of no file of its run", function()
+    local _, out = ran()
+    local was = process.contents(out .. "/run.json")
+    local r = process.cftrun { "report", out, "--html", out .. "/../out/run.json" }
+    expect.same(r.code, 2, r.out)
+    expect.match(r.err, "run.json is a file of the run, which would be overwritten")
+    expect.same(process.contents(out .. "/run.json"), was)
+    expect.same(process.cftrun({ "report", out, "--html", out .. "/page.html" }).code, 0)
+  end },
   { "metrics that JSON cannot hold are texts, in the log and in summary.json", function()
     local r, out = run(hook [[after_step = function() return { inf = math.huge, nan = 0 / 0, word = "a\255", ["n\255"] = 1 } end]],
       "steps=1")

@@ -334,6 +334,7 @@ end
 function M.find(path)
   local kind = look(path)
   if kind == "file" then return { path } end
+  if kind == "other" then return nil, path .. ": is a pipe or a device; a file or a folder is wanted" end
   local files, problem = {}, nil
   if kind == "folder" then
     for _, name in ipairs(names_in(path)) do

@@ -178,6 +178,7 @@ function M.find(name)
     return nil, ("%s is a file, but no .gguf; a model is a folder, a .gguf file or a name in the Hub cache")
       :format(path)
   end
+  if kind == "other" then return nil, path .. " is a pipe or a device; a folder or a .gguf file is wanted" end
   local found, why = in_cache(name)
   if found then return found end
   return nil, ("there is no folder or file %s%s"):format(path, why and ", " .. why or "")

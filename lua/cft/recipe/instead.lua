@@ -33,7 +33,13 @@ function M.of(run, make, cfg, opts)
   config.refuse_unread(run.cfg, true)  -- the rest may be read until the first step
   local resumes = config.peek(run.cfg, "resume")  -- which run:trainer does, where the run is to train
   if resumes and (run.cfg.preview or run.cfg.dry_run) then  -- a look at what it would go on from
-    local from, state = checkpoint.find(run, resumes)
+    local from, state
+    if run.cfg.dry_run then
+      run:identify(run:model())
+      from, state = checkpoint.compare(run, resumes)
+    else
+      from, state = checkpoint.find(run, resumes)
+    end
     run.log:say("would go on from %s, at step %d", from, state.done)
   end
   if run.cfg.preview then preview(run) elseif run.cfg.dry_run then dry_run(run) else

@@ -81,11 +81,12 @@ local trainer_spec = {
   keep = { "number|table", optional = true },
 }
 
--- What `--resume` compares.
-local function identity_of(run, model)
-  return identity.of {
-    settings = config.identity(run.cfg), data = run.source, heldout = run.heldout_source, chat = run.chat,
-    options = run.options.template, tokenizer = run.tokenizer, model = model.config, steps = run.last_step, dtype = run.dtype,
+--- What `--resume` compares, as `identity`.
+-- @tparam Model model
+function Run:identify(model)
+  self.identity = identity.of {
+    settings = config.identity(self.cfg), data = self.source, heldout = self.heldout_source, chat = self.chat,
+    options = self.options.template, tokenizer = self.tokenizer, model = model.config, steps = self.last_step, dtype = self.dtype,
   }
 end
 
@@ -172,7 +173,7 @@ function Run:trainer(opts)
   how.keeper = self.keeper
   how.batches, how.lr, how.loss, how.stop, how.best = o.batches or self.batches, o.lr or self.lr, o.loss, o.stop, o.best
   self.training = train.new(how)
-  self.identity = (self.out or cfg.resume) and identity_of(self, m)
+  if self.out or cfg.resume then self:identify(m) end
   resume(self)
   if self.training.done < self.last_step then
     self.own_rates = o.lr ~= nil

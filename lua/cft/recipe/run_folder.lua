@@ -1,5 +1,6 @@
 --- The folder of a run: who may write into it, and what a run writes there. docs/run-folder.md says it in words.
 
+local data = require "cft.data.open"
 local exit = require "cft.base.exit"
 local host = require "cft.host"
 local json = require "cft.base.json"
@@ -34,6 +35,26 @@ end
 --- Is a name in the folder a file that a run writes?
 function M.is_file(name) return file_of(name) ~= nil end
 
+-- A checkpoint belongs to the run that saved it, which may remove it: nobody else's folder is in there.
+local function refuse_inside(folder)
+  local path = data.real(folder)
+  for parent in path:gmatch "()/%.?step%-%d+%f[^%w]" do
+    local owner = path:sub(1, parent - 1)
+    if M.look(owner) then
+      exit.fail(exit.USAGE, "out '%s': is in a checkpoint of the run in '%s', which may remove it; give another out=", folder, owner)
+    end
+  end
+end
+
+-- What a run would write may be a pipe or a device, which waits for ever or keeps nothing.
+local function refuse_special(folder)
+  for _, name in ipairs(host.list(folder) or {}) do
+    if file_of(name) and host.kind(folder .. "/" .. name) == "other" then
+      exit.fail(exit.FAILED, "out '%s': %s is no regular file", folder, name)
+    end
+  end
+end
+
 --- The folder that a run writes into, one run at a time.
 -- @string folder is made if it is not there
 -- @return a lock, which lasts as long as it is kept
@@ -41,6 +62,8 @@ function M.take(folder)
   if host.kind(folder) and host.kind(folder) ~= "folder" then
     exit.fail(exit.FAILED, "out '%s': is a file; a folder is wanted", folder)
   end
+  refuse_inside(folder)
+  refuse_special(folder)
   local made, why_not = host.make_folders(folder)
   if not made and why_not:find "File exists" then why_not = "is a link to nothing; a folder is wanted" end
   if not made then exit.fail(exit.FAILED, "out '%s': %s", folder, why_not) end

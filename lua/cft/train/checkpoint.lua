@@ -227,14 +227,22 @@ function M.find(run, from)
   return path, state
 end
 
+--- The same, and compared: this run goes on from it, or that is an error. @tab run with `identity`; gets its `id`
+-- @param from as `find` has it
+-- @treturn string its folder @treturn table its state
+function M.compare(run, from)
+  local path, state = M.find(run, from)
+  check_run(run, state, path)
+  check_identity(run, state, path)
+  return path, state
+end
+
 --- Take weights, moments and position from a checkpoint. @tab run with `training`, its trainer; gets its `id` from there
 -- @param from a folder, or true for the newest one of the run's folder
 -- @treturn string the folder it came from @treturn int the step @treturn ?boolean the next checkpoint replaces it
 function M.resume(run, from)
-  local path, state = M.find(run, from)
+  local path, state = M.compare(run, from)
   local trainer = run.training
-  check_run(run, state, path)
-  check_identity(run, state, path)
   load_optimizer(trainer.optim, state, path)
   local source = safetensors.folder(path)
   trainer.model:read(source)

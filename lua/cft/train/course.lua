@@ -42,8 +42,11 @@ local function take_set(self, t, who)
   for name, value in pairs(t) do
     if name ~= "own" and self.made[name] ~= value then set[name] = value end
   end
-  for name in pairs(self.made) do
-    if t[name] == nil and logs.taken[name] then blame("%s took '%s' away, which the log needs", who, name) end
+  for name, value in pairs(self.made) do
+    if t[name] == nil and logs.taken[name] then
+      t[name] = value  -- the step was made, and its line is written all the same
+      blame("%s took '%s' away, which the log needs", who, name)
+    end
   end
   enter(self, t, set, who)
 end
