@@ -123,6 +123,7 @@ return {
   refuses("config: 'lr' must be a number, got 'fast'", 'cfg.lr = "fast"\n' .. USUAL),
   refuses("budget_tokens=1e%+12 is that of .* passes over the samples, of which one has .*; at most 10000 are taken", USUAL, "budget_tokens=1e12"),
   refuses("split: by gave nan for .*record 0, line 1; a string or number is wanted", hook "heldout_by = function() return 0 / 0 end"),
+  refuses("record 0, line 1, [^\n]*: fields: an error that is a table, not a message\n", hook "fields = function() error {} end"),
   refuses("order_by: .*record 0, line 1 has nil as 'question'; its fields are instruction, output; a number or a text is wanted", USUAL,
     "order_by=question"),
 }

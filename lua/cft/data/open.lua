@@ -111,7 +111,9 @@ local function reader_of(options, made_by)
     if fields then
       by = { name = "fields", from = type(record) == "table" and record or {} }
       local ok, result, reason = pcall(fields, record)
-      if not ok then return nil, "fields: " .. tostring(result) end
+      if not ok then
+        return nil, "fields: " .. (type(result) == "string" and result or ("an error that is a %s, not a message"):format(type(result)))
+      end
       if result == nil then return nil, reason or "fields gave nothing for it" end
       record = result
     end
@@ -288,7 +290,7 @@ end
 
 local function look(path)
   local kind = C.cft_path_look(path, nil)
-  return kind == C.CFT_PATH_FOLDER and "folder" or kind == C.CFT_PATH_FILE and "file" or nil
+  return kind == C.CFT_PATH_FOLDER and "folder" or kind == C.CFT_PATH_FILE and "file" or kind == C.CFT_PATH_OTHER and "other" or nil
 end
 
 local function names_in(folder)

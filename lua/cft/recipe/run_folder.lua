@@ -41,7 +41,8 @@ local function refuse_inside(folder)
   for parent in path:gmatch "()/%.?step%-%d+%f[^%w]" do
     local owner = path:sub(1, parent - 1)
     if M.look(owner) then
-      exit.fail(exit.USAGE, "out '%s': is in a checkpoint of the run in '%s', which may remove it; give another out=", folder, owner)
+      exit.fail(exit.USAGE, "out '%s': is in a checkpoint of the run in '%s', which may remove it; give another out=",
+        folder, owner)
     end
   end
 end
