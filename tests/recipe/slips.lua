@@ -13,6 +13,7 @@ local cfg = cft.config { data = "recipes/data/problems.jsonl", template = "plain
 local o = { name = "r", fields = function(r) return { instruction = r.question, output = r.answer } end,
             tokenizer = cft.demo.words, model = cft.demo.tiny }
 ]]
+local OWN = "local run = cft.recipe.prepare(cfg, o)\nrun:trainer { %s }\nfor t in run:steps() do end\n"
 local USUAL = "cft.recipe.run(cfg, o)\n"
 
 -- Run these lines of a recipe. @treturn table as process.cftrun @treturn string its out=
@@ -123,6 +124,10 @@ return {
   refuses("config: 'lr' must be a number, got 'fast'", 'cfg.lr = "fast"\n' .. USUAL),
   refuses("budget_tokens=1e%+12 is that of .* passes over the samples, of which one has .*; at most 10000 are taken", USUAL, "budget_tokens=1e12"),
   refuses("split: by gave nan for .*record 0, line 1; a string or number is wanted", hook "heldout_by = function() return 0 / 0 end"),
+  refuses("run:trainer: 'model' is a table without loss%(%); cft.models makes what is wanted", OWN:format "model = {}"),
+  refuses("run:trainer: 'optim' is a table without step%(%); cft.optim makes what is wanted", OWN:format "optim = {}"),
+  refuses("run:trainer: 'batches' is a table without .*; cft.batch makes what is wanted", OWN:format "batches = {}"),
+  refuses("loss gave a nil; a tensor is wanted, the sum over rows of weight times loss", OWN:format "loss = function() end"),
   refuses("record 0, line 1, [^\n]*: fields: an error that is a table, not a message\n", hook "fields = function() error {} end"),
   refuses("order_by: .*record 0, line 1 has nil as 'question'; its fields are instruction, output; a number or a text is wanted", USUAL,
     "order_by=question"),

@@ -157,6 +157,7 @@ function Run:trainer(opts)
     return self.training
   end
   local o, cfg = check.options("run:trainer", opts, trainer_spec), self.cfg
+  train.check_parts("run:trainer", o)
   self.loaded = o.model or self.loaded
   local m = self:model()
   local how = bookkeeping(self, o)

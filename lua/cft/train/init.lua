@@ -59,6 +59,20 @@ function M.check_best(best, heldout)
   if name == "heldout_loss" and not heldout then blame "best: nothing is held out, so there is no heldout_loss" end
 end
 
+-- What each part must have to be one.
+local parts = { model = { "loss", "cft.models" }, optim = { "step", "cft.optim" }, batches = { "updates", "cft.batch" } }
+
+--- A model, an optimizer and batches, as far as they are given; an error that names what is none.
+-- @string where whose options
+-- @tab o
+function M.check_parts(where, o)
+  for name, part in pairs(parts) do
+    if o[name] and type(o[name][part[1]]) ~= "function" then
+      blame("%s: '%s' is a table without %s(); %s makes what is wanted", where, name, part[1], part[2])
+    end
+  end
+end
+
 --- A trainer.
 -- @tab opts `model`, `batches`, `optim`, `lr`, `steps`, `log`; as wanted
 --
@@ -79,6 +93,7 @@ end
 -- @treturn Trainer
 function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
+  M.check_parts("train.new", self)
   M.check_best(self.best, self.heldout ~= nil)
   self.hooks = {}
   for _, name in ipairs(hooks) do self.hooks[name], self[name] = rawget(self, name), nil end
@@ -188,6 +203,9 @@ function Trainer:accumulate(micro)
   local loss, nll, laid = tensor.scope(function()
     return tensor.as_class("activation", function()
       local loss, nll, at = (self.loss or self.model.loss)(self.model, micro.uploaded or micro.batch)
+      if not tensor.is(loss) then
+        blame("loss gave a %s; a tensor is wanted, the sum over rows of weight times loss", type(loss))
+      end
       if nll then nll:keep() end
       loss:backward()
       return loss:keep(), nll, at
