@@ -136,6 +136,7 @@ local doors = {
   data = { "open", "util/order", "parallel", "util/word_hash", "util/digest_table" },
   samples = { "batch", "mask", "index" },
   train = { "optim/init", "optim/adamw", "optim/lion" },
+  eval = { "ifeval/language" },
   cli = { "bench/onednn", "bench/shares" },
 }
 

@@ -57,7 +57,7 @@ function M.find(bench, given, only)
   if found then return found end
   exit.fail(exit.MISSING, "eval: %s has no data of %s; looked for %s and bench/%s in it%s", given, bench.name, bench.places[1],
             bench.places[1], bench.hub and ("; without --data it is looked for in the Hub's cache, where cftrun fetch --type " ..
-            "dataset " .. bench.hub:match "^[^:]+" .. " puts it") or "")
+            "dataset " .. (type(bench.hub) == "table" and bench.hub[1] or bench.hub):match "^[^:]+" .. " puts it") or "")
 end
 
 -- Python writes numbers that are none into what it calls JSON; they become null.
@@ -94,7 +94,7 @@ function M.read(bench, given, only, limit)
   local found, list, hashes = M.find(bench, given, only), {}, {}
   for k, path in ipairs(type(found) == "table" and found or { found }) do
     local source = bench.with_nan and path:find "%.jsonl$" and lines_with_nan(path) or data.open(path, { schema = "none" })
-    add(list, bench, source, path:match "[^/]+$", limit)
+    add(list, bench, source, path:match "[^/:]+$", limit)
     source:enforce()
     hashes[k] = source:hash() or hash.file(path)
   end

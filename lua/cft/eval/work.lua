@@ -33,7 +33,7 @@ local function trimmed(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
 --- One answer graded. @tab bench @tab problem @string text @string mode
 function M.graded(bench, problem, text, mode)
   local v = bench.grade(problem, text, mode)
-  return { verdict = v.verdict, reason = v.reason, answer = texts.valid(v.answer or "") }
+  return { verdict = v.verdict, reason = v.reason, answer = texts.valid(v.answer or ""), parts = v.parts }
 end
 
 local function entry_of(task, group, o)

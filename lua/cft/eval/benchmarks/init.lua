@@ -5,7 +5,7 @@
 --   name, about       the name, and a line for people
 --   places            where its records lie below a data folder: files, the first that is there
 --   all_places        true where each of the places is a part of it
---   hub               the data set in the Hub's cache, as `cft.data.open` names it
+--   hub               the data set in the Hub's cache, as `cft.data.open` names it; a list where it has several parts
 --   problem(record, number, file)   what is asked: a table that JSON can hold, with `question` and `reference` and
 --                     whatever grading needs; or nil and why the record cannot be used
 --   messages(problem) the system text (may be nil) and what the user says
@@ -22,7 +22,7 @@ local M = {}
 
 --- The names, in the order in which they are shown.
 M.names = { "gsm8k", "math-500", "math", "math-validation", "minerva-math", "olympiadbench", "aime24", "aime25", "amc23",
-            "theoremqa", "mmlu-pro", "gpqa" }
+            "theoremqa", "mmlu-pro", "gpqa", "ifeval", "processbench", "mr-gsm8k" }
 
 local known, own = {}, {}
 for _, name in ipairs(M.names) do known[name] = true end
