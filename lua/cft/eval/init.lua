@@ -12,7 +12,7 @@ local score = require "cft.eval.score"
 local work = require "cft.eval.work"
 
 local M = { benchmark = benchmarks.get, names = benchmarks.names, read = file.read, write = file.write, regrade = file.regrade,
-            compare = compare.of, score = score.of }
+            compare = compare.of, score = score.of, probe = require "cft.eval.probe" }
 
 --- The problems of benchmarks.
 -- @tab benches @tab o `data`, a folder or file (absent, the Hub's cache), `limit`

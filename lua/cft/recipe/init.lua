@@ -34,6 +34,9 @@ local loop_spec = {
   stop = { "function", optional = true },        -- numbers of a step → true or why: it is the last one
   best = { "table", optional = true },           -- { name of a metric, "min" or "max" }
   keep = { "number|table", optional = true },    -- which checkpoints stay: see cft.train.retention
+  select = { "table", optional = true },         -- a benchmark that scores the run while it trains, and chooses the best
+  retain = { "table", optional = true },         -- a benchmark before and after: what was lost
+  probe = { "table", optional = true },          -- verdicts on held-out critiques, read in one pass: see cft.eval.live
 }
 local hooks = {}  -- of the loop, for the trainer
 for name, one in pairs(loop_spec) do

@@ -78,8 +78,23 @@ local trainer_spec = {
   batches = { "table", optional = true }, loss = { "function", optional = true },
   after_step = { "function", optional = true }, evaluate = { "function", optional = true },
   stop = { "function", optional = true }, best = { "table", optional = true },
-  keep = { "number|table", optional = true },
+  keep = { "number|table", optional = true }, select = { "table", optional = true }, retain = { "table", optional = true },
+  probe = { "table", optional = true },
 }
+
+-- Scores while it trains stand beside the hooks of the recipe.
+local function with_scores(o)
+  if not (o.select or o.retain or o.probe) then return nil end
+  local live, after_step, stop = require("cft.eval.live").hooks(o), o.after_step, o.stop
+  o.best = o.best or live.best
+  o.stop = function(t) return stop and stop(t) or live.stop(t) end
+  o.after_step = function(run, t)
+    local made = live.after_step(run, t) or {}
+    for name, value in pairs(after_step and after_step(run, t) or {}) do made[name] = value end
+    return made
+  end
+  return live
+end
 
 --- What `--resume` compares, as `identity`.
 -- @tparam Model model
@@ -160,6 +175,7 @@ function Run:trainer(opts)
   train.check_parts("run:trainer", o)
   self.loaded = o.model or self.loaded
   local m = self:model()
+  local live = with_scores(o)
   local how = bookkeeping(self, o)
   self.optim = o.optim or optim.of(m, function(name) return cfg[name] end)
   local fullest = memory.survey(o.batches or self.batches, self.last_step).fullest or cfg.tokens
@@ -180,6 +196,7 @@ function Run:trainer(opts)
     self.own_rates = o.lr ~= nil
     self:begin(o.lr and rates)
     if cfg.demo then self.judge = demo.begin(self) end
+    if live then live.begin(self) end
   end
   return self.training
 end

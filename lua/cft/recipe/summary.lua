@@ -20,6 +20,7 @@ function M.write(run, summary)
                 dtype = m.dtype, parameters = m:count(), peak_bytes = tensor.memory(m.device).peak,
                 checkpoint = run.saved or json.null, template_check = run.template_report,
                 changes = run.changes and #run.changes > 0 and run.changes or nil }
+  all.selected_by = run.selected_by
   for k, v in pairs(summary) do all[k] = v end
   all = json.sayable(all)
   if run.out then save.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
