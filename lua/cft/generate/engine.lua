@@ -313,6 +313,7 @@ end
 local function step(self)
   admit_all(self)
   local work = plan(self)
+  if #work == 0 then return 0 end  -- all that waited was cancelled
   local rows, last, row = {}, {}, 0
   for _, w in ipairs(work) do
     row = row + w.count
