@@ -16,6 +16,7 @@
 #include "cft_batch.h"
 #include "cft_checkpoint.h"
 #include "cft_net.h"
+#include "cft_serve.h"
 #include "cft_grade.h"
 
 // The declarations of this file as text, for ffi.cdef. Static.

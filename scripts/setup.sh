@@ -13,6 +13,7 @@ packages=(
   libzstd-dev zlib1g-dev libsnappy-dev libxxhash-dev  # compressed data, checksums
   libedit-dev          # the prompt
   libcurl4-openssl-dev libssl-dev ca-certificates  # cftrun fetch, and its checksums
+  libevent-dev         # cftrun serve
 )
 
 # What is installed along with these where it can be had, and is not asked for where it cannot.
