@@ -351,6 +351,7 @@ static int open_state(lua_State *L) {
   preload(L, "cft.host", open_host);
   preload(L, "cft.json.core", luaopen_cft_json_core);
   preload(L, "cft.worker", luaopen_cft_worker);
+  preload(L, "cft.attach", luaopen_cft_attach);
   if (luaL_loadbuffer(L, prepare, sizeof prepare - 1, "=prepare") != 0) return lua_error(L);
   lua_call(L, 0, 0);
   return 0;

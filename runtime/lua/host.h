@@ -41,5 +41,6 @@ void host_interrupts_at_prompt(bool prompt);
 int host_repl(lua_State *L);              // repl.c: host.repl, a Lua function
 int luaopen_cft_json_core(lua_State *L);  // json.c
 int luaopen_cft_worker(lua_State *L);     // worker.c
+int luaopen_cft_attach(lua_State *L);     // attach.c
 
 #endif

@@ -99,15 +99,28 @@ static void on_tab(void *data, const char *text, size_t bytes, const char **inse
   *shown = lua_tostring(L, TAB_SHOWN);
 }
 
-// Run the function at the top and show its values or its error.
-static void run(lua_State *L) {
+// Who has handlers.run is given what was typed, and runs it elsewhere: the function at the top is replaced by
+// that and its argument. Returns how many arguments there are.
+static int hand_over(lua_State *L) {
+  lua_getfield(L, HANDLERS, "run");
+  if (!lua_isfunction(L, -1)) {
+    lua_pop(L, 1);
+    return 0;
+  }
+  lua_replace(L, -2);
+  lua_pushvalue(L, CHUNK);
+  return 1;
+}
+
+// Call the function below its arguments at the top, and show its values or its error.
+static void run(lua_State *L, int arguments) {
   // A hook cannot stop a compiled loop, and a prompt that Ctrl-C cannot bring back is worse than
   // a slow one: what is typed here is interpreted. What it calls in files is compiled as ever.
-  luaJIT_setmode(L, -1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF);
-  int base = lua_gettop(L) - 1;
+  int base = lua_gettop(L) - 1 - arguments;
+  luaJIT_setmode(L, base + 1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF);
   cft_interrupts_clear();
   host_interrupts_at_prompt(true);
-  int failed = host_call(L, 0, LUA_MULTRET);
+  int failed = host_call(L, arguments, LUA_MULTRET);
   host_interrupts_at_prompt(false);
   lua_sethook(L, NULL, 0, 0);  // pressed too late to stop anything
   cft_interrupts_clear();
@@ -135,7 +148,8 @@ static bool asked_to_leave(lua_State *L) {
 
 // host.repl { prompt=, more=, history=, banner=, show=function(...), failed=function(error),
 // done=function(),
-//   rewrite=function(text) -> text, complete=function(text) -> insert, shown }
+//   rewrite=function(text) -> text, complete=function(text) -> insert, shown,
+//   run=function(text), in place of running it here }
 // Runs until the end of the input, or until a line has set the table's field `leaving`.
 int host_repl(lua_State *L) {
   luaL_checktype(L, HANDLERS, LUA_TTABLE);
@@ -177,7 +191,7 @@ int host_repl(lua_State *L) {
     more = result == INCOMPLETE && got == LINE_TEXT;
     if (!more) line_remember(l, lua_tostring(L, CHUNK));
     if (result == COMPILED)
-      run(L);
+      run(L, hand_over(L));
     else if (!more)
       tell(L, "failed", 1);
     lua_settop(L, CHUNK);

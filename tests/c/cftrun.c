@@ -63,7 +63,8 @@ static int be_the_shell(pid_t job) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static child *start(const char *argument) {
+// Start cftrun with up to three arguments; the list ends at the first NULL.
+static child *start_with(const char *a, const char *b, const char *d) {
   static child c;
   memset(&c, 0, sizeof c);
   const char *program = getenv("CFTRUN");
@@ -81,10 +82,12 @@ static child *start(const char *argument) {
   signal(SIGTTOU, SIG_IGN);
   tcsetpgrp(STDIN_FILENO, getpid());
   signal(SIGTTOU, SIG_DFL);
-  execl(program, "cftrun", argument, (char *)NULL);
+  execl(program, "cftrun", a, b, d, (char *)NULL);
   perror(program);
   _exit(127);
 }
+
+static child *start(const char *argument) { return start_with(argument, NULL, NULL); }
 
 static void type(child *c, const char *text) {
   if (write(c->terminal, text, strlen(text)) < 0) perror("write");
@@ -422,6 +425,149 @@ TEST(the_second_ctrl_c_ends_at_once) {
 TEST(colours_only_on_a_terminal) {
   child *c = start(script("error('red', 0)"));
   EXPECT(shows(c, "\033[1;31mcftrun:\033[0m red"));
+  EXPECT_INT(ends(c), 1);
+}
+
+// ---- a run by hand -----------------------------------------------------------------------------
+
+// A recipe of its own small model and records, which trains into state_folder()/NAME for a long time.
+static const char *recipe(const char *name) {
+  static char path[96], text[1024];
+  snprintf(path, sizeof path, "%s/%s.lua", state_folder(), name);
+  snprintf(text, sizeof text,
+           "local cft = require 'cft'\n"
+           "local cfg = cft.config { template = 'chatml', steps = 1000000, batch = 4, tokens = 512,\n"
+           "  device = 'cpu', lr = 1e-3, schedule = 'constant', out = '%s/%s' }\n"
+           "cft.recipe.run(cfg, { name = '%s', tokenizer = cft.demo.words, model = cft.demo.tiny,\n"
+           "  load = function() local list = {}\n"
+           "    for i = 1, 8 do list[i] = { instruction = i .. ' + 1?', output = tostring(i + 1) } end\n"
+           "    return cft.data.list(list)\n"
+           "  end })\n",
+           state_folder(), name, name);
+  FILE *f = fopen(path, "w");
+  if (!f) perror(path), exit(1);
+  fputs(text, f);
+  fclose(f);
+  return path;
+}
+
+static const char *run_folder(const char *name) {
+  static char path[96];
+  snprintf(path, sizeof path, "%s/%s", state_folder(), name);
+  return path;
+}
+
+// Does a file of a run's folder hold this text?
+static bool holds(const char *name, const char *file, const char *text) {
+  static char read[1 << 20];
+  char path[128];
+  snprintf(path, sizeof path, "%s/%s/%s", state_folder(), name, file);
+  FILE *f = fopen(path, "r");
+  if (!f) return false;
+  size_t n = fread(read, 1, sizeof read - 1, f);
+  fclose(f);
+  read[n] = '\0';
+  return strstr(read, text) != NULL;
+}
+
+static bool comes_to_hold(const char *name, const char *file, const char *text) {
+  for (int i = 0; i < PATIENCE_MS / 50; ++i) {
+    if (holds(name, file, text)) return true;
+    usleep(50 * 1000);
+  }
+  fprintf(stderr, "  %s/%s never had \"%s\"\n", name, file, text);
+  return false;
+}
+
+TEST(a_prompt_before_the_first_step) {
+  child *c = start_with("-i", recipe("hand"), NULL);
+  EXPECT(shows(c, "run hand: step 0 of 1000000"));
+  EXPECT(shows(c, "\n> "));
+  EXPECT(!holds("hand", "run.json", "{"));
+  type(c, "run:step().step + 41\n");
+  EXPECT(shows(c, "\n42"));
+  EXPECT(holds("hand", "run.json", "\"running\""));
+  type(c, "run.model.dtype .. ' weights'\n");
+  EXPECT(shows(c, "bf16 weights\""));
+  type(c, "for i = 1, 100000 do\n");
+  EXPECT(shows(c, ">> "));
+  type(c, "run:step()\nend\n");
+  EXPECT(shows(c, "step 3/"));
+  type(c, CTRL_C);  // the step is made, and then the line ends
+  EXPECT(shows(c, "interrupted; "));
+  EXPECT(shows(c, " of 1000000 steps are made"));
+  type(c, "error 'a line'\n");
+  EXPECT(shows(c, "a line"));
+  type(c, "'more ' .. run:step().step - trainer.done\n");  // and the run goes on
+  EXPECT(shows(c, "more 0\""));
+  type(c, "type(run:save())\n");
+  EXPECT(shows(c, "\"string\""));
+  EXPECT_INT(leaves(c), 0);
+  EXPECT(holds("hand", "run.json", "\"stopped\""));
+  EXPECT(holds("hand", "run.json", "\"changed_by_hand\": false"));
+}
+
+static pid_t start_job(const char *name) {
+  const char *path = recipe(name);
+  char log[128];
+  snprintf(log, sizeof log, "%s/%s.log", state_folder(), name);
+  setenv("XDG_RUNTIME_DIR", state_folder(), 1);
+  pid_t job = fork();
+  if (job != 0) return job;
+  int fd = open(log, O_CREAT | O_WRONLY | O_TRUNC, 0600);
+  dup2(fd, STDOUT_FILENO);
+  dup2(fd, STDERR_FILENO);
+  execl(getenv("CFTRUN"), "cftrun", path, (char *)NULL);
+  _exit(127);
+}
+
+TEST(attach_to_a_running_job_and_leave_it) {
+  pid_t job = start_job("job");
+  EXPECT(comes_to_hold("job", "log.jsonl", "{\"step\":2,"));
+  child *c = start_with("attach", run_folder("job"), NULL);
+  EXPECT(shows(c, "job, step "));
+  EXPECT(shows(c, "\n> "));
+  type(c, "'steps ' .. trainer.steps / 10\n");
+  EXPECT(shows(c, "\"steps 100000\""));
+  type(c, "for i = 7, 8 do\n");
+  EXPECT(shows(c, ">> "));
+  type(c, "print('line ' .. i * i)\nend\n");
+  EXPECT(shows(c, "\nline 49"));
+  EXPECT(shows(c, "\nline 64"));
+  type(c, "error 'of a line'\n");
+  EXPECT(shows(c, "of a line"));
+  type(c, "print 'going' while true do end\n");
+  EXPECT(shows(c, "\ngoing"));
+  type(c, CTRL_C);
+  EXPECT(shows(c, "interrupted"));
+  type(c, "os.exit(3)\n");
+  EXPECT(shows(c, "the run would end"));
+  type(c, "'a ' .. type(trainer.eva\t)\n");
+  EXPECT(shows(c, "\"a function\""));
+  type(c, UP UP);
+  EXPECT(shows(c, "os.exit"));
+  type(c, CTRL_C);
+  type(c, "'still ' .. 'here'\n");
+  EXPECT(shows(c, "\"still here\""));
+  EXPECT_INT(leaves(c), 0);
+  EXPECT(holds("job", "attached.jsonl", "\"line\":\"for i = 7, 8 do\\nprint"));
+  EXPECT(holds("job", "attached.jsonl", "\"error\":\"of a line"));
+  EXPECT(comes_to_hold("job", "run.json", "\"changed_by_hand\": true"));
+  EXPECT(kill(job, 0) == 0 && waitpid(job, NULL, WNOHANG) == 0);  // left alone
+
+  c = start_with("attach", run_folder("job"), NULL);
+  EXPECT(shows(c, "\n> "));
+  type(c, "print(1) while true do end\n");
+  EXPECT(shows(c, "\n1"));
+  int status;
+  EXPECT(kill(job, SIGTERM) == 0);  // a line that runs does not keep a run from ending
+  EXPECT(shows(c, "interrupted"));
+  EXPECT(waitpid(job, &status, 0) == job && WIFEXITED(status));
+  EXPECT_INT(WEXITSTATUS(status), 143);
+  EXPECT(holds("job", "run.json", "\"interrupted\""));
+  EXPECT(!holds("..", "job.log", "line 49"));
+  type(c, "1\n");
+  EXPECT(shows(c, "the run is over"));
   EXPECT_INT(ends(c), 1);
 }
 

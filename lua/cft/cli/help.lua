@@ -13,6 +13,7 @@ cftrun: Critique Fine-Tuning from a recipe in Lua
 
   cftrun RECIPE [key=value ...] [option ...]   run a recipe
   cftrun                                       a prompt: tensors, models, batches, steps
+  cftrun -i RECIPE [key=value ...]             a prompt before the recipe's first step
   cftrun -e CODE [argument ...]                run a line of Lua
   cftrun COMMAND [argument ...]                one of the commands below]]
   if #commands > 0 then

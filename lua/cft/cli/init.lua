@@ -39,14 +39,15 @@ end
 -- ---- scripts ---------------------------------------------------------------------------------
 
 local function set_arguments(script, args)
-  local list = { [0] = script, inspect = args.inspect }
+  local list = { [0] = script, inspect = args.inspect, interactive = args.interactive }
   for i, value in ipairs(args) do list[i] = value end
   rawset(_G, "arg", list)
 end
 
 --- Run a Lua file as `cftrun FILE args...` does: no stray globals, its arguments in `arg`.
 -- @string path
--- @tab args list of strings; `inspect`: what its recipe does in place of training, see `cft.recipe.inspect`
+-- @tab args list of strings; `inspect`: what its recipe does in place of training, see `cft.recipe.inspect`; `interactive`: a
+-- prompt before its first step
 -- @return what the script returns
 function M.script(path, args)
   local chunk, message = loadfile(path)
@@ -80,8 +81,12 @@ local function not_found(target)
   exit.fail(exit.USAGE, "no recipe and no command '%s'%s", target, meant(target))
 end
 
+-- Recipes find the prompt, which stands above them, by this name.
+package.preload["cft.console"] = function() return require "cft.prompt.console" end
+
 local function run(target, args, flags)
   local is_command = target:find "^[%w_]+$" and commands()[target]
+  if is_command and args.interactive then exit.fail(exit.USAGE, "-i wants a recipe; %s is a command", target) end
   if is_command then return require("cft.cli.cmd." .. target).run(args) end
   if host.kind(target) ~= "file" then not_found(target) end
   local config = require "cft.config"
@@ -89,6 +94,9 @@ local function run(target, args, flags)
   M.script(target, args)
   local recipe = package.loaded["cft.recipe"]
   if recipe then recipe.finish_open() end  -- a loop of the script's own that was left early
+  if args.interactive then
+    exit.fail(exit.USAGE, "-i: %s has ended and made no step of a recipe, so there was nothing to stop before", target)
+  end
   if #flags > 0 and not config.asked then
     exit.fail(exit.USAGE, "%s never called cft.config, so %s did nothing", target,
               table.concat(flags, " "))
@@ -125,7 +133,7 @@ local function rest(args, i) return { unpack(args, i) } end
 
 local function dispatch(args)
   local config
-  local flags, i, help, check_only = {}, 1, false, false  -- flags: options of a run that stand before its recipe
+  local flags, i, help, check_only, interactive = {}, 1, false, false, false  -- flags: options of a run that stand before its recipe
   while args[i] do
     local a = args[i]
     if a == "--help" or a == "-h" then
@@ -134,6 +142,8 @@ local function dispatch(args)
       return version()
     elseif a == "--check" then
       check_only, i = true, i + 1
+    elseif a == "-i" then
+      interactive, i = true, i + 1
     elseif a == "-e" then
       if not args[i + 1] then exit.fail(exit.USAGE, "-e wants a line of Lua behind it") end
       return evaluate(args[i + 1], rest(args, i + 2))
@@ -141,7 +151,7 @@ local function dispatch(args)
       config = config or require "cft.config"
       local flag, _, after = config.flag(args, i)
       if not flag then
-        local known = { "--help", "--version", "--check", "-e" }
+        local known = { "--help", "--version", "--check", "-e", "-i" }
         for name in pairs(config.flags) do known[#known + 1] = name end
         exit.fail(exit.USAGE, "unknown option '%s'%s", a, check.suggestion(a, known))
       end
@@ -152,10 +162,12 @@ local function dispatch(args)
       local behind = rest(args, i + 1)
       if help then table.insert(behind, 1, "--help") end
       for k = #flags, 1, -1 do table.insert(behind, 1, flags[k]) end
+      behind.interactive = interactive and not help or nil
       return run(a, behind, flags)
     end
   end
   if help then return require("cft.cli.help").program(M.commands()) end
+  if interactive then exit.fail(exit.USAGE, "-i wants a recipe behind it: cftrun -i RECIPE [key=value ...]") end
   if check_only then return require "cft.cli.cmd.doctor".run {} end
   prompt(flags)
 end

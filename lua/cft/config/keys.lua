@@ -195,6 +195,8 @@ M.further = {
     more = "such rows skip the head and the last block" }),
   declare("context_loss", { "boolean", false, group = "run", resume = "free",
     help = "of held-out samples, measure query and response as well", more = "below" }),
+  declare("attach", { "boolean", true, group = "run", resume = "free",
+    help = "let `cftrun attach` run lines in the run, between its steps", more = "docs/cli.md" }),
   declare("report_samples", { "integer", 4, min = 0, group = "run", resume = "free",
     help = "held-out samples kept for the report, before and after", more = "docs/report.md" }),
   declare("deterministic", { "boolean", false, group = "model forward", help = "bit-equal repeats on a GPU",

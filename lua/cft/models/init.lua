@@ -389,6 +389,9 @@ Model.save = require("cft.models.folder").write
 --- Its parts with their shapes, parameters and bytes; blocks that are alike in one line.
 function Model:__tostring() return require "cft.models.show" (self) end
 
+-- `run:model()` is the model where `run.model` is it already.
+function Model:__call() return self end
+
 --- Release every weight and gradient.
 function Model:release()
   for _, g in ipairs(self.groups) do g:release() end

@@ -67,8 +67,11 @@ local function names_of(value)
   return names
 end
 
+local at_hand  -- names beside the globals, or nil
+
 local function global(name)
-  local value = rawget(_G, name)
+  local value = at_hand and rawget(at_hand, name)
+  if value == nil then value = rawget(_G, name) end
   if value == nil and name == "cft" then value = require "cft" end
   return value
 end
@@ -131,6 +134,7 @@ local function candidates(text)
   for name in pairs(_G) do
     if type(name) == "string" then list[#list + 1] = name end
   end
+  for name in pairs(at_hand or {}) do list[#list + 1] = name end
   list[#list + 1] = "cft"
   return word, list
 end
@@ -166,9 +170,11 @@ local MOST = 300
 
 --- What Tab makes of a line.
 -- @string text of the line, up to the cursor
+-- @tab[opt] names value by name, in front of the globals
 -- @treturn string what to put in at the cursor; may be empty
 -- @treturn ?string what to show below: the choices, where there are several
-function M.complete(text)
+function M.complete(text, names)
+  at_hand = names
   local word, all = candidates(text)
   local list, seen = {}, {}
   for _, name in ipairs(all) do

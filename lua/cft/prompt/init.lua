@@ -100,6 +100,7 @@ end
 -- ---- what is at hand -------------------------------------------------------------------------
 
 local commands = {}
+M.commands = commands  -- name → function, for lines that come from elsewhere
 
 --- Print what `help` has on a module, a function, or a name of either.
 -- @param[opt] what
@@ -122,32 +123,32 @@ end
 
 -- ---- the loop --------------------------------------------------------------------------------
 
+--- Called before a value or an error is shown: ends a line of the screen that something still replaces.
+function M.settle() end
+
 local function show(...)
+  M.settle()
   local shown = {}
   for i = 1, select("#", ...) do shown[i] = M.text((select(i, ...))) end
   print(table.concat(shown, "\t"))
   rawset(_G, "_", (...))
 end
 
---- Read, run and show lines until Ctrl-D or `exit()`.
--- @string[opt] device where new tensors are made; opened at once, so that a missing one is known
-function M.start(device)
+--- What `host.repl` is told: how values and errors look, what leaves, Tab, history.
+-- @treturn table `leaving` set to true ends the loop
+function M.handlers()
   M.globals()
-  local on = ""
-  if device then
-    local tensor = require "cft.engine.tensor"
-    on = ", device " .. tensor.device_description(tensor.default_device(device))
-  end
   local prompt = { prompt = "> ", more = ">> ", leaving = false, history = history_path(), show = show,
                    rewrite = line.rewrite }
-  prompt.banner = ("cft %s%s. Tab completes, ? NAME explains, Ctrl-C stops what runs, Ctrl-D leaves."):format(host.version, on)
   function prompt.complete(text) return require "cft.prompt.complete".complete(text) end
   function prompt.failed(err)
     if prompt.leaving then return end
+    M.settle()
     io.stderr:write(term.paint("red", texts.printable(tostring(err)), io.stderr), "\n")
   end
   -- What a line made and nobody holds goes before the next one: the collector does not see what a tensor weighs.
   function prompt.done()
+    M.settle()
     if package.loaded["cft.engine.tensor"] then collectgarbage() end
   end
   for name, command in pairs(commands) do rawset(_G, name, command) end
@@ -155,6 +156,20 @@ function M.start(device)
     prompt.leaving = true
     error("exit", 0)  -- the rest of the line does not run
   end)
+  return prompt
+end
+
+--- Read, run and show lines until Ctrl-D or `exit()`.
+-- @string[opt] device where new tensors are made; opened at once, so that a missing one is known
+-- @string[opt] about what is at hand, said before the first line
+function M.start(device, about)
+  local on, prompt = "", M.handlers()
+  if device then
+    local tensor = require "cft.engine.tensor"
+    on = ", device " .. tensor.device_description(tensor.default_device(device))
+  end
+  prompt.banner = (about and about .. "\n" or "")
+    .. ("cft %s%s. Tab completes, ? NAME explains, Ctrl-C stops what runs, Ctrl-D leaves."):format(host.version, on)
   host.repl(prompt)
 end
 

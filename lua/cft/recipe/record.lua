@@ -90,11 +90,29 @@ function M.begin(run, earlier, step)
     for _, one in ipairs(type(earlier) == "table" and type(earlier.resumed) == "table" and earlier.resumed or {}) do
       table.insert(record.resumed, one)
     end
+    record.changed_by_hand = run.was_changed_by_hand == true
     table.insert(record.resumed, { at_step = step, time = M.moment() })
   end
   record.ended, record.status = json.null, "running"
   run.record = record
   write(run)
+end
+
+--- Somebody has changed the run, or may have: a line of `cftrun attach` ran in it.
+-- @tab run
+function M.by_hand(run)
+  if not run.record or run.record.changed_by_hand then return end
+  run.record.changed_by_hand = true
+  write(run)
+end
+
+--- Was the run that made a checkpoint changed by hand?
+-- @string path of the checkpoint
+-- @treturn ?string the folder of that run, where its record says so
+function M.changed_by_hand(path)
+  local folder = path:match "^(.*)/[^/]+/*$" or "."
+  local record = json.read(folder .. "/run.json")
+  return type(record) == "table" and record.changed_by_hand == true and folder or nil
 end
 
 --- The run is over.

@@ -10,6 +10,7 @@ local config = require "cft.config"
 local demo = require "cft.demo"
 local exit = require "cft.base.exit"
 local format = require "cft.base.format"
+local hand = require "cft.recipe.hand"
 local identity = require "cft.train.identity"
 local journals = require "cft.train.journal"
 local keepers = require "cft.train.keeper"
@@ -27,7 +28,8 @@ local world = require "cft.recipe.world"
 
 local M = {}
 
-local Run = {}
+local Run = { __methods = {} }  -- for Tab: what `__index`, a function, finds
+for name, method in pairs(hand.methods) do Run[name] = method end
 local lazy = {}  -- fields that are made when they are first asked for: that is when their settings are read
 
 --- Step (from 0) → learning rate, by `lr`, `schedule` and `warmup`.
@@ -114,6 +116,11 @@ local function resume(run)
   if run.keeper and by_time then run.keeper.passing = path end
   run.log:go_on(run.resumed_at)
   run.log:say("resumed at step %d from %s", run.resumed_at, path)
+  local changed = record.changed_by_hand(path)
+  if changed then
+    run.was_changed_by_hand = true
+    run.log:say("this run was changed by hand: %s/attached.jsonl has the lines", changed)
+  end
 end
 
 -- Which checkpoints stay: as the command line says, else as the loop does, else as the recipe's key does.
@@ -158,6 +165,7 @@ local function bookkeeping(run, o)
     spikes = cfg.spike ~= "off" and spikes.new(cfg.spike, cfg.spike_factor) or nil,
     deadline = deadline_of(cfg),
     leave = function() run:finish() end,
+    between = function(trainer) hand.between(run, trainer) end,
   }
 end
 
@@ -194,9 +202,8 @@ function Run:trainer(opts)
   resume(self)
   if self.training.done < self.last_step then
     self.own_rates = o.lr ~= nil
-    self:begin(o.lr and rates)
-    if cfg.demo then self.judge = demo.begin(self) end
-    if live then live.begin(self) end
+    self.live = live
+    if not hand.waits() then self:begin_steps() end
   end
   return self.training
 end
@@ -211,6 +218,14 @@ function Run:first_batch()
   self.batches.before_first = function() config.refuse_unread(self.cfg) end
 end
 
+--- Before the first step, once: `begin`, and what the demo measures.
+function Run:begin_steps()
+  self:begin(self.own_rates and rates)
+  if self.cfg.demo and not self.judge then self.judge = demo.begin(self) end
+  if self.live then self.live.begin(self) end
+  self.live = nil
+end
+
 --- Before the first step, once: a setting that nobody has read is an error, the folder becomes this run's, and its
 -- record is written. `run:trainer` does this, and so does the first batch that is asked for.
 -- @tab[opt] later a set of keys that may still be read
@@ -218,6 +233,7 @@ function Run:begin(later)
   if self.record then return end
   local keeps = self.out and self.heldout_samples and self.loaded
   self.kept = config.when(self.cfg, "report_samples", keeps, "samples of held-out records are kept in out=") or 0
+  local listens = config.when(self.cfg, "attach", self.out, "cftrun attach finds a run by its out=")
   config.refuse_unread(self.cfg, false, later)
   self.id = self.id or self.earlier and self.earlier.id or run_folder.new_id()
   if self.overwrites then
@@ -232,6 +248,7 @@ function Run:begin(later)
   self.log:of(self.id, self.record.started)
   open[#open + 1] = self
   if self.out then kept.begin(self, self.loaded, self.kept) end
+  hand.begin(self, listens)
 end
 
 local function close(run)
@@ -240,6 +257,7 @@ local function close(run)
   end
   run.log:close()
   if run.training and run.training.journal then run.training.journal:close() end
+  hand.close(run)
   if run.lock then run.lock:release() end
   run.lock = nil
 end
@@ -295,6 +313,13 @@ function Run:finish()
   return self.summary
 end
 
+--- End a run that has made no step: nothing was written, and its folder is free again.
+function Run:give_up()
+  if self.samples.stream then self.samples:close() end
+  self.ended = true
+  close(self)
+end
+
 --- End the run after an error.
 -- @param err what was raised
 function Run:fail(err)
@@ -324,6 +349,9 @@ function Run:__tostring()
     self.device, self.out and ", in " .. self.out or "")
 end
 
+for name, method in pairs(Run) do
+  if type(method) == "function" and not name:find "^__" then Run.__methods[name] = method end
+end
 M.Run = Run
 
 -- ---- runs whose script is over -------------------------------------------------------------------

@@ -18,6 +18,7 @@ M.files = {
   { name = "journal.msgpack", pattern = "^journal%.msgpack$", run = true },
   { name = "step-NNNNNN/", pattern = "^step%-%d+$", run = true },
   { name = ".step-NNNNNN.leaving/", pattern = require("cft.train.retention").LEAVING },
+  { name = "attached.jsonl", pattern = "^attached%.jsonl$" },
   { name = "summary.json", pattern = "^summary%.json$", run = true },
   { name = "decontamination.jsonl", pattern = "^decontamination%.jsonl$", stays = true },  -- this run has written it
   { name = "data.json", pattern = "^data%.json$" },

@@ -163,6 +163,7 @@ local function about(run)
   local last = run.steps[#run.steps]
   local steps = runs.number(r.steps) or runs.number(run.summary.steps)
   parts[#parts + 1] = ("step %d%s"):format(last and last.step or 0, steps and (" of %d"):format(steps) or "")
+  if r.changed_by_hand == true then parts[#parts + 1] = "changed by hand (attached.jsonl)" end
   return texts.printable(("%s: %s"):format(runs.name(run), table.concat(parts, ", ")))
 end
 

@@ -116,7 +116,7 @@ end
 
 -- Why a run ends after this step; nil where it goes on.
 local function reason_of(self, t, last)
-  if host.interrupts() > 0 then return "interrupted" end
+  if host.interrupts() > 0 and not self.by_hand then return "interrupted" end
   if not last and time_is_over(self, t) then
     self.stopped = "the time of --until is nearly over; --resume goes on from there"
     return "stopped"
@@ -233,11 +233,29 @@ function M:close(ending)
   if reason == "interrupted" and self.hooks.leave then self.hooks.leave(self) end
 end
 
+--- Save the state after the last step, whatever is due; the step is closed.
+-- @treturn bool false where no step was made since the beginning
+function M:save_now()
+  self:close()
+  if not self.begun or self.done == self.begun.done then return false end
+  save(self, { now = true })
+  return true
+end
+
+-- Somebody may do something between two steps, or before the first one; steps that are made there are closed.
+local function between(self)
+  self:close()
+  if self.hooks.between and not self.over and self.done < self.steps then
+    self.hooks.between(self)
+    self:close()
+  end
+  if not self.begun then begin(self) end
+end
+
 --- Before a step is made: the one before is closed, and the run is not over.
 function M:open()
   refuse_hook(self, "trainer:step")
-  if not self.begun then begin(self) end
-  self:close()
+  between(self)
   if self.over == "interrupted" then exit.leave(exit.INTERRUPTED) end
   if self.over or self.done >= self.steps then
     blame("trainer:step: the run is over (%s): %d of %d steps are made", self.over or "finished", self.done, self.steps)
@@ -247,8 +265,7 @@ end
 --- Is there a step to make? Closes the one that is open.
 -- @treturn bool false where all are made, or where the run was stopped or interrupted
 function M:goes_on()
-  if not self.begun then begin(self) end
-  self:close()
+  between(self)
   return not self.over and self.done < self.steps
 end
 
@@ -275,6 +292,7 @@ function M:finish()
   s.steps, s.seconds = self.done, host.now() - self.begun.time
   s.tokens, s.learned_tokens, s.shared_tokens = self.tokens, self.learned, self.shared
   s.tokens_per_s = (self.tokens - self.begun.tokens) / math.max(s.seconds, 1e-9)
+  self.over = self.over or "stopped"  -- no step is made behind it
   return s
 end
 

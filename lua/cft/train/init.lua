@@ -40,8 +40,8 @@ local spec = {
   loss = { "function", optional = true },     -- model, batch → a loss of one's own; see `new`
   best = { "table", optional = true },        -- { name of a metric, "min" or "max" }
 }
--- Called with the trainer and the step's numbers, but `stop` with these alone and `leave` with the trainer.
-local hooks = { "after_step", "evaluate", "stop", "leave" }
+-- Called with the trainer and the step's numbers, but `stop` with these alone, `leave` and `between` with the trainer.
+local hooks = { "after_step", "evaluate", "stop", "leave", "between" }
 for _, name in ipairs(hooks) do spec[name] = { "function", optional = true } end
 
 --- What `best` says, or what is wrong with it.
@@ -89,7 +89,7 @@ end
 --
 -- hooks, when a step is closed, in this order: `after_step(trainer, t)`, whose fields are logged with the step;
 -- `evaluate(trainer, t)`, when held-out batches are measured, the same; `stop(t)`: true, or why, makes it the last;
--- `leave(trainer)`, after Ctrl-C, when all is saved
+-- `leave(trainer)`, after Ctrl-C, when all is saved; `between(trainer)`, before each step
 -- @treturn Trainer
 function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
@@ -349,6 +349,14 @@ function Trainer:evaluate(batches)
     end
   end)
   return sum / weight, ledgers.close(ledger)
+end
+
+--- What a trainer is, in a line.
+-- @treturn string
+function Trainer:__tostring()
+  local t = self.last
+  return ("trainer: %d of %d steps made%s; trainer:step(), trainer:run(), trainer:evaluate(batches)"):format(self.done, self.steps,
+    t and (", loss %.4f, learning rate %g, gradient norm %.3g"):format(t.loss, t.lr, t.grad_norm) or "")
 end
 
 M.Trainer = Trainer
