@@ -1,7 +1,8 @@
 // ops.cpp - every kernel of the CUDA device against the CPU's, at sizes that divide by nothing,
 // with strides, unaligned addresses and empty inputs.
 //
-//   ops [--module libcft_cuda.so] [--repeats N] [quick] [FILTER ...]
+//   ops [--module libcft_cuda.so] [--repeats N] [--section NAME] [quick] [FILTER ...]
+//   ops --sections                                               their names
 //
 // Linked with the emulated device it tests that one, in four thread orders; given a module it tests
 // what it opens: a real card, with repeats in place of orders.
@@ -22,13 +23,18 @@ cft_status (*open_cuda)(cft_device **, int) = cft_cuda_open;
 
 int main(int argc, char **argv) {
   bool quick = false;
-  const char *module = nullptr;
+  const char *module = nullptr, *section = nullptr;
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--module") && i + 1 < argc)
       module = argv[++i];
     else if (!strcmp(argv[i], "--repeats") && i + 1 < argc)
       the_world.orders = (unsigned)atoi(argv[++i]);
-    else if (!strcmp(argv[i], "quick"))
+    else if (!strcmp(argv[i], "--section") && i + 1 < argc)
+      section = argv[++i];
+    else if (!strcmp(argv[i], "--sections")) {
+      for (const cases &c : all_cases()) puts(c.name);
+      return 0;
+    } else if (!strcmp(argv[i], "quick"))
       quick = true;
     else
       the_world.filters.push_back(argv[i]);
@@ -54,7 +60,8 @@ int main(int argc, char **argv) {
   }
   printf("%s: %s%s\n", the_world.gpu->name, the_world.gpu->description,
          the_world.set_order ? "; all that follows is emulated" : "");
-  for (cases run : all_cases()) run(quick);
+  for (const cases &c : all_cases())
+    if (!section || !strcmp(section, c.name)) c.run(quick);
   the_world.gpu->close(the_world.gpu);
   printf("%d passed, %d failed, %d skipped\n", the_world.passed, the_world.failed,
          the_world.skipped);

@@ -27,10 +27,13 @@ static bool small;
 static FILE *json;
 static double copy_rate, matmul_rate;  // bytes and FLOPs a second; the best seen so far
 
+// What ends a row, and no more.
+struct failed_row {};
+
 static void must(cft_status st) {
   if (st == CFT_OK) return;
   fprintf(stderr, "cuda_bench: %s: %s\n", cft_status_name(st), cft_last_error());
-  exit(1);
+  throw failed_row();
 }
 
 // ---- memory --------------------------------------------------------------------------------
@@ -73,8 +76,20 @@ static double now() {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+static int rows, failures;
+
+// Run what makes rows; one that fails is counted, and whoever comes next is not the worse for it.
+static void try_rows(const std::function<void()> &f) {
+  try {
+    f();
+  } catch (const failed_row &) {
+    failures++;
+    d->sync(d);  // answers what is still to be answered
+  }
+}
+
 // Seconds a call: warmed up, then many in a row between two waits, the best of three rows.
-static double seconds_of(const std::function<cft_status()> &f) {
+static double measured(const std::function<cft_status()> &f) {
   must(f());
   must(d->sync(d));
   double start = now();
@@ -92,9 +107,19 @@ static double seconds_of(const std::function<cft_status()> &f) {
   return best;
 }
 
-static int rows;
+// The same; infinite where the call fails.
+static double seconds_of(const std::function<cft_status()> &f) {
+  double seconds = INFINITY;
+  try_rows([&] { seconds = measured(f); });
+  return seconds;
+}
+
 static void row(const char *section, const std::string &name, double seconds, double bytes,
                 double flops) {
+  if (!std::isfinite(seconds)) {
+    printf("%-10s %-44s failed\n", section, name.c_str());
+    return;
+  }
   // A matmul's own floor is the best of them all, which is known when all have run.
   const double floor = bytes > 0 && copy_rate > 0      ? bytes / copy_rate
                        : !strcmp(section, "attention") ? flops / matmul_rate
@@ -105,12 +130,13 @@ static void row(const char *section, const std::string &name, double seconds, do
   if (floor > 0) printf("  floor %8.1f us, %3.0f%%", floor * 1e6, 100 * floor / seconds);
   printf("\n");
   fflush(stdout);
-  const int before = rows++;
+  rows++;
   if (!json) return;
   fprintf(json,
-          "%s  {\"section\": \"%s\", \"name\": \"%s\", \"seconds\": %.9g, \"bytes\": %.9g, "
-          "\"flops\": %.9g, \"floor_seconds\": %.9g}",
-          before ? ",\n" : "", section, name.c_str(), seconds, bytes, flops, floor);
+          "{\"section\": \"%s\", \"name\": \"%s\", \"seconds\": %.9g, \"bytes\": %.9g, "
+          "\"flops\": %.9g, \"floor_seconds\": %.9g}\n",
+          section, name.c_str(), seconds, bytes, flops, floor);
+  fflush(json);  // whoever is stopped has left what was measured
 }
 
 // ---- copies, matmuls -----------------------------------------------------------------------
@@ -136,45 +162,50 @@ static const weight weights[] = {
     {"0.5B", "down", 4864, 896},
 };
 
+// Products with one weight, for n tokens.
+static void bench_weight(const weight &w, int64_t n, bool head) {
+  const int64_t rows = small  ? 64
+                       : head ? 1024
+                              : n,
+                in = small ? 48 : w.in, out = small ? 80 : w.out;
+  const double flops = 2.0 * (double)rows * (double)in * (double)out;
+  const array x(rows * in, CFT_BF16), W(in * out, CFT_BF16, 0.02), y(rows * out, CFT_BF16),
+      bias(out, CFT_BF16), dw(in * out, CFT_F32), db(out, CFT_F32);
+  const struct {
+    const char *what;
+    cft_matmul_args a;
+  } ways[] = {
+      {"y (TN, bias)",
+       {y.at(), x.at(), W.at(), bias.at(), rows, out, in, out, in, in, 0, 1, 0, CFT_BF16, CFT_BF16,
+        0, 0, nullptr, 0}},
+      {"dx (NN)",
+       {x.at(), y.at(), W.at(), nullptr, rows, in, out, in, out, in, 0, 0, 0, CFT_BF16, CFT_BF16, 0,
+        0, nullptr, 0}},
+      {"dw (NT, bf16)",
+       {W.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 0, CFT_BF16, CFT_BF16, 0,
+        0, nullptr, 0}},
+      {"dw (NT, added to f32)",
+       {dw.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 1, CFT_BF16, CFT_F32, 0,
+        0, nullptr, 0}},
+      {"dw and db (added to f32)",
+       {dw.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 1, CFT_BF16, CFT_F32, 0,
+        0, db.at(), 1}},
+  };
+  for (const auto &way : ways) {
+    const double s = seconds_of([&] { return d->kernels->matmul(d, nullptr, &way.a); });
+    matmul_rate = std::max(matmul_rate, flops / s);
+    row("matmul",
+        std::string(w.model) + " " + w.name + " " + way.what + ", n " + std::to_string(rows), s, 0,
+        flops);
+  }
+}
+
 static void bench_matmul() {
   for (const weight &w : weights)
     for (int64_t n : {4096, 8192, 16384}) {
       const bool head = !strcmp(w.name, "head");
       if (n > 4096 && (small || head || strcmp(w.model, "7B"))) continue;
-      const int64_t rows = small  ? 64
-                           : head ? 1024
-                                  : n,
-                    in = small ? 48 : w.in, out = small ? 80 : w.out;
-      const double flops = 2.0 * (double)rows * (double)in * (double)out;
-      const array x(rows * in, CFT_BF16), W(in * out, CFT_BF16, 0.02), y(rows * out, CFT_BF16),
-          bias(out, CFT_BF16), dw(in * out, CFT_F32), db(out, CFT_F32);
-      const struct {
-        const char *what;
-        cft_matmul_args a;
-      } ways[] = {
-          {"y (TN, bias)",
-           {y.at(), x.at(), W.at(), bias.at(), rows, out, in, out, in, in, 0, 1, 0, CFT_BF16,
-            CFT_BF16, 0, 0, nullptr, 0}},
-          {"dx (NN)",
-           {x.at(), y.at(), W.at(), nullptr, rows, in, out, in, out, in, 0, 0, 0, CFT_BF16,
-            CFT_BF16, 0, 0, nullptr, 0}},
-          {"dw (NT, bf16)",
-           {W.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 0, CFT_BF16,
-            CFT_BF16, 0, 0, nullptr, 0}},
-          {"dw (NT, added to f32)",
-           {dw.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 1, CFT_BF16,
-            CFT_F32, 0, 0, nullptr, 0}},
-          {"dw and db (added to f32)",
-           {dw.at(), y.at(), x.at(), nullptr, out, in, rows, in, out, in, 1, 0, 1, CFT_BF16,
-            CFT_F32, 0, 0, db.at(), 1}},
-      };
-      for (const auto &way : ways) {
-        const double s = seconds_of([&] { return d->kernels->matmul(d, nullptr, &way.a); });
-        matmul_rate = std::max(matmul_rate, flops / s);
-        row("matmul",
-            std::string(w.model) + " " + w.name + " " + way.what + ", n " + std::to_string(rows), s,
-            0, flops);
-      }
+      try_rows([&] { bench_weight(w, n, head); });
     }
 }
 
@@ -365,16 +396,16 @@ static void bench_attention(cft_status (*open)(cft_device **, int)) {
   for (int64_t length : {512, 1024, 2048, 4096}) {
     if (small) length /= 32;
     const int64_t tokens = small ? 128 : 4096;
-    attention(tokens / length, length, "", false);
-    attention(tokens / length, length, " deterministic", true);
+    try_rows([&] { attention(tokens / length, length, "", false); });
+    try_rows([&] { attention(tokens / length, length, " deterministic", true); });
   }
-  if (!small) attention(64, 64, ", as one plan of 64 x 4096", false, 4096);
+  if (!small) try_rows([] { attention(64, 64, ", as one plan of 64 x 4096", false, 4096); });
   setenv("CFT_CUDNN", "0", 1);  // a second device, which looks when it is first asked
   cft_device *with = d;
   must(open(&d, 0));
   for (int64_t length : {1024, 4096}) {
     if (small) length /= 32;
-    attention((small ? 128 : 4096) / length, length, ", our kernels", false);
+    try_rows([&] { attention((small ? 128 : 4096) / length, length, ", our kernels", false); });
   }
   d->close(d);
   d = with;
@@ -402,21 +433,21 @@ int main(int argc, char **argv) {
     fprintf(stderr, "cuda_bench: %s\n", dlerror());
     return 1;
   }
-  must(open(&d, 0));
+  if (open(&d, 0) != CFT_OK) {
+    fprintf(stderr, "cuda_bench: %s\n", cft_last_error());
+    return 1;
+  }
   printf("%s\n", d->description);
-  if (json) fprintf(json, "[\n");
   const auto wanted = [&](const char *name) {
     return sections.empty() || std::find(sections.begin(), sections.end(), name) != sections.end();
   };
-  if (wanted("copy") || wanted("ops")) bench_copy();
-  if (wanted("matmul") || wanted("attention")) bench_matmul();
-  if (wanted("ops")) bench_ops();
-  if (wanted("attention")) bench_attention(open);
-  if (json) {
-    fprintf(json, "\n]\n");
-    fclose(json);
-  }
+  if (wanted("copy") || wanted("ops")) try_rows(bench_copy);
+  if (wanted("matmul") || wanted("attention")) try_rows(bench_matmul);
+  if (wanted("ops")) try_rows(bench_ops);
+  if (wanted("attention")) try_rows([&] { bench_attention(open); });
+  if (json) fclose(json);
   d->close(d);
-  printf("%d passed, 0 failed, 0 skipped\n", rows);  // each has run; what it took is for the reader
-  return 0;
+  // Each has run; what it took is for the reader.
+  printf("%d passed, %d failed, 0 skipped\n", rows, failures);
+  return failures != 0;
 }

@@ -1,7 +1,7 @@
 --- Write docs/gpu-report.md from what tests/gpu/check.sh left:  cftrun tests/gpu/report.lua FOLDER FILE
--- FOLDER has correct.log, info.json, bench.json, first.json (matmuls with the heuristic's first
--- algorithm), steps.json, pytorch.json; what is missing is said to be missing. No number stands in the
--- report that was not measured.
+-- FOLDER has correct.log, info.json, doctor.txt, bench.jsonl, first.jsonl (matmuls with the heuristic's first
+-- algorithm), steps.jsonl, pytorch.jsonl; what is missing is said to be missing. No number stands in the report
+-- that was not measured.
 
 local json = require "cft.base.json"
 
@@ -16,7 +16,17 @@ local function read(name)
 end
 local function data(name)
   local text = read(name)
-  return text and text ~= "" and json.decode(text) or nil
+  local ok, value = pcall(json.decode, text or "")
+  return ok and value or nil
+end
+-- A file of an object a line; one that is torn is left out.
+local function rows_of(name)
+  local list = {}
+  for line in (read(name) or ""):gmatch "[^\n]+" do
+    local ok, row = pcall(json.decode, (line:gsub("^json ", "")))
+    if ok and type(row) == "table" then list[#list + 1] = row end
+  end
+  return #list > 0 and list or nil
 end
 
 local lines = {}
@@ -29,6 +39,14 @@ say("Written by `tests/gpu/check.sh`. Card: %s. Driver: %s. Date: %s. Commit: %s
     info.driver or "unknown", info.date or "unknown", info.commit or "unknown")
 if info.emulated == 1 then say "A dry run on the emulated device: no GPU was there, and the times mean nothing." end
 say ""
+
+local doctor = read "doctor.txt"
+if doctor then
+  say "```"
+  for line in doctor:gmatch "[^\n]+" do say("%s", line) end
+  say "```"
+  say ""
+end
 
 say "## Correct"
 say ""
@@ -54,7 +72,7 @@ say ""
 
 say "## Kernels against their floors"
 say ""
-local bench, first = data "bench.json", data "first.json"
+local bench, first = rows_of "bench.jsonl", rows_of "first.jsonl"
 local ceiling = 0  -- FLOPs a second, of the best matmul
 for _, r in ipairs(bench or {}) do
   if r.section == "matmul" then ceiling = math.max(ceiling, r.flops / r.seconds) end
@@ -80,14 +98,15 @@ say ""
 
 say "## Training steps"
 say ""
-local steps, theirs = data "steps.json", data "pytorch.json"
+local steps, theirs = rows_of "steps.jsonl", rows_of "pytorch.jsonl"
 if steps and #steps > 0 then
-  say "| model | tokens | length | loss tokens | tok/s | TFLOP/s | of the matmul ceiling | peak GiB |"
-  say "|---|---|---|---|---|---|---|---|"
+  say "| model | tokens a step | micro-batches | length | states | loss tokens | tok/s | TFLOP/s | of the matmul ceiling | micro-batch ms | update ms | peak GiB | reserved GiB |"
+  say "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
   for _, r in ipairs(steps) do
-    say("| %s | %d | %d | %.0f%% | %.0f | %.1f | %s | %.1f |", r.model, r.tokens, r.length, 100 * r.learned,
-        r.tokens_per_s, r.flops_per_s / 1e12,
-        ceiling > 0 and ("%.0f%%"):format(100 * r.flops_per_s / ceiling) or "", r.peak_bytes / 2 ^ 30)
+    say("| %s | %d | %d | %d | %s | %.0f%% | %.0f | %.1f | %s | %.1f | %.1f | %.1f | %.1f |", r.model, r.tokens, r.accumulate,
+        r.length, r.states, 100 * r.learned, r.tokens_per_s, r.flops_per_s / 1e12,
+        ceiling > 0 and ("%.0f%%"):format(100 * r.flops_per_s / ceiling) or "", 1e3 * r.micro_batch_seconds,
+        1e3 * r.update_seconds, r.peak_bytes / 2 ^ 30, r.reserved_bytes / 2 ^ 30)
   end
 else
   say "Not run."
@@ -103,7 +122,4 @@ else
   say "PyTorch is not installed on that machine: nothing to put beside it."
 end
 
-local f = assert(io.open(out, "w"))
-f:write(table.concat(lines, "\n"), "\n")
-f:close()
-print("written: " .. out)
+require "cft.io.files".write(out, table.concat(lines, "\n") .. "\n")  -- whole: it is written again after each suite

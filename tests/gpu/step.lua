@@ -1,6 +1,8 @@
 --- A training step at a model's true shape with random weights, on a GPU, timed:
---    cftrun tests/gpu/step.lua MODEL TOKENS LENGTH [LEARNED] [device=cuda] [states=bf16|f32] [recompute=N]
--- Prints a line for people and a line of JSON. MODEL is one of lua/cft/cli/bench/shapes.lua. The states:
+--    cftrun tests/gpu/step.lua MODEL TOKENS LENGTH [LEARNED] [accumulate=16] [device=cuda] [states=bf16|f32]
+--                              [recompute=N]
+-- A step is `accumulate` micro-batches of TOKENS tokens and the optimizer's update, which are timed apart. Prints a
+-- line for people and a line of JSON. MODEL is one of lua/cft/cli/bench/shapes.lua. The states:
 --   bf16  bf16 weights with stochastic rounding, gradients and moments in bf16: 7B in 80 GB
 --   f32   bf16 weights with an f32 master, gradients and moments in f32
 
@@ -10,7 +12,7 @@ local optim = require "cft.train.optim"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 
-local o = { device = "cuda", states = "bf16", recompute = 0, seconds = 5 }
+local o = { device = "cuda", states = "bf16", recompute = 0, accumulate = 16, seconds = 5 }
 local positional = {}
 for _, word in ipairs(arg) do
   local key, value = word:match "^(%a+)=(.*)$"
@@ -21,32 +23,50 @@ local learned = tonumber(positional[4] or 1)
 
 local model = step.model(name, "bf16", o.device)
 local c = model.config
+model.options.ahead = true  -- as in a run: the head's dW is added to its gradient at once
 if o.recompute > 0 then model.options.recompute = function(i) return i <= o.recompute end end
 for _, g in ipairs(model.groups) do g:zero_grad(o.states) end
 local opt = optim.adamw(model, { master = o.states == "f32", moments = o.states })
 local batch = step.batch(c.vocab, tokens, learned, { length })
 
-local times, loss = {}, nil
-local function update()
-  local start = host.now()
+-- A step of so many micro-batches. @treturn number seconds @treturn number the loss
+local function step_of(micros)
+  local start, mean = host.now(), nil
   model:zero_grad()
   tensor.scope(function()
     tensor.as_class("activation", function()
-      local l = model:loss(batch)
-      l:backward()
-      opt:step(1e-5, batch.weight, { l })
-      loss = l:item() / batch.weight  -- the one wait for the device
+      local losses = {}
+      for i = 1, micros do
+        losses[i] = tensor.scope(function()
+          local l = model:loss(batch)
+          l:backward()
+          return l:keep()
+        end)
+      end
+      opt:step(1e-5, micros * batch.weight, losses)
+      mean = losses[micros]:item() / batch.weight  -- the one wait for the device
     end)
   end)
-  return host.now() - start
+  return host.now() - start, mean
 end
 
-for _ = 1, 3 do update() end  -- algorithms are timed, plans compiled, clocks warm
+-- The median of several steps, in at least so many seconds.
+local function timed(micros, seconds)
+  local times, loss, begun = {}, nil, host.now()
+  repeat
+    times[#times + 1], loss = step_of(micros)
+  until #times >= 3 and host.now() - begun > seconds
+  return step.median(times), loss
+end
+
+for _ = 1, 2 do step_of(1) end  -- algorithms are timed, plans compiled, clocks warm
 tensor.memory(model.device, true)
-local begun = host.now()
-repeat times[#times + 1] = update() until #times >= 5 and host.now() - begun > o.seconds
-table.sort(times)
-local seconds = times[math.ceil(#times / 2)]
+local one, loss = timed(1, o.seconds / 2)
+local whole = one
+if o.accumulate > 1 then whole, loss = timed(o.accumulate, o.seconds) end
+-- From a step of one micro-batch and one of many: what each of these costs, and what the rest does.
+local micro = o.accumulate > 1 and (whole - one) / (o.accumulate - 1) or one
+local seconds = whole
 local memory = tensor.memory(model.device)
 
 -- Useful FLOPs, as docs/cuda.md counts them: three times forward; attention by sequence length; the
@@ -61,13 +81,14 @@ for s = 0, tonumber(batch.sequences) - 1 do
   local len = batch.cu_seqlens[s + 1] - batch.cu_seqlens[s]
   attention = attention + 4 * q * len * (len + 1) / 2
 end
-local n = tonumber(batch.n)
-local flops = 3 * n * per_token + 3.5 * (c.layers - 1 + share) * attention
+local n = o.accumulate * tonumber(batch.n)
+local flops = 3 * n * per_token + o.accumulate * 3.5 * (c.layers - 1 + share) * attention
 
 local result = { model = name, device = tensor.device_description(model.device), tokens = n, length = length,
-                 learned = share, states = o.states, recompute = o.recompute, seconds = seconds,
-                 tokens_per_s = n / seconds, flops = flops, flops_per_s = flops / seconds, loss = loss,
+                 learned = share, states = o.states, recompute = o.recompute, seconds = seconds, accumulate = o.accumulate,
+                 micro_batch_seconds = micro, update_seconds = one - micro, tokens_per_s = n / seconds, flops = flops, flops_per_s = flops / seconds, loss = loss,
                  peak_bytes = memory.peak, reserved_bytes = memory.reserved }
-print(("%s, %d tokens in sequences of %d, %.0f%% loss tokens: %.0f tok/s, %.1f TFLOP/s, peak %.1f GiB"):format(
-  name, n, length, 100 * share, n / seconds, flops / seconds / 1e12, memory.peak / 2 ^ 30))
+print(("%s, %d x %d tokens in sequences of %d, %.0f%% loss tokens: %.0f tok/s, %.1f TFLOP/s; a micro-batch %.1f ms, "
+  .. "the update %.1f ms; peak %.1f GiB"):format(name, o.accumulate, tonumber(batch.n), length, 100 * share, n / seconds,
+  flops / seconds / 1e12, 1e3 * micro, 1e3 * (one - micro), memory.peak / 2 ^ 30))
 print("json " .. json.encode(result))

@@ -12,15 +12,18 @@ constexpr cft_dtype FLOATS[] = {CFT_F32, CFT_BF16};
 // Opens the device under test once more, as ops.cpp has found it.
 extern cft_status (*open_cuda)(cft_device **, int);
 
-using cases = void (*)(bool quick);
+struct cases {
+  const char *name;
+  void (*run)(bool quick);
+};
 inline std::vector<cases> &all_cases() {
   static std::vector<cases> all;
   return all;
 }
 
-#define CASES(op)                                                           \
-  static void op##_cases(bool quick);                                       \
-  static const bool op##_known = (all_cases().push_back(op##_cases), true); \
+#define CASES(op)                                                                  \
+  static void op##_cases(bool quick);                                              \
+  static const bool op##_known = (all_cases().push_back({#op, op##_cases}), true); \
   static void op##_cases([[maybe_unused]] bool quick)
 
 inline std::vector<int32_t> ids_of(int64_t n, int64_t rows, uint64_t stream) {
