@@ -6,7 +6,7 @@
 #   training    small models against PyTorch's numbers, whole steps against the CPU, bit-equal repeats; the
 #               runtime's op cases; collectives of one rank
 #   bench       copies, matmuls (heuristic's first and best), ops and attention against their floors
-#   steps       training steps of Qwen2.5-0.5B, 1.5B and 7B of 65,536 tokens, micro-batch and update apart
+#   steps       training steps of Qwen2.5-0.5B, 1.5B and 7B of 65,536 tokens, micro-batch and optimizer apart
 #   pytorch     the same in PyTorch, where it is installed
 #   sanitizer   compute-sanitizer on the small cases, with the time that is left
 #

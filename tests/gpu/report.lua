@@ -100,13 +100,13 @@ say "## Training steps"
 say ""
 local steps, theirs = rows_of "steps.jsonl", rows_of "pytorch.jsonl"
 if steps and #steps > 0 then
-  say "| model | tokens a step | micro-batches | length | states | loss tokens | tok/s | TFLOP/s | of the matmul ceiling | micro-batch ms | update ms | peak GiB | reserved GiB |"
+  say "| model | tokens a step | micro-batches | length | states | loss tokens | tok/s | TFLOP/s | of the matmul ceiling | micro-batch ms | optimizer ms | peak GiB | reserved GiB |"
   say "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
   for _, r in ipairs(steps) do
     say("| %s | %d | %d | %d | %s | %.0f%% | %.0f | %.1f | %s | %.1f | %.1f | %.1f | %.1f |", r.model, r.tokens, r.accumulate,
         r.length, r.states, 100 * r.learned, r.tokens_per_s, r.flops_per_s / 1e12,
         ceiling > 0 and ("%.0f%%"):format(100 * r.flops_per_s / ceiling) or "", 1e3 * r.micro_batch_seconds,
-        1e3 * r.update_seconds, r.peak_bytes / 2 ^ 30, r.reserved_bytes / 2 ^ 30)
+        1e3 * r.optimizer_seconds, r.peak_bytes / 2 ^ 30, r.reserved_bytes / 2 ^ 30)
   end
 else
   say "Not run."

@@ -1,7 +1,7 @@
 --- A training step at a model's true shape with random weights, on a GPU, timed:
 --    cftrun tests/gpu/step.lua MODEL TOKENS LENGTH [LEARNED] [accumulate=16] [device=cuda] [states=bf16|f32]
 --                              [recompute=N]
--- A step is `accumulate` micro-batches of TOKENS tokens and the optimizer's update, which are timed apart. Prints a
+-- A step is `accumulate` micro-batches of TOKENS tokens and the optimizer's pass, which are timed apart. Prints a
 -- line for people and a line of JSON. MODEL is one of lua/cft/cli/bench/shapes.lua. The states:
 --   bf16  bf16 weights with stochastic rounding, gradients and moments in bf16: 7B in 80 GB
 --   f32   bf16 weights with an f32 master, gradients and moments in f32
@@ -86,9 +86,9 @@ local flops = 3 * n * per_token + o.accumulate * 3.5 * (c.layers - 1 + share) * 
 
 local result = { model = name, device = tensor.device_description(model.device), tokens = n, length = length,
                  learned = share, states = o.states, recompute = o.recompute, seconds = seconds, accumulate = o.accumulate,
-                 micro_batch_seconds = micro, update_seconds = one - micro, tokens_per_s = n / seconds, flops = flops, flops_per_s = flops / seconds, loss = loss,
+                 micro_batch_seconds = micro, optimizer_seconds = one - micro, tokens_per_s = n / seconds, flops = flops, flops_per_s = flops / seconds, loss = loss,
                  peak_bytes = memory.peak, reserved_bytes = memory.reserved }
 print(("%s, %d x %d tokens in sequences of %d, %.0f%% loss tokens: %.0f tok/s, %.1f TFLOP/s; a micro-batch %.1f ms, "
-  .. "the update %.1f ms; peak %.1f GiB"):format(name, o.accumulate, tonumber(batch.n), length, 100 * share, n / seconds,
+  .. "the optimizer %.1f ms; peak %.1f GiB"):format(name, o.accumulate, tonumber(batch.n), length, 100 * share, n / seconds,
   flops / seconds / 1e12, 1e3 * micro, 1e3 * (one - micro), memory.peak / 2 ^ 30))
 print("json " .. json.encode(result))

@@ -79,7 +79,7 @@ return {
     expect.same(json.read(out .. "/summary.json").metrics.zeal, 60)
   end },
   refuses("after_step gave 'loss', which the log has itself; give it another name", "after_step = function(run, t) return { loss = 1 } end"),
-  refuses("after_step gave 'norm', which the log has itself", "after_step = function(run, t) return { norm = 1 } end"),
+  refuses("after_step gave 'lr', which the log has itself", "after_step = function(run, t) return { lr = 1 } end"),
   refuses("after_step gave 'grad_norm', which the log has itself", "after_step = function(run, t) t.grad_norm = 0 end", "steps=2"),
   refuses("after_step gave 'list', a table; a metric has a name, and is a number, a text or a boolean",
           "after_step = function() return { list = {} } end"),

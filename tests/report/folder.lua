@@ -20,7 +20,7 @@ function M.run(o)
   local lines = { json.encode { log = 1, run = "abc" .. say, started = "2026-12-01T00:00:00Z" } }
   for i = 1, steps do
     local loss = 0.5 + 4 / i
-    local t = { step = i, time = time + 2 * i, tokens = 1000 * i, loss = loss, lr = o.lr or 1e-3, norm = 1 / i, tok_s = 500,
+    local t = { step = i, time = time + 2 * i, tokens = 1000 * i, loss = loss, lr = o.lr or 1e-3, grad_norm = 1 / i, tok_s = 500,
                 epoch = i / 10, seconds = 2, ledger = { critique = { loss = loss, tokens = 90 }, right = { loss = loss, tokens = 40 },
                 verdict = { loss = loss / 9, tokens = 10 }, [say] = { loss = 1, tokens = 2 } }, ["metric " .. say] = i / 2 }
     if i % 5 == 0 then

@@ -84,7 +84,7 @@ return {
     local folder = process.folder()
     process.write(folder .. "/log.jsonl", '{"step":1,"loss":2,"tokens":10,"grad_norm":3,"tokens_per_s":5}\n{"step":2,"loss":1,"tokens":30}\n')
     local run = runs.read(folder)
-    expect.same({ run.steps[2].tokens, run.steps[2].step_tokens, run.steps[1].norm, run.steps[1].tok_s }, { 40, 30, 3, 5 })
+    expect.same({ run.steps[2].tokens, run.steps[2].step_tokens, run.steps[1].grad_norm, run.steps[1].tok_s }, { 40, 30, 3, 5 })
     expect.same(run.metrics, {})
   end },
   { "a folder that somebody spoiled: what is of another type is not there, and broken lines are counted", function()

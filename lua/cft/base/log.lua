@@ -17,7 +17,7 @@ Log.__index = Log
 -- kept then; counts and times are whole).
 local columns = {
   { "step", "step" }, { "time", "time" }, { "tokens", "tokens_so_far" }, { "loss", "loss", true }, { "lr", "lr", true },
-  { "norm", "grad_norm", true }, { "tok_s", "tokens_per_s", true }, { "epoch", "epoch", true },
+  { "grad_norm", "grad_norm", true }, { "tok_s", "tokens_per_s", true }, { "epoch", "epoch", true },
   { "seconds", "seconds", true }, { "memory", "memory" }, { "step_tokens", "tokens" }, { "step_learned_tokens", "learned_tokens" },
   { "step_shared_tokens", "shared_tokens" }, { "ledger", "ledger", true }, { "heldout_loss", "heldout_loss", true },
   { "heldout_ledger", "heldout_ledger", true }, { "notes", "notes" }, { "spike", "spike" },

@@ -74,12 +74,12 @@ local function modern(lines)
   local tokens = 0
   for _, t in ipairs(lines) do
     tokens = tokens + (M.number(t.tokens) or 0)
-    t.step_tokens, t.tokens, t.norm, t.tok_s = t.tokens, tokens, t.grad_norm, t.tokens_per_s
-    t.grad_norm, t.tokens_per_s, t.seconds_a_step, t.learned_tokens, t.shared_tokens = nil, nil, nil, nil, nil
+    t.step_tokens, t.tokens, t.tok_s = t.tokens, tokens, t.tokens_per_s
+    t.tokens_per_s, t.seconds_a_step, t.learned_tokens, t.shared_tokens = nil, nil, nil, nil
   end
 end
 
-local KNOWN = { step = true, time = true, tokens = true, loss = true, lr = true, norm = true, tok_s = true, epoch = true,
+local KNOWN = { step = true, time = true, tokens = true, loss = true, lr = true, grad_norm = true, tok_s = true, epoch = true,
                 seconds = true, step_tokens = true, step_learned_tokens = true, step_shared_tokens = true, ledger = true,
                 heldout_loss = true, heldout_ledger = true, notes = true, memory = true, best = true, since_best = true,
                 is_best = true }

@@ -143,7 +143,7 @@ local function curves(list)
   ledger("ledger", "loss")
   ledger("heldout_ledger", "held out")
   plain("learning rate", "lr")
-  plain("gradient's norm", "norm")
+  plain("gradient's norm", "grad_norm")
   plain("tokens a second", "tok_s")
   plain("memory, bytes", "memory")
   if #out == 0 then return "<h2>Curves</h2>\n<p>No step is logged.</p>" end

@@ -104,7 +104,7 @@ local function columns_of(run)
     { "loss", function(t) return number(t.loss, "%.4f") end },
     { "held out", function(t) return number(t.heldout_loss, "%.4f") end },
     { "lr", function(t) return number(t.lr, "%.2e") end },
-    { "norm", function(t) return number(t.norm, "%.3g") end },
+    { "norm", function(t) return number(t.grad_norm, "%.3g") end },
     { "tok/s", function(t) return runs.number(t.tok_s) and format.count(t.tok_s) or "" end },
     { "epoch", function(t) return number(t.epoch, "%.2f") end },
   }

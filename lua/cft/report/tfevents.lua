@@ -115,7 +115,7 @@ end
 -- ---- a run -------------------------------------------------------------------------------------
 
 -- Names as TensorBoard groups them, by what stands in front of the slash.
-local NAMES = { { "loss", "train/loss" }, { "lr", "train/lr" }, { "norm", "train/grad_norm" }, { "tok_s", "train/tokens_per_s" },
+local NAMES = { { "loss", "train/loss" }, { "lr", "train/lr" }, { "grad_norm", "train/grad_norm" }, { "tok_s", "train/tokens_per_s" },
                 { "epoch", "train/epoch" }, { "tokens", "train/tokens" }, { "memory", "train/memory" },
                 { "heldout_loss", "heldout/loss" } }
 

@@ -1,6 +1,6 @@
 --- What a run's journal, RUN/journal.msgpack, has of a step: its samples, and what each of them came to.
 --
--- An entry: `step`, `epoch`, `time` (seconds since 1970), `seconds`, `loss`, `lr`, `norm`, `weight`, `tokens`; `samples`, the numbers
+-- An entry: `step`, `epoch`, `time` (seconds since 1970), `seconds`, `loss`, `lr`, `grad_norm`, `weight`, `tokens`; `samples`, the numbers
 -- of its samples, in the order of its micro-batches, whose sizes are `micros`, and `records`, those of their records in their sources; and in the same order `losses`, the sums over a sample's loss
 -- tokens of weight times -log p, `weights`, the sums of these weights, and `contents`, 48 bits of the hash of each sample's
 -- token ids. With `spike` what became of an outlier: "skip", "reduce" or "stop".
@@ -41,7 +41,7 @@ function M.empty() return { samples = {}, records = {}, losses = {}, weights = {
 -- @number weight what the summed loss was divided by
 function M.entry(t, gathered, weight)
   local e = { step = t.step, epoch = t.epoch, time = host.time(), seconds = t.seconds, loss = t.loss, lr = t.lr,
-              norm = t.grad_norm, weight = weight, tokens = t.tokens, spike = t.spike }
+              grad_norm = t.grad_norm, weight = weight, tokens = t.tokens, spike = t.spike }
   for name, list in pairs(gathered or {}) do e[name] = list end
   return e
 end

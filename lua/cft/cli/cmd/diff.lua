@@ -37,7 +37,7 @@ local function difference(a, b)
   if a.lr ~= b.lr then return ("rate: %.9g and %.9g"):format(a.lr, b.lr) end
   k = place(a.losses, b.losses)
   if k then return ("loss: sample %d, %s: %.9g and %.9g"):format(k, record(k), a.losses[k], b.losses[k]) end
-  for _, name in ipairs { "loss", "norm", "spike" } do
+  for _, name in ipairs { "loss", "grad_norm", "spike" } do
     if a[name] ~= b[name] then return ("%s: %s and %s"):format(name, tostring(a[name]), tostring(b[name])) end
   end
 end
