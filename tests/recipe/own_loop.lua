@@ -40,7 +40,7 @@ for _, case in ipairs {
     0, "stopped", 2, 2, "\n2\tits loop ended\n$" },
   { "written out", "local trainer = run:trainer() while trainer:goes_on() do trainer:step() end run:finish()", 0, "finished", 6, 6, "\nsaved in " },
   { "one step and no more", "run:trainer():step()", 0, "stopped", 1, 1, "stopped after step 1; saved" },
-  { "an error in it", "for t in run:steps() do if t.step == 3 then error 'mine' end end", 1, "failed", 2, nil, "" },
+  { "an error in it", "for t in run:steps() do if t.step == 3 then error 'mine' end end", 1, "failed", 3, 3, "" },
   { "Ctrl-C in it", "for t in run:steps() do if t.step == 3 then ffi.C.raise(2) end end print 'not reached'", 130, "interrupted", 3, 3,
     "\ninterrupted after step 3; saved in [^\n]*/step%-000003\n$" },
   { "Ctrl-C, in steps by hand", "local trainer = run:trainer() for i = 1, 6 do trainer:step() if i == 3 then ffi.C.raise(2) end end", 130,
