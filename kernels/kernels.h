@@ -426,7 +426,7 @@ typedef struct cft_adamw_args {
 // Every slot: its name, its arguments, and how a device compiled for each dtype finds the kernel.
 //   BY_DTYPE   one for each float dtype, found by args.dtype
 //   ANY_DTYPE  one that looks at the dtypes itself
-#define CFT_KERNEL_MAP(XX)                                \
+#define CFT_DEVICE_KERNEL_MAP(XX)                         \
   XX(matmul, cft_matmul_args, BY_DTYPE)                   \
   XX(embedding_fwd, cft_embedding_args, BY_DTYPE)         \
   XX(embedding_bwd, cft_embedding_bwd_args, BY_DTYPE)     \
@@ -441,10 +441,8 @@ typedef struct cft_adamw_args {
   XX(relu2_bwd, cft_relu2_bwd_args, BY_DTYPE)             \
   XX(attention_fwd, cft_attention_args, BY_DTYPE)         \
   XX(attention_bwd, cft_attention_bwd_args, BY_DTYPE)     \
-  XX(attention_paged, cft_attention_paged_args, BY_DTYPE) \
   XX(attention_merge, cft_attention_merge_args, BY_DTYPE) \
   XX(cross_entropy, cft_cross_entropy_args, BY_DTYPE)     \
-  XX(sample, cft_sample_args, BY_DTYPE)                   \
   XX(softmax_fwd, cft_softmax_args, BY_DTYPE)             \
   XX(softmax_bwd, cft_softmax_bwd_args, BY_DTYPE)         \
   XX(unary, cft_unary_args, BY_DTYPE)                     \
@@ -458,6 +456,15 @@ typedef struct cft_adamw_args {
   XX(sum_squares, cft_sum_squares_args, BY_DTYPE)         \
   XX(clip_scale, cft_clip_args, ANY_DTYPE)                \
   XX(adamw, cft_adamw_args, BY_DTYPE)
+
+// Those of generation, which the CPU alone has; a GPU's slots stay empty.
+#define CFT_CPU_KERNEL_MAP(XX)                            \
+  XX(attention_paged, cft_attention_paged_args, BY_DTYPE) \
+  XX(sample, cft_sample_args, BY_DTYPE)
+
+#define CFT_KERNEL_MAP(XX)  \
+  CFT_DEVICE_KERNEL_MAP(XX) \
+  CFT_CPU_KERNEL_MAP(XX)
 
 // A device's kernels. An empty slot, or E_UNSUPPORTED for a dtype, is answered by the runtime with
 // "no cuda kernel for rmsnorm in f64".

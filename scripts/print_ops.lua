@@ -35,12 +35,9 @@ local kernels = {
   { "relu2_bwd", "dx = 2 max(x, 0) dy", "" },
   { "attention_fwd", "[attention.md](attention.md)", "`attention_bwd`" },
   { "attention_bwd", "[attention.md](attention.md)", "" },
-  { "attention_paged", "[attention.md](attention.md#keys-in-pages)", "none" },
   { "attention_merge", "[attention.md](attention.md#behind-a-shared-prefix)", "`attention_bwd` of each part" },
   { "cross_entropy", "nll = logsumexp(logits) - logits[target]; grad = scale weight (softmax(logits) - onehot)",
     "itself, in the same pass" },
-  { "sample", "one token of each row of logits, and log-probabilities: [kernels/kernels.h](../../kernels/kernels.h)",
-    "none" },
   { "softmax_fwd", "y = exp(x - max) / sum exp(x - max), of each row", "`softmax_bwd`" },
   { "softmax_bwd", "dx = y (dy - sum(y dy))", "" },
   { "unary", "y = alpha f(x): neg exp log sqrt rsqrt tanh sigmoid relu silu abs sin cos square reciprocal step",
@@ -56,6 +53,9 @@ local kernels = {
   { "sum_squares", "out += alpha sum(x^2), in f64", "none" },
   { "clip_scale", "scale min(1, max_norm / (norm + 1e-6))", "none" },
   { "adamw", "AdamW with decoupled decay: [kernels/kernels.h](../../kernels/kernels.h)", "none" },
+  { "attention_paged", "[attention.md](attention.md#keys-in-pages)", "none" },
+  { "sample", "one token of each row of logits, and log-probabilities: [kernels/kernels.h](../../kernels/kernels.h)",
+    "none" },
 }
 
 -- ---- devices ------------------------------------------------------------------------------------
@@ -107,7 +107,8 @@ local function kernels_of(name)
   local order = {}
   for slot, args in text:gmatch "%(%s*%*%s*([%w_]+)%s*%)%s*%([^)]-const ([%w_]+)%s*%*" do
     order[#order + 1], found[slot] = slot, {}
-    for _, dtype in ipairs(args == "cft_clip_args" and { "f32" } or DTYPES) do
+    local has = device.kernels[slot] ~= nil  -- an empty slot
+    for _, dtype in ipairs(has and (args == "cft_clip_args" and { "f32" } or DTYPES) or {}) do
       local status = device.kernels[slot](device, nil, arguments(args, dtype, address(numbers), address(indices)))
       if status == C.CFT_OK then
         table.insert(found[slot], dtype)

@@ -97,7 +97,7 @@ cft_status sum_rows(const queue &q, void *y, cft_dtype y_dtype, const float *x, 
 // Ops; table.cu lists them.
 #define XX(name, args, kind) \
   cft_status cft_cuda_##name(cft_device *device, cft_stream *stream, const args *a);
-CFT_KERNEL_MAP(XX)
+CFT_DEVICE_KERNEL_MAP(XX)
 #undef XX
 
 // Collectives (nccl.cpp); the device's table has them.
