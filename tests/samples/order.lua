@@ -80,7 +80,7 @@ return {
       local made = samples.new(data.generate(6, record, { name = "six" }), template.chatml(), demo.tokenizer(1))
       expect.raises(message, batch.new, made, { batch = 2, tokens = 400, order_by = by })
     end
-    refuses("order_by: six: record 0 has nil as 'hardness'; a number or a text is wanted", "hardness")
+    refuses("order_by: six: record 0 has nil as 'hardness'; its fields are instruction, level, name, output; a number or a text is wanted", "hardness")
     refuses("order_by: six: record 2 has nil; a number or a text is wanted", function(r) return r.raw.level < 2 and 1 or nil end)
     refuses("order_by: six: record 1 has a string where others have a number",
             function(r) return r.raw.level == 1 and "a" or 1 end)
