@@ -7,11 +7,10 @@ local exit = require "cft.base.exit"
 local format = require "cft.base.format"
 local generate = require "cft.generate"
 local grade = require "cft.grade"
-local models = require "cft.models"
+local load_model = require "cft.cli.model"
 local prompts = require "cft.generate.prompt"
 local show = require "cft.eval.show"
 local templates = require "cft.eval.prompts"
-local tensor = require "cft.engine.tensor"
 local texts = require "cft.base.text"
 
 local M = {}
@@ -116,11 +115,7 @@ local function benches_of(text)
 end
 
 local function load(o)
-  local device = tensor.device(o.device)
-  local dtype = o.dtype == "auto" and tensor.best_dtype(device) or o.dtype
-  local model, why = models.load(o.model, { dtype = dtype, device = device })
-  if not model then exit.fail(exit.MISSING, "eval: %s", why) end
-  for _, note in ipairs(model.notes or {}) do io.stderr:write(texts.printable(note), "\n") end
+  local model = load_model("eval", o)
   local tok = prompts.tokenizer_of(model)
   if not tok then refuse "the model came without a tokenizer, and problems are texts" end
   return model, tok

@@ -5,9 +5,8 @@ local exit = require "cft.base.exit"
 local format = require "cft.base.format"
 local generate = require "cft.generate"
 local host = require "cft.host"
-local models = require "cft.models"
+local load_model = require "cft.cli.model"
 local prompts = require "cft.generate.prompt"
-local tensor = require "cft.engine.tensor"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
 
@@ -89,15 +88,6 @@ local function parse(args)
   return o
 end
 
-local function load(o)
-  local device = tensor.device(o.device)
-  local dtype = o.dtype == "auto" and tensor.best_dtype(device) or o.dtype
-  local model, why = models.load(o.model, { dtype = dtype, device = device })
-  if not model then exit.fail(exit.MISSING, "generate: %s", why) end
-  for _, note in ipairs(model.notes or {}) do io.stderr:write(texts.printable(note), "\n") end
-  return model
-end
-
 -- The options of cft.generate among those of the command.
 local function options_of(o, extra)
   local call = {}
@@ -151,7 +141,7 @@ function M.run(args)
     if a == "--help" or a == "-h" then return print(HELP) end
   end
   local o = parse(args)
-  local model = load(o)
+  local model = load_model("generate", o)
   local tok = prompts.tokenizer_of(model)
   if o.file then return many(model, tok, o) end
   if o.prompt then return one(model, o) end

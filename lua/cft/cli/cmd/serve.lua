@@ -5,9 +5,8 @@ local exit = require "cft.base.exit"
 local format = require "cft.base.format"
 local generate = require "cft.generate"
 local host = require "cft.host"
-local models = require "cft.models"
+local load_model = require "cft.cli.model"
 local serve = require "cft.serve"
-local tensor = require "cft.engine.tensor"
 local texts = require "cft.base.text"
 
 local M = {}
@@ -89,22 +88,13 @@ local function parse(args)
   return o
 end
 
-local function load(o)
-  local device = tensor.device(o.device)
-  local dtype = o.dtype == "auto" and tensor.best_dtype(device) or o.dtype
-  local model, why = models.load(o.model, { dtype = dtype, device = device })
-  if not model then exit.fail(exit.MISSING, "serve: %s", why) end
-  for _, note in ipairs(model.notes or {}) do io.stderr:write(texts.printable(note), "\n") end
-  return model
-end
-
 --- @tab args
 function M.run(args)
   for _, a in ipairs(args) do
     if a == "--help" or a == "-h" then return print(HELP) end
   end
   local o = parse(args)
-  local model = load(o)
+  local model = load_model("serve", o)
   o.max_tokens = math.min(o.max_tokens or model.config.context, model.config.context)
   -- Clients see a name of the Hub, or a file's own, and no path of this machine.
   local name = host.kind(o.model) and o.model:gsub("/+$", ""):match "[^/]*$" or o.model
