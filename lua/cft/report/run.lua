@@ -7,6 +7,7 @@
 local exit = require "cft.base.exit"
 local host = require "cft.host"
 local json = require "cft.base.json"
+local ledgers_of = require "cft.train.ledger"
 
 local M = {}
 
@@ -98,10 +99,6 @@ local function metrics_of(steps)
   return list
 end
 
--- Names of a ledger's entries: kinds of text in the order of a sample, then verdicts.
-local RANK = { template = -4, system = -3, query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5,
-               wrong = 6 }
-
 --- Is this entry of a ledger about samples of a verdict, and not about a kind of text?
 -- @string name of the entry
 -- @treturn bool
@@ -117,12 +114,7 @@ function M.entries(ledgers)
       if not found[name] and M.field(entry, "number", "loss") then found[name], list[#list + 1] = true, name end
     end
   end
-  table.sort(list, function(a, b)
-    local x, y = RANK[a] or 4, RANK[b] or 4
-    if x ~= y then return x < y end
-    return a < b
-  end)
-  return list
+  return ledgers_of.sort(list)
 end
 
 --- Points of a curve.

@@ -51,7 +51,20 @@ end
 -- @treturn string
 function M.label(name) return name == "verdict" and "verdict (teacher-forced)" or name end
 
-local RANK = { query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5, wrong = 6 }
+local RANK = { template = -4, system = -3, query = -2, response = -1, critique = 1, verdict = 2, ["end"] = 3, right = 5,
+               wrong = 6 }
+
+--- Sort names of entries: kinds of text in the order of a sample, then verdicts.
+-- @tab names a list, which is sorted
+-- @treturn table the list
+function M.sort(names)
+  table.sort(names, function(a, b)
+    local x, y = RANK[a] or 4, RANK[b] or 4
+    if x ~= y then return x < y end
+    return a < b
+  end)
+  return names
+end
 
 -- Names of entries: kinds of text first, then samples by their verdict.
 local function names_of(ledgers)
@@ -61,12 +74,7 @@ local function names_of(ledgers)
       if not seen[name] then seen[name], names[#names + 1] = true, name end
     end
   end
-  table.sort(names, function(a, b)
-    local x, y = RANK[a] or 4, RANK[b] or 4
-    if x ~= y then return x < y end
-    return a < b
-  end)
-  return names
+  return M.sort(names)
 end
 
 --- Ledgers beside each other, a line an entry.
