@@ -69,4 +69,18 @@ function M.quoted(text) return '"' .. host.printable((text:gsub('[\n\t\r"\\]', e
 -- @int[opt] most bytes of it that are shown
 function M.one_line(text, most) return host.printable(text:sub(1, most), "") end
 
+--- How often a text has a part, without overlaps; 0 for an empty part.
+-- @string text
+-- @string part
+-- @treturn int
+function M.count(text, part)
+  if part == "" then return 0 end
+  local n, at = 0, 1
+  while true do
+    local first, last = text:find(part, at, true)
+    if not first then return n end
+    n, at = n + 1, last + 1
+  end
+end
+
 return M

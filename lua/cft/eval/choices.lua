@@ -2,6 +2,7 @@
 -- @module cft.eval.choices
 
 local maths = require "cft.eval.maths"
+local texts = require "cft.base.text"
 
 local M = {}
 
@@ -52,15 +53,6 @@ end
 
 local TRIGGERS = { "The answer is:", "The answer is", "the answer is" }
 
-local function count(text, part)
-  local n, at = 0, 1
-  while true do
-    local first, last = text:find(part, at, true)
-    if not first then return n end
-    n, at = n + 1, last + 1
-  end
-end
-
 -- What follows the last of the triggers, and whether there is one.
 local function behind_trigger(text)
   local at
@@ -81,7 +73,7 @@ end
 function M.gpqa(text)
   text = text:gsub("^\n+", ""):gsub("\n+$", "")
   local several = false
-  for _, trigger in ipairs(TRIGGERS) do several = several or count(text, trigger) > 1 end
+  for _, trigger in ipairs(TRIGGERS) do several = several or texts.count(text, trigger) > 1 end
   if several then text = text:match "^(.-)\n\n" or text end
   local rest, found = behind_trigger(text)
   rest = rest:gsub("^\n+", ""):gsub("\n+$", ""):gsub("%.+$", ""):gsub("/+$", ""):gsub("^ +", ""):gsub(" +$", "")

@@ -7,6 +7,7 @@
 local json = require "cft.base.json"
 local language = require "cft.eval.ifeval.language"
 local letters = require "cft.eval.ifeval.letters"
+local texts = require "cft.base.text"
 local tokens = require "cft.eval.ifeval.tokens"
 
 local M = {}
@@ -17,16 +18,6 @@ local strip = letters.strip
 local function compared(count, relation, wanted)
   if relation == "less than" then return count < wanted end
   return count >= wanted
-end
-
-local function count(text, part)
-  if part == "" then return 0 end
-  local n, at = 0, 1
-  while true do
-    local first, last = text:find(part, at, true)
-    if not first then return n end
-    n, at = n + 1, last + 1
-  end
 end
 
 -- The parts of a text between a separator.
@@ -80,12 +71,12 @@ M["keywords:existence"] = function(text, o)
 end
 
 M["keywords:frequency"] = function(text, o)
-  return compared(count(letters.folded(text), letters.folded(strip(o.keyword))), o.relation, o.frequency)
+  return compared(texts.count(letters.folded(text), letters.folded(strip(o.keyword))), o.relation, o.frequency)
 end
 
 -- The reference draws a letter where another sign than a to z is asked for; here that sign is counted.
 M["keywords:letter_frequency"] = function(text, o)
-  return compared(count(letters.lower(text), letters.lower(strip(o.letter))), o.let_relation, o.let_frequency)
+  return compared(texts.count(letters.lower(text), letters.lower(strip(o.letter))), o.let_relation, o.let_frequency)
 end
 
 M["detectable_format:number_highlighted_sections"] = function(text, o)
