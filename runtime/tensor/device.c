@@ -111,7 +111,7 @@ size_t cft_device_report(char *text, size_t bytes) {
   if (module) *(void **)&report = dlsym(module, CFT_CUDA_REPORT_SYMBOL);
   if (report) return report(text, bytes);
   const char *why = module ? "it is another program's" : dlerror();
-  if (access(path, F_OK) != 0) why = "it was not built: nvcc was not found";
+  if (access(path, F_OK) != 0) why = "it was not built; ./run.sh builds it where nvcc and a driver are";
   int n = snprintf(text, bytes, "module\tmissing\t%s: %s\n", path, why);
   if (driver_present() != CFT_OK && n > 0 && (size_t)n < bytes)
     n += snprintf(text + n, bytes - (size_t)n, "driver\tmissing\t%s\n", cft_last_error());
