@@ -10,7 +10,7 @@ local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 
 local name, tokens, length, folder = arg[1], tonumber(arg[2]), tonumber(arg[3]), arg[4]
-local shape = assert(require("cft.cli.bench.shapes")[name], "no such shape")
+local shape = assert(require("cft.models.shapes").named(name), "no such shape")
 
 local config = { eps = 1e-6, init = 0.02, tied = false, head_dim = shape.d / shape.heads }
 for k, v in pairs(shape) do config[k] = v end

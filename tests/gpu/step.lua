@@ -2,7 +2,7 @@
 --    cftrun tests/gpu/step.lua MODEL TOKENS LENGTH [LEARNED] [accumulate=16] [device=cuda] [states=bf16|f32]
 --                              [recompute=N]
 -- A step is `accumulate` micro-batches of TOKENS tokens and the optimizer's pass, which are timed apart. Prints a
--- line for people and a line of JSON. MODEL is one of lua/cft/cli/bench/shapes.lua. The states:
+-- line for people and a line of JSON. MODEL is one of lua/cft/models/shapes.lua. The states:
 --   bf16  bf16 weights with stochastic rounding, gradients and moments in bf16: 7B in 80 GB
 --   f32   bf16 weights with an f32 master, gradients and moments in f32
 

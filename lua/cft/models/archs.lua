@@ -56,6 +56,9 @@ M.names = {}
 for name in pairs(M.rows) do M.names[#M.names + 1] = name end
 table.sort(M.names)
 
+--- What computes a model. @tab config with `arch` @treturn table the module of its row
+function M.module(config) return require(M.rows[config.arch].module) end
+
 --- Names for a message: "llama, mistral and qwen2".
 -- @tab names a list
 -- @treturn string

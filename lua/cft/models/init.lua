@@ -21,7 +21,7 @@ M.Model = Model  -- `cft` adds methods of later stages
 
 local function build(config, o)
   local device = tensor.device(o.device or tensor.default_device())
-  local arch = require(archs.rows[config.arch].module)
+  local arch = archs.module(config)
   local m = setmetatable({ config = config, arch = arch, dtype = o.dtype, device = device }, Model)
   m.weights = arch.build(config, { dtype = o.dtype, device = device })
   m.groups = m.weights.groups
@@ -193,7 +193,7 @@ end
 function M.flops(config, lengths)
   local n, pairs_ = 0, 0
   for _, length in ipairs(lengths) do n, pairs_ = n + length, pairs_ + length * (length + 1) / 2 end
-  return require(archs.rows[config.arch].module).flops(config, n, n, pairs_)
+  return archs.module(config).flops(config, n, n, pairs_)
 end
 
 -- A folder that cft saved has checksums of its files. Weights that do not fit them are not those that were saved: a

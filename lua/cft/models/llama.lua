@@ -63,6 +63,26 @@ function M.flops(c, n, m, pairs)
   return 3 * ((c.layers - 1) * (block(n) + attention) + block(m) + attention * m / n + 2 * m * c.d * c.vocab)
 end
 
+--- How many weights each group of `build` has, alignment of its parts left out.
+-- @tab c config
+-- @treturn int of the embedding @treturn int of a block @treturn int of the last norm and, unless it is tied, the head
+function M.counts(c)
+  local block = 0
+  for _, e in ipairs(block_entries(c, 0)) do block = block + e.dims[1] * (e.dims[2] or 1) end
+  return c.vocab * c.d, block, c.d + (c.tied and 0 or c.vocab * c.d)
+end
+
+--- Bytes that a training step reads and writes beside its matmuls' operands: what bounds norms, rotary embedding,
+-- attention's operands, SwiGLU and the loss. docs/plan.md has the list.
+-- @tab c config @int size bytes of an activation's element
+-- @treturn number a token and block, forward @treturn number the same, backward @treturn number a row of the head
+function M.traffic(c, size)
+  local q, kv, f, d = c.heads * c.head_dim, c.kv_heads * c.head_dim, c.ffn, c.d
+  local forward = 8 * d + 4 * (q + kv) + 3 * f   -- two norms with their sums, rotation and attention, SwiGLU
+  local backward = 8 * d + 6 * (q + kv) + 5 * f
+  return forward * size, backward * size, c.vocab * (4 + size)  -- logits in f32 are read, their gradient written
+end
+
 --- The model's weights as groups, one a block: embedding first, then the blocks, then norm and head.
 -- @treturn table `embed`, `blocks`, `last`, and `groups`, all of them in order
 function M.build(c, opts)

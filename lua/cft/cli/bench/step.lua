@@ -241,7 +241,7 @@ end
 -- model does it (no head, no loss, and of the last block norm, k and v alone).
 function M.arithmetic(c, b, skip)
   local n, m = tonumber(b.n), skip and tonumber(b.m) or tonumber(b.n)
-  return require(archs.rows[c.arch].module).flops(c, n, m, pairs_of(b))
+  return archs.module(c).flops(c, n, m, pairs_of(b))
 end
 
 --- What a step may hold: weights, gradients and optimizer state, and what the list of ops says each
@@ -253,11 +253,10 @@ end
 
 --- A model of a shape or path in a dtype.
 function M.model(name, dtype, device)
-  local shape = require("cft.cli.bench.shapes")[name:lower()]
+  local shape = not name:find "/" and require("cft.models.shapes").named(name)
   if not shape then return models.load(name, { dtype = dtype, device = device }) end
-  local s = { dtype = dtype, device = device, seed = 1 }
-  for k, v in pairs(shape) do s[k] = v end
-  return models.new(s)
+  shape.dtype, shape.device, shape.seed = dtype, device, 1
+  return models.new(shape)
 end
 
 return M
