@@ -172,9 +172,10 @@ CFT_API cft_status cft_linear_cross_entropy(cft_tensor **nll, cft_tensor **dx, c
                                             cft_tensor *x, cft_tensor *w, cft_tensor *target,
                                             cft_tensor *weight, double scale, int64_t chunk);
 
-// How many of n rows (at least one, or none of none) that takes at a time on a device, for a vocabulary
-// of V: logits of 128 MiB in f32, 1 GiB on a GPU, in steps of 64 rows and not below 256.
-CFT_API int64_t cft_head_chunk(const cft_device *device, int64_t n, int64_t V);
+// How many of n rows (at least one, or none of none) that takes at a time, for a vocabulary of V: logits
+// of 128 MiB in f32 where the device's memory is the host's (host_memory 1, as of the device), 1 GiB on
+// a GPU, in steps of 64 rows and not below 256.
+CFT_API int64_t cft_head_chunk(int host_memory, int64_t n, int64_t V);
 
 // The same loss from logits that exist: logits (n, V) float; dlogits is written, not added to.
 CFT_API cft_status cft_cross_entropy(cft_tensor **nll, cft_tensor **dlogits, cft_tensor *logits,

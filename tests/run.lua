@@ -13,7 +13,7 @@ local term = require "cft.base.term"
 local in_ci = os.getenv "CI" == "true"
 local traceback = os.getenv "CFT_TRACEBACK" == "1"
 
-local rooms = { "house", "base", "ops", "engine", "grade", "data", "text", "samples", "io", "models", "generate", "report",
+local rooms = { "house", "base", "ops", "engine", "grade", "data", "text", "samples", "io", "models", "generate", "report", "plan",
                 "eval", "serve", "prompt", "cli", "recipe", "train" }
 
 -- ---- which ------------------------------------------------------------------------------------

@@ -52,9 +52,9 @@ out:
 // Rows at a time: enough that the head's matmuls run at full speed, few enough that their logits
 // stay a small part of memory. A GPU reads and writes all of dw once a chunk, which costs more than
 // the matmul where chunks are small.
-int64_t cft_head_chunk(const cft_device *device, int64_t n, int64_t V) {
+int64_t cft_head_chunk(int host_memory, int64_t n, int64_t V) {
   enum { HOST_BYTES = 128 << 20, DEVICE_BYTES = 1 << 30, FEWEST = 256, STEP = 64 };
-  int64_t bytes = device->host_memory ? HOST_BYTES : DEVICE_BYTES;
+  int64_t bytes = host_memory ? HOST_BYTES : DEVICE_BYTES;
   int64_t rows = bytes / ((V < 1 ? 1 : V) * (int64_t)sizeof(float)) / STEP * STEP;
   if (rows < FEWEST) rows = FEWEST;
   return rows < n ? rows : n;
@@ -122,7 +122,7 @@ cft_status cft_linear_cross_entropy(cft_tensor **nll, cft_tensor **dx, cft_tenso
   CFT_TRY(cft_row_stride(&h.w_stride, op, "w", w));
   CFT_TRY(check_labels(op, target, weight, n, V, x));
   h.w_id = cft_weight_id(w);
-  if (chunk == 0 || chunk > n) chunk = cft_head_chunk(x->device, n, V);
+  if (chunk == 0 || chunk > n) chunk = cft_head_chunk(x->device->host_memory, n, V);
 
   cft_status st;
   cft_tensor *nll0 = NULL;

@@ -103,7 +103,7 @@ local function lua_room(file) return file:match "^[^/]+" end
 -- From the ground up. Folders of one layer know nothing of each other, so there is no circle of folders either.
 local floors = {
   { "base" }, { "engine" }, { "grade", "io", "nn", "text" }, { "data" }, { "models", "samples" }, { "generate", "train" },
-  { "demo", "report" }, { "eval", "serve" }, { "config" }, { "recipe" }, { "init" }, { "prompt" }, { "cli" },
+  { "demo", "plan", "report" }, { "eval", "serve" }, { "config" }, { "recipe" }, { "init" }, { "prompt" }, { "cli" },
 }
 local floor_of = {}
 for n, rooms in ipairs(floors) do

@@ -73,9 +73,9 @@ return {
     -- Of a run of more samples than are looked at, only the bound is known.
     local long = { packing = true, tokens = 900, batch = 2 ^ 17, rows = 8, samples = {}, updates = function() return 9 end,
                    lengths = function() return { 10, 20 } end }
-    expect.same(memory.survey(long, 4), { fullest = 900, at = 0, tokens = 120 })
+    expect.same(memory.survey(long, 4), { fullest = 900, at = 0, tokens = 120, pairs = 4 * (55 + 210), longest = 20 })
     long.packing = false
-    expect.same(memory.survey(long, 4), { fullest = 160, at = 0, tokens = 120 })
+    expect.same(memory.survey(long, 4), { fullest = 160, at = 0, tokens = 120, pairs = 4 * (55 + 210), longest = 20 })
   end },
   { "two steps are timed, and no weight is another one, whatever the optimizer", function()
     for _, settings in ipairs { { "lr=1" }, { "lr=1", "optimizer=lion", "weight_decay=0.1" },
@@ -86,7 +86,8 @@ return {
       expect.same(weights_of(run:model()), before)
       expect.match(text, "^memory: about [%d.]+ [MK]iB for the fullest micro%-batch, %d+ tokens; 0 of 2 blocks recomputed\n"
         .. "disk: nothing is saved without out=\nmeasured: [%d.]+ [MK]iB at most in two steps, that with the fullest micro%-batch among them\n"
-        .. "time: about %d+s for 7 steps of %d[%d.]*k? tokens in all, at [%d.]+k? tok/s, saving and measuring left out$")
+        .. "time: about %d+s for 7 steps of %d[%d.]*k? tokens in all, at [%d.]+k? tok/s, saving and measuring left out\n"
+        .. "plan: [%d.]+[kM]? tok/s were expected of this machine's products and copies, [+-]%d+%% of that were measured$")
     end
   end },
   { "disk: as many checkpoints as a run writes", function()

@@ -60,8 +60,9 @@ function M.spread(g, shape, dim)
   return moved(M.binary("add", moved(zeros), moved(tensor.reshape(g, keep))))
 end
 
---- Rows that the head works on at a time.
-function M.head_chunk(device, rows, vocab) return tonumber(door.C.cft_head_chunk(device, rows, vocab)) end
+--- Rows that the head works on at a time. @int host_memory 1 on a device whose memory is the host's, else 0
+-- @int rows in all @int vocab
+function M.head_chunk(host_memory, rows, vocab) return tonumber(door.C.cft_head_chunk(host_memory, rows, vocab)) end
 
 -- Where C puts the gradients of arguments i to n, then the rest.
 local function with_gradients(ctx, i, n, ...)

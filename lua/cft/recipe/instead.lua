@@ -24,7 +24,9 @@ end
 -- @tab cfg @tab opts as the recipe gave them
 -- @treturn Run the run, if it is to train
 function M.of(run, make, cfg, opts)
-  if run.cfg.inspect and run.cfg.inspect.replay then
+  if run.cfg.inspect and run.cfg.inspect.plan then
+    plan.leave(run, stages.make, run.cfg.inspect.plan)
+  elseif run.cfg.inspect and run.cfg.inspect.replay then
     require("cft.recipe.replay").leave(run, stages.make, run.cfg.inspect.replay)
   elseif run.cfg.inspect then
     require("cft.recipe.inspect").leave(config.complete(cfg), function(settings) return make(settings, opts, true) end)

@@ -17,6 +17,7 @@ local keepers = require "cft.train.keeper"
 local kept = require "cft.report.kept"
 local memory = require "cft.train.memory_plan"
 local optim = require "cft.train.optim"
+local plans = require "cft.recipe.plan"
 local record = require "cft.recipe.record"
 local retention = require "cft.train.retention"
 local spikes = require "cft.train.spikes"
@@ -186,8 +187,8 @@ function Run:trainer(opts)
   local live = with_scores(o)
   local how = bookkeeping(self, o)
   self.optim = o.optim or optim.of(m, function(name) return cfg[name] end)
-  local fullest = memory.survey(o.batches or self.batches, self.last_step).fullest or cfg.tokens
-  self.log:say("%s", memory.apply(m, fullest, cfg.memory))
+  self.survey = memory.survey(o.batches or self.batches, self.last_step)
+  self.log:say("%s", memory.apply(m, self.survey.fullest or cfg.tokens, cfg.memory))
   for _, name in ipairs { "after_step", "evaluate" } do
     local hook = o[name]
     how[name] = hook and function(_, t) return hook(self, t) end
@@ -222,6 +223,7 @@ end
 function Run:begin_steps()
   self:begin(self.own_rates and rates)
   if self.cfg.demo and not self.judge then self.judge = demo.begin(self) end
+  self.expected = plans.expected(self, self.loaded)
   if self.live then self.live.begin(self) end
   self.live = nil
 end

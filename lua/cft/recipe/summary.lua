@@ -4,6 +4,7 @@ local curve = require "cft.report.curve"
 local json = require "cft.base.json"
 local ledger = require "cft.train.ledger"
 local format = require "cft.base.format"
+local plans = require "cft.recipe.plan"
 local save = require "cft.io.save"
 local tensor = require "cft.engine.tensor"
 local term = require "cft.base.term"
@@ -20,7 +21,7 @@ function M.write(run, summary)
                 dtype = m.dtype, parameters = m:count(), peak_bytes = tensor.memory(m.device).peak,
                 checkpoint = run.saved or json.null, template_check = run.template_report,
                 changes = run.changes and #run.changes > 0 and run.changes or nil }
-  all.selected_by = run.selected_by
+  all.selected_by, all.expected_tokens_per_s = run.selected_by, run.expected
   for k, v in pairs(summary) do all[k] = v end
   all = json.sayable(all)
   if run.out then save.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
@@ -39,6 +40,9 @@ function M.say(run, summary)
               summary.heldout_loss_after and (", held out %.4f -> %.4f"):format(
                 summary.heldout_loss_before, summary.heldout_loss_after) or "",
               format.count(summary.tokens), format.count(summary.tokens_per_s), format.duration(summary.seconds))
+  if summary.expected_tokens_per_s then
+    run.log:say("plan: %s", plans.error(summary.expected_tokens_per_s, summary.tokens_per_s))
+  end
   local columns = { { "first tenth", summary.ledger_first }, { "last tenth", summary.ledger_last } }
   if summary.heldout_ledger_after then
     columns[3], columns[4] = { "held out", summary.heldout_ledger_before }, { "after", summary.heldout_ledger_after }

@@ -1,6 +1,7 @@
 --- What a training step will hold, from the model's shape, and how many blocks must be recomputed on
 -- the way back so that it fits a budget. docs/memory.md derives the numbers.
 
+local archs = require "cft.models.archs"
 local blame = require "cft.base.blame"
 local door = require "cft.engine.ffi"
 local format = require "cft.base.format"
@@ -20,8 +21,19 @@ end
 function M.a_token(model) return model.arch.memory(model.config, door.dtype_bytes[model.dtype]) end
 
 -- The head works on a chunk of rows: logits in f32, their gradient in the model's dtype.
-local function head_bytes(c, dtype, rows, device)
-  return kernels.head_chunk(device, rows, c.vocab) * c.vocab * (4 + (dtype == "bf16" and 2 or 0))
+local function head_bytes(c, dtype, rows, host_memory)
+  return kernels.head_chunk(host_memory, rows, c.vocab) * c.vocab * (4 + (dtype == "bf16" and 2 or 0))
+end
+
+--- Bytes of a micro-batch at the step's fullest moment, beside weights, gradients and the optimizer's state.
+-- @tab c config of the model @string dtype of its weights @int tokens
+-- @int recompute blocks that are recomputed on the way back
+-- @int host_memory 1 on a device whose memory is the host's, else 0
+function M.activations(c, dtype, tokens, recompute, host_memory)
+  local per = archs.module(c).memory(c, door.dtype_bytes[dtype])
+  local blocks = (c.layers - recompute) * per.kept + recompute * per.input
+  if recompute > 0 then blocks = blocks + per.kept end  -- the one that is being recomputed
+  return tokens * (blocks + per.backward) + head_bytes(c, dtype, tokens, host_memory)
 end
 
 --- Plan a step.
@@ -30,11 +42,9 @@ end
 -- @number held what is in use before the step: weights, gradients, optimizer state
 -- @treturn table `recompute`, how many blocks; `bytes`, the estimate; `kept`, bytes a token of a block
 function M.plan(model, tokens, budget, held)
-  local c, per = model.config, M.a_token(model)
+  local c = model.config
   local function estimate(recompute)
-    local blocks = (c.layers - recompute) * per.kept + recompute * per.input
-    if recompute > 0 then blocks = blocks + per.kept end  -- the one that is being recomputed
-    return held + tokens * (blocks + per.backward) + head_bytes(c, model.dtype, tokens, model.device)
+    return held + M.activations(c, model.dtype, tokens, recompute, model.device.host_memory)
   end
   local k = 0
   while budget and k < c.layers - 1 and estimate(k) > budget do k = k + 1 end
@@ -43,7 +53,7 @@ function M.plan(model, tokens, budget, held)
     blame("memory: %d tokens a micro-batch need about %s with every block but the last recomputed, "
           .. "more than the budget of %s; lower tokens =", tokens, format.bytes(bytes), format.bytes(budget))
   end
-  return { recompute = k, bytes = bytes, kept = per.kept }
+  return { recompute = k, bytes = bytes, kept = M.a_token(model).kept }
 end
 
 local LOOKED = 2 ^ 18  -- samples whose lengths are looked at: under a second
@@ -61,23 +71,25 @@ end
 
 --- What the steps of a run hold.
 -- @tparam Batches batches @int steps
--- @treturn table `fullest`, tokens of the largest micro-batch, or more, and `at`, the step (from 0) that has it; `tokens` of
--- all samples, nil where that is not known before they come
+-- @treturn table `fullest`, tokens of the largest micro-batch, or more, and `at`, the step (from 0) that has it; of all samples
+-- `tokens`, `pairs`, the sum of T (T + 1) / 2, and `longest`; nil where that is not known before they come
 function M.survey(batches, steps)
   local s = { fullest = batches.tokens, at = 0 }
   if not batches.lengths or batches.samples.stream or steps == 0 then return s end
   local looked = math.min(steps, math.max(1, math.floor(LOOKED / batches.batch)))
-  local per_epoch, longest = batches:updates(), 0
-  s.fullest, s.tokens = 0, 0
+  local per_epoch = batches:updates()
+  s.fullest, s.tokens, s.pairs, s.longest = 0, 0, 0, 0
   for step = 0, looked - 1 do
     local lengths = batches:lengths(math.floor(step / per_epoch), step % per_epoch)
     local fullest = fullest_of(batches, lengths)
     if fullest > s.fullest then s.fullest, s.at = fullest, step end
-    for _, n in ipairs(lengths) do s.tokens, longest = s.tokens + n, math.max(longest, n) end
+    for _, n in ipairs(lengths) do
+      s.tokens, s.pairs, s.longest = s.tokens + n, s.pairs + n * (n + 1) / 2, math.max(s.longest, n)
+    end
   end
   if looked < steps then  -- of the rest only what no micro-batch exceeds is known
-    s.fullest = batches.packing and batches.tokens or math.max(s.fullest, longest * math.min(batches.rows, batches.batch))
-    s.tokens = s.tokens / looked * steps
+    s.fullest = batches.packing and batches.tokens or math.max(s.fullest, s.longest * math.min(batches.rows, batches.batch))
+    s.tokens, s.pairs = s.tokens / looked * steps, s.pairs / looked * steps
   end
   return s
 end

@@ -226,6 +226,14 @@ function M.chosen(setting)
   return name, opts
 end
 
+--- How many numbers an optimizer keeps for each weight, master weights not counted. @string name of it
+-- @treturn int
+function M.states(name)
+  for _, rule in ipairs(rules) do
+    if rule.name == name then return #rule.state end
+  end
+end
+
 --- Make it.
 -- @tparam Model model
 -- @func setting as `chosen`
