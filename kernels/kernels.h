@@ -239,13 +239,16 @@ typedef struct cft_cross_entropy_args {
 // One token of each of n rows of logits x, drawn or the largest.
 //   a = x, divided by `penalty` where x > 0 and multiplied elsewhere, for the ids in `seen`;  a += bias
 //   z = a times 1 / temperature, in f32; at temperature 0 the token is the first of the largest a
-//   kept are the tokens with z at least as large as each of these:
-//     the top_k-th largest z (top_k 0: no bound);
-//     the largest z' such that softmax over those kept so far gives the tokens with z >= z' at least top_p (1: no bound);
-//     max z + log(min_p) (0: no bound)
-//   the token is the first at which the running sum of exp(z - max z) over kept tokens, by rising id, exceeds u times
-//   the whole sum. u = (w0 2^21 + w1 >> 11) / 2^53 of words 0 and 1 of Philox(key = seed, counter = (position, sequence)).
-// Equal z are kept or dropped together, and nothing depends on the row or on the rows beside it.
+//   w = exp(z - max z) in f32; sums of w are of whole multiples of 2^-44, to which each is rounded
+//   kept are the tokens with
+//     z at least the top_k-th largest z (top_k 0: no bound);
+//     z at least the largest z' such that softmax over those kept so far gives the tokens with z >= z' at least top_p
+//     (1: no bound);
+//     w at least min_p (0: no bound)
+//   the token is the first at which the running sum of w over kept tokens, by rising id, exceeds u times the whole sum.
+//   u = (w0 2^21 + w1 >> 11) / 2^53 of words 0 and 1 of Philox(key = seed, counter = (position, sequence)).
+// Equal z are kept or dropped together, and nothing depends on the row or on the rows beside it. Sums of whole numbers are
+// exact, so devices whose exp agrees to the bit draw the same token. V is at most 2^19.
 // logprob = x[token] - logsumexp(x), top likewise: of the logits as they came, before all of the above.
 typedef struct cft_sample_args {
   int32_t *token;     // (n); -1 where a row has a NaN, or nothing but -inf

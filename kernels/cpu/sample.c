@@ -1,5 +1,6 @@
 // sample.c - one token of each row of logits. What the filters of a row keep are the tokens with z above a bound; each
-// bound is found in three passes by the bits of z, without sorting.
+// bound is found in three passes by the bits of z, without sorting. Weights are added up as whole numbers, so that no
+// order of the sums, and so no device, gives another token.
 #include <omp.h>
 
 #include "log_sum_exp.h"
@@ -9,8 +10,18 @@ enum { BUCKETS = 2048 };
 
 typedef struct row_scratch {
   float *z, *weight;  // (V)
-  double *sums;       // (BUCKETS)
+  int64_t *sums;      // (BUCKETS)
 } row_scratch;
+
+// A weight, 0 to 1, to the nearest of 2^-44, as a whole number: the low bits of a sum that has its last place there.
+static inline int64_t units_of(float weight) {
+  const double magic = 384;  // 1.5 * 2^8: in double its last place is 2^-44
+  double shifted = (double)weight + magic;
+  int64_t at, from;
+  memcpy(&at, &shifted, sizeof at);
+  memcpy(&from, &magic, sizeof from);
+  return at - from;
+}
 
 // Bits that are in the order of the numbers.
 static inline uint32_t ordered(float x) {
@@ -22,10 +33,10 @@ static inline float from_ordered(uint32_t u) { return bits_f32(u ^ (u >> 31 ? 0x
 
 // The largest t such that the weights (1 each where NULL) of the tokens with z >= t add up to `target`; `least`, below
 // which none is looked at, where they never do.
-static float bound_of(const float *z, const float *weight, int64_t V, float least, double target, double *sums) {
+static float bound_of(const float *z, const float *weight, int64_t V, float least, double target, int64_t *sums) {
   static const int shift[] = {21, 10, 0}, bits[] = {11, 11, 10};
   uint32_t prefix = 0, low = ordered(least);
-  double above = 0;
+  int64_t above = 0;
   for (int level = 0; level < 3; level++) {
     uint32_t mask = (1u << bits[level]) - 1;
     int fixed = shift[level] + bits[level];  // bits from here up are `prefix` already
@@ -33,10 +44,10 @@ static float bound_of(const float *z, const float *weight, int64_t V, float leas
     for (int64_t j = 0; j < V; j++) {
       uint32_t u = ordered(z[j]);
       if (u < low || (level > 0 && u >> fixed != prefix)) continue;
-      sums[u >> shift[level] & mask] += weight ? (double)weight[j] : 1;
+      sums[u >> shift[level] & mask] += weight ? units_of(weight[j]) : 1;
     }
     int64_t bucket = mask;
-    while (bucket >= 0 && above + sums[bucket] < target) above += sums[bucket--];
+    while (bucket >= 0 && (double)(above + sums[bucket]) < target) above += sums[bucket--];
     if (bucket < 0) return least;
     prefix = prefix << bits[level] | (uint32_t)bucket;
   }
@@ -50,22 +61,26 @@ static float largest(const float *z, int64_t V) {
   return top;
 }
 
-// The least z that the filters of row i keep; top is the largest.
-static float kept_from(const cft_sample_args *a, int64_t i, const row_scratch *w, float top) {
-  const float *number = a->numbers + 4 * i;
+// Whether the filters keep token j; `least` is the bound of the first two.
+static inline int keeps(const row_scratch *w, int64_t j, float least, float min_p) {
+  return w->z[j] >= least && w->weight[j] >= min_p;
+}
+
+static int64_t sum_of_kept(const row_scratch *w, int64_t V, float least, float min_p) {
+  int64_t sum = 0;
+  SIMD for (int64_t j = 0; j < V; j++) sum += keeps(w, j, least, min_p) ? units_of(w->weight[j]) : 0;
+  return sum;
+}
+
+// The least z that top_k and top_p of row i keep.
+static float kept_from(const cft_sample_args *a, int64_t i, const row_scratch *w) {
+  const float top_p = a->numbers[4 * i + 1];
   int64_t k = a->keys[4 * i + 3];
   float least = -INFINITY;
   if (k > 0 && k < a->V) least = bound_of(w->z, NULL, a->V, least, (double)k, w->sums);
-  if (number[1] < 1) {
-    double sum = 0;
-    for (int64_t j = 0; j < a->V; j++) sum += w->z[j] >= least ? (double)w->weight[j] : 0;
-    least = bound_of(w->z, w->weight, a->V, least, (double)number[1] * sum, w->sums);
-  }
-  if (number[2] > 0) {
-    float relative = top + (float)log((double)number[2]);
-    least = relative > least ? relative : least;
-  }
-  return least < top ? least : top;  // one is kept, whatever was rounded
+  if (top_p < 1)
+    least = bound_of(w->z, w->weight, a->V, least, (double)top_p * (double)sum_of_kept(w, a->V, least, 0), w->sums);
+  return least;
 }
 
 static double uniform(const int64_t *key) {
@@ -81,16 +96,14 @@ static int64_t draw(const cft_sample_args *a, int64_t i, const row_scratch *w, f
   }
   top = top * scale + 0.0f;
   SIMD for (int64_t j = 0; j < a->V; j++) w->weight[j] = exp_f32(w->z[j] - top);
-  float least = kept_from(a, i, w, top);
-  double sum = 0, sofar = 0;
-  int64_t last = 0;
-  for (int64_t j = 0; j < a->V; j++) sum += w->z[j] >= least ? (double)w->weight[j] : 0;
-  double goal = uniform(a->keys + 4 * i) * sum;
+  float least = kept_from(a, i, w), min_p = a->numbers[4 * i + 2];
+  double goal = uniform(a->keys + 4 * i) * (double)sum_of_kept(w, a->V, least, min_p);
+  int64_t last = 0, sofar = 0;
   for (int64_t j = 0; j < a->V; j++) {
-    if (!(w->z[j] >= least)) continue;
-    sofar += (double)w->weight[j];
-    if (w->weight[j] > 0) last = j;
-    if (sofar > goal) break;
+    int64_t units = keeps(w, j, least, min_p) ? units_of(w->weight[j]) : 0;
+    sofar += units;
+    if (units > 0) last = j;
+    if ((double)sofar > goal) break;
   }
   return last;
 }
@@ -144,13 +157,13 @@ cft_status CPU(sample)(cft_device *d, cft_stream *s, const cft_sample_args *a) {
   if (a->n == 0) return CFT_OK;
   int team = cft_cpu_team(a->n * a->V * 16);
   int64_t row = (a->V + 15) / 16 * 16;
-  size_t each = 2 * (size_t)row * sizeof(float) + BUCKETS * sizeof(double), bytes = each * (size_t)team;
+  size_t each = 2 * (size_t)row * sizeof(float) + BUCKETS * sizeof(int64_t), bytes = each * (size_t)team;
   char *memory;
   CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
 #pragma omp parallel num_threads(team)
   {
     char *mine = memory + each * (size_t)omp_get_thread_num();
-    row_scratch w = {.sums = (double *)mine, .z = (float *)(mine + BUCKETS * sizeof(double))};
+    row_scratch w = {.sums = (int64_t *)mine, .z = (float *)(mine + BUCKETS * sizeof(int64_t))};
     w.weight = w.z + row;
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < a->n; i++) sample_row(a, i, &w);

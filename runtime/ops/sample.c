@@ -5,6 +5,8 @@
 
 static const char *const op = "sample";
 
+enum { MOST_IDS = 1 << 19 };  // so many weights of 2^44 units fit into a sum
+
 static cft_status want(const char *name, const cft_tensor *t, cft_dtype dtype, int64_t rows, int64_t width,
                        const cft_tensor *like) {
   if (t->device != like->device)
@@ -48,6 +50,8 @@ cft_status cft_sample(cft_tensor **token, cft_tensor **logprob, cft_tensor **top
   if (logits->ndim != 2 || logits->dims[1] == 0)
     return cft_fail(CFT_E_SHAPE, "%s: logits are %s; (n, V) wanted", op, cft_shape(logits));
   int64_t n = logits->dims[0], V = logits->dims[1], stride;
+  if (V > MOST_IDS)
+    return cft_fail(CFT_E_SHAPE, "%s: logits are %s; at most %d ids can be drawn from", op, cft_shape(logits), MOST_IDS);
   CFT_TRY(cft_row_stride(&stride, op, "logits", logits));
   CFT_TRY(want("numbers", numbers, CFT_F32, n, 4, logits));
   CFT_TRY(want("keys", keys, CFT_I64, n, 4, logits));

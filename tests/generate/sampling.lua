@@ -144,6 +144,7 @@ test("what cft_sample does not take", function()
   tensor.scope(call)
   for what, o in pairs {
     ["logits are %(5%); %(n, V%) wanted"] = { logits = tensor.zeros { 5 } },
+    ["logits are %(2, 524289%); at most 524288 ids"] = { logits = tensor.zeros { 2, 524289 } },
     ["numbers is f32 %(1, 4%); f32 %(2, 4%) wanted"] = { numbers = tensor.new { { 1, 1, 0, 1 } } },
     ["row 0 has temperature %-1"] = { numbers = tensor.new { { -1, 1, 0, 1 }, { 0, 1, 0, 1 } } },
     ["row 1 has temperature 0, top_p 0"] = { numbers = tensor.new { { 1, 1, 0, 1 }, { 0, 0, 0, 1 } } },
