@@ -262,6 +262,7 @@ typedef struct cft_sample_args {
   const int32_t *cu_bias, *bias_id;        // (n + 1), ids without repeats
   const float *bias;
   int64_t n, V, top_n, logits_stride;
+  int64_t listed;  // ids in seen and bias_id together, as the host knows it
   cft_dtype dtype;
 } cft_sample_args;
 
@@ -429,7 +430,7 @@ typedef struct cft_adamw_args {
 // Every slot: its name, its arguments, and how a device compiled for each dtype finds the kernel.
 //   BY_DTYPE   one for each float dtype, found by args.dtype
 //   ANY_DTYPE  one that looks at the dtypes itself
-#define CFT_DEVICE_KERNEL_MAP(XX)                         \
+#define CFT_KERNEL_MAP(XX)                         \
   XX(matmul, cft_matmul_args, BY_DTYPE)                   \
   XX(embedding_fwd, cft_embedding_args, BY_DTYPE)         \
   XX(embedding_bwd, cft_embedding_bwd_args, BY_DTYPE)     \
@@ -458,16 +459,9 @@ typedef struct cft_adamw_args {
   XX(random, cft_random_args, BY_DTYPE)                   \
   XX(sum_squares, cft_sum_squares_args, BY_DTYPE)         \
   XX(clip_scale, cft_clip_args, ANY_DTYPE)                \
-  XX(adamw, cft_adamw_args, BY_DTYPE)
-
-// Those of generation, which the CPU alone has; a GPU's slots stay empty.
-#define CFT_CPU_KERNEL_MAP(XX)                            \
+  XX(adamw, cft_adamw_args, BY_DTYPE)                     \
   XX(attention_paged, cft_attention_paged_args, BY_DTYPE) \
   XX(sample, cft_sample_args, BY_DTYPE)
-
-#define CFT_KERNEL_MAP(XX)  \
-  CFT_DEVICE_KERNEL_MAP(XX) \
-  CFT_CPU_KERNEL_MAP(XX)
 
 // A device's kernels. An empty slot, or E_UNSUPPORTED for a dtype, is answered by the runtime with
 // "no cuda kernel for rmsnorm in f64".

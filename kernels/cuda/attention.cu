@@ -374,6 +374,8 @@ static cft_status try_cudnn(const queue &, const A *, bool *taken) {
 cft_status cft_cuda_attention_fwd(cft_device *d, cft_stream *s, const cft_attention_args *a) {
   if (a->nq == 0) return CFT_OK;
   const queue q(d, s, "attention_fwd");
+  if (q.device->rows_alone)
+    return flash_takes(a->dtype, a->D) ? split_keys_fwd(q, a) : plain_fwd(q, a);
   bool taken;
   CFT_TRY(try_cudnn(q, a, &taken));
   if (taken) return CFT_OK;

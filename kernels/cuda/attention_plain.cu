@@ -30,7 +30,7 @@ struct strides {
   int64_t q, k, v, o, g, dq, dk, dv;  // g: of do
 };
 
-template <class T>
+template <class T, bool PAGED>
 static __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     plain_fwd_kernel(T *o, float *lse, const T *q, const T *k, const T *v, packed p, strides s,
                      float scale) {
@@ -42,8 +42,8 @@ static __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   float *mine = warp_memory(2 * D + 32), *sum = mine + D, *weights = sum + D;
   const int q0 = p.cu_q[b], keys = keys_of(p, b);
   const int seen = seen_by(p, (int)(row - q0), q0, p.cu_q[b + 1] - q0, keys);
-  k += p.cu_k[b] * s.k + kv_head * D;
-  v += p.cu_k[b] * s.v + kv_head * D;
+  k += kv_head * D;
+  v += kv_head * D;
   for (int d = lane; d < D; d += 32) {
     mine[d] = to_float(q[row * s.q + head * D + d]) * scale;
     sum[d] = 0;
@@ -52,7 +52,8 @@ static __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   float most = -INFINITY, total = 0;
   for (int first = 0; first < seen; first += 32) {
     const int j = first + lane, count = min(32, seen - first);
-    const float score = j < seen ? dot(mine, k + j * s.k, D) : -INFINITY;
+    const int64_t at = key_row<PAGED>(p, b, first);
+    const float score = j < seen ? dot(mine, k + (at + lane) * s.k, D) : -INFINITY;
     const float before = most;
     most = fmaxf(most, warp_most(score));
     const float keep = expf(before - most), weight = expf(score - most);
@@ -61,14 +62,14 @@ static __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     __syncwarp();
     for (int d = lane; d < D; d += 32) {
       float x = sum[d] * keep;
-      for (int i = 0; i < count; i++) x += weights[i] * to_float(v[(first + i) * s.v + d]);
+      for (int i = 0; i < count; i++) x += weights[i] * to_float(v[(at + i) * s.v + d]);
       sum[d] = x;
     }
     __syncwarp();  // all have read weights
   }
   const float inverse = total > 0 ? 1 / total : seen > 0 ? total : 0;
   for (int d = lane; d < D; d += 32) o[row * s.o + head * D + d] = from_float<T>(sum[d] * inverse);
-  if (lane == 0) lse[row * p.H + head] = seen > 0 ? most + logf(total) : -INFINITY;
+  if (lse && lane == 0) lse[row * p.H + head] = seen > 0 ? most + logf(total) : -INFINITY;
 }
 
 template <class T>
@@ -165,8 +166,17 @@ template <class T>
 static cft_status fwd(const queue &q, const cft_attention_args *a) {
   const strides s = {a->q_stride, a->k_stride, a->v_stride, a->o_stride, 0, 0, 0, 0};
   const dim3 grid(blocks_for(a->nq, WARPS), (unsigned)a->H);
-  return run(q, plain_fwd_kernel<T>, grid, WARPS * 32, bytes_for(2 * (int)a->D + 32), (T *)a->o,
-             (float *)a->lse, (const T *)a->q, (const T *)a->k, (const T *)a->v, packed_of(a), s,
+  return run(q, plain_fwd_kernel<T, false>, grid, WARPS * 32, bytes_for(2 * (int)a->D + 32),
+             (T *)a->o, (float *)a->lse, (const T *)a->q, (const T *)a->k, (const T *)a->v,
+             packed_of(a), s, (float)a->scale);
+}
+
+template <class T>
+static cft_status paged(const queue &q, const cft_attention_paged_args *a) {
+  const strides s = {a->q_stride, a->k_stride, a->v_stride, a->o_stride, 0, 0, 0, 0};
+  const dim3 grid(blocks_for(a->nq, WARPS), (unsigned)a->H);
+  return run(q, plain_fwd_kernel<T, true>, grid, WARPS * 32, bytes_for(2 * (int)a->D + 32),
+             (T *)a->o, nullptr, (const T *)a->q, (const T *)a->k, (const T *)a->v, packed_of(a), s,
              (float)a->scale);
 }
 
@@ -195,6 +205,10 @@ static cft_status bwd(const queue &q, const cft_attention_bwd_args *a) {
 
 cft_status plain_fwd(const queue &q, const cft_attention_args *a) {
   return BY_FLOAT(q, a->dtype, fwd, a);
+}
+
+cft_status plain_paged(const queue &q, const cft_attention_paged_args *a) {
+  return BY_FLOAT(q, a->dtype, paged, a);
 }
 
 cft_status plain_bwd(const queue &q, const cft_attention_bwd_args *a) {

@@ -14,7 +14,6 @@ static __global__ void __launch_bounds__(THREADS)
     cross_entropy_kernel(float *nll, G *grad, const T *logits, const int32_t *target,
                          const float *weight, int64_t V, int64_t logits_stride, int64_t grad_stride,
                          float scale, int64_t kept) {
-  __shared__ running_sum part[THREADS / 32];
   pack<T, N> *row = dynamic_shared<pack<T, N>>();
   const int64_t i = blockIdx.x, packs = (V + N - 1) / N;
   const T *x = logits + i * logits_stride;
@@ -23,21 +22,16 @@ static __global__ void __launch_bounds__(THREADS)
   const float right = inside ? to_float(x[t]) : 0, factor = scale * weight[i];
   const bool wants_gradient = grad && weight[i] != 0;
 
-  running_sum v = {-INFINITY, 0};
-  for (int64_t p = threadIdx.x; p < packs; p += blockDim.x) {
+  const row_sum sum = sum_of_row<N>(packs, [&](int64_t p) {
     const pack<T, N> raw = load<N>(x + p * N);
     if (wants_gradient && p < kept) row[p] = raw;
     pack<float, N> e;
 #pragma unroll
     for (int k = 0; k < N; k++) e.v[k] = to_float(raw.v[k]);
-    add(v, e);
-  }
-  v = warp_merge(v);
-  if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
-  __syncthreads();  // part is complete; and x[t] is read before its owner overwrites it below
-  running_sum all = part[0];
-  for (unsigned w = 1; w < blockDim.x / 32; w++) all = merge(all, part[w]);
-  const float lse = all.m + __logf(all.s);
+    return e;
+  });  // its barrier: x[t] is read before its owner overwrites it below
+  const running_sum all = sum.all;
+  const float lse = sum.lse;
   if (threadIdx.x == 0) nll[i] = inside ? lse - right : 0;
   if (!grad) return;
 
@@ -63,7 +57,7 @@ static cft_status cross_entropy(const queue &q, const cft_cross_entropy_args *a)
   const bool wide = a->V % N == 0 && a->logits_stride % N == 0 && aligned16(a->logits) &&
                     (!a->grad || (a->grad_stride % N == 0 && aligned16(a->grad)));
   const int64_t packs = wide ? a->V / N : a->V;
-  const unsigned threads = std::min<unsigned>(THREADS, whole_warps(packs));
+  const unsigned threads = threads_of_row(packs);
   const size_t room = (q.device->shared_most - ELSE) / 16 * 16;  // 227 KiB on sm_90, 99 on sm_86
   const size_t bytes = wide && a->grad ? std::min(room, (size_t)packs * 16) : 0;
   auto *kernel = wide ? cross_entropy_kernel<G, T, N> : cross_entropy_kernel<G, T, 1>;

@@ -12,97 +12,26 @@
 // D is filled up to DP = 64 or 128 by zeros in shared memory. Where width, strides or addresses do
 // not allow 16-byte copies, tiles are filled element by element.
 #include "attention.cuh"
-#include "mma.cuh"
+#include "tiles.cuh"
 
 constexpr int THREADS = 128, WARPS = THREADS / 32;
 constexpr int ROWS = 16 * WARPS;  // of what stays: queries forward and for dq, else keys
 constexpr int KEYS = 64;          // a tile forward
 constexpr int NARROW = 32;        // a tile backward
 
-template <int DP>
-constexpr int PITCH = DP + 8;  // rows stay 16-byte aligned, and eight of them hit all banks
-
-constexpr float LOG2E = 1.4426950408889634f, LN2 = 0.6931471805599453f;
-
 // ---- tiles ---------------------------------------------------------------------------------
 
-// Rows [0, count) of D columns to a tile of `rows` x DP in shared memory, the rest zeros.
+// Rows [0, count) of D columns to a tile of `rows` x DP in shared memory, the rest zeros; of keys
+// in pages, or that lie behind each other.
+template <int DP, class Row>
+static __device__ __forceinline__ void fetch_rows(bf16 *tile, int rows, int count, int D, bool wide,
+                                                  Row from) {
+  fetch_by<DP>((int)threadIdx.x, THREADS, tile, rows, count, D, wide, from);
+}
 template <int DP>
 static __device__ __forceinline__ void fetch(bf16 *tile, const bf16 *from, int64_t stride, int rows,
                                              int count, int D, bool wide) {
-  for (int i = (int)threadIdx.x; i < rows * (DP / 8); i += THREADS) {
-    const int r = i / (DP / 8), c = i % (DP / 8) * 8;
-    bf16 *to = tile + r * PITCH<DP> + c;
-    if (wide) {
-      const bool inside = r < count && c < D;
-      copy_async16(to, from + (inside ? r * stride + c : 0), inside ? 16 : 0);
-    } else {
-      for (int e = 0; e < 8; e++)
-        to[e] = r < count && c + e < D ? from[r * stride + c + e] : __float2bfloat16(0);
-    }
-  }
-}
-
-// Where this lane points for ldmatrix_x4. As a: 16 rows x 16 of k. As b by rows: 16 rows, which are
-// columns of b, x 16 of k. As b by columns (transposed on the way): 16 of k x 16 columns.
-template <int DP>
-static __device__ __forceinline__ const bf16 *as_a(const bf16 *tile, int row, int k) {
-  const int lane = threadIdx.x % 32;
-  return tile + (row + lane % 16) * PITCH<DP> + k + lane / 16 * 8;
-}
-template <int DP>
-static __device__ __forceinline__ const bf16 *as_b_rows(const bf16 *tile, int row, int k) {
-  const int lane = threadIdx.x % 32;
-  return tile + (row + lane % 8 + lane / 16 * 8) * PITCH<DP> + k + lane / 8 % 2 * 8;
-}
-template <int DP>
-static __device__ __forceinline__ const bf16 *as_b_columns(const bf16 *tile, int k, int column) {
-  const int lane = threadIdx.x % 32;
-  return tile + (k + lane % 16) * PITCH<DP> + column + lane / 16 * 8;
-}
-
-// sum (16 x N) += a (16 x DP, rows of a tile from row0) * b^T (N rows of another tile).
-template <int DP, int N>
-static __device__ __forceinline__ void multiply_rows(float (&sum)[N / 8][4], const bf16 *a,
-                                                     int row0, const bf16 *b) {
-#pragma unroll
-  for (int k = 0; k < DP; k += 16) {
-    uint32_t fa[4];
-    ldmatrix_x4(fa, as_a<DP>(a, row0, k));
-#pragma unroll
-    for (int j = 0; j < N; j += 16) {
-      uint32_t fb[4];
-      ldmatrix_x4(fb, as_b_rows<DP>(b, j, k));
-      mma_16x8x16(sum[j / 8], fa, fb[0], fb[1]);
-      mma_16x8x16(sum[j / 8 + 1], fa, fb[2], fb[3]);
-    }
-  }
-}
-
-static __device__ __forceinline__ uint32_t two_of(float low, float high) {
-  const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-  uint32_t bits;
-  memcpy(&bits, &v, 4);
-  return bits;
-}
-
-// sum (16 x DP) += p (16 x N, as a product left it) * b (N rows of a tile).
-template <int DP, int N>
-static __device__ __forceinline__ void multiply_sums(float (&sum)[DP / 8][4],
-                                                     const float (&p)[N / 8][4], const bf16 *b) {
-#pragma unroll
-  for (int k = 0; k < N; k += 16) {
-    const float(&low)[4] = p[k / 8], (&high)[4] = p[k / 8 + 1];
-    const uint32_t fa[4] = {two_of(low[0], low[1]), two_of(low[2], low[3]),
-                            two_of(high[0], high[1]), two_of(high[2], high[3])};
-#pragma unroll
-    for (int j = 0; j < DP; j += 16) {
-      uint32_t fb[4];
-      ldmatrix_x4_trans(fb, as_b_columns<DP>(b, k, j));
-      mma_16x8x16(sum[j / 8], fa, fb[0], fb[1]);
-      mma_16x8x16(sum[j / 8 + 1], fa, fb[2], fb[3]);
-    }
-  }
+  fetch_rows<DP>(tile, rows, count, D, wide, [&](int r) { return from + r * stride; });
 }
 
 // Rows lane / 4 and that + 8 of a warp's 16 x DP sums, times `scale` of their row, to memory.
@@ -130,15 +59,6 @@ static __device__ __forceinline__ void write_rows(bf16 *to, int64_t stride, int 
   }
 }
 
-static __device__ __forceinline__ float most_of_four(float v) {  // lanes that share a row
-  v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 1));
-  return fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 2));
-}
-static __device__ __forceinline__ float sum_of_four(float v) {
-  v += __shfl_xor_sync(ALL_LANES, v, 1);
-  return v + __shfl_xor_sync(ALL_LANES, v, 2);
-}
-
 // One sequence's share of a kernel: its rows, and the tile of them that a block has.
 struct stretch {
   int q0, queries, k0, keys;
@@ -150,7 +70,7 @@ static __device__ __forceinline__ stretch stretch_at(const packed &p, int64_t b,
   stretch s;
   s.q0 = p.cu_q[b];
   s.queries = p.cu_q[b + 1] - s.q0;
-  s.k0 = p.cu_k[b];
+  s.k0 = p.cu_k ? p.cu_k[b] : 0;  // none: keys lie in pages
   s.keys = keys_of(p, b);
   s.first = tile * ROWS;
   s.count = min(ROWS, (of_queries ? s.queries : s.keys) - s.first);
@@ -165,7 +85,7 @@ struct flash_tensors {
 
 // ---- forward -------------------------------------------------------------------------------
 
-template <int DP>
+template <int DP, bool PAGED>
 static __global__ void __launch_bounds__(THREADS)
     flash_fwd_kernel(bf16 *o, float *lse, flash_tensors t, packed p, int tiles, float scale) {
   bf16 *qs = dynamic_shared<bf16>(), *ks = qs + ROWS * PITCH<DP>, *vs = ks + 2 * KEYS * PITCH<DP>;
@@ -173,10 +93,9 @@ static __global__ void __launch_bounds__(THREADS)
   const int64_t b = blockIdx.x / tiles;
   // The last tiles of a sequence see the most keys: they begin first.
   const stretch s = stretch_at(p, b, tiles - 1 - (int)(blockIdx.x % tiles), true);
-  if (s.count <= 0) return;  // the whole block leaves
+  if (s.count <= 0 || (PAGED && s.queries < FEW_QUERIES)) return;  // the whole block leaves
   const bf16 *q = t.q + (s.q0 + s.first) * t.q_stride + head * p.D;
-  const bf16 *k = t.k + s.k0 * t.k_stride + head / (p.H / p.K) * p.D;
-  const bf16 *v = t.v + s.k0 * t.v_stride + head / (p.H / p.K) * p.D;
+  const bf16 *k = t.k + head / (p.H / p.K) * p.D, *v = t.v + head / (p.H / p.K) * p.D;
   const int least = seen_by(p, s.first, s.q0, s.queries, s.keys);
   const int most = seen_by(p, s.first + s.count - 1, s.q0, s.queries, s.keys);
   const int key_tiles = (most + KEYS - 1) / KEYS;
@@ -191,10 +110,16 @@ static __global__ void __launch_bounds__(THREADS)
     top[half] = -INFINITY;
   }
 
+  const auto row_of = [&](int key) -> int64_t {
+    if constexpr (PAGED) return key_row<true>(p, b, key);
+    return s.k0 + key;
+  };
   const auto fetch_keys = [&](int tile) {
     const int first = tile * KEYS, at = tile % 2 * KEYS * PITCH<DP>;
-    fetch<DP>(ks + at, k + first * t.k_stride, t.k_stride, KEYS, s.keys - first, p.D, t.wide);
-    fetch<DP>(vs + at, v + first * t.v_stride, t.v_stride, KEYS, s.keys - first, p.D, t.wide);
+    fetch_rows<DP>(ks + at, KEYS, s.keys - first, p.D, t.wide,
+                   [&](int r) { return k + row_of(first + r) * t.k_stride; });
+    fetch_rows<DP>(vs + at, KEYS, s.keys - first, p.D, t.wide,
+                   [&](int r) { return v + row_of(first + r) * t.v_stride; });
   };
   fetch<DP>(qs, q, t.q_stride, ROWS, s.count, p.D, t.wide);
   if (key_tiles > 0) fetch_keys(0);
@@ -250,7 +175,7 @@ static __global__ void __launch_bounds__(THREADS)
     const int row = warp * 16 + lane / 4 + half * 8;
     total[half] = sum_of_four(total[half]);
     inverse[half] = seen[half] > 0 ? 1 / total[half] : 0;
-    if (row < s.count && lane % 4 == 0)
+    if (!PAGED && row < s.count && lane % 4 == 0)
       lse[(int64_t)(s.q0 + s.first + row) * p.H + head] =
           seen[half] > 0 ? top[half] * LN2 + logf(total[half]) : -INFINITY;
   }
@@ -406,8 +331,8 @@ static __global__ void __launch_bounds__(THREADS)
 
 // ---- entry points --------------------------------------------------------------------------
 
-template <int DP>
-static cft_status fwd(const queue &q, const cft_attention_args *a) {
+template <int DP, bool PAGED, class A>
+static cft_status fwd(const queue &q, const A *a, float *lse) {
   const flash_tensors t = {(const bf16 *)a->q,
                            (const bf16 *)a->k,
                            (const bf16 *)a->v,
@@ -422,8 +347,8 @@ static cft_status fwd(const queue &q, const cft_attention_args *a) {
                                aligned16(a->q, a->k, a->v, a->o)};
   const unsigned tiles = blocks_for(a->longest_q, ROWS);
   const size_t shared = (ROWS + 4 * KEYS) * PITCH<DP> * sizeof(bf16);
-  return run(q, flash_fwd_kernel<DP>, dim3(tiles * (unsigned)a->B, (unsigned)a->H), THREADS, shared,
-             (bf16 *)a->o, (float *)a->lse, t, packed_of(a), (int)tiles, (float)a->scale);
+  return run(q, flash_fwd_kernel<DP, PAGED>, dim3(tiles * (unsigned)a->B, (unsigned)a->H), THREADS,
+             shared, (bf16 *)a->o, lse, t, packed_of(a), (int)tiles, (float)a->scale);
 }
 
 template <int DP>
@@ -462,7 +387,12 @@ static cft_status bwd(const queue &q, const cft_attention_bwd_args *a) {
 bool flash_takes(cft_dtype dtype, int64_t D) { return dtype == CFT_BF16 && D <= 128; }
 
 cft_status flash_fwd(const queue &q, const cft_attention_args *a) {
-  return a->D <= 64 ? fwd<64>(q, a) : fwd<128>(q, a);
+  auto *lse = (float *)a->lse;
+  return a->D <= 64 ? fwd<64, false>(q, a, lse) : fwd<128, false>(q, a, lse);
+}
+
+cft_status flash_paged(const queue &q, const cft_attention_paged_args *a) {
+  return a->D <= 64 ? fwd<64, true>(q, a, nullptr) : fwd<128, true>(q, a, nullptr);
 }
 
 cft_status flash_bwd(const queue &q, const cft_attention_bwd_args *a) {

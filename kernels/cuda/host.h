@@ -31,6 +31,7 @@ struct cuda_device : cft_device {
   size_t shared_most;  // bytes of shared memory that a block may have
   bool waits;          // CFT_SYNC=1: after each launch, so that a message names the op that failed
   bool tunes;          // algorithms of matmuls are timed, and what was chosen is kept
+  bool rows_alone;     // a row's forward products and attention must not depend on the rows beside it
   cft_stream queue;    // the stream that orders everything
   cudaStream_t aside;  // copies to pinned memory beside it; made when it is first wanted
   cudaMemPool_t pool;  // the driver's caching pool; null where the device has none
@@ -97,7 +98,7 @@ cft_status sum_rows(const queue &q, void *y, cft_dtype y_dtype, const float *x, 
 // Ops; table.cu lists them.
 #define XX(name, args, kind) \
   cft_status cft_cuda_##name(cft_device *device, cft_stream *stream, const args *a);
-CFT_DEVICE_KERNEL_MAP(XX)
+CFT_KERNEL_MAP(XX)
 #undef XX
 
 // Collectives (nccl.cpp); the device's table has them.

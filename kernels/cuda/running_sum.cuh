@@ -32,3 +32,26 @@ static __device__ __forceinline__ void add(running_sum &v, const pack<float, N> 
   for (int k = 0; k < N; k++) v.s += __expf(x.v[k] - shift);
   v.m = m;
 }
+
+// log sum exp of a row, in every thread of the block: what a loss and a log-probability are
+// measured by, one function, so that they have the same bits. x(p) gives pack p of `packs`, as
+// floats. Ends with a barrier behind it.
+struct row_sum {
+  running_sum all;
+  float lse;
+};
+template <int N, class F>
+static __device__ __forceinline__ row_sum sum_of_row(int64_t packs, F x) {
+  __shared__ running_sum part[32];
+  running_sum v = {-INFINITY, 0};
+  for (int64_t p = threadIdx.x; p < packs; p += blockDim.x) add<N>(v, x(p));
+  v = warp_merge(v);
+  if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
+  __syncthreads();  // part is complete; and so is whatever else the threads did in their x
+  running_sum all = part[0];
+  for (unsigned w = 1; w < blockDim.x / 32; w++) all = merge(all, part[w]);
+  return {all, all.m + __logf(all.s)};
+}
+
+// How many threads a row of so many packs has there: the bits depend on it.
+static inline unsigned threads_of_row(int64_t packs) { return std::min(1024u, whole_warps(packs)); }

@@ -1,12 +1,9 @@
-// table.cu - the kernels that the CUDA device has: all but those that the CPU alone has.
+// table.cu - the kernels that the CUDA device has.
 #include "host.h"
 
 extern "C" const cft_kernels cft_cuda_kernels;
 const cft_kernels cft_cuda_kernels = {
 #define XX(name, args, kind) .name = cft_cuda_##name,
-    CFT_DEVICE_KERNEL_MAP(XX)
-#undef XX
-#define XX(name, args, kind) .name = nullptr,
-        CFT_CPU_KERNEL_MAP(XX)
+    CFT_KERNEL_MAP(XX)
 #undef XX
 };

@@ -77,7 +77,7 @@ cft_status cft_sample(cft_tensor **token, cft_tensor **logprob, cft_tensor **top
     .token = made[0]->data, .logprob = made[1]->data, .top = made[2]->data, .top_logprob = made[3]->data,
     .logits = logits->data, .numbers = numbers->data, .keys = keys->data, .cu_seen = cu_seen->data,
     .seen = seen->data, .cu_bias = cu_bias->data, .bias_id = bias_id->data, .bias = bias->data, .n = n, .V = V,
-    .top_n = top_n, .logits_stride = stride, .dtype = logits->dtype })));
+    .listed = seen->dims[0] + bias_id->dims[0], .top_n = top_n, .logits_stride = stride, .dtype = logits->dtype })));
   *token = cft_take(&made[0]), *logprob = cft_take(&made[1]);
   *top = cft_take(&made[2]), *top_logprob = cft_take(&made[3]);
 out:

@@ -285,7 +285,11 @@ inline float __sinf(float x) { return sinf(x); }
 inline float __cosf(float x) { return cosf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __frcp_rn(float x) { return 1 / x; }
+inline unsigned long long __float2ull_rn(float x) { return (unsigned long long)nearbyint((double)x); }
 inline void sincospif(float x, float *s, float *c) {
   *s = (float)sin(M_PI * (double)x);
   *c = (float)cos(M_PI * (double)x);

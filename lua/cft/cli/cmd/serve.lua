@@ -32,7 +32,7 @@ Usage: cftrun serve MODEL [option ...]
   --drain SECONDS      for what was begun, when the server is asked to end; 60
 
   --dtype TYPE         auto (bf16 where the device is faster in it, else f32), f32 or bf16
-  --device NAME        cpu
+  --device NAME        cpu, cuda, cuda:1 or auto; cpu
   --batch N            sequences at once; 64
   --chunk N            tokens of prompts that are read in a step; 512
   --memory SIZE        for keys and values, as 2GiB; half of what is free

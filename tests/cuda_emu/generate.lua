@@ -1,0 +1,135 @@
+--- Generation on the CUDA device against the CPU's:  cftrun tests/cuda_emu/generate.lua
+-- With CFT_CUDA_MODULE naming the emulated module this needs no GPU.
+
+local demo = require "cft.demo"
+local engines = require "cft.generate.engine"
+local expect = require "tests.expect"
+local generate = require "cft.generate"
+local json = require "cft.base.json"
+local models = require "cft.models"
+local process = require "tests.process"
+local tensor = require "cft.engine.tensor"
+
+local passed, failed = 0, 0
+
+local function test(name, fn)
+  local ok, why = xpcall(fn, debug.traceback)
+  print((ok and "ok    " or "FAIL  ") .. name .. (ok and "" or ": " .. tostring(why)))
+  if ok then passed = passed + 1 else failed = failed + 1 end
+end
+
+local V = 301
+tensor.set_autotune("cuda", false)
+
+local function model(device, o)
+  local shape = { arch = "qwen2", d = 96, layers = 2, heads = 6, kv_heads = 2, ffn = 208, vocab = V, seed = 4, init = 0.2,
+                  device = device }
+  for name, value in pairs(o or {}) do shape[name] = value end
+  return models.new(shape)
+end
+
+-- Prompts of 4 to 90 ids; two begin alike for a page and more.
+local function prompts()
+  local list = {}
+  for i = 1, 6 do
+    list[i] = {}
+    for j = 1, 4 + (i - 1) * 17 do list[i][j] = (i * j * 7 + j * j) % V end
+  end
+  for j = 1, 40 do list[6][j] = list[4][j] end
+  return list
+end
+
+local function generated(m, o)
+  local all = { max_new = 12, ends = false, logprobs = 2 }
+  for name, value in pairs(o or {}) do all[name] = value end
+  return generate(m, prompts(), all)
+end
+
+local function ids_of(results)
+  local list = {}
+  for i, r in ipairs(results) do
+    for s, sample in ipairs(r.samples) do list[#list + 1] = ("%d.%d: %s"):format(i, s, table.concat(sample.ids, " ")) end
+  end
+  return table.concat(list, "\n")
+end
+
+-- Log-probabilities of the same tokens, and of those beside them, from two devices.
+local function close(got, wanted, within)
+  for i, r in ipairs(wanted) do
+    for s, sample in ipairs(r.samples) do
+      local other = got[i].samples[s]
+      expect.close(other.logprobs, sample.logprobs, within)
+      for j, top in ipairs(sample.top) do
+        for t, entry in ipairs(top) do expect.close(other.top[j][t].logprob, entry.logprob, within) end
+      end
+    end
+  end
+end
+
+local sampled = { temperature = 1.2, top_k = 50, top_p = 0.95, min_p = 0.001, penalty = 1.1, bias = { [7] = 2 }, n = 2, seed = 3 }
+
+test("f32: greedy and drawn tokens are the CPU's, batch, chunk, pages and preemption as they may", function()
+  local cpu, gpu = model "cpu", model "cuda"
+  for _, o in ipairs { {}, sampled } do
+    local wanted = generated(cpu, o)
+    local function check(more)
+      local all = setmetatable(more, { __index = o })
+      for name, value in pairs(o) do all[name] = value end
+      local got = generated(gpu, all)
+      expect.same(ids_of(got), ids_of(wanted))
+      close(got, wanted, 1e-4)
+      return got.counts
+    end
+    check {}
+    check { batch = 1 }
+    expect.truthy(check({ batch = 4, chunk = 7 }).shared > 0, "no page was shared")
+    expect.truthy(check({ memory = engines.page_bytes(gpu) * 7, chunk = 30 }).preempted > 0, "nobody was preempted")
+  end
+  cpu:release() gpu:release()
+end)
+
+test("bf16, by tensor cores: log-probabilities are the CPU's to rounding", function()
+  local cpu, gpu = model("cpu", { dtype = "bf16" }), model("cuda", { dtype = "bf16" })
+  -- One token each: what follows another token is another text.
+  close(generated(gpu, { max_new = 1 }), generated(cpu, { max_new = 1 }), 0.1)
+  cpu:release() gpu:release()
+end)
+
+test("nothing is left of a call but the model", function()
+  local gpu = model "cuda"
+  generated(gpu, { max_new = 2 })
+  local before = tensor.memory("cuda").total
+  generated(gpu, { max_new = 3 })
+  expect.same(tensor.memory("cuda").total, before)
+  gpu:release()
+end)
+
+test("logits that are no numbers end a call with words", function()
+  local gpu = model "cuda"
+  gpu.weights.embed.table:fill_(0 / 0)
+  expect.raises("logits are NaN or infinite", function() generate(gpu, { 1, 2 }, {}) end)
+  gpu:release()
+end)
+
+test("cftrun generate --device cuda writes the file that the CPU writes", function()
+  local folder = process.folder()
+  local tok = demo.tokenizer(1)
+  local m = models.new { arch = "llama", d = 32, layers = 2, heads = 2, ffn = 48, vocab = tok:size(), tied = true, seed = 2,
+                         init = 0.5, context = 128 }
+  m:save(folder .. "/model", { tokenizer = tok })
+  m:release()
+  process.write(folder .. "/prompts", '{"prompt": "How many?"}\n{"ids": [5, 6, 7]}\n')
+  local function written(device)
+    local out = ("%s/%s"):format(folder, device)
+    local r = process.cftrun { "generate", folder .. "/model", "--file", folder .. "/prompts", "--out", out, "--device", device,
+                               "--dtype", "f32", "--raw", "--no-ends", "--max-new", "9", "--temperature", "1", "--n", "2" }
+    expect.same(r.code, 0, r.err)
+    return process.contents(out)
+  end
+  local cpu = written "cpu"
+  expect.same(#json.decode(cpu:match "[^\n]+").generated, 2)
+  expect.same(written "cuda", cpu)
+end)
+
+print(("%d passed, %d failed, 0 skipped"):format(passed, failed))
+os.exit(failed == 0 and 0 or 1)
