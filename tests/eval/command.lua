@@ -128,7 +128,7 @@ test("what is refused, with words and a code", function()
   end
   refused("a model is wanted", 2)
   refused("%-%-bench is wanted: one or more of gsm8k", 2, model())
-  refused("no benchmark 'gsm9k'; did you mean 'gsm8k'", 1, model(), "--bench", "gsm9k")
+  refused("no benchmark 'gsm9k'; did you mean 'gsm8k'", 2, model(), "--bench", "gsm9k")
   refused("names gsm8k twice", 2, model(), "--bench", "gsm8k,gsm8k")
   refused("did you mean 'samples'", 2, model(), "--bench", "gsm8k", "--sampels", "2")
   refused("wants a %-%-temperature above 0", 2, model(), "--bench", "gsm8k", "--samples", "2")

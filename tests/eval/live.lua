@@ -1,12 +1,9 @@
 -- Scores while a run trains: `select`, `retain`, the verdict probe.
 
-local cft = require "cft"
 local expect = require "tests.expect"
+local host = require "cft.host"
 local json = require "cft.base.json"
-local probe = require "cft.eval.probe"
 local process = require "tests.process"
-
-local function near(a, b) expect.truthy(math.abs(a - b) < 1e-9, ("%.12g is not %.12g"):format(a, b)) end
 
 local SCRIPT = [[
 local cft = require "cft"
@@ -15,15 +12,16 @@ local cfg = cft.config { data = "recipes/data/problems.jsonl", template = "chatm
 cft.recipe.run(cfg, { name = "scored", fields = cft.critique.paper(), tokenizer = cft.demo.words, model = cft.demo.tiny, %s })
 ]]
 
--- Run it with a small benchmark. @treturn table as process.cftrun @treturn table lines of log.jsonl by step @treturn table summary
-local function run(options)
-  local folder = process.folder()
+-- Run it with a small benchmark, in a new folder or another one, with further arguments.
+-- @treturn table as process.cftrun @treturn table lines of log.jsonl by step @treturn table summary @treturn string the folder
+local function run(options, folder, ...)
+  folder = folder or process.folder()
   os.execute("mkdir -p " .. folder .. "/gsm8k")
   local lines = {}
   for i = 1, 5 do lines[i] = json.encode { question = ("What is %d + 1?"):format(i), answer = "#### " .. i + 1 } end
   process.write(folder .. "/gsm8k/test.jsonl", table.concat(lines, "\n") .. "\n")
   local path = process.write(folder .. "/scored.lua", SCRIPT:format((options:gsub("DATA", ("%q"):format(folder)))))
-  local r = process.cftrun { path, "out=" .. folder .. "/out" }
+  local r = process.cftrun { path, "out=" .. folder .. "/out", ... }
   local steps = {}
   if r.code == 0 then
     for line in io.lines(folder .. "/out/log.jsonl") do
@@ -31,38 +29,18 @@ local function run(options)
       if t.step then steps[t.step] = t end
     end
   end
-  return r, steps, json.read(folder .. "/out/summary.json")
+  return r, steps, json.read(folder .. "/out/summary.json"), folder
+end
+
+-- Data of ProcessBench's form: solutions of one or two steps.
+local function process_bench(folder)
+  os.execute("mkdir -p " .. folder .. "/process-bench")
+  local list = {}
+  for i = 1, 6 do list[i] = { problem = "What is 2 + 2?", steps = { "2 + 2 = 4", "so " .. i }, label = i % 2 == 0 and 1 or -1 } end
+  process.write(folder .. "/process-bench/gsm8k.json", json.encode(list))
 end
 
 return {
-  { "numbers of a probe, by their definitions", function()
-    local list = { { p = 0.9, truth = true }, { p = 0.8, truth = false }, { p = 0.3, truth = true }, { p = 0.1, truth = false } }
-    local n = probe.numbers(list)
-    near(n.accuracy, 0.5)
-    near(n.auroc, 3 / 4)
-    near(n.brier, (0.01 + 0.64 + 0.49 + 0.01) / 4)
-    near(n.ece, (0.1 + 0.8 + 0.7 + 0.1) / 4)
-    expect.same(probe.numbers { { p = 0.5, truth = true }, { p = 0.5, truth = false } }.auroc, 0.5)
-    expect.same(probe.numbers { { p = 0.5, truth = true } }.auroc, nil)
-    expect.same(probe.numbers {}, nil)
-  end },
-  { "P(right) is that of the model's own forward pass", function()
-    local tok = cft.tokenizer.parse(cft.demo.tokenizer_json(1), "demo", { eos = "<|endoftext|>" })
-    local chat = cft.template.chatml()
-    local m = cft.models.new { arch = "llama", d = 32, layers = 2, heads = 2, ffn = 48, vocab = tok:size(), tied = true, seed = 3, init = 0.5 }
-    local record = { messages = { { role = "user", content = "Is 2+3 5?" }, { role = "assistant", content = "Yes.\n\nConclusion: right [END]" } } }
-    local q = probe.question(record, chat, tok)
-    expect.same(q.truth, true)
-    expect.truthy(q.right ~= q.wrong and #q.prompt > 5, "two tokens behind a prompt")
-    local one = probe.read(m, tok, chat, { record, { messages = { record.messages[1], { role = "assistant", content = "no verdict" } } } })
-    expect.same({ #one, one[1].truth }, { 1, true })
-    local top = cft.generate(m, { q.prompt }, { max_new = 1, logprobs = 64, ends = false, tokenizer = tok })[1].samples[1].top[1]
-    local by, least = {}, 0
-    for _, e in ipairs(top) do by[e.id], least = math.exp(e.logprob), math.exp(e.logprob) end
-    local r, w = by[q.right] or least, by[q.wrong] or least
-    expect.truthy(math.abs(one[1].p - r / (r + w)) < 1e-6, "the share")
-    m:release()
-  end },
   { "select scores as it is told, follows the best, names the set; retain measures before and after; the probe reads", function()
     local r, steps, summary = run [[select = { bench = "gsm8k", data = DATA, every = 2, max_new = 4, share = 1 },
       retain = { bench = "gsm8k", data = DATA, limit = 3, max_new = 4 }, probe = { every = 3 }]]
@@ -74,7 +52,55 @@ return {
     expect.truthy(r.out:find "at step 4, %+0.0 %(%+0.0 to %+0.0%) to the best before", r.out)
     expect.truthy(r.out:find "retain gsm8k: .* before, .* after", r.out)
     expect.truthy(r.out:find "chosen by gsm8k, so its score on gsm8k says too much", r.out)
-    expect.same({ summary.selected_by, summary.best.metric }, { "gsm8k", "gsm8k_pass@1" })
+    expect.same({ summary.selected_by, summary.selected_and_reported, summary.best.metric }, { "gsm8k", true, "gsm8k_pass@1" })
+    expect.truthy(r.out:find "retain reports gsm8k all the same", r.out)
+    expect.truthy(r.out:find "best gsm8k_pass@1 .* chosen by gsm8k, which is no benchmark to report it by", r.out)
+  end },
+  { "the page and the report name the benchmark that chose; so does eval of its checkpoint", function()
+    local _, _, _, folder = run [[select = { bench = "gsm8k", data = DATA, every = 3, max_new = 4, share = 1 },
+      retain = { bench = "gsm8k", data = DATA, limit = 3, max_new = 4 }]]
+    local page = folder .. "/page.html"
+    expect.same(process.cftrun({ "report", folder .. "/out", "--html", page }).code, 0)
+    local report = process.cftrun { "log", folder .. "/out" }
+    expect.truthy(report.code == 0 and report.out:find "chosen by gsm8k, so its score on gsm8k says too much: it is reported here all the same",
+                  report.out .. report.err)
+    expect.truthy(process.contents(page):find("<dt>chosen by</dt><dd>gsm8k, so its score on gsm8k says too much", 1, true), "the page")
+    local again = process.cftrun { "eval", folder .. "/out/step-000006", "--bench", "gsm8k", "--data", folder, "--max-new", "4", "--dtype", "f32",
+                                   "--out", folder .. "/r.jsonl", "--page", page }
+    expect.truthy(again.code == 0 and again.out:find "it chose this checkpoint, so the score says too much", again.out .. again.err)
+    expect.truthy(process.contents(page):find("chose this checkpoint: the score says too much", 1, true), "eval's page")
+  end },
+  { "a run that is resumed compares with what it had before", function()
+    local options = [[select = { bench = "gsm8k", data = DATA, every = 3, max_new = 4, share = 1 },
+      retain = { bench = "gsm8k", data = DATA, limit = 3, max_new = 4 }, keep = { newest = 1, best = 1 },
+      after_step = function(_, t) if t.step == 4 and not cfg.resume then error "stopped here" end end]]
+    local first, _, _, folder = run(options)
+    expect.truthy(first.code == 1 and first.err:find "stopped here", first.err)
+    local r, steps, summary = run(options, folder, "--resume")
+    expect.same(r.code, 0, r.err)
+    expect.truthy(r.out:find "resumed at step 4", r.out)
+    expect.truthy(r.out:find "at step 6, %+0.0 %(%+0.0 to %+0.0%) to the best before", r.out)
+    expect.truthy(steps[6].gsm8k_before, "what was before the first step, not before the fifth")
+    expect.same({ summary.best.step, summary.best.value }, { 3, steps[3]["gsm8k_pass@1"] })
+    local there = {}
+    for _, name in ipairs(host.list(folder .. "/out")) do there[name] = true end
+    expect.truthy(there["step-000003"] and there["step-000006"] and not there["step-000004"], "the best and the newest stay")
+    -- A state without scores, or with those of another benchmark, is said.
+    local other = run(options:gsub('select = { bench = "gsm8k"', 'select = { bench = "gsm8k", metric = "avg@2", samples = 2, temperature = 1'), folder,
+                      "--resume=" .. folder .. "/out/step-000003")
+    expect.truthy((other.out .. other.err):find "the checkpoint has no scores of gsm8k_avg@2; the next one is compared with none", other.out .. other.err)
+  end },
+  { "select and retain follow their benchmark's metric; the probe reads each step", function()
+    local folder = process.folder()
+    process_bench(folder)
+    local r, steps, summary = run([[select = { bench = "processbench", data = DATA, every = 3, max_new = 4, share = 1 },
+      retain = { bench = "processbench", data = DATA, max_new = 4 }, probe = { every = 3, bench = "processbench", data = DATA }]], folder)
+    expect.same(r.code, 0, r.err)
+    expect.same(summary.best.metric, "processbench_F1")
+    expect.truthy(r.out:find "retain processbench: F1 0.0 ± 0.0 before, 0.0 ± 0.0 after", r.out)
+    expect.truthy(steps[3].probe_step_accuracy and steps[3].probe_step_ece and steps[6].probe_step_f1 and steps[6].probe_accuracy, "steps")
+    expect.truthy(r.out:find "probe: 6 verdicts, accuracy [%d.]+, AUROC [%d.]+, ECE [%d.]+; 12 of steps, .*, F1 of the first wrong one [%d.]+, accuracy by step [%d.]+ [%d.]+",
+                  r.out)
   end },
   { "a share of the time that is nothing leaves scores out, and says so", function()
     local r, steps = run [[select = { bench = "gsm8k", data = DATA, every = 1, max_new = 4, share = 0 }]]
@@ -88,6 +114,7 @@ return {
       expect.truthy(r.code ~= 0 and r.err:find(pattern), r.err .. r.out)
     end
     refused("select: 'every' is required", [[select = { bench = "gsm8k", data = DATA }]])
+    refused("select: critiques = 2 wants a temperature above 0", [[select = { bench = "gsm8k", data = DATA, every = 1, critiques = 2 }]])
     refused("no benchmark 'gsm9k'", [[select = { bench = "gsm9k", every = 1 }]])
     refused("unknown option 'evry'; did you mean 'every'", [[probe = { evry = 1 }]])
     refused("no number 'maj@4' is made; there are pass@1", [[select = { bench = "gsm8k", data = DATA, every = 1, metric = "maj@4", max_new = 2 }]])

@@ -2,6 +2,7 @@
 
 local compare = require "cft.eval.compare"
 local expect = require "tests.expect"
+local host = require "cft.host"
 local score = require "cft.eval.score"
 
 local function entry(number, ...)
@@ -83,6 +84,39 @@ return {
     expect.same(compare.of({ entry(1, "1") }, { entry(2, "1") }), nil)
     b[1].problem.question = "another"
     expect.raises("is another one in the second file", compare.of, a, b)
+  end },
+  { "a number that is no mean over problems is made again of each draw", function()
+    local a, b = {}, {}
+    for i = 1, 40 do a[i], b[i] = entry(i, i % 2 == 0 and "1!" or "0"), entry(i, i % 4 == 0 and "0" or "1!") end
+    local function squared(list)
+      local n = 0
+      for _, e in ipairs(list) do n = n + score.right(e) end
+      return (n / #list) ^ 2
+    end
+    local r = compare.of(a, b, { total = squared })
+    near(r.first, 0.25)
+    near(r.second, 0.5625)
+    near(r.difference, 0.3125)
+    expect.truthy(r.low >= 0 and r.low < 0.3125 and r.high > 0.3125 and r.error > 0.05 and r.error < 0.2, ("%g %g %g"):format(r.low, r.high, r.error))
+    expect.same(compare.of(a, b, { total = squared }), r)
+    local of = compare.of(a, b, { of = function(e) return e.samples[1].verdict == "right" and 2 or 0 end })
+    near(of.difference, 0.5)
+  end },
+  { "what is left is told by what is done in parts as well", function()
+    local now, lines = 0, {}
+    local show = require "cft.eval.show"
+    local list = {}
+    for i = 1, 100 do list[i] = {} end
+    local real = host.now
+    host.now = function() return now end
+    local ok, why = pcall(function()
+      local progress = show.progress({ { name = "b" } }, { b = list }, function(text) lines[#lines + 1] = text end, true)
+      now = 10
+      progress(entry(1, "1!"), 1, false, 49)  -- of 64 at once, one ended first; the others are nearly there
+    end)
+    host.now = real
+    expect.truthy(ok, why)
+    expect.truthy(lines[1]:find "1/100 in all  ETA 10s", lines[1])
   end },
   { "an interval is as wide as theory says", function()
     local d = {}

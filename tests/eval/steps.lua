@@ -28,7 +28,7 @@ return {
     near(rows[3][2], 2 * 0.25 * 0.5 / 0.75)
     near((steps.f1 { entry("2", "wrong"), entry("-1", "wrong") }), 0)
     local two = steps.summary { entry("2", "right", "a"), entry("-1", "right", "a"), entry("2", "wrong", "b"), entry("-1", "right", "b") }
-    expect.same({ two[1][1], two[2][1], two[3][1] }, { "F1 a", "F1 b", "F1 mean" })
+    expect.same({ two[1][1], two[2][1], two[3][1] }, { "F1 a", "F1 b", "F1" })
     near(two[3][2], 0.5)
   end },
   { "the prompt; records of both forms", function()

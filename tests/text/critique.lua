@@ -93,9 +93,37 @@ return {
     expect.same({ shown(record.messages[1]), shown(record.messages[2]) },
       { "[query]p|[response]{question} 6", "[verdict]Verdict: correct.[critique] The sum is 5." })
     expect.same(encoded(record).verdict, true)
-    expect.same({ verdict "Verdict: correct. x", verdict "Verdict: incorrect. x" }, { true, false })
+    expect.same({ verdict "Verdict: correct. x" }, { true, 10, 16 })
+    expect.same({ verdict "Verdict: incorrect. x" }, { false, 10, 18 })
     local source = data.list({ with { problem = "p", label = 0 == 1 } }, { fields = mine })
     expect.same(#source:get(0).messages, 2)
+  end },
+
+  { "what a critic is asked: the question's parts, without a verdict", function()
+    local _, _, ask = critique.paper()
+    local parts = ask { question = "2 + 3?", solution = "{question} 6" }
+    expect.same(shown { content = parts }, shown(critique.paper()(R).messages[1]))
+    expect.fails("'solution' is no text but a nil", ask { question = "q" })
+    local _, _, leaks = critique.new { user = { { "query", "{question} {verdict}" } }, answer = { { "verdict", "{verdict}" } } }
+    expect.fails("cannot be asked: its question has {verdict}", leaks { question = "q", solution = "s" })
+  end },
+
+  { "step by step: a verdict a step up to the first wrong one, and that of the whole", function()
+    local make = critique.steps()
+    local steps = { "2 + 3 = 5", "5 + 1 = 7", "so 7" }
+    local record = make { problem = "2 + 3 + 1?", steps = steps, label = 1, critiques = { "Yes.", "It is 6." } }
+    expect.same({ shown(record.messages[1]), shown(record.messages[2]) }, {
+      "[query]" .. critique.step_instruction .. "\nQuestion:\n2 + 3 + 1?\n\nSolution:\n[response]Step 1: 2 + 3 = 5\nStep 2: 5 + 1 = 7\nStep 3: so 7",
+      "[critique]Yes.\n[verdict]Step 1: right\n[critique]It is 6.\n[verdict]Step 2: wrong\n[verdict]\nConclusion: wrong [END]" })
+    expect.same(encoded(record).verdict, false)
+    record = make { question = "q", steps = steps, label = -1 }
+    expect.same(shown(record.messages[2]), "[verdict]Step 1: right\n[verdict]Step 2: right\n[verdict]Step 3: right\n[verdict]\nConclusion: right [END]")
+    expect.same(encoded(record).verdict, true)
+    expect.fails("'label' is the first wrong step, from 0 to 2, or %-1; got 3", make { problem = "p", steps = steps, label = 3 })
+    expect.fails("'steps' is no list of texts", make { problem = "p", label = 0 })
+    expect.fails("'steps' has a number where texts are wanted", make { problem = "p", steps = { 1 }, label = 0 })
+    expect.fails("there is no 'question' or 'problem'", make { steps = steps, label = 0 })
+    expect.raises("fields has 'stps'; did you mean 'steps'", critique.steps, { stps = "s" })
   end },
 
   { "mistakes", function()

@@ -541,14 +541,14 @@ function M.whole(record)
   return table.concat(list, "\n")
 end
 
---- Whether the answer judges a solution right: what its parts say, else `cft.template.verdict` of its text.
+--- Whether the answer judges a solution right: what its parts say, of several the last, else `cft.template.verdict` of its text.
 -- @tab record a conversation, or a record of another kind, which has none
 -- @treturn ?bool
 function M.verdict(record)
   if not record.messages then return nil end
   local content = record.messages[#record.messages].content
-  for _, part in ipairs(type(content) == "table" and content or {}) do
-    if part.verdict ~= nil then return part.verdict end  -- who made the parts knows it
+  for i = type(content) == "table" and #content or 0, 1, -1 do
+    if content[i].verdict ~= nil then return content[i].verdict end  -- who made the parts knows it
   end
   return template.verdict(M.text(content))
 end

@@ -10,6 +10,8 @@ local M = {}
 
 --- How often problems are drawn again, and from where the draws begin.
 M.DRAWS, M.SEED = 10000, 1
+--- The same of a number that has to be made again of each draw.
+M.DRAWS_OF_ALL = 1000
 
 -- Park and Miller's generator: numbers from 1 to 2^31 - 2, the same on every machine.
 local function generator(seed)
@@ -18,6 +20,13 @@ local function generator(seed)
     state = state * 16807 % 2147483647
     return state % n + 1
   end
+end
+
+-- The numbers between which 95 of 100 of a list lie. The list is sorted.
+local function middle(list)
+  table.sort(list)
+  local function at(share) return list[math.max(1, math.min(#list, math.ceil(share * #list)))] end
+  return at(0.025), at(0.975)
 end
 
 --- The interval that holds 95 of 100 means of the differences, where problems are drawn again.
@@ -30,9 +39,23 @@ function M.interval(differences, draws, seed)
     for _ = 1, n do sum = sum + differences[draw(n)] end
     means[d] = sum / n
   end
-  table.sort(means)
-  local function at(share) return means[math.max(1, math.min(#means, math.ceil(share * #means)))] end
-  return at(0.025), at(0.975)
+  return middle(means)
+end
+
+-- The same of a number that is no mean over problems, with its standard error: it is made again of each draw.
+local function interval_of(list, total, draws, seed)
+  local n, draw, found = #list, generator(seed or M.SEED), {}
+  for d = 1, draws or M.DRAWS_OF_ALL do
+    local a, b = {}, {}
+    for i = 1, n do
+      local pair = list[draw(n)]
+      a[i], b[i] = pair.a, pair.b
+    end
+    found[d] = total(b) - total(a)
+  end
+  local _, error_of_mean = score.mean(found)
+  local low, high = middle(found)
+  return low, high, error_of_mean and error_of_mean * math.sqrt(#found)
 end
 
 local function by_number(entries)
@@ -73,7 +96,8 @@ local function sentence(r)
 end
 
 --- Compare two lists of entries of one benchmark, the second with the first.
--- @tab a @tab b @tab[opt] o `draws`, `seed`
+-- @tab a @tab b @tab[opt] o `draws`, `seed`; `of`, entry → number, in place of the share of right samples; or `total`,
+-- entries → number, of all of them
 -- @treturn ?table `problems`, `alone`, `first` and `second` (means), `difference`, `error` (its standard error), `low` and
 -- `high` (its 95% interval), `wins` and `losses` (problems on which the second is better, or worse), and `says`, a
 -- sentence; nil where no problem is in both
@@ -82,16 +106,25 @@ function M.of(a, b, o)
   local list, alone = M.pairs(a, b)
   if #list == 0 then return nil end
   local differences, r = {}, { problems = #list, alone = alone, wins = 0, losses = 0 }
-  local first, second = {}, {}
+  local first, second, of = {}, {}, o.of or function(entry) return score.right(entry) / #entry.samples end
   for i, pair in ipairs(list) do
-    first[i], second[i] = score.right(pair.a) / #pair.a.samples, score.right(pair.b) / #pair.b.samples
+    first[i], second[i] = of(pair.a), of(pair.b)
     differences[i] = second[i] - first[i]
     r.wins, r.losses = r.wins + (differences[i] > 0 and 1 or 0), r.losses + (differences[i] < 0 and 1 or 0)
   end
   r.first, r.second = score.mean(first), score.mean(second)
   r.difference, r.error = score.mean(differences)
   r.error = r.error or 0
-  r.low, r.high = M.interval(differences, o.draws, o.seed)
+  if o.total then
+    local a, b = {}, {}
+    for i, pair in ipairs(list) do a[i], b[i] = pair.a, pair.b end
+    r.first, r.second = o.total(a), o.total(b)
+    r.difference = r.second - r.first
+    r.low, r.high, r.error = interval_of(list, o.total, o.draws, o.seed)
+    r.error = r.error or 0
+  else
+    r.low, r.high = M.interval(differences, o.draws, o.seed)
+  end
   r.says = sentence(r)
   return r
 end

@@ -75,7 +75,7 @@ end
 --- Answer tasks into a file.
 -- @tparam Model model @tparam Tokenizer tok @tab tasks @tab o as in `cft.eval.work`
 -- @string out @tab head what was asked, for those who read the file and to know it again
--- @func progress called with an entry, its number and whether it was in the file already
+-- @func progress called with an entry, its number, whether it was in the file already, and how many further ones are done, in parts
 -- @treturn table the entries
 function M.run(model, tok, tasks, o, out, head, progress)
   head[M.HEAD] = M.VERSION
@@ -84,25 +84,43 @@ function M.run(model, tok, tasks, o, out, head, progress)
   for i, entry in ipairs(entries) do progress(entry, i, true) end
   local file, why = io.open(out .. ".part", "ab")
   if not file then exit.fail(exit.FAILED, "eval: %s", why) end
-  finally(function() file:close() end, work.run, model, tok, tasks, o, #entries + 1, function(entry, number)
+  finally(function() file:close() end, work.run, model, tok, tasks, o, #entries + 1, function(entry, number, ahead)
     if not (file:write(json.encode(entry), "\n") and file:flush()) then
       exit.fail(exit.FAILED, "eval: %s.part cannot be written", out)
     end
     entries[number] = entry
-    progress(entry, number, false)
+    progress(entry, number, false, ahead)
   end)
   files.replace(out .. ".part", out)
   return entries
+end
+
+local function is_critique(c)
+  local says = type(c) == "table" and (c.right == nil or type(c.right) == "boolean")
+  return says and type(c.text) == "string" and (c.p == nil or type(c.p) == "number" and c.p >= 0 and c.p <= 1)
+end
+
+local function is_sample(s)
+  if type(s) ~= "table" or type(s.text) ~= "string" or type(s.verdict) ~= "string" then return false end
+  for _, name in ipairs { "answer", "reason", "finish" } do
+    if s[name] ~= nil and type(s[name]) ~= "string" then return false end
+  end
+  if s.critiques ~= nil and type(s.critiques) ~= "table" then return false end
+  for _, c in ipairs(s.critiques or {}) do
+    if not is_critique(c) then return false end
+  end
+  return true
 end
 
 local function check_entry(entry, where)
   local ok = type(entry) == "table" and type(entry.bench) == "string" and type(entry.problem) == "table"
     and type(entry.problem.question) == "string" and type(entry.problem.number) == "number"
     and type(entry.samples) == "table" and #entry.samples > 0
-  for _, s in ipairs(ok and entry.samples or {}) do
-    ok = ok and type(s) == "table" and type(s.text) == "string" and type(s.verdict) == "string"
+  for _, s in ipairs(ok and entry.samples or {}) do ok = ok and is_sample(s) end
+  if not ok then
+    exit.fail(exit.FAILED, "eval: %s: a line has a bench, a problem, and samples with text and verdict and, where they have critiques, " ..
+              "a text and P(right) from 0 to 1 of each", where)
   end
-  if not ok then exit.fail(exit.FAILED, "eval: %s: a line has a bench, a problem and samples with text and verdict", where) end
   return entry
 end
 
@@ -143,7 +161,7 @@ function M.regrade(result, mode)
     for _, entry in ipairs(result.entries[name]) do
       for i, s in ipairs(entry.samples) do
         local again = work.graded(bench, entry.problem, s.text, mode)
-        again.text, again.finish, again.tokens = s.text, s.finish, s.tokens
+        again.text, again.finish, again.tokens, again.critiques = s.text, s.finish, s.tokens, s.critiques
         entry.samples[i] = again
       end
     end

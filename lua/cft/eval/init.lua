@@ -5,14 +5,18 @@
 
 local benchmarks = require "cft.eval.benchmarks"
 local compare = require "cft.eval.compare"
+local critics = require "cft.eval.judge.critic"
 local file = require "cft.eval.file"
+local host = require "cft.host"
+local json = require "cft.base.json"
 local problems = require "cft.eval.problems"
 local prompts = require "cft.eval.prompts"
 local score = require "cft.eval.score"
+local states = require "cft.io.state"
 local work = require "cft.eval.work"
 
 local M = { benchmark = benchmarks.get, names = benchmarks.names, read = file.read, write = file.write, regrade = file.regrade,
-            compare = compare.of, score = score.of, probe = require "cft.eval.probe" }
+            compare = compare.of, score = score.of, probe = require "cft.eval.judge.probe" }
 
 --- The problems of benchmarks.
 -- @tab benches @tab o `data`, a folder or file (absent, the Hub's cache), `limit`
@@ -25,10 +29,28 @@ function M.problems(benches, o)
   return out
 end
 
+--- The benchmark by which a checkpoint was chosen, as its own state or the summary of its run says.
+-- @string[opt] path folder of the model
+-- @treturn ?string its name; nil where none chose it, or nobody says so
+function M.chosen_by(path)
+  if not path or host.kind(path) ~= "folder" then return nil end
+  local state = host.kind(path .. "/state.msgpack") == "file" and states.read(path .. "/state.msgpack")
+  local of_state = type(state) == "table" and type(state.live) == "table" and state.live.select
+  local name = type(of_state) == "table" and of_state.bench
+  if not name then
+    local summary = json.read(path .. "/../summary.json")
+    name = type(summary) == "table" and summary.selected_by
+  end
+  return type(name) == "string" and name or nil
+end
+
 -- What was asked, for the head of a file.
 local function head_of(model, benches, lists, o)
-  local head = { model = model.path, dtype = model.dtype, grade = o.grade, samples = o.n, template = o.template, benches = {} }
+  local head = { model = model.path, selected_by = M.chosen_by(model.path), dtype = model.dtype, grade = o.grade, samples = o.n, template = o.template, benches = {} }
   for _, name in ipairs { "temperature", "top_k", "top_p", "min_p", "penalty", "seed", "max_new", "stop" } do head[name] = o[name] end
+  if (o.critiques or 0) > 0 then
+    for _, name in ipairs { "critiques", "critique_form", "critic_template", "critique_max_new" } do head[name] = o[name] end
+  end
   for _, bench in ipairs(benches) do
     head.benches[bench.name] = { problems = #lists[bench.name], data = lists.hashes[bench.name] }
   end
@@ -37,6 +59,7 @@ end
 
 local function settled(tok, o)
   if o.template == "auto" then o.template = prompts.choose(tok) end
+  if o.critic_template == "auto" then o.critic_template = critics.choose(tok) end
   o.ends = true
   return o
 end

@@ -52,7 +52,8 @@ local function scores(results)
     for _, name in ipairs(result.names) do
       local s, parts = score.of(benchmarks.get(name), result.entries[name], result.head.grade), {}
       for k, row in ipairs(s.rows) do parts[k] = row[1] .. " " .. score.percent(row[2], row[3]) end
-      rows[#rows + 1] = { name, (#results > 1 and i .. ": " or "") .. tostring(result.head.model), ("%d"):format(s.problems),
+      local chooser = result.head.selected_by == name
+      rows[#rows + 1] = { name .. (chooser and " (chose this checkpoint: the score says too much)" or ""), (#results > 1 and i .. ": " or "") .. tostring(result.head.model), ("%d"):format(s.problems),
                           table.concat(parts, ", "), ("%d"):format(s.unknown), ("%d"):format(s.cut), result.head.grade }
     end
   end
@@ -73,12 +74,25 @@ end
 
 -- ---- problems ------------------------------------------------------------------------------------
 
+-- The critiques of a sample, each with its verdict.
+local function critiques_html(s)
+  local out = {}
+  for k, c in ipairs(s.critiques or {}) do
+    local says = c.right == nil and "unknown" or c.right and "right" or "wrong"
+    out[k] = ("<details><summary>critique %d: <span class=%s>%s</span> <span class=soft>%s%s</span></summary>\n"
+      .. "<pre tabindex=0>%s</pre></details>"):format(k, says, c.right == nil and "no verdict" or says,
+      c.p and ("P(right) %.3f"):format(c.p) or "", type(c.finish) == "string" and c.finish ~= "stop" and "; ended by " .. escape(c.finish) or "",
+      escape(c.text))
+  end
+  return table.concat(out, "\n")
+end
+
 local function sample_html(s, label, open)
   local verdict = position(VERDICTS, s.verdict) and s.verdict or "unknown"
   return ("<details%s><summary><span class=%s>%s</span> %s<b>%s</b> <span class=soft>%s%s</span></summary>\n"
-    .. "<pre tabindex=0>%s</pre></details>"):format(open and " open" or "", verdict, verdict, escape(label),
+    .. "<pre tabindex=0>%s</pre>%s</details>"):format(open and " open" or "", verdict, verdict, escape(label),
     escape(s.answer or ""), escape(s.reason or ""), s.finish and s.finish ~= "stop" and "; ended by " .. escape(s.finish) or "",
-    escape(s.text))
+    escape(s.text), critiques_html(s))
 end
 
 local function samples_html(entry, label)

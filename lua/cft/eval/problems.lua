@@ -73,12 +73,12 @@ local function lines_with_nan(path)
   return data.list(records, { schema = "none", name = path })
 end
 
-local function add(list, bench, source, file, limit)
+local function add(list, problem_of, source, file, limit)
   local n = math.min(source:size(), limit or math.huge)
   for i = 0, n - 1 do
     local record, why = source:get(i)
     local problem = record
-    if record then problem, why = bench.problem(record, i, file) end
+    if record then problem, why = problem_of(record, i, file) end
     if not problem then exit.fail(exit.FAILED, "eval: %s: %s", source:where(i), why) end
     list[#list + 1] = problem
     problem.number = #list
@@ -88,13 +88,14 @@ end
 --- The problems of a benchmark.
 -- @tab bench @string[opt] given as in `find` @bool[opt] only
 -- @int[opt] limit at most so many; of each part, where it has several
+-- @func[opt] problem_of in place of the benchmark's own `problem`
 -- @treturn table a list of problems, each with its `number`
 -- @treturn string what the records are, as hexadecimal digits
-function M.read(bench, given, only, limit)
+function M.read(bench, given, only, limit, problem_of)
   local found, list, hashes = M.find(bench, given, only), {}, {}
   for k, path in ipairs(type(found) == "table" and found or { found }) do
     local source = bench.with_nan and path:find "%.jsonl$" and lines_with_nan(path) or data.open(path, { schema = "none" })
-    add(list, bench, source, path:match "[^/:]+$", limit)
+    add(list, problem_of or bench.problem, source, path:match "[^/:]+$", limit)
     source:enforce()
     hashes[k] = source:hash() or hash.file(path)
   end

@@ -13,7 +13,8 @@ local M = {}
 
 local LINES = 20  -- where nobody watches
 
---- A function that is told of each entry and writes a line to stderr: on a terminal rewritten in place, else one in twenty.
+--- A function that is told of each entry, as `cft.eval.file` tells it, and writes a line to stderr: on a terminal rewritten in place,
+-- else one in twenty.
 -- @tab benches @tab problems name → list
 -- @func[opt] write gets texts @bool[opt] terminal is there one
 function M.progress(benches, problems, write, terminal)
@@ -21,7 +22,7 @@ function M.progress(benches, problems, write, terminal)
   if terminal == nil then terminal = term.is_terminal(io.stderr) end
   local total, began, last, fresh, right, of = 0, host.now(), 0, 0, {}, {}
   for _, bench in ipairs(benches) do total = total + #problems[bench.name] end
-  return function(entry, number, kept)
+  return function(entry, number, kept, ahead)
     local name = entry.bench
     right[name] = (right[name] or 0) + score.right(entry) / #entry.samples
     of[name] = (of[name] or 0) + 1
@@ -31,8 +32,11 @@ function M.progress(benches, problems, write, terminal)
     local due = terminal and (now - last >= 0.2) or not terminal and number % math.max(1, math.floor(total / LINES)) == 0
     if not due and not ended then return end
     last = now
+    -- Those that wait for the ones before them, and parts of others, are done as well: without them the first would seem to have
+    -- taken all the time by itself.
+    local left = total - number - (ahead or 0)
     local line = ("%s %d/%d  right %.1f%%  %d/%d in all  %s"):format(name, of[name], #problems[name], 100 * right[name] / of[name],
-      number, total, ended and format.duration(now - began) or "ETA " .. format.duration((now - began) / fresh * (total - number)))
+      number, total, ended and format.duration(now - began) or "ETA " .. format.duration((now - began) / (fresh + (ahead or 0)) * left))
     write(terminal and ("\r\27[K" .. line .. (ended and "\n" or "")) or line .. "\n")
   end
 end
@@ -50,7 +54,9 @@ function M.scores(result)
   for _, name in ipairs(result.names) do
     local s = score.of(benchmarks.get(name), result.entries[name], result.head.grade)
     local notes = {}
+    if result.head.selected_by == name then notes[1] = "it chose this checkpoint, so the score says too much" end
     if s.unknown > 0 then notes[#notes + 1] = ("%d not judged (unknown)"):format(s.unknown) end
+    if (s.mute or 0) > 0 then notes[#notes + 1] = ("%d critiques without a verdict"):format(s.mute) end
     if s.cut > 0 then notes[#notes + 1] = ("%d cut at the bound on tokens"):format(s.cut) end
     print(("  %-16s %s   %d problems%s%s"):format(texts.printable(name), numbers(s.rows), s.problems, #notes > 0 and "; " or "",
       table.concat(notes, "; ")))

@@ -67,7 +67,7 @@ function M.f1(entries)
   return f, err, { { "with an error", a, da }, { "without", b, db } }
 end
 
---- Rows of a benchmark: both shares and F1; of several parts F1 of each, and their mean.
+--- Rows of a benchmark: both shares and F1; of several parts F1 of each, and as F1 their mean.
 function M.summary(entries)
   local names, parts, rows = {}, {}, {}
   for _, entry in ipairs(entries) do
@@ -79,10 +79,10 @@ function M.summary(entries)
   for _, name in ipairs(names) do
     local f, err, both = M.f1(parts[name])
     if #names == 1 then rows = both end
-    rows[#rows + 1] = { name == "" and "F1" or "F1 " .. name, f, err }
+    rows[#rows + 1] = { #names == 1 and "F1" or "F1 " .. name, f, err }
     sum, squares = sum + f, squares + err * err
   end
-  if #names > 1 then rows[#rows + 1] = { "F1 mean", sum / #names, math.sqrt(squares) / #names } end
+  if #names > 1 then rows[#rows + 1] = { "F1", sum / #names, math.sqrt(squares) / #names } end
   return rows
 end
 

@@ -59,7 +59,7 @@ end
 --- Ask for continuations of a prompt.
 -- @tab request `prompt` (ids), `n` samples, `max_new`, `stop` (id → true), `top` (how many log-probabilities beside the
 -- token's), what `cft.generate.sampling` wants, and `token(seq, id)`, called with each token and with nil at the end of
--- a sample; it answers true to end it there
+-- a sample; it answers true to end it there; `first`: it begins before all that waits
 -- @treturn table the sequences, of each sample: `ids`, of which the first `prompt` are the prompt; `logprobs`, `top`
 -- (lists, an entry a token); `finish`, why it ended: "stop", "length", "context" or "cancelled"
 function Engine:add(request)
@@ -89,8 +89,13 @@ function Engine:add(request)
     end
     samples[sample] = seq
   end
-  self.last = self.last + 1
-  self.waiting[self.last] = samples
+  if request.first then
+    self.first = self.first - 1
+    self.waiting[self.first] = samples
+  else
+    self.last = self.last + 1
+    self.waiting[self.last] = samples
+  end
   return samples
 end
 

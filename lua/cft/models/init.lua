@@ -372,12 +372,18 @@ function Model:loss(batch)
   return sum, nll, at
 end
 
---- Logits of every token. @tab sequences a list of lists of ids, or one list
+--- Logits of every token, or of some. @tab sequences a list of lists of ids, or one list
+-- @tab[opt] rows those that are wanted, from 0, counted through all sequences
 -- @treturn Tensor (tokens, V)
-function Model:logits(sequences)
+function Model:logits(sequences, rows)
   if type(sequences[1]) == "number" then sequences = { sequences } end
   local at = self:place(inputs.put(inputs.sequences(sequences), { device = self.device, skip = false }))
   local h = self.arch.hidden(self.weights, self.config, at, nil)
+  if rows then
+    local index = inputs.ints(#rows)
+    for i, row in ipairs(rows) do index[i - 1] = row end
+    h = ops.gather_rows(h, tensor.from_host(index, { #rows }, "i32", { device = self.device }))
+  end
   return linear(self.weights, "head", h)
 end
 

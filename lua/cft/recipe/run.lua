@@ -90,9 +90,9 @@ local function with_scores(o)
   if not (o.select or o.retain or o.probe) then return nil end
   local live, after_step, stop = require("cft.eval.live").hooks(o), o.after_step, o.stop
   o.best = o.best or live.best
-  o.stop = function(t) return stop and stop(t) or live.stop(t) end
+  o.stop = function(t) return stop and stop(t) or live:stop() end
   o.after_step = function(run, t)
-    local made = live.after_step(run, t) or {}
+    local made = live:after_step(run, t) or {}
     for name, value in pairs(after_step and after_step(run, t) or {}) do made[name] = value end
     return made
   end
@@ -184,7 +184,7 @@ function Run:trainer(opts)
   train.check_parts("run:trainer", o)
   self.loaded = o.model or self.loaded
   local m = self:model()
-  local live = with_scores(o)
+  self.live = with_scores(o)
   local how = bookkeeping(self, o)
   self.optim = o.optim or optim.of(m, function(name) return cfg[name] end)
   self.survey = memory.survey(o.batches or self.batches, self.last_step)
@@ -203,7 +203,6 @@ function Run:trainer(opts)
   resume(self)
   if self.training.done < self.last_step then
     self.own_rates = o.lr ~= nil
-    self.live = live
     if not hand.waits() then self:begin_steps() end
   end
   return self.training
@@ -224,8 +223,7 @@ function Run:begin_steps()
   self:begin(self.own_rates and rates)
   if self.cfg.demo and not self.judge then self.judge = demo.begin(self) end
   self.expected = plans.expected(self, self.loaded)
-  if self.live then self.live.begin(self) end
-  self.live = nil
+  if self.live then self.live:begin(self) end
 end
 
 --- Before the first step, once: a setting that nobody has read is an error, the folder becomes this run's, and its

@@ -21,7 +21,8 @@ function M.write(run, summary)
                 dtype = m.dtype, parameters = m:count(), peak_bytes = tensor.memory(m.device).peak,
                 checkpoint = run.saved or json.null, template_check = run.template_report,
                 changes = run.changes and #run.changes > 0 and run.changes or nil }
-  all.selected_by, all.expected_tokens_per_s = run.selected_by, run.expected
+  all.expected_tokens_per_s = run.expected
+  all.selected_by, all.selected_and_reported = run.selected_by, run.selected_and_reported
   for k, v in pairs(summary) do all[k] = v end
   all = json.sayable(all)
   if run.out then save.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
@@ -55,7 +56,11 @@ function M.say(run, summary)
   table.sort(own)
   if own[1] then run.log:say("last of the recipe's own: %s", table.concat(own, ", ")) end
   local best = summary.best
-  if best then run.log:say("best %s %.6g at step %d", best.metric, best.value, best.step) end
+  if best then
+    local chooser = summary.selected_by
+    run.log:say("best %s %.6g at step %d%s", best.metric, best.value, best.step,
+                chooser and best.metric:sub(1, #chooser + 1) == chooser .. "_" and (": chosen by %s, which is no benchmark to report it by"):format(chooser) or "")
+  end
   if run.saved then run.log:say("saved in %s", run.saved) end
 end
 

@@ -175,6 +175,22 @@ function M.id(run) return M.text(run.record.id) or M.text(run.header.run) end
 --- A short name of a run: its recipe's, or its folder.
 function M.name(run) return M.field(run.record, "string", "recipe", "name") or M.text(run.summary.recipe) or run.folder end
 
+--- The best step by the metric that the run followed, in words; nil where it followed none. @tab run as `read` gives it
+function M.best(run)
+  local name, value = M.field(run.summary, "string", "best", "metric"), M.field(run.summary, "number", "best", "value")
+  local step = M.field(run.summary, "number", "best", "step")
+  return name and value and step and ("%s %.6g at step %d"):format(name, value, step) or nil
+end
+
+--- The benchmark that chose the checkpoint, in words, since its score says too much; nil where none did.
+-- @tab run as `read` gives it
+function M.chooser(run)
+  local name = M.text(run.summary.selected_by)
+  if not name then return nil end
+  return ("%s, so its score on %s says too much%s"):format(name, name, run.summary.selected_and_reported == true
+    and ": it is reported here all the same (retain)" or "")
+end
+
 --- Seconds from the first line to the last; nil where lines have no time.
 -- @tab run as `read` gives it
 -- @treturn ?number

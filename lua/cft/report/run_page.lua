@@ -65,6 +65,8 @@ local function facts_of(run)
   add("command", command(run))
   add("versions", versions(run))
   add("id", runs.id(run))
+  add("best", runs.best(run))
+  add("chosen by", runs.chooser(run))
   for _, one in ipairs(runs.field(r, "table", "resumed") or {}) do
     add("resumed", ("at step %s, %s"):format(tostring(runs.field(one, "number", "at_step") or "?"),
       runs.field(one, "string", "time") or ""))

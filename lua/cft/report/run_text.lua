@@ -186,6 +186,9 @@ function M.print(run, o)
   print(term.paint("bold", about(run)))
   warn(run)
   if #run.steps == 0 then return print "no step is logged yet" end
+  for _, line in ipairs { { "best", runs.best(run) }, { "chosen by", runs.chooser(run) } } do
+    if line[2] then print(texts.printable(line[1] .. " " .. line[2])) end
+  end
   print("\n" .. steps_table(run, o.rows, o.columns))
   local lines = curve.draw(values_of(run, "loss"), o.columns)
   if #lines > 0 then print("\nloss\n" .. table.concat(lines, "\n")) end

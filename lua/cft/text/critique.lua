@@ -105,7 +105,20 @@ local function conversation(self, record)
   return { messages = { { role = "user", content = user }, { role = "assistant", content = answer } } }
 end
 
--- The verdict in a text of this form; nil where there is none.
+-- What is asked of a critic: the user's parts of a record that nobody has judged yet; nil and a reason.
+local function question_of(self, record)
+  local values = { instruction = self.instruction }
+  for _, name in ipairs { "question", "solution" } do
+    local value = record[self.fields[name] or name]
+    if type(value) ~= "string" then return nil, ("'%s' is no text but a %s"):format(self.fields[name] or name, type(value)) end
+    values[name] = value
+  end
+  local parts, missing = fill(self.user, values)
+  if missing then return nil, ("a critic cannot be asked: its question has {%s}"):format(missing) end
+  return parts
+end
+
+-- The verdict in a text of this form, and the first and the last byte of its word; nil where there is none.
 local function verdict_in(self, text)
   local at, literal
   for i, part in ipairs(self.answer) do
@@ -123,14 +136,15 @@ local function verdict_in(self, text)
       stop, from = last or stop, last and last + 1
     until not last or literal == ""
   end
-  local line = stop and text:sub(stop + 1):match "^%s*([^\n]*)"
+  local from, line
+  if stop then from, line = text:match("^%s*()([^\n]*)", stop + 1) end
   if not line then return nil end
   line = line:lower()
   local longer, shorter = self.wrong:lower(), self.right:lower()
   local says = { [longer] = false, [shorter] = true }
   if #shorter > #longer then longer, shorter = shorter, longer end  -- "correct" is in "incorrect"
   for _, word in ipairs { longer, shorter } do
-    if line:sub(1, #word) == word then return says[word] end
+    if line:sub(1, #word) == word then return says[word], from, from + #word - 1 end
   end
   return nil
 end
@@ -146,7 +160,9 @@ end
 -- @string[opt="wrong"] opts.wrong how a wrong one is
 -- @tab[opt] opts.fields names in the records: `{ question = "problem", right = "is_correct" }`
 -- @treturn function of a record, for `fields` of a recipe or of `data.open`: gives `{ messages }`, or nil and a reason
--- @treturn function of a text that a model wrote in this form: true, false, or nil where there is no verdict
+-- @treturn function of a text that a model wrote in this form: true, false, or nil where there is no verdict; and the first
+-- and the last byte of its word, where the form has a place for it
+-- @treturn function of a record's question and solution: the parts of what a critic is asked, or nil and a reason
 -- @usage local mine = critique.new {
 --   user = { { "query", "{question}\n\nSolution:\n" }, { "response", "{solution}" } },
 --   answer = { { "verdict", "Verdict: {verdict}." }, { "critique", " {critique}" } },
@@ -166,7 +182,8 @@ function M.new(opts)
     end
     check.value("critique.new", "fields." .. name, field, { "string" })
   end
-  return function(record) return conversation(o, record) end, function(text) return verdict_in(o, text) end
+  return function(record) return conversation(o, record) end, function(text) return verdict_in(o, text) end,
+    function(record) return question_of(o, record) end
 end
 
 -- ---- the ones that are there -------------------------------------------------------------------
@@ -190,5 +207,68 @@ M.corrected = preset(
 --- One with the verdict first: what decides is one token that no critique stands before.
 M.verdict_first = preset({ { "verdict", "Conclusion: {verdict}\n\n" }, { "critique", "Critique:\n{critique} [END]" } },
   M.instruction .. " Say first whether it is, then why.")
+
+--- The instruction of critiques step by step.
+M.step_instruction = "Please critique the following solution to the question step by step, up to its first wrong step."
+
+-- A field of a record of steps: what `fields` calls it, else the first of these names that is there.
+local function step_field(record, fields, ...)
+  for _, name in ipairs { ... } do
+    local value = record[fields[name] or name]
+    if value ~= nil and value ~= json.null then return value end
+  end
+end
+
+local function texts_or_reason(list, name)
+  if type(list) ~= "table" or #list == 0 then return nil, ("'%s' is no list of texts"):format(name) end
+  for _, text in ipairs(list) do
+    if type(text) ~= "string" then return nil, ("'%s' has a %s where texts are wanted"):format(name, type(text)) end
+  end
+  return list
+end
+
+-- A record of steps as a conversation; nil and a reason.
+local function judged_steps(record, fields)
+  local question, label = step_field(record, fields, "question", "problem"), step_field(record, fields, "label")
+  local steps, why = texts_or_reason(step_field(record, fields, "steps"), fields.steps or "steps")
+  if not steps then return nil, why end
+  if type(question) ~= "string" then return nil, "there is no 'question' or 'problem', a text" end
+  if type(label) ~= "number" or label % 1 ~= 0 or label < -1 or label >= #steps then
+    return nil, ("'label' is the first wrong step, from 0 to %d, or -1; got %s"):format(#steps - 1, tostring(label))
+  end
+  local critiques = step_field(record, fields, "critiques")
+  if critiques then
+    critiques, why = texts_or_reason(critiques, fields.critiques or "critiques")
+    if not critiques then return nil, why end
+  end
+  local numbered, answer, right = {}, {}, label == -1
+  for i, step in ipairs(steps) do numbered[i] = ("Step %d: %s"):format(i, step) end
+  for i = 1, right and #steps or label + 1 do
+    local sound = i ~= label + 1
+    if critiques and critiques[i] then answer[#answer + 1] = { text = critiques[i] .. "\n", kind = "critique" } end
+    answer[#answer + 1] = { text = ("Step %d: %s\n"):format(i, sound and "right" or "wrong"), kind = "verdict", verdict = sound }
+  end
+  answer[#answer + 1] = { text = ("\nConclusion: %s [END]"):format(right and "right" or "wrong"), kind = "verdict", verdict = right }
+  local user = { { text = M.step_instruction .. "\nQuestion:\n" .. question .. "\n\nSolution:\n", kind = "query" },
+                 { text = table.concat(numbered, "\n"), kind = "response" } }
+  return { messages = { { role = "user", content = user }, { role = "assistant", content = answer } } }
+end
+
+--- Critiques step by step, of records as ProcessBench has them (`problem`, `steps`, and `label`, the first wrong step from 0, or -1):
+-- a verdict a step, up to the first wrong one, behind which nobody knows, and that of the whole. `critiques`, a list of texts, stand
+-- before the verdicts of their steps where a record has them.
+-- @tab[opt] fields names in the records: `{ question = "problem", steps = "lines" }`
+-- @treturn function of a record, for `fields` of a recipe or of `data.open`: gives `{ messages }`, or nil and a reason
+-- @usage local record = critique.steps() { problem = "2 + 3 + 1?", steps = { "2 + 3 = 5", "5 + 1 = 7" }, label = 1 }
+-- print(record.messages[2].content[2].text)   --> Step 2: wrong
+function M.steps(fields)
+  fields = fields or {}
+  for name in pairs(fields) do
+    if not ({ question = 1, problem = 1, steps = 1, label = 1, critiques = 1 })[name] then
+      blame("critique.steps: fields has '%s'%s", tostring(name), check.suggestion(tostring(name), { "question", "steps", "label", "critiques" }))
+    end
+  end
+  return function(record) return judged_steps(record, fields) end
+end
 
 return M

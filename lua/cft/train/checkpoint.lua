@@ -45,7 +45,7 @@ local function state_of(run, trainer)
     version = VERSION, run = run.id, recipe = run.name, source = source_of_recipe(), identity = run.identity,
     changes = run.changes, done = trainer.done, steps = trainer.steps, tokens = trainer.tokens, best = trainer.found_best,
     measured = pairs_of(trainer.measured), learned_tokens = trainer.learned, optimizer = optim.name, updates = optim.count,
-    moments = moments, spikes = trainer.spikes and trainer.spikes:state(),
+    moments = moments, spikes = trainer.spikes and trainer.spikes:state(), live = run.live and run.live:state(),
   }
 end
 
@@ -111,7 +111,8 @@ local FIELDS = {  -- of a state: those of all versions, and what one version has
 }
 FIELDS[4] = { identity = { "table" }, changes = { "table", optional = true }, run = { "string" },
               best = { "table", optional = true }, measured = { "table", optional = true },
-              by_time = { "boolean", optional = true }, spikes = { "table", optional = true } }
+              by_time = { "boolean", optional = true }, spikes = { "table", optional = true },
+              live = { "table", optional = true } }  -- scores that later ones are compared with
 
 -- What a state must be to be read, whoever wrote it; else an error that names the field.
 local function check_state(state, path)
@@ -251,6 +252,7 @@ function M.resume(run, from)
   trainer.found_best, trainer.saved_at, trainer.saved_in = state.best, state.done, path
   for _, pair in ipairs(state.measured or {}) do trainer.measured[pair[1]] = pair[2] end
   if trainer.spikes and state.spikes then trainer.spikes:restore(state.spikes) end
+  if run.live then run.live:restore(state.live, run) end
   saves.intact()
   return path, state.done, state.by_time
 end

@@ -2,6 +2,8 @@
 
 local arguments = require "cft.cli.arguments"
 local benchmarks = require "cft.eval.benchmarks"
+local check = require "cft.base.check"
+local critics = require "cft.eval.judge.critic"
 local eval = require "cft.eval"
 local exit = require "cft.base.exit"
 local format = require "cft.base.format"
@@ -36,6 +38,10 @@ Usage: cftrun eval MODEL --bench NAME[,NAME ...] [option ...]
   --template NAME      %s (docs/eval.md)
   --max-new N          tokens of an answer, at most; the benchmark's, mostly 2048
   --stop TEXT          in place of the benchmark's stop strings; may come several times
+  --critiques N        the model's own critiques of each answer; 0. Their verdicts weigh its votes: crit@K
+  --critique-form NAME    %s
+  --critic-template NAME  the conversation of a critique, as it was trained: %s
+  --critique-max-new N    tokens of a critique, at most; %d
   --temperature T      0, the likeliest token; 1 draws as the model says
   --top-k K, --top-p P, --min-p P, --penalty X, --seed N    as in cftrun generate
 
@@ -55,6 +61,8 @@ local specs = {
   grade = { "string", "symbolic", one_of = grade.modes }, regrade = { "string", optional = true, one_of = grade.modes },
   page = { "string", optional = true }, samples = { "integer", 1, min = 1, max = 4096 },
   template = { "string", "auto", one_of = templates.names },
+  critiques = { "integer", 0, min = 0, max = 4096 }, critique_form = { "string", "paper", one_of = critics.forms },
+  critic_template = { "string", "auto", one_of = critics.templates }, critique_max_new = { "integer", optional = true, min = 1 },
   stop = { "string", optional = true, list = true }, max_new = { "integer", optional = true, min = 1 },
   dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu" },
   memory = { "string", optional = true, fits = function(v) if not format.size(v) then return "a size, as 2GiB" end end },
@@ -98,15 +106,28 @@ local function parse(args)
     if o.samples > 1 and o.temperature == 0 then
       refuse("--samples %d wants a --temperature above 0: at 0 all of them are the same", o.samples)
     end
+    if o.critiques > 1 and o.temperature == 0 then
+      refuse("--critiques %d wants a --temperature above 0: at 0 all of them are the same", o.critiques)
+    end
+    for _, name in ipairs { "critique-form", "critic-template", "critique-max-new" } do
+      if set[name] and o.critiques == 0 then refuse("--%s wants --critiques", name) end
+    end
   end
   o.memory = o.memory and format.size(o.memory)
   return o
 end
 
-local function benches_of(text)
+local function benches_of(text, critiques)
   local list, seen = {}, {}
   for name in text:gmatch "[^,]+" do
+    if not benchmarks.known(name) then
+      refuse("no benchmark '%s'%s; there are %s, or the path of a Lua file", name, check.suggestion(name, benchmarks.names),
+             table.concat(benchmarks.names, ", "))
+    end
     local bench = benchmarks.get(name)
+    if critiques > 0 and bench.no_votes then
+      refuse("--critiques weigh equal answers, and no two answers of %s are equal; leave it out", bench.name)
+    end
     if seen[bench.name] then refuse("--bench names %s twice", bench.name) end
     seen[bench.name], list[#list + 1] = true, bench
   end
@@ -124,7 +145,7 @@ end
 local function name_of(path) return (path:gsub("/+$", ""):match "([^/]+)$":gsub("%.gguf$", "")) end
 
 local function measure(o)
-  local benches = benches_of(o.bench)
+  local benches = benches_of(o.bench, o.critiques)
   o.out = o.out or name_of(o.model) .. "-eval.jsonl"
   o.n = o.samples
   local problems = eval.problems(benches, o)  -- before the model is loaded: what is missing is said at once
@@ -136,7 +157,7 @@ local function measure(o)
 end
 
 local function results(o)
-  if o.bench then benches_of(o.bench) end
+  if o.bench then benches_of(o.bench, 0) end
   local list = { eval.read(o.model), o.second and eval.read(o.second) or nil }
   for _, result in ipairs(list) do
     if o.regrade then eval.regrade(result, o.regrade) end
@@ -153,7 +174,7 @@ function M.run(args)
     if a == "--help" or a == "-h" then
       local function line(list) return table.concat(list, ", ") end
       return print(HELP:format(line(benchmarks.names):gsub("theoremqa, ", "theoremqa,\n                       "), line(grade.modes),
-                               line(templates.names)))
+                               line(templates.names), line(critics.forms), line(critics.templates), critics.MAX_NEW))
     end
   end
   local o = parse(args)

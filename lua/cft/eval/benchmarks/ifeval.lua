@@ -50,7 +50,7 @@ end
 return {
   name = "ifeval", about = "IFEval: 541 prompts with instructions that a program can check",
   places = { "ifeval/input_data.jsonl" }, hub = "google/IFEval", stop = { "</s>", "<|im_end|>", "<|endoftext|>" }, max_new = 1280,
-  rules = true,
+  rules = true, no_votes = true,
   problem = function(record)
     if type(record.prompt) ~= "string" or type(record.instruction_id_list) ~= "table" or type(record.kwargs) ~= "table" then
       return nil, "it has no prompt, instruction_id_list and kwargs"

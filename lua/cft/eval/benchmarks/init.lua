@@ -11,8 +11,11 @@
 --   messages(problem) the system text (may be nil) and what the user says
 --   stop, max_new     strings that end an answer, and how many tokens it may have
 --   grade(problem, text, mode)      `verdict`, `answer`, `reason`
+--   judged(record)    where its problems are solutions whose steps are labelled: `problem`, `steps`, `label`, as `cft.critique.steps` has them
 --   summary(entries)  more numbers than the share of right answers: a list of { name, value, error }
+--   metric            the name of its number, where that is not pass@1: what `select` and `retain` follow
 --   rules             modes of its own in place of the grader's, if it has but one way to grade
+--   no_votes          true where no two answers can be equal: nothing is voted on, and nothing criticised
 -- @module cft.eval.benchmarks
 
 local blame = require "cft.base.blame"
@@ -47,13 +50,17 @@ local function from_file(path)
   return bench
 end
 
+--- Whether a name is a benchmark's, or the path of one.
+-- @string name
+function M.known(name) return known[name] or own[name] ~= nil or name:find "%.lua$" ~= nil end
+
 --- A benchmark.
 -- @string name one of `names`, of a file that was loaded before, or the path of a Lua file
 -- @treturn table
 function M.get(name)
   if own[name] then return own[name] end
   if name:find "%.lua$" then return from_file(name) end
-  if not known[name] then
+  if not M.known(name) then
     blame("eval: no benchmark '%s'%s; there are %s, or the path of a Lua file", name, check.suggestion(name, M.names),
           table.concat(M.names, ", "))
   end
