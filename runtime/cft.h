@@ -10,6 +10,7 @@
 #include "cft_ops.h"
 #include "cft_optim.h"
 #include "cft_comm.h"
+#include "cft_heartbeat.h"
 #include "cft_file.h"
 #include "cft_data.h"
 #include "cft_tokenizer.h"

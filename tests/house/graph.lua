@@ -169,7 +169,7 @@ for path, set in pairs(includes) do
 end
 
 -- A header beside the folders belongs to the folder of its name.
-local headers = { cft_checkpoint = "checkpoint", cft_file = "util", cft_host = "lua", cft = "cdef", cdef = "cdef" }
+local headers = { cft_checkpoint = "checkpoint", cft_file = "util", cft_heartbeat = "comm", cft_host = "lua", cft = "cdef", cdef = "cdef" }
 local function c_room(file)
   local layer, folder = file:match "^(%w+)/(%w+)/"
   if layer == "kernels" then return "kernels/" .. folder end
