@@ -81,6 +81,7 @@ return setmetatable(M, {
     if name == "tensor" then require "cft.engine.ops" end
     if name == "template" then require "cft.samples.prompt" end  -- chat:prompt
     local m = require(module)
+    --- A GGUF file, seen as a model's folder. @string path
     if name == "files" then m.gguf = function(path) return t.models.gguf(path) end end  -- a file, seen as a model
     if name == "models" then m.Model.generate = function(...) return t.generate(...) end end  -- model:generate "..."
     rawset(t, name, m)

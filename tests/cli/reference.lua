@@ -41,7 +41,7 @@ return {
     local path = process.folder() .. "/r.html"
     is(run { "help", "--html", path }, 0, "written to")
     local html = contents(path)
-    for name in pairs(require "cft.prompt.help".modules()) do expect.match(html, "<section id='cft%." .. name .. "'>") end
+    for name in pairs(require "cft.prompt.public".modules()) do expect.match(html, "<section id='cft%." .. name .. "'>") end
     expect.match(html, "id=search")
     expect.match(html, "default%-src 'none'")
     expect.truthy(not html:find "https?://[^\"'<> ]*%.js")

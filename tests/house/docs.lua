@@ -9,13 +9,12 @@
 -- that begins with "$ " is a command, the lines below it what it prints. All of a page happens in one folder.
 
 local cft = require "cft"
-local data = require "cft.data.open"
-local demo = require "cft.demo"
+local examples = require "cft.prompt.examples"
 local expect = require "tests.expect"
 local host = require "cft.host"
 local process = require "tests.process"
+local prompt_line = require "cft.prompt.line"
 local repl = require "cft.prompt"
-local tokenizer = require "cft.text.tokenizer"
 
 -- ---- what runs ----------------------------------------------------------------------------------
 
@@ -35,21 +34,11 @@ local function blocks_of_page(path)
   return list
 end
 
--- The examples of a Lua file end with their comment, or with its next tag.
 local function blocks_of_source(path)
-  local list, block, line_number = {}, nil, 0
-  for line in io.lines(path) do
-    line_number = line_number + 1
-    local first, comment = line:match "^%-%- @usage%s?(.*)$", line:match "^%-%-%s?(.*)$"
-    if first then
-      block = { path = path, line = line_number, text = { first }, usage = true }
-      list[#list + 1] = block
-    elseif block and comment and not comment:find "^@" then
-      table.insert(block.text, comment)
-    else
-      block = nil
-    end
-  end
+  local lines = {}
+  for line in io.lines(path) do lines[#lines + 1] = line end
+  local list = {}
+  for i, text in ipairs(examples.blocks(lines)) do list[i] = { path = path, line = text.at, text = text, usage = true } end
   return list
 end
 
@@ -63,50 +52,32 @@ local elsewhere = {
   ["lua/cft/io/fetch/init.lua"] = "the Hub",
   ["lua/cft/io/gguf.lua"] = "a GGUF file",
   ["lua/cft/models/gguf.lua"] = "a GGUF file",
-  ["lua/cft/data/mix.lua"] = "files of records",
-  ["lua/cft/data/decontaminate.lua"] = "a benchmark's file",
-  ["lua/cft/base/exit.lua"] = "a program to end",
 }
 local function is_elsewhere(block)
-  return block.usage and (elsewhere[block.path] or block.text[1]:find('"problems/*', 1, true))
+  return block.usage and elsewhere[block.path]
 end
 
 -- ---- what an example finds at hand --------------------------------------------------------------
 
--- Things that examples speak of without making them.
+-- What is asked of `cft` is loaded; an example of the reference has made the names that it uses, see
+-- lua/cft/prompt/examples.lua, and a page's block finds some at hand.
 local things = {}
-function things.source() return data.list { demo.training(1)(0), demo.training(1)(1), demo.training(1)(2) } end
-function things.tok() return tokenizer.parse(demo.tokenizer_json(1), "demo", { eos = "<|endoftext|>" }) end
-function things.samples() return cft.samples.new(things.source(), cft.template.qwen(), things.tok(), {}) end
-function things.model()
-  return cft.models.new { arch = "llama", d = 64, layers = 2, heads = 4, ffn = 128, vocab = 97, seed = 1 }
+for _, name in ipairs { "tok", "samples", "source", "model" } do
+  things[name] = function(env)
+    for _, line in ipairs(examples.prelude { "f(" .. name .. ")" }) do setfenv(assert(loadstring(line)), env)() end
+    return rawget(env, name)
+  end
 end
-function things.folder()  -- with a model and a tokenizer in it
-  local folder, model = process.folder(), things.model()
-  model:save(folder .. "/model")
-  model:release()
-  process.write(folder .. "/model/tokenizer.json", demo.tokenizer_json(1))
-  process.write(folder .. "/model/tokenizer_config.json", '{"eos_token": "<|endoftext|>"}')
-  return folder .. "/model"
-end
-function things.x() return cft.zeros { 2, 3 } end
-function things.w() return cft.zeros { 4, 3 } end
-function things.dy() return cft.zeros { 2, 4 } end
-function things.ffi() return require "ffi" end
 
--- In the order asked: what is at hand, the example's own module by its name, cft's modules.
 local function environment(block, print)
-  local env = { cft = cft, print = print }
-  local module = block.usage and block.path:match "^lua/(.*)%.lua$":gsub("/init$", "")
-  return setmetatable(env, { __index = function(t, name)
-    local value
-    if things[name] and not block.path:find(name .. "/init.lua", 1, true) then value = things[name]()
-    elseif module and module:match "[^/]+$" == name then value = require((module:gsub("/", ".")))
-    elseif name ~= "_G" then value = cft[name] end
-    if value == nil then return _G[name] end
-    rawset(t, name, value)
-    return value
+  local quiet = setmetatable({ tmpname = function() return process.folder() .. "/name" end }, { __index = os })
+  local env = setmetatable({ cft = cft, print = print, os = quiet }, { __index = function(t, name)
+    if not block.usage and things[name] then return things[name](t) end
+    return _G[name]
   end })
+  for name, command in pairs(repl.commands) do env[name] = command end
+  for _, line in ipairs(block.usage and examples.prelude(block.text) or {}) do setfenv(assert(loadstring(line)), env)() end
+  return env
 end
 
 -- ---- running ------------------------------------------------------------------------------------
@@ -117,23 +88,24 @@ local function compile(text, block, first)
   return chunk
 end
 
--- A list of { text, line }: the block as a whole where it has locals, which live as long as it does; else, as the
--- prompt does, a line, or as many as make a whole. `is_prompt`: the value of an expression is shown.
+-- A list of { text, line }: as the prompt does, a line, or as many as make a whole, and the value of an expression is
+-- shown; the block of a page as a whole where it has locals, which live as long as it does, or is not typed.
 local function statements_of(block)
-  local lines, is_prompt = {}, false
+  local lines, is_prompt = {}, block.usage
   for i, line in ipairs(block.text) do
     is_prompt = is_prompt or line:find "^> ?" ~= nil
     lines[i] = line:gsub("^> ?", "")
   end
   local whole = table.concat(lines, "\n")
-  if whole:find "local " or not is_prompt then return { { whole, 1 } } end
+  if not block.usage and whole:find "local " or not is_prompt then return { { whole, 1 } } end
   local list, pending, first = {}, "", 1
   for i, line in ipairs(lines) do
     if pending == "" then first = i end
     pending = pending == "" and line or pending .. "\n" .. line
-    if loadstring("return " .. pending) then pending = "return " .. pending end
-    if loadstring(pending) then
-      list[#list + 1] = { pending, first }
+    local lua = prompt_line.rewrite(pending)
+    if loadstring("return " .. lua) then lua = "return " .. lua end
+    if loadstring(lua) then
+      list[#list + 1] = { lua, first }
       pending = ""
     end
   end
@@ -173,6 +145,8 @@ local function compare(block, printed)
   end
 end
 
+local function all_of(...) return { n = select("#", ...), ... } end
+
 local function run(block)
   local printed, now = {}, 1
   local function add(text, line)
@@ -190,8 +164,8 @@ local function run(block)
     now = statement[2]
     local chunk = compile(statement[1], block, now)
     if is_elsewhere(block) then return end
-    local values = { setfenv(chunk, env)() }
-    for i = 1, #values do add(repl.text(values[i]), now) end
+    local values = all_of(setfenv(chunk, env)())
+    for i = 1, values.n do add(repl.text(values[i]), now) end
   end
   compare(block, printed)
   for name in pairs(env) do env[name] = nil end  -- an op that was defined holds on to its globals

@@ -15,6 +15,10 @@ local cases = {
   { "'a\\'#x'", "'a\\'#x'" }, { "--[[ #x ]] 1", "--[[ #x ]] 1" },
   -- not finished, or not Lua: as it is, for Lua to say so
   { "#", "#" }, { "#x[", "__length(x)[" }, { "1 # 2", "1 # 2" }, { "x = 1", "x = 1" },
+  -- what the next line wants
+  { "local x = 1", "x = 1" }, { "local a, b = f()", "a, b = f()" }, { "local function f() end", "function f() end" },
+  { "  local t = {\n1", "t = {\n1" }, { "local x", "local x" }, { "do local x = 1 end", "do local x = 1 end" },
+  { "local x = #y", "x = __length(y)" }, { "localx = 1", "localx = 1" }, { "local functions = 1", "functions = 1" },
   -- commands
   { "? data", 'help("data")' }, { "?", "help()" }, { "  ?  x:sum ", 'help("x:sum")' },
   { "!ls -l", '__shell("ls -l")' },

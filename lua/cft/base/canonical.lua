@@ -6,7 +6,8 @@
 -- Modules of cft and of Lua, and what is in them, go by their names; an object by the text `__canonical` of its
 -- metatable.
 -- @module cft.base.canonical
--- @usage print((canonical.text { 1, lr = 0.5 }))  --> {["lr"]=0.5,[1]=1}
+-- @usage local canonical = require "cft.base.canonical"
+-- print((canonical.text { 1, lr = 0.5 }))  --> {["lr"]=0.5,[1]=1}
 
 local ffi = require "ffi"
 local host = require "cft.host"

@@ -40,6 +40,7 @@ end
 -- @string name what came
 -- @param names a list of strings, or a table whose keys are the names
 -- @treturn ?string the closest; nil if none is close
+-- @usage cft.check.closest("warmpu", { "warmup", "steps" })   --> "warmup"
 function M.closest(name, names)
   local candidates = {}
   for key, value in pairs(names) do
@@ -62,6 +63,7 @@ end
 -- @string name what came
 -- @param names as in `closest`
 -- @treturn string
+-- @usage cft.check.suggestion("warmpu", { "warmup", "steps" })   --> "; did you mean 'warmup'?"
 function M.suggestion(name, names)
   local best = M.closest(name, names)
   return best and ("; did you mean '%s'?"):format(best) or ""
@@ -92,6 +94,7 @@ end
 -- function from the value to what it must be ("a device's name") or nil; types are Lua's, `integer`,
 -- and `any`
 -- @treturn ?string nil if nothing is; else "must be ..., got ..."
+-- @usage cft.check.problem(1.5, { "number", min = 0, max = 1 })   --> "must be from 0 to 1, got 1.5"
 function M.problem(value, spec)
   local fits = false
   for kind in spec[1]:gmatch "[^|]+" do fits = fits or is(value, kind) end
@@ -120,6 +123,8 @@ function M.problem(value, spec)
 end
 
 --- For `fits`: a number below 1. @number value
+-- @usage cft.check.below_one(1)   --> "less than 1"
+-- cft.check.options("f", { share = 0.5 }, { share = { "number", fits = cft.check.below_one } }).share   --> 0.5
 function M.below_one(value)
   if not (value < 1) then return "less than 1" end
 end
@@ -130,6 +135,7 @@ end
 -- @param value what came; nil takes the default
 -- @tab spec as in `problem`
 -- @return the value or the default
+-- @usage cft.check.value("train.new", "clip", nil, { "number", 1 })   --> 1
 function M.value(where, name, value, spec)
   if value == nil then
     if spec[2] ~= nil or spec.optional then return spec[2] end

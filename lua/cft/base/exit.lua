@@ -1,7 +1,7 @@
 --- How a run ends: errors that carry an exit code. docs/cli.md has the table for users.
 -- @module cft.base.exit
 -- @usage local exit = require "cft.base.exit"
--- exit.fail(exit.MISSING, "no model at %s", path)
+-- pcall(exit.fail, exit.MISSING, "no model at %s", "m")
 
 local M = {
   OK = 0,
@@ -22,6 +22,8 @@ function Exit:__tostring() return self.message or "" end
 -- @int code one of the constants above
 -- @string message what came, what was wanted, where; with more arguments a format
 -- @param ... what the format wants
+-- @usage local ok, err = pcall(cft.exit.fail, cft.exit.USAGE, "steps: %d is too few", 0)
+-- tostring(err), cft.exit.code(err)   --> "steps: 0 is too few" 2
 function M.fail(code, message, ...)
   if select("#", ...) > 0 then message = message:format(...) end
   error(setmetatable({ code = code, message = message }, Exit), 0)
@@ -29,6 +31,8 @@ end
 
 --- Leave without a message, from any depth: what there is to say was said.
 -- @int[opt=0] code
+-- @usage local ok, err = pcall(cft.exit.leave, cft.exit.INTERRUPTED)
+-- cft.exit.code(err)   --> 130
 function M.leave(code)
   error(setmetatable({ code = code or M.OK }, Exit), 0)
 end
@@ -36,6 +40,7 @@ end
 --- The exit code of a run that a signal has ended.
 -- @string[opt] signal its name: "SIGTERM"
 -- @treturn int
+-- @usage cft.exit.by_signal "SIGTERM"   --> 143
 function M.by_signal(signal)
   if signal == "SIGTERM" or signal == "SIGHUP" then return M.TERMINATED end
   if signal == "SIGPIPE" then return M.FAILED end  -- what it prints cannot be written
@@ -45,6 +50,7 @@ end
 --- The exit code of anything that was raised.
 -- @param err what pcall returned
 -- @treturn int `FAILED` for plain errors
+-- @usage cft.exit.code "any error of Lua"   --> 1
 function M.code(err)
   return getmetatable(err) == Exit and err.code or M.FAILED
 end

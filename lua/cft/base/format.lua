@@ -1,6 +1,7 @@
 --- Numbers as people read them: durations, sizes, counts.
 -- @module cft.base.format
--- @usage print(format.duration(93), format.bytes(1234567), format.count(12345), format.size "8GiB")
+-- @usage local format = require "cft.base.format"
+-- print(format.duration(93), format.bytes(1234567), format.count(12345), format.size "8GiB")
 -- --> 1m33s   1.18 MiB   12.3k   8589934592
 
 local M = {}

@@ -28,6 +28,7 @@ function M.pattern(glob, slashes)
 end
 
 --- Does a path have signs of a pattern?
+-- @usage cft.glob.is "data/*.jsonl", cft.glob.is "data/a.jsonl"   --> true false
 function M.is(path) return path:find "[%*%?%[]" ~= nil end
 
 return M

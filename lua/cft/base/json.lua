@@ -26,6 +26,8 @@ M.null = core.null
 -- are floats (`json.is_float`); a few tables more for each
 -- @return the value; or nil and a message with the byte where it is not JSON. Invalid UTF-8 is
 -- such a place, and nesting deeper than 2048.
+-- @usage cft.json.decode '{"a": [1, null]}'.a[1]   --> 1
+-- cft.json.decode '{"a" 1}'   --> nil "not JSON at byte 6 (line 1): ':' expected near '1'"
 function M.decode(text, bytes, keeps)
   if type(text) == "string" then return core.decode(text, keeps) end
   return core.decode_at(ffi.cast("const char *", text), tonumber(bytes), keeps)
@@ -34,6 +36,7 @@ end
 --- The keys of an object in the order of its text; nil where nobody asked for it when it was read.
 -- @tab t
 -- @treturn ?table a list; keys that were put in or taken out since are as they were
+-- @usage cft.json.keys(cft.json.decode('{"b": 1, "a": 2}', nil, '"b"'))   --> { "b", "a" }
 function M.keys(t)
   local meta = getmetatable(t)
   return meta and meta.keys
@@ -42,6 +45,8 @@ end
 --- Was this whole number written with a point or an exponent, `8.0`? Only where `json.keys` is known.
 -- @tab t the object or array that holds it
 -- @param key a name, or a position from 1
+-- @usage local t = cft.json.decode('{"b": 1.0, "a": 2}', nil, '"b"')
+-- cft.json.is_float(t, "b"), cft.json.is_float(t, "a")   --> true false
 function M.is_float(t, key)
   local meta = getmetatable(t)
   return meta ~= nil and meta.floats ~= nil and meta.floats[key] == true
@@ -50,6 +55,7 @@ end
 --- What JSON can hold of a value: NaN and infinities become texts, and of texts that are no UTF-8 what a terminal would show.
 -- @param value a plain one, or a table of such; keys are names
 -- @return the same, or a copy of the table
+-- @usage cft.json.sayable { loss = 0 / 0, step = 3 }   --> { loss = "nan", step = 3 }
 function M.sayable(value)
   if type(value) == "string" then return pcall(M.encode, value) and value or texts.printable(value) end
   if type(value) == "number" then
@@ -64,6 +70,7 @@ end
 --- Read a file of one JSON value.
 -- @string path
 -- @return the value and the text; or nil and a message with the path
+-- @usage cft.json.read "nowhere.json"   --> nil "nowhere.json: No such file or directory"
 function M.read(path)
   if host.kind(path) == "other" then return nil, path .. ": is no regular file" end  -- a pipe waits, /dev/zero never ends
   local file, why = io.open(path, "rb")
@@ -79,10 +86,12 @@ end
 --- Mark a table as an array, which matters only for an empty one.
 -- @tab[opt] t a new one if absent
 -- @treturn table t
+-- @usage cft.json.encode { {}, cft.json.array() }   --> "[{},[]]"
 function M.array(t) return setmetatable(t or {}, core.array_mark) end
 
 --- Was this table an array in JSON?
 -- @param t anything
+-- @usage cft.json.is_array(cft.json.decode "[]"), cft.json.is_array {}   --> true false
 function M.is_array(t)
   local meta = getmetatable(t)
   return meta == core.array_mark or type(meta) == "table" and meta.array == true
@@ -101,6 +110,8 @@ end
 --- How the numbers of a JSON text are spelled: a `8.0` is no `8` to readers with integers.
 -- @string text of JSON
 -- @return for `encode`'s `spellings`; nil where the text is no JSON
+-- @usage local text = '{"eps":1e-6,"rate":8.0}'
+-- cft.json.encode(cft.json.decode(text), { spellings = cft.json.spellings(text) })   --> "{\"eps\":1e-6,\"rate\":8.0}"
 function M.spellings(text)
   local parts, at = {}, 1
   while true do
@@ -156,6 +167,7 @@ end
 -- are the same
 -- @tab[opt] opts.floats a set of names: a whole number of one is written `8.0`, where it has no spelling
 -- @treturn string without a newline at its end
+-- @usage cft.json.encode({ lr = 1, step = 2 }, { order = { "step" }, floats = { lr = true } })   --> "{\"step\":2,\"lr\":1.0}"
 function M.encode(value, opts)
   if not opts then return core.encode(value, 0) end
   local o = check.options("json.encode", opts, {

@@ -56,6 +56,10 @@ end
 
 --- @string[opt] folder where log.jsonl goes, when there is something to say; nil: screen only
 -- @tab[opt] o `quiet`; `write`, from path and text to a file that appears whole, for `go_on`
+-- @usage local log = cft.log.open(folder, { quiet = true })  -- a folder that is there, or none
+-- log:of("3f2a", "2026-01-01T00:00:00Z")
+-- log:say("%d records", 3)
+-- log:close()
 function M.open(folder, o)
   o = o or {}
   return setmetatable({ screen = progress.new(), quiet = o.quiet, write = o.write, path = folder and folder .. "/log.jsonl", fresh = true }, Log)
@@ -70,6 +74,8 @@ end
 --- This run goes on after a step: what an earlier one wrote of later steps goes, and what is no whole line, as soon
 -- as there is something to write in its place.
 -- @int step
+-- @usage local log = cft.log.open(nil, { quiet = true })
+-- log:go_on(10)
 function Log:go_on(step) self.kept, self.fresh = step, false end
 
 -- Cut the file back to that step; it is replaced whole or not at all, and only where that changes it.
@@ -126,6 +132,12 @@ end
 --- A step's line, here and in log.jsonl.
 -- @tab t its numbers; `notes`, what there was to say meanwhile, comes before it
 -- @int steps of the run
+-- @usage local log = cft.log.open(nil, { quiet = true })
+-- log:progress({ step = 1, loss = 2.5, lr = 1e-3, grad_norm = 1, tokens_per_s = 900 }, 10)
+-- log:record { step = 2, loss = 2.25, lr = 1e-3, grad_norm = 1, tokens_per_s = 900 }
+-- log:life("step 2", "backward")
+-- log:close_line()
+-- log:losses()
 function Log:progress(t, steps)
   self:record(t)
   if self.quiet then return end

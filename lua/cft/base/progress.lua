@@ -1,7 +1,8 @@
 --- What a person sees of a run that works: a line a step, on a terminal rewritten in place, and signs of life inside of
 -- long steps. Where there is no terminal, one line in ten or so is written, and no sign of life.
 -- @module cft.base.progress
--- @usage local p = progress.new { terminal = false, write = function(text) print((text:gsub("\n", ""))) end }
+-- @usage local progress = require "cft.base.progress"
+-- local p = progress.new { terminal = false, write = function(text) print((text:gsub("\n", ""))) end }
 -- p:step({ step = 1, loss = 2, lr = 1e-4, grad_norm = 1, tokens_per_s = 100 }, 50)
 -- --> step 1/50  loss 2.0000  lr 1.00e-04  norm 1.00  100 tok/s
 

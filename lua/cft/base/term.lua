@@ -34,7 +34,8 @@ end
 -- @string style one or more of bold, dim, underline, red, green, yellow, blue, magenta, cyan
 -- @string text
 -- @param[opt=io.stdout] stream
--- @usage print(term.paint("bold red", "wrong"))
+-- @usage local term = require "cft.base.term"
+-- print(term.paint("bold red", "wrong"))
 function M.paint(style, text, stream)
   if not M.in_colour(stream) then return text end
   local numbers = {}

@@ -54,14 +54,16 @@ function M.trim(text) return M.trim_left(M.trim_right(text)) end
 --- A text that cannot steer a terminal: line breaks and tabs stay; other controls (C0, DEL, C1), those of
 -- bidirectional text and bytes that are no UTF-8 are written out.
 -- @string text
--- @usage print(text.printable "a\27[2Jb")   --> a\x1b[2Jb
+-- @usage local text = require "cft.base.text"
+-- print(text.printable "a\27[2Jb")   --> a\x1b[2Jb
 function M.printable(text) return host.printable(text, "\n\t") end
 
 local escapes = { ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ['"'] = '\\"', ["\\"] = "\\\\" }
 
 --- A text in one line and in quotes, as Lua would read it.
 -- @string text
--- @usage print(text.quoted 'say "a\n"')   --> "say \"a\n\""
+-- @usage local text = require "cft.base.text"
+-- print(text.quoted 'say "a\n"')   --> "say \"a\n\""
 function M.quoted(text) return '"' .. host.printable((text:gsub('[\n\t\r"\\]', escapes)), "") .. '"' end
 
 --- A foreign text in one line, for a message.

@@ -458,6 +458,8 @@ local passed_on = set "raw unused tools needs"
 -- @treturn ?table `{ messages =, raw = record, tools =, needs =, unused = }`; `needs` is the set of fields for which the
 -- model's own chat template has to write it, nil where there are none; `unused` is the set of fields that say something and that
 -- nothing reads, nil where there are none. Or nil and the reason
+-- @usage cft.data.conversation { instruction = "2 + 3?", output = "5" }.messages[2].content   --> "5"
+-- cft.data.conversation { instruction = "2 + 3?" }   --> nil "there is no 'output'"
 function M.of(record, allow_empty, by)
   if type(record) ~= "table" or json.is_array(record) then return nil, "the record is no object" end
   if by then check_names(record, "record", by) end
@@ -513,6 +515,7 @@ end
 --- All that stands before the answer: two records with equal prompts ask the same.
 -- @tab record a conversation
 -- @treturn string
+-- @usage cft.data.prompt(source:get(0)):sub(1, 40)   --> "user\x00Please critique whether the followi"
 function M.prompt(record)
   local list = {}
   for k = 1, #record.messages - 1 do

@@ -5,9 +5,11 @@
 -- shared words, an equal answer before another one, many shared words before few. docs/data.md tells
 -- the rest.
 -- @module cft.data.decontaminate
--- @usage local found = decontaminate.search(source, { "bench/math/test.jsonl" })
+-- @usage cft.files.write(path, '{"problem": "2 + 3?", "answer": "5"}\n')
+-- local mine = cft.data.list { { instruction = "2+3", output = "5" }, { instruction = "2 + 3 ?", output = "5" } }
+-- local found = cft.decontaminate.search(mine, { path })
 -- print(found:describe())
--- local clean = found:drop(source)
+-- found.count, found:drop(mine):size()   --> 2 0
 
 local bit = require "bit"
 local door = require "cft.engine.ffi"
@@ -46,6 +48,7 @@ end
 
 --- A text without what does not count: words in lower case, one space between them.
 -- @string text
+-- @usage cft.decontaminate.normal "What is  2+3, Tom?"   --> "what is 2 3 tom"
 function M.normal(text) return plain(text, 0, words.find(text) - 1) end
 
 -- ---- questions and answers -------------------------------------------------------------------
@@ -162,6 +165,9 @@ end
 --- Read benchmarks.
 -- @param paths what `data.open` takes; records have `problem` or `question`, or are conversations
 -- @treturn Index `problems`: a list of `{ number, text, where, answers }`
+-- @usage cft.files.write(path, '{"problem": "2 + 3?", "answer": "5"}\n')
+-- local index = cft.decontaminate.index { path }
+-- index:look(cft.data.conversation { instruction = "2 + 3 ?", output = "5" })[1].equal   --> true
 function M.index(paths)
   local self = setmetatable({ problems = {}, whole = {}, grams = 0, capacity = 0 }, Index)
   for _, path in ipairs(data.paths(paths)) do
@@ -340,6 +346,9 @@ local function shortened(text)
 end
 
 --- A pair in two lines.
+-- @usage cft.files.write(path, '{"problem": "2 + 3?", "answer": "5"}\n')
+-- local found = cft.decontaminate.search(cft.data.list { { instruction = "2 + 3 ?", output = "5" } }, { path })
+-- print(cft.decontaminate.describe(found.pairs[1]))   -->   1. list: record 0 = ...: record 0, line 1: the same question      "2 + 3 ?"
 function M.describe(pair)
   local why = pair.equal and "the same question" or ("%d runs of %d words shared"):format(pair.shared, M.words)
   return ("  %d. %s = %s: %s%s\n     %q"):format(pair.rank, pair.where, pair.benchmark, why,
@@ -368,6 +377,9 @@ end
 --- Look at records one by one, as they come: for a stream.
 -- @tab opts `files`, `drop` and `say` of `apply`
 -- @treturn func of a record and where it is from: why it is to be left out, or nil. A pair is said once
+-- @usage cft.files.write(path, '{"problem": "2 + 3?", "answer": "5"}\n')
+-- local why = cft.decontaminate.watch { files = { path }, drop = true, say = print }
+-- why(cft.data.conversation { instruction = "2 + 3 ?", output = "5" }, "mine: record 0")   --> decontamination:   1. mine: ...the same question      "2 + 3 ?" "asks what a benchmark asks"
 function M.watch(opts)
   local o = check.options("decontaminate", opts, {
     files = { "string|table" }, drop = { "boolean", false }, say = { "function" },
@@ -404,6 +416,8 @@ end
 -- @int[opt] opts.processes as in `search`
 -- @treturn Source or mixture: what to train on
 -- @treturn table a list of Found, one a source
+-- @usage cft.files.write(path, '{"problem": "2 + 3?", "answer": "5"}\n')
+-- cft.decontaminate.apply(source, { files = { path }, say = print }):size()   --> decontamination of generated: 0 of 3 records ask what one of 1 benchmark problems asks 3
 function M.apply(source, opts)
   local o = check.options("decontaminate", opts, {
     files = { "string|table" }, drop = { "boolean", false }, say = { "function" },

@@ -9,9 +9,9 @@
 -- A kept record takes 25 to 35 bytes; where near ones are looked for 64 more, and each record of the source, kept or
 -- not, 80 for its buckets, below 0.75 105.
 -- @module cft.data.dedup
--- @usage local seen = dedup.new { near = 0.8 }
+-- @usage local seen = cft.dedup.new { near = 0.8 }
 -- local clean = seen:keep(source)   -- the first of each stays
--- print(seen:describe())
+-- clean:size(), seen.records, seen.count   --> 3 3 0
 
 local bit = require "bit"
 local door = require "cft.engine.ffi"
@@ -318,6 +318,10 @@ local LISTED = 5
 
 --- What was found, the first few by their places.
 -- @treturn string
+-- @usage local seen = cft.dedup.new()
+-- seen:keep(source)
+-- seen:keep(source)
+-- print(seen:describe())   --> 3 of 6 records are duplicates, word for word   generated: record 0 = generated: record 0   generated: record 1 = generated: record 1   generated: record 2 = generated: record 2
 function Seen:describe()
   local lines = { ("%d of %d records are duplicates%s"):format(self.count, self.records,
     self.near and (": %d words in a row, %g%% of them shared"):format(M.words, 100 * self.near) or ", word for word") }

@@ -8,11 +8,7 @@
 -- Weights that are functions of progress make a curriculum: an epoch is then dealt out in blocks, a hundred if it
 -- has as many places, each with the weights of its middle. docs/mixtures.md has examples.
 -- @module cft.data.mix
--- @usage local mixed = mix.new {
---   { data.open "webinstruct.jsonl", weight = 3 },
---   { data.open "gsm8k.jsonl", weight = function(progress) return 1 - progress end, cap = 5000 },
---   size = 50000, dedup = "near",
--- }
+-- @usage local mixed = cft.mix.new { { source, weight = 3 }, { source:range(0, 1), weight = 1, cap = 5 }, size = 8 }
 -- print(mixed:describe())
 
 local blame = require "cft.base.blame"
@@ -216,6 +212,10 @@ end
 -- of records that say the same the first stays (`cft.dedup`; `near` is the share of words, 0.8); `over`: places that
 -- a curriculum takes, those of the run if absent; `processes`: how many look for duplicates, one a processor if absent.
 -- @treturn Mix
+-- @usage local function falling(progress) return 1 - progress end
+-- local mixed = cft.mix.new { { source, weight = falling }, { source:range(1), weight = 1 }, size = 20 }
+-- mixed:fit(40)  -- of a run of two epochs
+-- mixed:places()   --> 20
 function M.new(parts)
   check.value("mix.new", "parts", parts, { "table" })
   local list, named = {}, {}
@@ -241,6 +241,7 @@ end
 -- ---- places ------------------------------------------------------------------------------------
 
 --- How many records its sources have together: `get` takes numbers below it.
+-- @usage mixed:size(), mixed:places(), mixed:at(1, 0, 3), mixed:where(3)   --> 4 7 2 "generated: record 0"
 function Mix:size() return self.total end
 
 --- How many places an epoch has.
@@ -312,6 +313,7 @@ end
 
 --- The part of a number: its source or samples, and the number there.
 -- @int i below `size()`
+-- @usage select(2, mixed:locate(3))   --> 0
 function Mix:locate(i)
   if type(i) ~= "number" or i < 0 or i >= self.total or i % 1 ~= 0 then
     blame("mix: record %s of %d in %s", tostring(i), self.total, self.name)
@@ -322,6 +324,7 @@ function Mix:locate(i)
 end
 
 --- A record by its number in the mixture. @int i from 0
+-- @usage mixed:get(3).messages[1].role   --> "user"
 function Mix:get(i)
   local source, k = self:locate(i)
   return source:get(k)
@@ -335,6 +338,7 @@ end
 
 --- Go through the good records of all sources, one source behind the other.
 -- @return an iterator of number and record
+-- @usage for i, record in mixed:records() do print(i, #record.messages) end   --> 0   2 1   2 2   2 3   2
 function Mix:records()
   local k, base, iterate, state, at = 0, 0, nil, nil, nil
   return function()
@@ -354,6 +358,7 @@ end
 
 --- A hash of what the sources hold; nil where one has none.
 -- @treturn ?string
+-- @usage mixed:hash(), #mixed:identity()   --> nil 32
 function Mix:hash()
   local hashes = {}
   for k, part in ipairs(self.parts) do
@@ -383,6 +388,7 @@ end
 --- The same mixture of something made of each source.
 -- @func make gets a source
 -- @treturn Mix
+-- @usage mixed:map(function(part) return part:range(0, 1) end):size()   --> 2
 function Mix:map(make)
   local parts = {}
   for k, part in ipairs(self.parts) do
@@ -411,6 +417,7 @@ end
 --- How often a run goes through each source.
 -- @int places that the run takes in all
 -- @treturn table a list of numbers
+-- @usage mixed:passes(14)   --> { 4, 2 }
 function Mix:passes(places)
   local taken, epoch = {}, 0
   while places > 0 do
@@ -427,6 +434,7 @@ end
 
 --- A table of the mixture: what each source has, and what it gives to an epoch (to the first one of a curriculum):
 -- records, places, their share, how often the source is gone through, and of samples the tokens and loss tokens.
+-- @usage print(mixed:table())
 function Mix:table()
   local places, measured = places_in(self, 0), true
   local tokens, learned, all = {}, {}, 0

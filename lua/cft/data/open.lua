@@ -41,6 +41,7 @@ local path_room = ffi.new "char[4096]"
 --- The folder for what is kept of large files: `CFT_CACHE` (none where it is empty), else `cft` in
 -- `XDG_CACHE_HOME` or `~/.cache`.
 -- @treturn ?string
+-- @usage cft.data.cache_folder()   -- "/home/me/.cache/cft"
 function M.cache_folder()
   local n = C.cft_cache_folder(path_room, ffi.sizeof(path_room))
   return n > 0 and ffi.string(path_room, n) or nil
@@ -50,6 +51,7 @@ end
 -- no such folder.
 -- @string path the file need not be there, its folder must
 -- @treturn string
+-- @usage cft.data.real "/tmp/../tmp/a.jsonl"   --> "/tmp/a.jsonl"
 function M.real(path)
   if C.realpath(path, path_room) ~= nil then return ffi.string(path_room) end
   local folder, name = path:match "^(.*/)([^/]+)$"
@@ -161,10 +163,11 @@ local open_options = {
 -- @int[opt=64 MiB] opts.large of plain files from so many bytes on an index is kept, so that they open at once
 -- @string[opt] opts.cache the folder for it; that of `cache_folder` if absent
 -- @treturn Source with `notes`, a list of what is to be said of indices, and of files without records
--- @usage local source = data.open("problems/*.jsonl.gz", {
+-- @usage cft.files.write(path, '{"question": "2 + 3?", "answer": "5"}\n')
+-- cft.data.open(path, {
 --   fields = function(r) return { instruction = r.question, output = r.answer } end,
---   limit_bad = 10, quarantine = "bad.jsonl",
--- })
+--   limit_bad = 10,
+-- }):get(0).messages[2].content   --> "5"
 function M.open(path, opts)
   local o = check.options("data.open", opts, open_options)
   local files, notes, n, bytes = {}, {}, 0, 0
@@ -250,6 +253,7 @@ end
 -- @tab records a list, of a known schema or with `opts.fields`
 -- @tab[opt] opts `fields`, `schema`, `limit_bad`, `quarantine`, `allow_empty`, `name` of `open`
 -- @treturn Source
+-- @usage cft.data.list({ { q = "2 + 3?" } }, { schema = "none" }):get(0).q   --> "2 + 3?"
 function M.list(records, opts)
   check.value("data.list", "records", records, { "table" })
   if #records == 0 then blame "data.list: no records" end
@@ -269,6 +273,9 @@ end
 -- @func make gets i from 0, returns the record; always the same for the same i
 -- @tab[opt] opts as in `list`
 -- @treturn Source
+-- @usage local function problem(i) return { instruction = i .. " + 1?", output = tostring(i + 1) } end
+-- local sums = cft.data.generate(100, problem)
+-- sums:get(7).messages[2].content   --> "8"
 function M.generate(n, make, opts)
   check.value("data.generate", "n", n, { "integer", min = 1 })
   check.value("data.generate", "make", make, { "function" })
@@ -333,6 +340,8 @@ end
 -- @string path
 -- @treturn ?table files; nil where there is none
 -- @treturn ?string then: what was looked for, and where
+-- @usage cft.files.write(path, "{}\n")
+-- #cft.data.find(path), cft.data.find "nowhere/*.jsonl"   --> 1 nil "nowhere/*.jsonl: no file has such a name"
 function M.find(path)
   local kind = look(path)
   if kind == "file" then return { path } end
@@ -360,6 +369,8 @@ end
 -- `.parquet`), a pattern with `*`, `?` or `[...]`, a data set in the Hub's cache (see
 -- `cft.hub.dataset`), or a list of these
 -- @treturn table sorted by name within each of them
+-- @usage cft.files.write(path, "{}\n")
+-- #cft.data.paths(path)   --> 1
 function M.paths(path)
   if type(path) == "table" then
     local all = {}

@@ -4,7 +4,8 @@
 -- `chunks` gives a job some of them. So what comes of it is the same for any number of processes. A copy sees what this
 -- process had when it was made, and what it changes is lost: it should say all that it finds.
 -- @module cft.data.parallel
--- @usage local longest = 0
+-- @usage local parallel = require "cft.data.parallel"
+-- local ffi, longest = require "ffi", 0
 -- parallel.each(source, {
 --   of = function(record) return tostring(#record.messages[1].content) end,
 --   take = function(i, at, bytes) longest = math.max(longest, tonumber(ffi.string(at, bytes))) end,

@@ -54,7 +54,7 @@ local function quarantine(path, entry, raw)
   if not closed then blame("quarantine: %s: %s", path, problem) end
 end
 
---- Count a bad record, once however often it is met, and write it to the quarantine file if there is one.
+-- Count a bad record, once however often it is met, and write it to the quarantine file if there is one.
 -- @tab entry `{ path, record, line, byte, reason }`
 -- @string raw its bytes
 function Bad:add(entry, raw)
@@ -64,10 +64,10 @@ function Bad:add(entry, raw)
   if self.quarantine then quarantine(self.quarantine, entry, raw) end
 end
 
---- Are there so many that nobody waits for the end?
+-- Are there so many that nobody waits for the end?
 function Bad:hopeless() return #self > self.limit + PATIENCE end
 
---- Raise if there are more than the limit, and name the first.
+-- Raise if there are more than the limit, and name the first.
 function Bad:enforce()
   if #self <= self.limit then return end
   local lines = { ("%s: %d bad record%s, limit_bad = %d allows %s:"):format(self.name, #self,
@@ -80,6 +80,8 @@ end
 
 --- A bad record in one line.
 -- @tab entry of `source:bad()`
+-- @usage local some = cft.data.list({ {}, { instruction = "2 + 3?", output = "5" } }, { limit_bad = 1 }):check()
+-- cft.data.describe(some:bad()[1])   --> "list: record 0: neither 'messages', 'conversations' nor 'instruction' and 'output', 'prompt' and 'completion'; its fields are: none"
 function M.describe(entry)
   local place = entry.line and (", line %d, byte %d"):format(entry.line, entry.byte) or ""
   return ("%s: record %d%s: %s"):format(entry.path, entry.record, place, entry.reason)
@@ -94,10 +96,12 @@ end
 -- @treturn Source
 function M.new(fields) return setmetatable(fields, Source) end
 
---- Is this a source?
+--- Is this a source? @param value anything
+-- @usage cft.data.is(source), cft.data.is {}   --> true false
 function M.is(value) return getmetatable(value) == Source end
 
 --- How many records there are, bad ones included.
+-- @usage source:size(), source:bytes(), source:hash(), source:files()   --> 3 0 nil nil
 function Source:size() return self.n end
 
 --- How many bytes its records have in their files, about; 0 for records that are no files'.
@@ -108,6 +112,7 @@ function Source:bytes() return self.size_in_bytes or 0 end
 -- @bool[opt=false] exact no name where a function is in the way: its text does not say what it reads
 -- @treturn ?string 32 hexadecimal digits; nil where there is no name; then
 -- @treturn ?string why, such as "map is a function that has no name: its upvalue 'cfg' is an object"
+-- @usage cft.data.list({ { instruction = "2 + 3?", output = "5" } }):identity()   --> "2e8778c4da3fb035f545f65704473535"
 function Source:identity(exact)
   local text, why = self.identify(exact)
   if not text then return nil, why end
@@ -126,6 +131,7 @@ function Source:files() return self.list_files and self.list_files() or nil end
 --- One record.
 -- @int i from 0
 -- @treturn ?table nil and the reason if it is a bad one
+-- @usage source:get(0).messages[1].role, source:where(0)   --> "user" "generated: record 0"
 function Source:get(i)
   if type(i) ~= "number" or i < 0 or i >= self.n or i % 1 ~= 0 then
     blame("data: record %s of %d in %s", tostring(i), self.n, self.name)
@@ -143,11 +149,14 @@ function Source:where(i) return self.place(i) end
 function Source:bad() return self.bad_ones end
 
 --- Raise if more bad records were met than `limit_bad` allows.
+-- @usage local some = cft.data.list({ {} }, { limit_bad = 1 }):check()
+-- some:enforce()  -- no error: one may be bad
+-- #some:bad()   --> 1
 function Source:enforce() self.bad_ones:enforce() end
 
 --- Go through the good records in order; at the end, or when too many are bad, `enforce`.
 -- @return an iterator of i and record
--- @usage for i, record in source:records() do print(i, record.messages[1].content) end
+-- @usage for i, record in source:records() do print(i, record.messages[2].content:match "%w+") end   --> 0   Critique 1   Critique 2   Critique
 function Source:records()
   local i, bad = -1, self.bad_ones
   return function()
@@ -189,6 +198,7 @@ end
 -- @param list integers from 0: a table, or a `cft.data.util.int_array` list, which is kept, not copied
 -- @string[opt] name
 -- @treturn Source
+-- @usage source:select({ 2, 0 }):size(), source:without({ 1 }):size(), source:range(1):size()   --> 2 2 2
 function Source:select(list, name)
   if not numbers.is(list) then
     local kept = numbers.new(self.n)
@@ -237,6 +247,7 @@ end
 -- @func keep
 -- @tab[opt] opts `processes`
 -- @treturn Source
+-- @usage source:filter(function(record) return record.messages[2].content:find "right" end):size()   --> 2
 function Source:filter(keep, opts)
   local o = check.options("filter", opts, { processes = { "integer", 1, min = 1 } })
   local kept = numbers.new(self.n)
@@ -251,6 +262,8 @@ end
 --- Another record for each one, made when it is asked for.
 -- @func make gets record and number, returns a record of the same schema
 -- @treturn Source
+-- @usage local other = source:map(function(record, i) return { instruction = "Problem " .. i, output = "5" } end)
+-- other:get(1).messages[1].content   --> "Problem 1"
 function Source:map(make)
   local parent = self
   local mapped = view(self, self.n, function(i) return i end, nil,
@@ -311,6 +324,7 @@ end
 -- @treturn Source the rest
 -- @treturn Source what is held out: at most `heldout` records
 -- @usage local train, heldout = source:split { heldout = 1 }
+-- train:size(), heldout:size()   --> 2 1
 function Source:split(opts)
   local o = check.options("split", opts, {
     heldout = { "number", min = 0 }, by = { "function", conversation.prompt }, seed = { "integer", 0, min = 0 },

@@ -133,6 +133,7 @@ end
 
 --- Training records, the paper's fields `instruction`, `input`, `output`, and by themselves `question`, `solution` and
 -- `reference`, a right one: a function of seed and index.
+-- @usage cft.demo.training(1)(0).output   --> "Critique:\nStep 1: 6 + 2 = 8, right.\nStep 2: 8 - 6 = 2, wrong.\n\nConclusion: wrong [END]"
 function M.training(seed)
   return function(i) return record(seed, i, false) end
 end
@@ -141,6 +142,7 @@ end
 -- wrong one.
 -- @int seed
 -- @treturn function i, from 0 → record
+-- @usage cft.demo.heldout(1)(0).right   --> true
 function M.heldout(seed)
   return function(i) return record(seed + 1, i, true) end
 end
@@ -215,6 +217,7 @@ local EXAMPLES = 2000  -- records whose words a tokenizer has
 --- tokenizer.json of this world.
 -- @int seed
 -- @treturn string JSON
+-- @usage cft.json.decode(cft.demo.tokenizer_json(1)).model.type   --> "BPE"
 function M.tokenizer_json(seed)
   return json_of_words(function(see)
     for n = 0, LARGEST do see(" " .. n) end
@@ -231,7 +234,7 @@ local function parse(text, label) return require("cft.text.tokenizer").parse(tex
 --- A small tokenizer made of the words of a source's first records; any other text is bytes. For tiny models.
 -- @param source of `cft.data`, or a mixture of `cft.mix`
 -- @treturn Tokenizer with ChatML's tokens
--- @usage print(#demo.words(source):encode " has")   --> 1
+-- @usage print(#cft.demo.words(source):encode " has")   --> 1
 function M.words(source)
   return parse(json_of_words(function(see)
     for _, part in ipairs(source.parts or { { source = source } }) do
@@ -249,6 +252,7 @@ end
 -- ---- model and evaluation --------------------------------------------------------------------
 
 --- That tokenizer, loaded. @int seed @treturn Tokenizer
+-- @usage cft.demo.tokenizer(1)   --> tokenizer of 326 ids; bos none, eos "<|endoftext|>" (321)
 function M.tokenizer(seed) return parse(M.tokenizer_json(seed), "the demo's tokenizer") end
 
 -- ---- a run -----------------------------------------------------------------------------------
@@ -271,6 +275,8 @@ local function paper_fields(r) return { instruction = r.instruction, input = r.i
 
 --- Records to train on, as many as the run takes; and those whose loss is measured.
 -- @tab cfg settings of the run
+-- @usage local training, heldout = cft.demo.sources { steps = 2, batch = 8, seed = 1 }
+-- training:size(), heldout:size()   --> 16 240
 function M.sources(cfg)
   local data = require "cft.data.open"
   local n = cfg.steps and math.max(1, cfg.steps) * cfg.batch or 48000

@@ -59,6 +59,7 @@ parse_sum = chain(parse_product, { ["+"] = function(v, w) return v + w end, ["-"
 
 --- The value of `3*(2+4)/5`, with `%`, `$` and thousands' commas; nil for anything else.
 -- @string text
+-- @usage cft.critic.value "3*(2+4)/5", cft.critic.value "$1,200+50%"   --> 3.6 1200.5
 function M.value(text)
   local s = { text = text:gsub("[%s%$]", ""):gsub("×", "*"):gsub("÷", "/"), at = 1, depth = 0 }
   local v = parse_sum(s)
@@ -77,6 +78,7 @@ end
 
 --- The annotated steps of a solution: `{ left, right, value, given }`; value and given are nil where
 -- they are no arithmetic.
+-- @usage cft.critic.steps("2+2 = <<2+2=5>>5")[1]   --> { given = 5, left = "2+2", right = "5", value = 4 }
 function M.steps(solution)
   local steps = {}
   for inside in solution:gmatch "<<(.-)>>" do
@@ -89,6 +91,7 @@ function M.steps(solution)
 end
 
 --- A solution as a person would write it, without annotations.
+-- @usage cft.critic.plain "2+2 = <<2+2=4>>4"   --> "2+2 = 4"
 function M.plain(solution) return (solution:gsub("<<.->>", "")) end
 
 local function numbers_of(text)

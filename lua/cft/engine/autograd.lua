@@ -17,6 +17,7 @@ local recording = true
 local clock = 0  -- orders nodes; a node is later than all of its inputs
 
 --- Whether ops are being recorded now.
+-- @usage cft.autograd.recording(), cft.no_grad(cft.autograd.recording)   --> true false
 function M.recording() return recording end
 
 local function with_recording(on, fn, ...)
@@ -27,9 +28,11 @@ end
 
 --- Run `fn` without recording: nothing is kept for a backward pass.
 -- @usage local y = cft.no_grad(model.logits, model, { 1, 2, 3 })
+-- y.node == nil, y:dim(0)   --> true 3
 function M.no_grad(fn, ...) return with_recording(false, fn, ...) end
 
 --- Run `fn` recording, inside of a no_grad perhaps.
+-- @usage cft.no_grad(function() return cft.autograd.grad(cft.autograd.recording) end)   --> true
 function M.grad(fn, ...) return with_recording(true, fn, ...) end
 
 -- ---- gradients of a walk ---------------------------------------------------------------------
@@ -121,6 +124,14 @@ end
 --- What C does with the gradient of argument `i`, as `kernels` take it: nil if it is not wanted, the
 -- gradient so far (C adds to it), or true (C makes one, which backward returns in its place). A tensor that
 -- is several arguments has its gradient so far handed out once: C may fill several at the same time.
+-- @usage local kernels = require "cft.engine.kernels"
+-- local pick = cft.autograd.op("pick", {
+--   forward = function(ctx, rows, ids) ctx:save(ids, rows:dim(0)) return kernels.embedding_fwd(rows, ids) end,
+--   backward = function(ctx, dy) return kernels.embedding_bwd(ctx:grad(1), dy, ctx:saved()) end,
+-- })
+-- local rows = cft.ones({ 3, 1 }, { requires_grad = true })
+-- pick(rows, cft.tensor({ 2, 2 }, { dtype = "i32" })):sum():backward()
+-- rows.grad   --> (3, 1) f32 on cpu {{0},  {0},  {2}}
 function Context:grad(i)
   if not self:needs(i) then return nil end
   local x = self.inputs[i]
@@ -134,6 +145,17 @@ end
 -- @tab rule `forward(ctx, ...)` returns the outputs; `backward(ctx, ...)` gets their gradients and
 -- returns those of the arguments, in order; nil for one that C has added to what `ctx:grad(i)` gave
 -- @treturn function the op
+-- @usage local ops = cft.ops
+-- local twice = cft.autograd.op("twice", {
+--   forward = function(ctx, x, w) ctx:save(x, w) return ops.mul(x, w) end,
+--   backward = function(ctx, dy)
+--     local x, w = ctx:saved()
+--     return ctx:needs(1) and dy * w or nil, ctx:needs(2) and dy * x or nil
+--   end,
+-- })
+-- local x = cft.ones({ 2 }, { requires_grad = true })
+-- twice(x, cft.tensor { 3, 4 }):sum():backward()
+-- x.grad   --> (2) f32 on cpu {3, 4}
 function M.op(name, rule)
   local forward = rule.forward
   return function(...)
@@ -236,6 +258,9 @@ end
 
 --- Gradients of this tensor with respect to every parameter below it, added to their `.grad`.
 -- @tparam[opt] Tensor seed the gradient of this tensor itself; without it, this must be one number
+-- @usage local x = cft.tensor({ 1, 2, 3 }, { requires_grad = true })
+-- x:square():sum():backward()
+-- x.grad   --> (3) f32 on cpu {2, 4, 6}
 function Tensor:backward(seed)
   if not self.node then
     blame(self.went_back and "backward: was called before, and what it needs is released; make the tensor anew"
@@ -304,6 +329,9 @@ local checkpoint_rule = {
 
 --- Run `fn(...)` and keep nothing of it but its result: the backward pass runs it again.
 -- @param fn returns one tensor; a pure function of its arguments and of parameters
+-- @usage local x = cft.ones({ 2 }, { requires_grad = true })
+-- cft.autograd.checkpoint(function(y) return y:exp():square() end, x):sum():backward()
+-- x.grad   --> (2) f32 on cpu {14.778, 14.778}
 M.checkpoint = M.op("checkpoint", checkpoint_rule)
 
 return M

@@ -8,7 +8,7 @@
 -- local c = comm.open { id = id, rank = 0, size = 1, device = "cuda" }
 -- c:all_reduce(gradients)                  -- the sum over all ranks
 -- c:broadcast(weights, 0)                  -- those of rank 0
--- c:close()
+-- c:close()                                -- or at once, c:abort()
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
@@ -110,6 +110,8 @@ function Comm:close()
 end
 
 --- Leave at once, whatever is queued: for a way out that must not wait for the others.
+-- @usage local c = cft.comm.open { id = cft.comm.id "cuda", rank = 0, size = 1, device = "cuda" }
+-- c:abort()
 function Comm:abort()
   local c = self.c
   self.c = nil

@@ -1,6 +1,8 @@
 --- C's ops as Lua functions of tensors, each declared once: here where rules call them by hand, or in the
 -- rule itself where one call of C goes forward and one back. Nothing here is recorded.
--- @usage local y = kernels.linear_fwd(x, w, nil)
+-- @usage local kernels = require "cft.engine.kernels"
+-- local x, w, dy = cft.ones { 2, 3 }, cft.ones { 4, 3 }, cft.ones { 2, 4 }
+-- local y = kernels.linear_fwd(x, w, nil)
 -- local dx, dw = kernels.linear_bwd(true, true, nil, dy, x, w)
 
 local door = require "cft.engine.ffi"

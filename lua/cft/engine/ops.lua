@@ -26,6 +26,7 @@ end
 --   forward = function(ctx, x) return x:scale(2) end,
 --   backward = function(ctx, dy) return dy:scale(2) end,
 -- })
+-- cft.tensor({ 1, 2 }):double()   --> (2) f32 on cpu {2, 4}
 function M.define(name, rule)
   if type(rule) ~= "table" or type(rule.forward) ~= "function" or type(rule.backward) ~= "function" then
     blame(("ops.define '%s': a rule is { forward = function, backward = function }"):format(name))
@@ -109,12 +110,15 @@ function Tensor.__newindex(t, key, value)
 end
 
 --- The mean of all numbers.
+-- @usage cft.tensor({ 1, 2, 6 }):mean()   --> () f32 on cpu 3
 function Tensor:mean() return M.scale(M.sum(self), 1 / self:count()) end
 
 --- The largest of each row; no gradient flows through it. @int[opt] dim from 0; of all numbers if nil
+-- @usage cft.tensor({ { 1, 5 }, { 7, 2 } }):max(1), cft.tensor({ 1, 5, 3 }):max():item()   --> (2) f32 on cpu {5, 7} 5
 function Tensor:max(dim) return kernels.reduction("maximum", self, dim) end
 
 --- The place of the largest of each row, i32. @int[opt] dim from 0
+-- @usage cft.tensor({ { 1, 5 }, { 7, 2 } }):argmax(1)   --> (2) i32 on cpu {1, 0}
 function Tensor:argmax(dim) return kernels.reduction("argmax", self, dim) end
 
 return M

@@ -28,6 +28,9 @@ end
 --- A Lua tensor around a C tensor whose reference is ours now.
 -- @param c the handle
 -- @treturn Tensor
+-- @usage local ffi = require "cft.engine.ffi"
+-- local x = cft.tensor { 1, 2 }
+-- cft.tensor.wrap(ffi.C.cft_tensor_retain(ffi.raw(x)))   --> (2) f32 on cpu {1, 2}
 function M.wrap(c)
   local t = setmetatable({ c = door.owned(c) }, Tensor)
   if scope then scope[#scope + 1] = t end
@@ -38,10 +41,14 @@ local wrap = M.wrap
 --- Is this a tensor?
 -- @param v any value
 -- @treturn bool
+-- @usage cft.tensor.is(cft.zeros { 1 }), cft.tensor.is { 1 }   --> true false
 function M.is(v) return getmetatable(v) == Tensor end
 
 --- Release the memory now. Using the tensor afterwards is an error that says so.
 -- @string[opt] why for that error
+-- @usage local x = cft.zeros { 1000 }
+-- x:release "with its cache"
+-- select(2, pcall(x.sum, x))   --> "...(1000) f32 was released with its cache..."
 function Tensor:release(why)
   local c = self.c
   if c == nil then return end
@@ -51,6 +58,11 @@ end
 
 --- Let this tensor outlive the step or scope it was made in.
 -- @treturn Tensor itself
+-- @usage local sum = cft.scope(function()
+--   local x = cft.randn { 3, 4 }
+--   return (x * x):sum():keep()
+-- end)
+-- sum:item() > 0   --> true
 function Tensor:keep()
   self.kept = true
   return self
@@ -58,6 +70,12 @@ end
 
 --- The forward pass needs this tensor no more: its memory is released, unless a backward rule saved
 -- it. The tape still passes through it.
+-- @usage local x = cft.ones({ 2 }, { requires_grad = true })
+-- local y = x + x
+-- local z = y:relu()
+-- y:drop()
+-- z:sum():backward()
+-- x.grad   --> (2) f32 on cpu {2, 2}
 function Tensor:drop()
   if not self.kept and not self.saved then self:release "when the forward pass needed it no more" end
 end
@@ -97,6 +115,8 @@ end
 -- and of its arguments those that a block returned; but none that `fn` returns. `:drop()` says which stay.
 -- @param fn called with the further arguments
 -- @return what fn returns; it may be given to one block
+-- @usage local w = cft.ones({ 2, 2 }, { requires_grad = true })
+-- cft.tensor.block(function(x) return cft.ops.linear(x, w):relu() end, cft.ones { 1, 2 })   --> (1, 2) f32 on cpu {{2, 2}}
 function M.block(fn, ...)
   if type(fn) ~= "function" then blame("tensor.block: a function is wanted, got %s", tostring(fn)) end
   local mine, results = listed(fn, ...)
@@ -122,6 +142,11 @@ function M.scope_mark() return scope and #scope end
 --- The tensors that the open scope has seen since a mark: how the tape knows what an op made.
 -- @tparam ?int mark of `scope_mark`; nil gives none
 -- @treturn {Tensor,...}
+-- @usage cft.scope(function()
+--   local mark = cft.tensor.scope_mark()
+--   local x = cft.zeros { 2 } + 1
+--   return #cft.tensor.scope_since(mark)
+-- end)   --> 3
 function M.scope_since(mark)
   local made = {}
   if scope and mark then
@@ -137,6 +162,10 @@ local default_device
 
 --- The device of that name.
 -- @string name "cpu", "cuda", "cuda:N" or "auto"; a device is itself
+-- @usage local d = cft.tensor.device "cpu"
+-- cft.tensor.device_name(d), cft.tensor.best_dtype(d)
+-- cft.tensor.device_description(d)
+-- cft.tensor.set_autotune(d, false)
 function M.device(name)
   if type(name) ~= "string" then return name end
   local status = C.cft_device_open(device_out, name)
@@ -146,6 +175,7 @@ function M.device(name)
 end
 
 --- The device new tensors are made on. @tparam[opt] string name sets it
+-- @usage cft.tensor.device_name(cft.tensor.default_device "cpu")   --> "cpu"
 function M.default_device(name)
   if name then default_device = M.device(name) end
   default_device = default_device or M.device "cpu"
@@ -157,6 +187,8 @@ function M.why_cpu() return ffi.string(C.cft_device_why_cpu()) end
 
 --- What this machine has of a GPU: module, driver, GPUs, libraries. No device is opened.
 -- @treturn {table,...} of `name`, `state` ("ok", "missing" or "old") and `detail`
+-- @usage for _, part in ipairs(cft.tensor.gpu_report()) do print(part.name, part.state, part.detail) end
+-- cft.tensor.why_cpu()
 function M.gpu_report()
   local room = 16384
   local buffer = ffi.new("char[?]", room)
@@ -169,6 +201,7 @@ end
 
 --- What kernels and devices had to say since this was last asked (a setting that is ignored, a way that an
 -- op takes): a list of sentences.
+-- @usage cft.tensor.notes()   --> {}
 function M.notes()
   local notes, text = {}, C.cft_next_note()
   while text ~= nil do
@@ -201,6 +234,7 @@ for i, name in ipairs(classes) do class_number[name] = i - 1 end
 --- What fills a device, in bytes: a field a class, and `total`, `peak`, `reserved`, `limit`.
 -- @param[opt] device or its name; the default device
 -- @bool[opt] reset_peak begin the peak anew
+-- @usage cft.tensor.memory("cpu", true).total >= 0   --> true
 function M.memory(device, reset_peak)
   local use = ffi.new "cft_memory_use"
   door.check(C.cft_device_memory(M.device(device or M.default_device()), use, reset_peak and 1 or 0))
@@ -214,6 +248,8 @@ end
 -- @string name "param", "grad", "optim", "activation", "workspace", "cache" or "other"
 -- @func fn called with the further arguments
 -- @return what fn returns
+-- @usage local x = cft.tensor.as_class("param", cft.zeros, { 1000 })
+-- cft.tensor.memory("cpu").param >= 4000   --> true
 function M.as_class(name, fn, ...)
   local before = C.cft_memory_class_set(class_number[name] or blame("no memory class " .. name))
   return finally(function() C.cft_memory_class_set(before) end, fn, ...)
@@ -263,9 +299,11 @@ local function make(dims, o, zeros)
 end
 
 --- A tensor with undefined contents. @tab dims @tab[opt] opts `dtype`, `device`, `requires_grad`
+-- @usage cft.tensor.empty({ 2, 3 }, { dtype = "bf16" }):shape()   --> { 2, 3 }
 function M.empty(dims, opts) return make(dims, options("tensor.empty", opts)) end
 
 --- A tensor of one number. @tab dims @number value @tab[opt] opts as of `empty`
+-- @usage cft.full({ 2 }, 0.5)   --> (2) f32 on cpu {0.5, 0.5}
 function M.full(dims, value, opts)
   door.number("full", "value", value)
   local t = make(dims, options("tensor.full", opts))
@@ -274,9 +312,11 @@ function M.full(dims, value, opts)
 end
 
 --- A tensor of zeros. @tab dims @tab[opt] opts as of `empty`
+-- @usage cft.zeros { 2, 3 }   --> (2, 3) f32 on cpu {{0, 0, 0},  {0, 0, 0}}
 function M.zeros(dims, opts) return make(dims, options("tensor.zeros", opts), true) end
 
 --- A tensor of ones. @tab dims @tab[opt] opts as of `empty`
+-- @usage cft.ones({ 3 }, { dtype = "i32" })   --> (3) i32 on cpu {1, 1, 1}
 function M.ones(dims, opts) return M.full(dims, 1, opts) end
 
 -- Without a seed, each call takes the next counter of a process-wide stream.
@@ -296,13 +336,16 @@ local function random(where, f, dims, opts, a, b)
 end
 
 --- Standard normal numbers. @tab dims @tab[opt] opts as of `empty`; `seed` and `counter` fix the numbers
+-- @usage cft.randn({ 2 }, { seed = 1, counter = 0 })   --> (2) f32 on cpu {0.3804, -0.29628}
 function M.randn(dims, opts) return random("tensor.randn", C.CFT_NORMAL, dims, opts, 0, 1) end
 
 --- Numbers uniform in [0, 1). @tab dims @tab[opt] opts as of `randn`
+-- @usage cft.rand({ 2, 2 }, { seed = 1, counter = 0 })   --> (2, 2) f32 on cpu {{0.89026, 0.89468},  {0.58573, 0.71127}}
 function M.rand(dims, opts) return random("tensor.rand", C.CFT_UNIFORM, dims, opts, 0, 1) end
 
 --- Overwrite with normal numbers: a pure function of (seed, counter).
 -- @int seed @int counter @number[opt=0] mean @number[opt=1] std
+-- @usage cft.zeros({ 2 }):normal_(1, 0, 0, 0.02)   --> (2) f32 on cpu {0.007608, -0.0059256}
 function Tensor:normal_(seed, counter, mean, std)
   door.check(C.cft_tensor_random(door.raw(self), C.CFT_NORMAL, seed, counter, mean or 0, std or 1))
   return self
@@ -333,8 +376,9 @@ end
 -- @tab data
 -- @tab[opt] opts `dtype`, `device`, `requires_grad`
 -- @treturn Tensor
--- @usage local x = cft.tensor { { 1, 2 }, { 3, 4 } }  -- or cft.tensor.new
--- print(x[2])   --> (2) f32 on cpu {3, 4}
+-- @usage local x = cft.tensor { { 1, 2 }, { 3, 4 } }
+-- x[2]   --> (2) f32 on cpu {3, 4}
+-- cft.tensor.new(2.5, { dtype = "f64" })   --> () f64 on cpu 2.5
 function M.new(data, opts)
   local o = options("tensor.new", opts)
   local dims, flat = shape_of(data), {}
@@ -347,6 +391,8 @@ end
 
 --- A tensor from an FFI array. @param buffer @tab dims @string dtype of the buffer's elements
 -- @tab[opt] opts `dtype` to cast to, `device`
+-- @usage local numbers = require("ffi").new("float[4]", { 1, 2, 3, 4 })
+-- cft.tensor.from_host(numbers, { 2, 2 }, "f32")   --> (2, 2) f32 on cpu {{1, 2},  {3, 4}}
 function M.from_host(buffer, dims, dtype, opts)
   local o = opts or {}
   local t = make(dims, { dtype = dtype, device = o.device })
@@ -363,7 +409,9 @@ end
 -- ---- asking ----------------------------------------------------------------------------------
 
 --- The dimensions as so many numbers.
--- @usage local B, T = x:dims()
+-- @usage local x = cft.zeros { 2, 3 }
+-- local B, T = x:dims()
+-- x:shape(), x:dim(1), x:ndim(), x:count(), x:bytes(), x:dtype()   --> { 2, 3 } 3 2 6 24 "f32"
 function Tensor:dims() return unpack(door.dims(door.raw(self))) end
 
 --- The dimensions as a table.
@@ -379,13 +427,19 @@ function Tensor:bytes() return tonumber(C.cft_tensor_bytes(door.raw(self))) end
 --- "f32", "bf16", "f16", "f64", "i32" ...
 function Tensor:dtype() return door.dtype_names[tonumber(door.raw(self).dtype)] end
 --- The device it is on: a C handle, see `device_name`.
+-- @usage cft.tensor.device_name(cft.zeros({ 1 }):device())   --> "cpu"
 function Tensor:device() return door.raw(self).device end
 --- Are its numbers in row-major order without gaps?
+-- @usage local x = cft.zeros { 2, 3 }
+-- local y = cft.tensor.transpose(x, 0, 1)
+-- y:is_contiguous(), y:shares(x), cft.tensor.contiguous(y):shares(x)   --> false true false
 function Tensor:is_contiguous() return C.cft_tensor_is_contiguous(door.raw(self)) ~= 0 end
 --- Do the two have memory in common? @tparam Tensor other
 function Tensor:shares(other) return C.cft_tensor_shares(door.raw(self), door.raw(other)) ~= 0 end
 
 --- The contents on the host: an FFI array and its length. bf16 and f16 come as float.
+-- @usage local numbers, n = cft.tensor({ 1, 2, 3 }):to_host()
+-- n, numbers[2]   --> 3 3
 function Tensor:to_host()
   local t, temporary = self, nil
   if not door.element[t:dtype()] then
@@ -407,6 +461,8 @@ end
 --- The contents of several tensors of one device, by a single wait for it.
 -- @tab list
 -- @treturn table an FFI array for each, of double where one of them is f64, else of float
+-- @usage local loss, norm = unpack(cft.tensor.read_all { cft.tensor(2.5), cft.tensor(1) })
+-- loss[0], norm[0]   --> 2.5 1
 function M.read_all(list)
   local dtype, counts, total = "f32", {}, 0
   for i, t in ipairs(list) do
@@ -435,6 +491,7 @@ function M.read_all(list)
 end
 
 --- The contents as nested tables.
+-- @usage cft.tensor({ { 1, 2 }, { 3, 4 } }):to_table()[2]   --> { 3, 4 }
 function Tensor:to_table()
   local buffer = self:to_host()
   local dims, at = self:shape(), 0
@@ -451,6 +508,7 @@ function Tensor:to_table()
 end
 
 --- The number in a tensor of one element.
+-- @usage cft.tensor({ 1, 2, 3 }):sum():item()   --> 6
 function Tensor:item()
   if self:count() ~= 1 then
     blame(("item: a tensor %s has %d numbers, not one"):format(describe(self.c), self:count()))
@@ -461,6 +519,7 @@ end
 -- ---- contents --------------------------------------------------------------------------------
 
 --- Overwrite with one number. @number value @treturn Tensor itself
+-- @usage cft.zeros({ 3 }):fill_(7)   --> (3) f32 on cpu {7, 7, 7}
 function Tensor:fill_(value)
   door.number("fill", "value", value)
   door.check(C.cft_tensor_fill(door.raw(self), value))
@@ -468,6 +527,7 @@ function Tensor:fill_(value)
 end
 
 --- Overwrite with zeros. @treturn Tensor itself
+-- @usage cft.ones({ 3 }):zero_()   --> (3) f32 on cpu {0, 0, 0}
 function Tensor:zero_()
   door.check(C.cft_tensor_zero(door.raw(self)))
   return self
@@ -476,6 +536,7 @@ end
 --- Overwrite with another tensor's contents; dtype and device may differ.
 -- @tparam Tensor from of the same shape
 -- @treturn Tensor itself
+-- @usage cft.zeros({ 2 }, { dtype = "bf16" }):copy_(cft.tensor { 1, 2 })   --> (2) bf16 on cpu {1, 2}
 function Tensor:copy_(from)
   door.check(C.cft_tensor_copy(door.raw(self), door.raw(from)))
   return self
@@ -484,18 +545,22 @@ end
 -- The plain forms, outside the tape; `cft.ops` has the ones that are recorded.
 
 --- Another dtype: a copy. @tparam Tensor x @string dtype @treturn Tensor
+-- @usage cft.tensor.cast(cft.tensor { 1.001, 2 }, "bf16")   --> (2) bf16 on cpu {1, 2}
 M.cast = function(x, dtype)
   door.try(C.cft_cast, out, door.raw(x), door.dtypes[dtype] or blame("no dtype " .. tostring(dtype)))
   return wrap(out[0])
 end
 
 --- A copy in row-major order. @tparam Tensor x @treturn Tensor
+-- @usage cft.tensor.contiguous(cft.tensor.transpose(cft.tensor { { 1, 2 }, { 3, 4 } }, 0, 1))   --> (2, 2) f32 on cpu {{1, 3},  {2, 4}}
 M.contiguous = door.bind("contiguous: x -> y", wrap)
 
 --- A part of a dimension, from 0: a view. @tparam Tensor x @int dim @int start @int len @treturn Tensor
+-- @usage cft.tensor.narrow(cft.tensor { 10, 11, 12, 13 }, 0, 1, 2)   --> (2) f32 on cpu {11, 12}
 M.narrow = door.bind("tensor_narrow: x #dim #start #len -> y", wrap)
 
 --- The same numbers in another shape: a view. @tparam Tensor x @tab dims @treturn Tensor
+-- @usage cft.tensor.reshape(cft.tensor { 1, 2, 3, 4, 5, 6 }, { 2, 3 })   --> (2, 3) f32 on cpu {{1, 2, 3},  {4, 5, 6}}
 M.reshape = function(x, dims)
   local n = put_dims(dims)
   door.check(C.cft_tensor_reshape(out, door.raw(x), n, dims_buffer))
@@ -503,17 +568,22 @@ M.reshape = function(x, dims)
 end
 
 --- Two dimensions, from 0, exchanged: a view. @tparam Tensor x @int a @int b @treturn Tensor
+-- @usage cft.tensor.transpose(cft.tensor { { 1, 2, 3 } }, 0, 1):shape()   --> { 3, 1 }
 M.transpose = door.bind("tensor_transpose: x #a #b -> y", wrap)
 
 --- The same values in another dtype or on another device; a copy.
 -- @string where "bf16", "cuda:0"
 -- @treturn Tensor
+-- @usage cft.tensor({ 1, 2 }):to "f64"   --> (2) f64 on cpu {1, 2}
 function Tensor:to(where)
   if door.dtypes[where] then return M.cast(self, where) end
   return make(self:shape(), { dtype = self:dtype(), device = M.device(where) }):copy_(self)
 end
 
 --- A view of the same memory that no gradient flows through.
+-- @usage local x = cft.ones({ 2 }, { requires_grad = true })
+-- local y = x:detach()
+-- y.requires_grad, y:shares(x)   --> nil true
 function Tensor:detach() return wrap(C.cft_tensor_retain(door.raw(self))) end
 
 -- ---- printing --------------------------------------------------------------------------------

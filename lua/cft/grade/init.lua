@@ -75,12 +75,14 @@ function Grader:response(response, reference) return graded(self, C.cft_grader_r
 -- @string answer
 -- @string reference
 -- @treturn table
+-- @usage cft.grade.new({ mode = "strict" }):answer("x(x+1)", "x^2+x")   --> { answer = "x(x+1)", reason = "the expressions agree at 4 points", verdict = "right" }
 function Grader:answer(answer, reference) return graded(self, C.cft_grader_answer, answer, reference) end
 
 --- Whether ball arithmetic is there (FLINT with Arb), without which `symbolic` and `strict` answer `unknown` where exact
 -- fractions do not decide.
 -- @treturn bool
 -- @treturn ?string what is missing
+-- @usage cft.grade.has_balls()
 function M.has_balls()
   local why = ffi.new "const char *[1]"
   if C.cft_grade_has_balls(why) then return true end

@@ -7,14 +7,16 @@ local ffi = door.ffi
 
 local M = {}
 
---- An array of int32 zeros on the host, counted from 0.
+-- An array of int32 zeros on the host, counted from 0.
 function M.ints(n) return ffi.new("int32_t[?]", n) end
 
---- The same of int64, and of float.
+-- The same of int64.
 function M.longs(n) return ffi.new("int64_t[?]", n) end
+
+-- The same of float.
 function M.floats(n) return ffi.new("float[?]", n) end
 
---- The C struct that says where the keys of generated sequences lie, see `cft_attention_paged`. It holds bare handles:
+-- The C struct that says where the keys of generated sequences lie, see `cft_attention_paged`. It holds bare handles:
 -- `owner` keeps them alive.
 function M.paged_layout(l, owner)
   local s = ffi.new "cft_paged_layout"
@@ -24,7 +26,7 @@ function M.paged_layout(l, owner)
   return s
 end
 
---- The C struct that says where sequences lie. It holds bare handles: `owner` keeps them alive.
+-- The C struct that says where sequences lie. It holds bare handles: `owner` keeps them alive.
 function M.layout(l, owner)
   local s = ffi.new "cft_attention_layout"
   s.cu_q, s.cu_k = door.raw(l.cu_q), door.raw(l.cu_k)
@@ -138,7 +140,7 @@ function M.put(b, o)
   return at
 end
 
---- Release what `put` made with `keep`.
+--- Release what `put` made with `keep`. @tab at what it gave
 function M.release(at)
   for _, t in ipairs(at.made) do t:release "with its batch" end
 end
@@ -162,6 +164,10 @@ end
 -- @tab[opt] weights a list of lists: the weight of each id as a target; a sequence's first is never
 -- one. Without it nothing carries loss
 -- @treturn table as `put` takes it
+-- @usage local b = cft.nn.inputs.sequences({ { 5, 6, 7 }, { 5, 8 } }, { { 0, 1, 1 }, { 0, 1 } })  -- weights of targets
+-- local at = cft.nn.inputs.put(b, { device = "cpu", keep = true })
+-- at.n, at.sequences, at.targets   --> 5 2 (3) i32 on cpu {6, 7, 8}
+-- cft.nn.inputs.release(at)
 function M.sequences(sequences, weights)
   local n, longest = 0, 0
   for i, s in ipairs(sequences) do

@@ -12,13 +12,13 @@ local M = {}
 local Cache = {}
 Cache.__index = Cache
 
---- Tokens of a page: what attention's kernels walk over in one piece.
+-- Tokens of a page: what attention's kernels walk over in one piece.
 M.PAGE = 32
 
---- Bytes of a page in all layers. @tab c config of the model @int size bytes of an element
+-- Bytes of a page in all layers. @tab c config of the model @int size bytes of an element
 function M.page_bytes(c, size) return M.PAGE * 2 * c.kv_heads * c.head_dim * size * c.layers end
 
---- @tab c config of the model @int pages how many @tab o `dtype`, `device`
+-- @tab c config of the model @int pages how many @tab o `dtype`, `device`
 function M.new(c, pages, o)
   local self = setmetatable({ c = c, pages = pages, layers = {}, device = o.device }, Cache)
   local width = c.kv_heads * c.head_dim
@@ -37,7 +37,7 @@ function Cache:release()
   end
 end
 
---- Copy what is in a page to another. @int from @int to pages, from 0
+-- Copy what is in a page to another. @int from @int to pages, from 0
 function Cache:copy_page(from, to)
   tensor.scope(function()
     for i = 0, self.c.layers - 1 do
@@ -57,7 +57,7 @@ local function sizes(work)
   return n, pages, longest_q, longest_k
 end
 
---- What a forward pass over new tokens needs. Keys and values of tokens 1 to `from` of each sequence are in its pages,
+-- What a forward pass over new tokens needs. Keys and values of tokens 1 to `from` of each sequence are in its pages,
 -- and those of the `count` tokens that follow are put there.
 -- @tab work a list of { `ids`, `from`, `count`, `pages` }; pages are numbers from 0, enough for from + count tokens
 -- @tab last rows of the pass, from 0, whose hidden states are wanted, as often as they are wanted
@@ -91,7 +91,7 @@ function Cache:place(work, last)
   return at
 end
 
---- Attention of new tokens over their sequences. qkv (n, (H + 2K) D) is rotated in place; its keys and values are put
+-- Attention of new tokens over their sequences. qkv (n, (H + 2K) D) is rotated in place; its keys and values are put
 -- into the cache. @treturn Tensor (n, H D)
 function M.attention(cache, layer, qkv, at)
   local a = at.of_all

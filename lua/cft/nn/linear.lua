@@ -7,4 +7,5 @@ local ops = require "cft.engine.ops"
 -- @string key
 -- @tparam Tensor x (..., k), for w (o, k)
 -- @treturn Tensor (..., o)
+-- @usage cft.nn.linear({ w = cft.ones { 3, 4 }, w_bias = cft.ones { 3 } }, "w", cft.ones { 1, 4 })   --> (1, 3) f32 on cpu {{5, 5, 5}}
 return function(group, key, x) return ops.linear(x, group[key], group[key .. "_bias"]) end

@@ -25,6 +25,14 @@ end
 -- split the first dimension; a plain string is one part), `decay`
 -- @tab opts `dtype`, `device`
 -- @treturn Group with a field a key
+-- @usage local g = cft.nn.parameters.group("block", {
+--   { key = "qkv", dims = { 6, 2 }, parts = { { "q", 2 }, { "k", 2 }, { "v", 2 } }, decay = true },
+--   { key = "norm", dims = { 2 }, parts = "norm" },
+-- })
+-- g:zero_grad()
+-- g.qkv:shape(), g:part(g.flat, g.parts[2]):shape(), g:rows("qkv", 0, 4):shape()   --> { 6, 2 } { 2, 2 } { 4, 2 }
+-- g:view(g.flat, g.entries[1]):shares(g.qkv)   --> true
+-- g:release()
 function M.group(name, entries, opts)
   local g = setmetatable({ name = name, entries = {}, parts = {} }, Group)
   local at = 0
@@ -53,6 +61,8 @@ function M.group(name, entries, opts)
 end
 
 --- The entry's part of a flat buffer of the group: its weights, gradient or moments.
+-- @tparam Tensor flat
+-- @tab e one of `entries`
 -- @treturn Tensor a view that outlives scopes; the caller releases it
 function Group:view(flat, e)
   local span = tensor.narrow(flat, 0, e.from, count(e.dims))
@@ -62,6 +72,8 @@ function Group:view(flat, e)
 end
 
 --- The named part's rows of a flat buffer.
+-- @tparam Tensor flat
+-- @tab p one of `parts`
 -- @treturn Tensor a view, released at the end of the open scope or by the caller
 function Group:part(flat, p)
   local whole = self:view(flat, p.entry)
@@ -71,6 +83,10 @@ function Group:part(flat, p)
 end
 
 --- Rows of an entry as a parameter of their own: the same weights, the same gradient.
+-- @string key of the entry
+-- @int from the first row, from 0
+-- @int len how many
+-- @treturn Tensor
 function Group:rows(key, from, len)
   local t = tensor.narrow(self[key], 0, from, len):keep()
   t.requires_grad = true

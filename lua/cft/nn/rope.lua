@@ -20,6 +20,11 @@ end
 --- Inverse frequencies, D/2 of them, each step rounded to f32 as in transformers: far from the start of
 -- a text a last bit of a frequency is a visible angle.
 -- @int d head width @number theta base @tab[opt] scaling `type` "linear" or "llama3" and its numbers
+-- @treturn table from 0
+-- @usage local f = cft.nn.rope.frequencies(4, 10000)
+-- f[0], f[1]   --> 1 0.0099999997764826
+-- local cos, sin = cft.nn.rope.tables(8, f, 4)
+-- cos:shape()   --> { 8, 2 }
 function M.frequencies(d, theta, scaling)
   local f = {}
   for j = 0, d / 2 - 1 do
@@ -33,6 +38,11 @@ end
 
 --- cos and sin of position times frequency, both (positions, D/2).
 -- The product is rounded to f32 first, as PyTorch does it, unless the tables are f64.
+-- @int positions how many, from 0
+-- @tab frequencies of `frequencies`
+-- @int d head width
+-- @string[opt="f32"] dtype "f64" for tables of doubles
+-- @param[opt] device
 -- @treturn Tensor cos @treturn Tensor sin
 function M.tables(positions, frequencies, d, dtype, device)
   local wide = dtype == "f64"

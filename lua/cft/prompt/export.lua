@@ -1,11 +1,13 @@
 --- The reference for others to show: one page of HTML with a search, definitions for lua-language-server.
 -- @module cft.prompt.export
 
+local examples = require "cft.prompt.examples"
 local formulas = require "cft.engine.rules.formulas"
 local help = require "cft.prompt.help"
 local host = require "cft.host"
 local keys = require "cft.config.keys"
 local page = require "cft.report.page"
+local public = require "cft.prompt.public"
 local reference = require "cft.prompt.reference"
 
 local M = {}
@@ -56,7 +58,9 @@ local function terms(entries)
 end
 
 local function entry(head, doc)
-  local usage = #doc.usage > 0 and "<pre tabindex=0>" .. escape(table.concat(doc.usage, "\n")) .. "</pre>" or ""
+  local example = doc.example or doc.usage
+  local usage = #example > 0 and ("<pre tabindex=0><span class=soft>%s</span>%s</pre>"):format(
+    escape(table.concat(examples.prelude(example), "\n") .. "\n"):gsub("^\n", ""), escape(table.concat(example, "\n"))) or ""
   local from = doc.path and ("<p class=soft>%s:%d</p>"):format(escape(doc.path), doc.line) or ""
   return ("<article><h3>%s</h3><p>%s</p>%s%s%s%s</article>"):format(escape(head), prose(doc.text), terms(doc.params),
     terms(doc.returns), usage, from)
@@ -68,8 +72,8 @@ end
 
 local function module_section(name, module)
   local entries = { entry("cft." .. name, reference.of_module(module)) }
-  for _, f in ipairs(reference.functions(module)) do
-    entries[#entries + 1] = entry((f.class and f.class .. ":" or "cft." .. name .. ".") .. f.name .. f.arguments, f)
+  for _, f in ipairs(public.functions(module)) do
+    entries[#entries + 1] = entry(help.called(name, f) .. f.arguments, f)
   end
   for _, op in ipairs(name == "ops" and sorted(formulas) or {}) do
     entries[#entries + 1] = entry("cft.ops." .. op .. formulas[op].arguments,
@@ -91,9 +95,9 @@ end
 --- One page with all public functions, ops and settings, and a search.
 -- @treturn string
 function M.html()
-  local parts, names = {}, sorted(help.modules())
+  local parts, names = {}, sorted(public.modules())
   for i, name in ipairs(names) do names[i] = ("<a href='#cft.%s'>%s</a>"):format(name, name) end
-  for _, name in ipairs(sorted(help.modules())) do parts[#parts + 1] = module_section(name, help.modules()[name]) end
+  for _, name in ipairs(sorted(public.modules())) do parts[#parts + 1] = module_section(name, public.modules()[name]) end
   parts[#parts + 1] = settings_section()
   local title = ("cft %s: reference"):format(host.version)
   local body = ([[<h1>%s</h1>
@@ -147,9 +151,9 @@ function M.types()
     out[#out + 1] = ("---@field %s? %s %s"):format(name, table.concat(list, "|"), keys.by_name[name].help)
   end
   out[#out + 1] = "\n---@class cft\nlocal cft = {}\n"
-  for _, name in ipairs(sorted(help.modules())) do
-    out[#out + 1] = ("--- %s\ncft.%s = {}\n"):format(table.concat(reference.of_module(help.modules()[name]).text, " "), name)
-    for _, f in ipairs(reference.functions(help.modules()[name])) do
+  for _, name in ipairs(sorted(public.modules())) do
+    out[#out + 1] = ("--- %s\ncft.%s = {}\n"):format(table.concat(reference.of_module(public.modules()[name]).text, " "), name)
+    for _, f in ipairs(public.functions(public.modules()[name])) do
       if f.class and not classes[f.class] then
         classes[f.class] = true
         out[#out + 1] = ("---@class %s\nlocal %s = {}\n"):format(f.class, f.class)

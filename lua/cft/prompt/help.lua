@@ -2,8 +2,9 @@
 -- @module cft.prompt.help
 
 local check = require "cft.base.check"
+local examples = require "cft.prompt.examples"
 local formulas = require "cft.engine.rules.formulas"
-local host = require "cft.host"
+local public = require "cft.prompt.public"
 local reference = require "cft.prompt.reference"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
@@ -12,36 +13,27 @@ local M = {}
 
 -- ---- names -----------------------------------------------------------------------------------
 
---- The modules of `cft`, by the name they have there.
--- @treturn {string=string,...} "data" → "cft.data.open"
-function M.modules() return getmetatable(require "cft").modules end
-
 local function module_of(value)  -- → "data", "cft.data.open"
-  for name, module in pairs(M.modules()) do
+  for name, module in pairs(public.modules()) do
     if package.loaded[module] == value then return name, module end
   end
 end
 
--- The module whose source a function stands in.
-local function module_of_function(f)
-  local info = debug.getinfo(f, "S")
-  local path = info.source:match "^@(.*)$"
-  if not path then return nil end
-  for _, module in ipairs(host.modules()) do
-    local plain = module:gsub("%.", "/")
-    if path:find(plain .. ".lua", 1, true) or path:find(plain .. "/init.lua", 1, true) then
-      return module, info.linedefined
-    end
+-- All public functions: `fn(name, f)`, the module's name in `cft` and the docstring, in order of names.
+local function each_function(fn)
+  local names = {}
+  for name in pairs(public.modules()) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    for _, f in ipairs(public.functions(public.modules()[name])) do fn(name, f) end
   end
 end
 
-local function public_name(module, doc)
-  if doc.class then return doc.class .. ":" .. doc.name end
-  for name, its in pairs(M.modules()) do
-    if its == module then return "cft." .. name .. "." .. doc.name end
-  end
-  return module .. "." .. doc.name
-end
+--- What a public function is called.
+-- @string name of its module in `cft`
+-- @tab f its docstring
+-- @treturn string such as "cft.data.open", "Source:size"
+function M.called(name, f) return f.class and f.class .. ":" .. f.name or "cft." .. name .. "." .. f.name end
 
 -- ---- pages -----------------------------------------------------------------------------------
 
@@ -78,6 +70,14 @@ end
 
 local function width() return math.min(term.width(), 100) end
 
+-- An example behind what makes the names that it uses.
+local function put_example(page, example)
+  if #example == 0 then return end
+  page[#page + 1] = ""
+  for _, line in ipairs(examples.prelude(example)) do page[#page + 1] = "    " .. term.paint("dim", line) end
+  for _, line in ipairs(example) do page[#page + 1] = "    " .. line end
+end
+
 local function page_of(head, doc)
   local page = { term.paint("bold", head), "" }
   put(page, wrapped(table.concat(doc.text, " "), "  ", width()))
@@ -85,27 +85,21 @@ local function page_of(head, doc)
   put_rows(page, doc.params, width())
   put_rows(page, doc.returns, width())
   for _, raised in ipairs(doc.raises) do put(page, wrapped("error: " .. table.concat(raised.text, " "), "  ", width())) end
-  if #doc.usage > 0 then
-    page[#page + 1] = ""
-    for _, line in ipairs(doc.usage) do page[#page + 1] = "    " .. line end
-  end
+  put_example(page, doc.example or doc.usage)
   if not doc.said and #doc.text == 0 then page[#page + 1] = "  No docstring." end
   page[#page + 1] = ""
   page[#page + 1] = term.paint("dim", ("%s:%d"):format(doc.path, doc.line))
   return (table.concat(page, "\n"):gsub("\n\n+", "\n\n"))
 end
 
-local function function_page(module, name, holder)
-  local doc = reference.of(module, name, holder)
-  return doc and page_of(public_name(module, doc) .. doc.arguments, doc)
-end
+local function function_page(name, f) return page_of(M.called(name, f) .. f.arguments, f) end
 
 local function module_page(name, module)
   local doc = reference.of_module(module)
   if not doc then return nil end
   local page = { page_of("cft." .. name, doc), "" }
   local rows = {}
-  for _, f in ipairs(reference.functions(module)) do
+  for _, f in ipairs(public.functions(module)) do
     rows[#rows + 1] = { (f.class and f.class .. ":" or "") .. f.name .. f.arguments, reference.summary(f) }
   end
   if name == "ops" then
@@ -146,11 +140,11 @@ end
 -- @treturn string
 function M.contents()
   local names = {}
-  for name in pairs(M.modules()) do names[#names + 1] = name end
+  for name in pairs(public.modules()) do names[#names + 1] = name end
   table.sort(names)
   local lines = { "Modules of cft; help(cft.NAME) or ? NAME says more:" }
   for _, name in ipairs(names) do
-    local doc = reference.of_module(M.modules()[name])
+    local doc = reference.of_module(public.modules()[name])
     local summary = doc and reference.summary(doc) or ""
     local line = ("  %-14s %s"):format(name, summary)
     lines[#lines + 1] = #line > width() and line:sub(1, width() - 3) .. "..." or line
@@ -161,10 +155,8 @@ end
 -- Every name that `by_name` knows, for suggestions.
 local function all_names()
   local names = {}
-  for name, module in pairs(M.modules()) do
-    names["cft." .. name] = true
-    for _, f in ipairs(reference.functions(module)) do names[f.name] = true end
-  end
+  for name in pairs(public.modules()) do names["cft." .. name] = true end
+  each_function(function(_, f) names[f.name] = true end)
   for name in pairs(formulas) do names[name] = true end
   for name in pairs(require "cft.config.keys".by_name) do names[name] = true end
   return names
@@ -175,19 +167,18 @@ local function by_name(name)
   local pages = {}
   local function add(page) pages[#pages + 1] = page end
   local plain = name:gsub("^cft%.", "")
-  if M.modules()[plain] then add(module_page(plain, M.modules()[plain])) end
+  if public.modules()[plain] then add(module_page(plain, public.modules()[plain])) end
   local holder, last = plain:match "^([%w_.]*)[.:]([%w_]+)$"
   local wanted = last or plain
-  local functions = {}
-  for short, module in pairs(M.modules()) do
-    if not M.modules()[holder] or holder == short then
-      local page = function_page(module, wanted, holder) or function_page(module, wanted)
-      if page then functions[#functions + 1] = page end
-    end
-  end
-  table.sort(functions)
-  for _, page in ipairs(functions) do add(page) end
-  if formulas[wanted] and (holder == "ops" or not M.modules()[holder]) then add(op_page(wanted)) end
+  local exact, alike = {}, {}  -- where no class or module is called so, what is before the dot is somebody's variable
+  each_function(function(short, f)
+    if f.name:match "[%w_]+$" ~= wanted then return end
+    local whole = f.class and f.class .. "." .. f.name or short .. "." .. f.name
+    local list = (not holder or plain:gsub(":", ".") == whole) and exact or not public.modules()[holder] and alike or {}
+    list[#list + 1] = function_page(short, f)
+  end)
+  for _, page in ipairs(#exact > 0 and exact or alike) do add(page) end
+  if formulas[wanted] and (holder == "ops" or not public.modules()[holder]) then add(op_page(wanted)) end
   if not holder then add(setting_page(wanted)) end
   return pages
 end
@@ -204,7 +195,7 @@ local function module_of_methods(class)
   local methods, counts, most = class and (class.__methods or class.__index), {}, nil
   for _, method in pairs(type(methods) == "table" and methods or {}) do
     local module, line
-    if type(method) == "function" then module, line = module_of_function(method) end
+    if type(method) == "function" then module, line = reference.origin(method) end
     if module and reference.name_at(module, line) then
       counts[module] = (counts[module] or 0) + 1
       if not most or counts[module] > counts[most] then most = module end
@@ -229,18 +220,23 @@ function M.page(what)
   if type(what) == "function" then
     local op = op_of(what)
     if op then return op_page(op) end
-    local line
-    module, line = module_of_function(what)
+    local line, page
+    module, line = reference.origin(what)
+    local path = module and reference.source(module).path
+    each_function(function(short, f)
+      if not page and f.path == path and (f.line == line or f.made == line) then page = function_page(short, f) end
+    end)
     local its, holder = nil, nil
     if module then its, holder = reference.name_at(module, line) end
-    if its then return function_page(module, its, holder) end
+    local doc = its and reference.of(module, its, holder)
+    if page or doc then return page or page_of(module .. "." .. its .. doc.arguments, doc) end
     local info = debug.getinfo(what, "S")
     if info.what == "C" then return "a function of Lua or of C: see the Lua 5.1 manual, or docs/ffi.md" end
     return ("a function of %s, line %d, without a docstring"):format(info.short_src, info.linedefined)
   end
   module = module_of_methods(getmetatable(what))
   if module then
-    for short, its in pairs(M.modules()) do
+    for short, its in pairs(public.modules()) do
       if its == module then return module_page(short, its) end
     end
   end

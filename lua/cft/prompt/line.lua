@@ -1,4 +1,5 @@
---- Lines that are not Lua, made Lua: `? name`, `!command`, `%time ...`, and `#x` of what has a length.
+--- Lines that are not Lua, made Lua: `? name`, `!command`, `%time ...`, and `#x` of what has a length; and a `local`
+-- that would be gone with its line.
 -- @module cft.prompt.line
 
 local M = {}
@@ -106,6 +107,8 @@ function M.rewrite(text)
   end
   local magic = text:match "^%s*(%%%w+)"
   if magic then return ("error(%q, 0)"):format(magic .. " is no command of the prompt; there are %time, ? and !") end
+  -- What a line from a recipe or an example makes is wanted by the next one.
+  text = text:gsub("^%s*local%s+(function%f[%W])", "%1"):gsub("^%s*local%s+([%a_][%w_]*[%w_%s,]*=%f[^=])", "%1")
   if not text:find("#", 1, true) then return text end
   return lengths(text)
 end

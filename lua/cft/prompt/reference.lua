@@ -1,4 +1,4 @@
---- The reference: every public function with its docstring, read from the sources when asked.
+--- Docstrings, read from the sources when asked. Which of them are public says lua/cft/prompt/public.lua.
 -- A docstring is the comment above a function, with the tags of LDoc.
 -- @module cft.prompt.reference
 
@@ -26,7 +26,10 @@ local function read(module)
   return text, chunk and chunk:gsub("^@", "")
 end
 
-local function source(module)
+--- A module's source.
+-- @string module such as "cft.data.open"
+-- @treturn table its lines, and `path`; false where there is none
+function M.source(module)
   if kept[module] == nil then
     local text, path = read(module)
     local lines = text and { path = path } or false
@@ -36,14 +39,16 @@ local function source(module)
   return kept[module]
 end
 
--- The comment that ends above a line: its lines without dashes; nil where there is none.
+local source = M.source
+
+-- The comment that ends above a line: its lines without dashes, and whether it is a docstring; nil where there is none.
 local function comment_above(lines, at)
   local first = at
-  while first > 1 and lines[first - 1]:find "^%s*%-%-" do first = first - 1 end
+  while first > 1 and lines[first - 1]:find "^%s*%-%-" and not (lines[first] or ""):find "^%s*%-%-%-" do first = first - 1 end
   if first == at then return nil end
   local text = {}
   for i = first, at - 1 do text[#text + 1] = lines[i]:match "^%s*%-%-+%s?(.*)$" end
-  return text
+  return text, lines[first]:find "^%s*%-%-%-" ~= nil
 end
 
 -- ---- docstrings ------------------------------------------------------------------------------
@@ -113,7 +118,7 @@ local function escaped(text) return (text:gsub("%p", "%%%0")) end
 local function defined(lines, name, of)
   local word = escaped(name)
   for i, line in ipairs(lines) do
-    local holder, mark, arguments = line:match("^function ([%w_]+)([.:])" .. word .. "(%b())")
+    local holder, mark, arguments = line:match("^function [%w_.]-([%w_]+)([.:])" .. word .. "(%b())")
     if holder and (not of or holder == of) then return i, arguments, mark == ":" and holder or nil end
     if (not of or of == "M") and
        (line:find("^M%." .. word .. "%s*=[^=]") or line:find("^M%.[%w_, .]*M%." .. word .. "%s*[=,]")) then return i end
@@ -127,15 +132,15 @@ end
 -- @string name as it is called there
 -- @string[opt] holder the table or class that it is in, by its name in the source; "local" for a local function
 -- @treturn ?table the parts of its docstring, and `arguments` ("(data, opts)"), `path`, `line`, `class`; `said`:
--- whether there is one
+-- whether there is one; `for_others`: it is a comment
 function M.of(module, name, holder)
   local lines = source(module)
   local at, arguments, class
   if lines then at, arguments, class = defined(lines, name, holder) end
   if not at then return nil end
-  local comment = comment_above(lines, at)
+  local comment, said = comment_above(lines, at)
   local doc = M.parse(comment or {})
-  doc.said = comment ~= nil
+  doc.said, doc.for_others = said or false, comment ~= nil and not said
   doc.arguments, doc.path, doc.line, doc.class, doc.name = arguments or "(...)", lines.path, at, class, name
   return doc
 end
@@ -147,11 +152,44 @@ end
 -- @treturn ?string what it is in, as `of` takes it
 function M.name_at(module, line)
   local text = source(module) and source(module)[line] or ""
-  local holder, name = text:match "^function ([%w_]+)[.:]([%w_]+)"
+  local holder, name = text:match "^function [%w_.]-([%w_]+)[.:]([%w_]+)%("
   if holder then return name, holder end
   name = text:match "^local function ([%w_]+)"
   if name then return name, "local" end
   return text:match "^M%.([%w_]+)%s*=", "M"
+end
+
+--- Where a function of Lua was made.
+-- @func f
+-- @treturn ?string module such as "cft.data.open"; nil for one that is not of cft
+-- @treturn ?int line
+function M.origin(f)
+  local info = debug.getinfo(f, "S")
+  local path = info.source:match "^@(.*)$"
+  for _, module in ipairs(path and host.modules() or {}) do
+    local plain = module:gsub("%.", "/")
+    if path:find(plain .. ".lua", 1, true) or path:find(plain .. "/init.lua", 1, true) then
+      return module, info.linedefined
+    end
+  end
+end
+
+--- What stands of a function that has no name where it is made: the docstring above that line, or above the loop that
+-- makes it and others alike.
+-- @string module
+-- @int line
+-- @string name to call it by
+-- @treturn ?table as `of` gives it
+function M.made_at(module, line, name)
+  local lines = source(module)
+  local at = line
+  while at > 1 and lines[at]:find "^%s" and not comment_above(lines, at) do at = at - 1 end
+  local comment, said = comment_above(lines, at)
+  local doc = M.parse(comment or {})
+  doc.said = said or false
+  doc.made = line
+  doc.arguments, doc.path, doc.line, doc.name = lines[line]:match "function%s*(%b())" or "(...)", lines.path, at, name
+  return doc
 end
 
 --- The first comment of a module.
@@ -175,56 +213,6 @@ end
 function M.summary(doc)
   local text = table.concat(doc.text, " ")
   return (text:match "^(.-[.?!])%s" or text:match "^(.-[.?!])$" or text)
-end
-
--- ---- all of it -------------------------------------------------------------------------------
-
--- "---" above a docstring, "--" above a comment, nil where there is neither.
-local function dashes_above(lines, at)
-  while at > 1 and lines[at - 1]:find "^%-%-" do at = at - 1 end
-  return lines[at]:match "^%-%-%-?"
-end
-
--- Classes that are for others: those of which a method has a docstring. The others are a module's own.
-local function public_classes(lines)
-  local set = { M = true }
-  for i, line in ipairs(lines) do
-    local class = line:match "^function (%u[%w_]*)[.:]"
-    if class and dashes_above(lines, i) == "---" then set[class] = true end
-  end
-  return set
-end
-
--- Names of a module's functions and of its classes' methods, in the order of the source; not of methods that have a
--- comment in place of a docstring, which are for the module itself.
-local function named(lines)
-  local list, seen, public = {}, {}, public_classes(lines)
-  for i, line in ipairs(lines) do
-    local holder, mark, name = line:match "^function ([%w_]+)([.:])([%w_]+)%("
-    if not holder then holder, name = line:match "^(M)%.(%l[%w_]*)%s*=[^=]" end
-    local own = mark == ":" and dashes_above(lines, i) == "--"
-    if public[holder] and not own and not name:find "^_" and not seen[holder .. name] then
-      seen[holder .. name] = true
-      list[#list + 1] = { name = name, method = mark == ":", holder = holder }
-    end
-  end
-  return list
-end
-
---- Public functions of a module: those of its table, and the methods of what it makes.
--- @string module such as "cft.data.open"
--- @treturn {table,...} docstrings as `of` gives them, in the order of the source
-function M.functions(module)
-  local lines, list = source(module), {}
-  local is = package.loaded[module] or require(module)
-  for _, n in ipairs(lines and named(lines) or {}) do
-    local public = n.method or n.holder ~= "M" or type(is) == "table" and rawget(is, n.name) ~= nil
-    local value = n.holder == "M" and type(is) == "table" and rawget(is, n.name)
-    if public and (n.method or n.holder ~= "M" or type(value) == "function") then
-      list[#list + 1] = M.of(module, n.name, n.holder)
-    end
-  end
-  return list
 end
 
 return M

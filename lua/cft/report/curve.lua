@@ -1,6 +1,7 @@
 --- Curves: many points made few, round numbers for an axis, and three lines of plain characters.
 -- @module cft.report.curve
--- @usage for _, line in ipairs(curve.draw({ 5, 3, 2, 1.5, 1.2, 1.1, 1 }, 30)) do print(line) end
+-- @usage local curve = require "cft.report.curve"
+-- for _, line in ipairs(curve.draw({ 5, 3, 2, 1.5, 1.2, 1.1, 1 }, 30)) do print(line) end
 
 local M = {}
 

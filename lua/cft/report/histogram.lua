@@ -1,6 +1,7 @@
 --- Histograms: counted in round bins, in words, and drawn in a terminal.
 -- @module cft.report.histogram
--- @usage local h = histogram.count { 0, 3, 15 }
+-- @usage local histogram = require "cft.report.histogram"
+-- local h = histogram.count { 0, 3, 15 }
 -- print(histogram.draw(h, 40))
 
 local M = {}

@@ -6,7 +6,7 @@
 -- loss by rounding alone. What a step holds is a function of (seed, epoch, index), so the position
 -- of a run is two integers.
 -- @module cft.samples.batch
--- @usage local batches = batch.new(samples, { batch = 512, tokens = 8192, seed = 42 })
+-- @usage local batches = cft.batch.new(samples, { batch = 512, tokens = 8192, seed = 42 })
 -- for index = 0, batches:updates() - 1 do
 --   local micros, weight = batches:update(0, index)
 --   for _, micro in ipairs(micros) do print(micro.batch.n, micro.batch.m, micro.names[1]) end

@@ -1,6 +1,6 @@
 --- From a record to a sample, or to the reason why there is none.
 -- @module cft.samples.build
--- @usage local build = require("cft.samples.build").new(template.qwen(), tok, { max_tokens = 2048, length = "drop" })
+-- @usage local build = require("cft.samples.build").new(chat, tok, { max_tokens = 2048, length = "drop" })
 -- local sample, why, class = build:sample(source:get(0))
 
 local mask = require "cft.samples.mask"

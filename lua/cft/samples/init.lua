@@ -5,7 +5,7 @@
 -- `places` of an epoch and which number stands `at` one; `locate`, whose that number is; `length`, `get`, `record` and
 -- `where`.
 -- @module cft.samples
--- @usage local all = samples.new(source, template.qwen(), tok, { max_tokens = 2048 })
+-- @usage local all = cft.samples.new(source, chat, tok, { max_tokens = 2048 })
 -- print(all:describe())
 -- local s = all:get(0)
 -- print(s.n, s.ids[0], s.spans[0].weight)

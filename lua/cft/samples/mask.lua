@@ -4,7 +4,7 @@
 -- are also the rules for samples that are too long; all samples of a source, and what is odd about them, are
 -- `cft.samples`' business. docs/templates.md has the rules in words.
 -- @module cft.samples.mask
--- @usage local s = mask.encode(source:get(0), template.qwen(), tok, { max_tokens = 2048 })
+-- @usage local s = cft.mask.encode(source:get(0), chat, tok, { max_tokens = 2048 })
 -- print(s.n, s.ids[0], s.spans[0].weight)
 
 local door = require "cft.engine.ffi"

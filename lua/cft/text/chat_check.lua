@@ -4,8 +4,9 @@
 -- something else, the model is trained on texts that it will not meet. Both render the same small conversations
 -- here, and what stands between their messages is compared.
 -- @module cft.text.chat_check
--- @usage local found = chat_template.compare(cft.template.qwen(), tok)
--- for _, difference in ipairs(found or {}) do print(chat_template.describe(difference)) end
+-- @usage tok.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+-- local found = cft.chat_template.compare(chat, tok)
+-- for _, difference in ipairs(found or {}) do print(cft.chat_template.describe(difference)) end
 
 local exit = require "cft.base.exit"
 local jinja = require "cft.text.jinja"

@@ -4,10 +4,8 @@
 -- writes. Learned is what an assistant's message is made of, from where the prompt that a server sends for it ends, up to
 -- the token that ends the turn; where the template has `{% generation %}`, what stands in it.
 -- @module cft.text.chat_segments
--- @usage local cft = require "cft"
--- local tok = cft.tokenizer.parse(cft.demo.tokenizer_json(1), "demo", { eos = "<|endoftext|>" })
--- tok.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
---   .. "{% if add_generation_prompt %}assistant: {% endif %}"
+-- @usage tok.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}" ..
+--   "{% if add_generation_prompt %}assistant: {% endif %}"
 -- local record = { messages = { { role = "user", content = "2 + 3?" }, { role = "assistant", content = "5" } } }
 -- for _, s in ipairs(require("cft.text.chat_segments").of(record, tok, cft.template.own())) do print(s.weight, s.kind, s.text) end
 -- --> 0 template user: 0 query 2 + 3? 0 template <|endoftext|> 0 template assistant: 1 critique 5 1 end <|endoftext|>

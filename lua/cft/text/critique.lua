@@ -4,7 +4,7 @@
 -- verdict first, or your own. A template is a list of parts for the user and one for the answer, so every token knows what
 -- it is (`query`, `response`, `critique`, `verdict`), for weights and for the ledger.
 -- @module cft.text.critique
--- @usage local paper = critique.paper()
+-- @usage local paper = cft.critique.paper()
 -- local record = paper { question = "2 + 3?", solution = "6", critique = "The sum is 5.", right = false }
 -- print(record.messages[2].content[2].text)   --> Conclusion: wrong [END]
 -- -- in a recipe: cft.recipe.run(cfg, { name = "mine", fields = cft.critique.verdict_first { solution = "attempt" } })
@@ -163,7 +163,7 @@ end
 -- @treturn function of a text that a model wrote in this form: true, false, or nil where there is no verdict; and the first
 -- and the last byte of its word, where the form has a place for it
 -- @treturn function of a record's question and solution: the parts of what a critic is asked, or nil and a reason
--- @usage local mine = critique.new {
+-- @usage local mine = cft.critique.new {
 --   user = { { "query", "{question}\n\nSolution:\n" }, { "response", "{solution}" } },
 --   answer = { { "verdict", "Verdict: {verdict}." }, { "critique", " {critique}" } },
 --   right = "sound", wrong = "flawed",
@@ -259,7 +259,7 @@ end
 -- before the verdicts of their steps where a record has them.
 -- @tab[opt] fields names in the records: `{ question = "problem", steps = "lines" }`
 -- @treturn function of a record, for `fields` of a recipe or of `data.open`: gives `{ messages }`, or nil and a reason
--- @usage local record = critique.steps() { problem = "2 + 3 + 1?", steps = { "2 + 3 = 5", "5 + 1 = 7" }, label = 1 }
+-- @usage local record = cft.critique.steps() { problem = "2 + 3 + 1?", steps = { "2 + 3 = 5", "5 + 1 = 7" }, label = 1 }
 -- print(record.messages[2].content[2].text)   --> Step 2: wrong
 function M.steps(fields)
   fields = fields or {}

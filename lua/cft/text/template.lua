@@ -32,7 +32,7 @@ M.first = pieces.first
 -- `Conclusion` decides: "wrong" or "incorrect" in it, else "right" or "correct".
 -- @string text
 -- @treturn ?bool nil where there is no verdict
--- @usage print(template.verdict "The sum is 6.\n\nConclusion: wrong [END]")   --> false
+-- @usage print(cft.template.verdict "The sum is 6.\n\nConclusion: wrong [END]")   --> false
 function M.verdict(text)
   local tail = text:match "^.*Conclusion(.*)$"
   if not tail then return nil end
@@ -646,6 +646,10 @@ end
 
 --- The names of the presets, see `cft.text.presets`. Each is a function here: `template.qwen { turns = "last" }`.
 M.presets = {}
+
+--- A template as a family of models wants it, by the preset's name; docs/templates.md has them all.
+-- @tab[opt] opts `learn`, `turns`, `parts`, `specials` and `system` of every template, and what the preset has of its own
+-- @treturn Template
 for i, preset in ipairs(pieces) do
   M.presets[i] = preset.name
   for name, spec in pairs(options) do preset.options[name] = spec end

@@ -3,10 +3,11 @@
 -- Ids count from 0, as in files; lists of them are Lua lists. Strings of special tokens in a text are
 -- plain text unless `parse_special` asks for more: special tokens come from templates.
 -- @module cft.text.tokenizer
--- @usage local tok = cft.tokenizer.load(folder)  -- or a tokenizer.json, or a GGUF file
--- local ids = tok:encode "10 - 2 = 8"
--- print(#ids, tok:decode(ids))         --> 6   10 - 2 = 8
--- print(tok.eos, tok:token(tok.eos))   --> ...   <|endoftext|>
+-- @usage tok:save(folder)
+-- local loaded = cft.tokenizer.load(folder)  -- or a tokenizer.json, or a GGUF file
+-- local ids = loaded:encode "10 - 2 = 8"
+-- print(#ids, loaded:decode(ids))               --> 6   10 - 2 = 8
+-- print(loaded.eos, loaded:token(loaded.eos))   --> ...   <|endoftext|>
 
 local blame = require "cft.base.blame"
 local chat_templates = require "cft.text.chat_templates"

@@ -3,8 +3,9 @@
 -- The first digest has the number 0, the next new one 1, and so on, so what else there is to keep of each goes into an
 -- array. A digest takes its 16 bytes and 5 to 11 of an open-addressing table.
 -- @module cft.data.util.digest_table
--- @usage local seen = digest_table.new()
--- print(seen:add(files.digest "a text"))   --> 0   true
+-- @usage local digest_table = require "cft.data.util.digest_table"
+-- local seen = digest_table.new()
+-- print(seen:add(cft.files.digest "a text"))   --> 0   true
 
 local bit = require "bit"
 local door = require "cft.engine.ffi"

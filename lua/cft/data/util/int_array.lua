@@ -1,7 +1,8 @@
 --- Lists of record numbers, four bytes each where that is enough: a Lua table takes up to four times as much,
 -- of memory that the collector lets double.
 -- @module cft.data.util.int_array
--- @usage local list = int_array.new(source:size())
+-- @usage local int_array = require "cft.data.util.int_array"
+-- local list = int_array.new(source:size())
 -- list:add(7)
 -- print(list.n, list:at(0))   --> 1   7
 

@@ -1,7 +1,8 @@
 --- The order of an epoch: what stands at a place is a function of (seed, epoch, place) alone, see
 -- runtime/batch/order.c.
 -- @module cft.data.util.order
--- @usage print(order.at(42, 0, 7, 100))  -- 0 to 99, and another one for each of the 100 places
+-- @usage local order = require "cft.data.util.order"
+-- print(order.at(42, 0, 7, 100))  -- 0 to 99, and another one for each of the 100 places
 
 local C = require("cft.engine.ffi").C
 

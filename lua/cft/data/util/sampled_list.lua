@@ -2,7 +2,8 @@
 --
 -- An entry is a record's number, or `{ record =, reason = }`.
 -- @module cft.data.util.sampled_list
--- @usage local odd = sampled_list.new()
+-- @usage local sampled_list = require "cft.data.util.sampled_list"
+-- local odd = sampled_list.new()
 -- sampled_list.add(odd, 7)
 -- print(odd.n, sampled_list.names(odd))   --> 1   7
 
