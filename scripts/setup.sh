@@ -20,6 +20,7 @@ packages=(
 optional=(
   libdnnl-dev          # oneDNN, which `cftrun bench` compares our matmuls with
   libflint-arb2        # ball arithmetic, with which cft.grade compares expressions
+  openmpi-bin libopenmpi-dev  # mpirun, and what several ranks sum by
   libcld2-0            # which language a text is in, for IFEval
 )
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "arena.h"
+#include "comm.h"
 #include "cpu.h"
 
 // ---- memory --------------------------------------------------------------------------------
@@ -170,6 +171,15 @@ static cft_device cpu = {
     .zero = cpu_zero,
     .stream = cpu_stream,
     .sync = cpu_sync,
+    .comm_new_id = cpu_comm_new_id,
+    .comm_open = cpu_comm_open,
+    .all_reduce = cpu_all_reduce,
+    .broadcast = cpu_broadcast,
+    .reduce_scatter = cpu_reduce_scatter,
+    .all_gather = cpu_all_gather,
+    .comm_group = cpu_comm_group,
+    .comm_wait = cpu_comm_wait,
+    .comm_close = cpu_comm_close,
     .close = cpu_trim,
 };
 

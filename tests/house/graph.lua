@@ -102,8 +102,9 @@ local function lua_room(file) return file:match "^[^/]+" end
 
 -- From the ground up. Folders of one layer know nothing of each other, so there is no circle of folders either.
 local floors = {
-  { "base" }, { "engine" }, { "grade", "io", "nn", "text" }, { "data" }, { "models", "samples" }, { "generate", "train" },
-  { "demo", "plan", "report" }, { "eval", "serve" }, { "config" }, { "recipe" }, { "init" }, { "prompt" }, { "cli" },
+  { "base" }, { "engine" }, { "ranks" }, { "grade", "io", "nn", "text" }, { "data" }, { "models", "samples" },
+  { "generate", "train" }, { "demo", "plan", "report" }, { "eval", "serve" }, { "config" }, { "recipe" }, { "init" },
+  { "prompt" }, { "cli" },
 }
 local floor_of = {}
 for n, rooms in ipairs(floors) do
@@ -179,7 +180,7 @@ local function c_room(file)
 end
 
 local c_floors = {
-  { "kernels" }, { "kernels/cpu", "kernels/cuda" }, { "kernels/bench" }, { "util" }, { "batch", "checkpoint", "data", "grade", "net", "serve", "tensor" },
+  { "kernels" }, { "kernels/cpu", "kernels/cuda", "kernels/mpi" }, { "kernels/bench" }, { "util" }, { "batch", "checkpoint", "data", "grade", "net", "serve", "tensor" },
   { "ops", "tokenizer" }, { "comm", "optim" }, { "cdef" }, { "lua" },
 }
 local c_floor_of = {}

@@ -1,7 +1,7 @@
---- Collectives: tensors summed or copied over several processes with a GPU each.
+--- Collectives: tensors summed or copied over several processes with a device each: GPUs by NCCL, CPUs by MPI.
 --
--- All ranks make the same calls in the same order. Nothing waits for a collective but what waits for the
--- device anyway (reading a tensor); that a rank has died, or did not come in time, is an error there.
+-- All ranks make the same calls in the same order. On a GPU nothing waits for a collective but what waits for the
+-- device anyway (reading a tensor), on a CPU the call does; that a rank has died, or did not come in time, is an error there.
 -- @module cft.engine.comm
 -- @usage local comm = require "cft.engine.comm"
 -- local id = comm.id "cuda"                -- by one rank; the others get it by a file, a pipe, a socket
@@ -14,6 +14,7 @@ local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
+local finally = require "cft.base.finally"
 local tensor = require "cft.engine.tensor"
 local ffi, C = door.ffi, door.C
 
@@ -59,10 +60,11 @@ local specs = {
 
 --- Join a communicator. Returns when all its ranks have. A missing library ends the run with exit code 3.
 -- @tab o
--- @string o.id from `id`, the same for all ranks
+-- @string o.id from `id`, the same for all ranks; of CPUs, whose ranks are those that MPI has started, any
 -- @int o.rank which of them this process is, from 0
 -- @int o.size how many there are
--- @tparam[opt] string o.device the default device if absent; a GPU that no other rank has
+-- @tparam[opt] string o.device the default device if absent; a GPU that no other rank has, or the CPU, which a process
+-- can have so once
 -- @number[opt=600] o.timeout seconds that this and any later wait for other ranks may last
 -- @return a communicator; its fields `rank`, `size`, `device` are for reading
 -- @raise an option that does not fit; the device has no collectives; other ranks did not come in time, have
@@ -79,13 +81,15 @@ end
 
 local all_reduce = door.bind "comm_all_reduce: *communicator x"
 local broadcast = door.bind "comm_broadcast: *communicator x #from"
+local reduce_scatter = door.bind "comm_reduce_scatter: *communicator part x"
+local all_gather = door.bind "comm_all_gather: *communicator x part"
 
 local function opened(self)
   return self.c or blame "this communicator was closed"
 end
 
 --- Replace a tensor by the sum of all ranks' tensors. Queued, like any op.
--- @tparam Tensor x contiguous, f32 or bf16, of one shape on all ranks
+-- @tparam Tensor x contiguous, f32, bf16, f64 or i32, of one shape on all ranks
 -- @treturn Tensor x
 function Comm:all_reduce(x)
   all_reduce(opened(self), x)
@@ -93,7 +97,7 @@ function Comm:all_reduce(x)
 end
 
 --- Replace a tensor by that of one rank. Queued, like any op.
--- @tparam Tensor x contiguous, f32 or bf16, of one shape on all ranks
+-- @tparam Tensor x contiguous, of one shape and dtype on all ranks
 -- @int from the rank that has it, the same for all
 -- @treturn Tensor x
 function Comm:broadcast(x, from)
@@ -101,6 +105,71 @@ function Comm:broadcast(x, from)
   broadcast(opened(self), x, from)
   return x
 end
+
+--- This rank's part of the sum of all ranks' tensors. Queued, like any op.
+-- @tparam Tensor part gets it; contiguous; may be the whole's own part
+-- @tparam Tensor x the whole, contiguous, `size` times as long, of the dtypes of `all_reduce`
+-- @treturn Tensor part
+function Comm:reduce_scatter(part, x)
+  reduce_scatter(opened(self), part, x)
+  return part
+end
+
+--- The parts of all ranks, one behind the other. Queued, like any op.
+-- @tparam Tensor x gets them; contiguous, `size` times as long as a part
+-- @tparam Tensor part this rank's; may be the whole's own part
+-- @treturn Tensor x
+function Comm:all_gather(x, part)
+  all_gather(opened(self), x, part)
+  return x
+end
+
+local BOX = 4096  -- bytes of a text that goes at once, its length in front; a longer one takes a second round
+
+local function boxed(self, text, bytes)
+  local size = ffi.sizeof "double"
+  local part = tensor.empty({ bytes }, { dtype = "u8", device = "cpu" })
+  local whole = tensor.empty({ bytes * self.size }, { dtype = "u8", device = "cpu" })
+  local to = ffi.cast("char *", part.c.data)
+  ffi.cast("double *", to)[0] = #text
+  ffi.copy(to + size, text, math.min(#text, bytes - size))
+  all_gather(opened(self), whole, part)
+  local texts, longest, from = {}, 0, ffi.cast("char *", whole.c.data)
+  for r = 0, self.size - 1 do
+    local n = ffi.cast("double *", from + r * bytes)[0]
+    longest = math.max(longest, n)
+    texts[r + 1] = ffi.string(from + r * bytes + size, math.min(n, bytes - size))
+  end
+  part:release()
+  whole:release()
+  return texts, math.ceil((longest + size) / 8) * 8
+end
+
+--- A text of each rank, of a communicator of CPUs.
+-- @string text
+-- @treturn table a list, that of rank 0 first
+function Comm:gather_texts(text)
+  local texts, wanted = boxed(self, text, BOX)
+  return wanted <= BOX and texts or (boxed(self, text, wanted))
+end
+
+--- Call `fn`; the collectives in it go together, which is faster for many small ones.
+-- @func fn
+function Comm:group(fn)
+  door.check(C.cft_comm_group(opened(self), 1))
+  return finally(function() door.check(C.cft_comm_group(opened(self), 0)) end, fn)
+end
+
+--- Call `fn`; the collectives in it go beside what the device does otherwise, and nothing waits for them before `wait` is
+-- called. Meanwhile nobody may touch their tensors.
+-- @func fn
+function Comm:beside(fn)
+  C.cft_comm_beside(opened(self), 1)
+  return finally(function() C.cft_comm_beside(self.c, 0) end, fn)
+end
+
+--- What comes now waits for all collectives so far. An error where one has failed.
+function Comm:wait() door.check(C.cft_comm_wait(opened(self))) end
 
 --- Leave when all that was queued is done. What failed is an error, and the communicator closed all the same.
 function Comm:close()

@@ -220,6 +220,14 @@ function M.best_dtype(d) return d.fast_bf16 ~= 0 and "bf16" or "f32" end
 -- @bool on
 function M.set_autotune(device, on) C.cft_device_set_autotune(M.device(device), on and 1 or 0) end
 
+--- Threads that the CPU's kernels use from now on. Results do not depend on it.
+-- @int n 1 to 1024
+function M.set_threads(n) door.check(C.cft_cpu_set_threads(n)) end
+
+--- How many they are.
+-- @treturn int
+function M.threads() return C.cft_cpu_threads() end
+
 --- "cpu", "cuda:0".
 -- @param d a device
 function M.device_name(d) return ffi.string(C.cft_device_name(d)) end
