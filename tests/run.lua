@@ -14,7 +14,7 @@ local in_ci = os.getenv "CI" == "true"
 local traceback = os.getenv "CFT_TRACEBACK" == "1"
 
 local rooms = { "house", "base", "ops", "engine", "grade", "data", "text", "samples", "io", "models", "generate", "report", "plan",
-                "eval", "serve", "prompt", "cli", "recipe", "train" }
+                "eval", "serve", "prompt", "cli", "recipe", "ranks", "train" }
 
 -- ---- which ------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 #include "host.h"
 #include "commit.h"
 
+#include <fcntl.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,7 +117,8 @@ static int host_now(lua_State *L) {
   return 1;
 }
 
-// host.time() -> seconds since 1970 by the clock on the wall, which may be set: for records, not for durations
+// host.time() -> seconds since 1970 by the clock on the wall, which may be set: for records, not
+// for durations
 static int host_time(lua_State *L) {
   struct timespec t;
   clock_gettime(CLOCK_REALTIME, &t);
@@ -208,9 +210,9 @@ static int host_temporary_folder(lua_State *L) {
   return 1;
 }
 
-// host.lock(path, shared) -> a handle, or nil and why: "busy" where another process holds it, and who; those
-// who share it hold it together. It is held until handle:release(), until the handle is collected
-// or the process ends, however it ends.
+// host.lock(path, shared) -> a handle, or nil and why: "busy" where another process holds it, and
+// who; those who share it hold it together. It is held until handle:release(), until the handle is
+// collected or the process ends, however it ends.
 static int host_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   lua_settop(L, 2);
@@ -254,6 +256,26 @@ static int host_source_of(lua_State *L) {
   return 2;
 }
 
+// host.program() -> the path of this program, or nil
+static int host_program(lua_State *L) {
+  char path[4096];
+  ssize_t n = readlink("/proc/self/exe", path, sizeof path);
+  if (n <= 0) return 0;
+  lua_pushlstring(L, path, (size_t)n);
+  return 1;
+}
+
+// host.mute(): what is printed from here on goes nowhere; standard error stays
+static int host_mute(lua_State *L) {
+  (void)L;
+  int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  fflush(stdout);
+  dup2(fd, STDOUT_FILENO);
+  close(fd);
+  return 0;
+}
+
 // host.interrupts([clear]) -> Ctrl-C since the last clear
 static int host_interrupts(lua_State *L) {
   int pressed = cft_interrupts();
@@ -262,7 +284,8 @@ static int host_interrupts(lua_State *L) {
   return 1;
 }
 
-// host.end_signal() -> the name of the signal that asked the program to end (the first, if it was told twice), or nil
+// host.end_signal() -> the name of the signal that asked the program to end (the first, if it was
+// told twice), or nil
 static int host_end_signal(lua_State *L) {
   int sig = cft_end_signal();
   if (sig == 0) return 0;
@@ -285,6 +308,9 @@ static int open_host(lua_State *L) {
       {"printable", host_printable},
       {"sleep", host_sleep},
       {"pid", host_pid},
+      {"program", host_program},
+      {"mute", host_mute},
+      {"run", host_run},
       {"kind", host_kind},
       {"list", host_list},
       {"modules", host_modules},

@@ -38,6 +38,7 @@ void host_notes(void);
 void host_interrupts_install(lua_State *L);
 void host_interrupts_at_prompt(bool prompt);
 
+int host_run(lua_State *L);               // run.c: host.run, a Lua function
 int host_repl(lua_State *L);              // repl.c: host.repl, a Lua function
 int luaopen_cft_json_core(lua_State *L);  // json.c
 int luaopen_cft_worker(lua_State *L);     // worker.c

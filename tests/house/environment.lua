@@ -18,6 +18,9 @@ local function read_in(folder, found)
           found[variable] = path
         end
       end
+      for _, field in ipairs { "rank", "size", "local_rank", "local_size" } do  -- of a table of launchers
+        for variable in text:gmatch("%f[%w_]" .. field .. " = \"([%u_]+)\"") do found[variable] = path end
+      end
       -- a list of names that one of them is asked for
       for list in text:gmatch "in ipairs { (\"[%u_][%u%d_\", ]+) }" do
         for variable in list:gmatch "%u+_[%u%d_]+" do found[variable] = path end

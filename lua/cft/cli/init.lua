@@ -4,6 +4,8 @@
 local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local host = require "cft.host"
+local launch = require "cft.ranks.launch"
+local ranks = require "cft.ranks"
 
 local M = {}
 
@@ -86,6 +88,16 @@ package.preload["cft.console"] = function() return require "cft.prompt.console" 
 
 local function run(target, args, flags)
   local is_command = target:find "^[%w_]+$" and commands()[target]
+  local wanted, own = launch.take(args)
+  if wanted then
+    if is_command then exit.fail(exit.USAGE, "--ranks starts a recipe; %s is a command", target) end
+    return launch.start(wanted, target, own)
+  end
+  local started = ranks.expected()
+  if started > 1 and (is_command or args.interactive) then
+    exit.fail(exit.USAGE, "%s is for one process, and %d were started; say it without mpirun or srun",
+      is_command and target or "-i", started)
+  end
   if is_command and args.interactive then exit.fail(exit.USAGE, "-i wants a recipe; %s is a command", target) end
   if is_command then return require("cft.cli.cmd." .. target).run(args) end
   if host.kind(target) ~= "file" then not_found(target) end
@@ -188,12 +200,30 @@ local function message_of(raised)
   return ("an error that is a %s, not a message: %s"):format(type(raised), ok and json or "not told")
 end
 
+-- All ranks have come to these together, and leave together; an error may be that of one alone.
+local together = { [exit.OK] = true, [exit.NOT_FINITE] = true, [exit.INTERRUPTED] = true, [exit.TERMINATED] = true }
+
+local function leave_ranks(code)
+  if together[code] then ranks.leave() else ranks.abandon() end
+end
+
+-- Who says it, where several ranks do; nil where rank 0 says the same.
+local function speaker(code)
+  local rank = ranks.number()
+  if rank == 0 then return "" end
+  return not together[code] and code ~= exit.USAGE and ("rank %d: "):format(rank) or nil
+end
+
 --- The program.
 -- @param ... the arguments
 -- @treturn int exit code
 function M.main(...)
   local ok, result = xpcall(dispatch, with_traceback, { ... })
-  if ok then return type(result) == "number" and result or exit.OK end
+  if ok then
+    local code = type(result) == "number" and result or exit.OK
+    leave_ranks(code)
+    return code
+  end
   local recipe = package.loaded["cft.recipe"]
   if type(recipe) == "table" then recipe.fail_open(result) end  -- one that fails to load is none
   local code = exit.code(result)
@@ -205,11 +235,13 @@ function M.main(...)
   if lost and not message:find(lost, 1, true) then
     message = ("%s\n  %s: became shorter while it was in use; what was read of it since is not what it held"):format(message, lost)
   end
-  if message ~= "" then
+  local who = speaker(code)
+  if message ~= "" and who then
     io.stdout:flush()
-    message = require("cft.base.text").printable(message)  -- it may quote what a file of others says
+    message = who .. require("cft.base.text").printable(message)  -- it may quote what a file of others says
     io.stderr:write(require("cft.base.term").paint("bold red", "cftrun:", io.stderr), " ", message, "\n")
   end
+  leave_ranks(code)
   return code
 end
 

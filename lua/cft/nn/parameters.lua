@@ -4,6 +4,7 @@
 -- or an offload handles one tensor a block. Weights that are used together are one tensor over the
 -- names that files know (`qkv` over q_proj, k_proj, v_proj): one matmul where there were three.
 
+local ranks = require "cft.ranks"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
@@ -45,6 +46,8 @@ function M.group(name, entries, opts)
     end
     if decayed then g.decayed = at end  -- elements that weight decay applies to
   end
+  local whole = ALIGN * ranks.here().size  -- so that each rank's part has whole lines
+  at = math.ceil(at / whole) * whole
   g.flat = tensor.as_class("param", tensor.zeros, { at }, opts):keep()
   for _, e in ipairs(g.entries) do
     local t = g:view(g.flat, e)

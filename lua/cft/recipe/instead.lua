@@ -4,6 +4,7 @@ local checkpoint = require "cft.train.checkpoint"
 local config = require "cft.config"
 local exit = require "cft.base.exit"
 local plan = require "cft.recipe.plan"
+local several = require "cft.recipe.ranks"
 local stages = require "cft.recipe.stages"
 
 local M = {}
@@ -24,6 +25,10 @@ end
 -- @tab cfg @tab opts as the recipe gave them
 -- @treturn Run the run, if it is to train
 function M.of(run, make, cfg, opts)
+  for what, asked in pairs { ["cftrun data"] = run.cfg.inspect, ["--preview"] = run.cfg.preview,
+                             ["--dry-run"] = run.cfg.dry_run } do
+    if asked then several.refuse(what) end
+  end
   if run.cfg.inspect and run.cfg.inspect.plan then
     plan.leave(run, stages.make, run.cfg.inspect.plan)
   elseif run.cfg.inspect and run.cfg.inspect.replay then

@@ -74,8 +74,8 @@ local function first_record(run)
 end
 
 local function write(run)
-  if run.out then
-    save.write(run.out .. "/run.json", json.encode(json.sayable(run.record), { indent = 2, order = ORDER }) .. "\n")
+  if run.writes then
+    save.write(run.writes .. "/run.json", json.encode(json.sayable(run.record), { indent = 2, order = ORDER }) .. "\n")
   end
 end
 

@@ -20,6 +20,7 @@ local optim = require "cft.train.optim"
 local plans = require "cft.recipe.plan"
 local record = require "cft.recipe.record"
 local retention = require "cft.train.retention"
+local several = require "cft.recipe.ranks"
 local spikes = require "cft.train.spikes"
 local run_folder = require "cft.recipe.run_folder"
 local stages = require "cft.recipe.stages"
@@ -135,6 +136,7 @@ end
 -- Where the state of a run is saved, beside it.
 local function keeper_of(run, model, o)
   local rule = rule_of(run, o)
+  if run.out and not run.writes then return keepers.bystander() end
   return run.out and keepers.new {
     device = model.device, log = run.log,
     folder = function(step) return checkpoint.folder(run.out, step) end,
@@ -184,6 +186,7 @@ function Run:trainer(opts)
   train.check_parts("run:trainer", o)
   self.loaded = o.model or self.loaded
   local m = self:model()
+  several.check_scores(self, o)
   self.live = with_scores(o)
   local how = bookkeeping(self, o)
   self.optim = o.optim or optim.of(m, function(name) return cfg[name] end)
@@ -201,6 +204,7 @@ function Run:trainer(opts)
   self.training = train.new(how)
   if self.out or cfg.resume then self:identify(m) end
   resume(self)
+  several.compare(self, m)
   if self.training.done < self.last_step then
     self.own_rates = o.lr ~= nil
     if not hand.waits() then self:begin_steps() end
@@ -234,20 +238,21 @@ function Run:begin(later)
   local keeps = self.out and self.heldout_samples and self.loaded
   self.kept = config.when(self.cfg, "report_samples", keeps, "samples of held-out records are kept in out=") or 0
   local listens = config.when(self.cfg, "attach", self.out, "cftrun attach finds a run by its out=")
+    and self.ranks.size == 1
   config.refuse_unread(self.cfg, false, later)
   self.id = self.id or self.earlier and self.earlier.id or run_folder.new_id()
-  if self.overwrites then
+  if self.overwrites and self.writes then
     self.log:say("%s: the run that it held is removed", self.out)
     run_folder.clear(self.out)
   end
-  if self.out then run_folder.tidy(self.out) end
+  if self.writes then run_folder.tidy(self.writes) end
   record.begin(self, self.earlier and self.earlier.record, self.resumed_at)
-  if self.training and self.out then
+  if self.training and self.writes then
     self.training.journal = journals.open(self.out, self.resumed_at or 0, self.log)
   end
   self.log:of(self.id, self.record.started)
   open[#open + 1] = self
-  if self.out then kept.begin(self, self.loaded, self.kept) end
+  if self.writes then kept.begin(self, self.loaded, self.kept) end
   hand.begin(self, listens)
 end
 
@@ -294,7 +299,7 @@ function Run:finish()
     return summary
   end
   self.summary = trainer and summaries.write(self, summary) or summary
-  if self.out and trainer and not summary.interrupted then kept.finish(self, self.loaded, self.kept, trainer.done) end
+  if self.writes and trainer and not summary.interrupted then kept.finish(self, self.loaded, self.kept, trainer.done) end
   record.finish(self, unsaved and "failed" or status_of(self, summary))
   self.ended = true
   if unsaved then

@@ -74,7 +74,7 @@ function M.clean(source, run, how)
     how.also = decontaminate.watch(o)
     return source
   end
-  o.out = run.out
+  o.out = run.writes
   local kept
   kept, run.contaminated = decontaminate.apply(source, o)
   return kept

@@ -8,10 +8,12 @@ local find = require "cft.recipe.find"
 local length = require "cft.recipe.length"
 local logs = require "cft.base.log"
 local optim = require "cft.train.optim"
+local ranks = require "cft.ranks"
 local run_folder = require "cft.recipe.run_folder"
 local samples = require "cft.samples"
 local save = require "cft.io.save"
 local schedule = require "cft.train.schedule"
+local several = require "cft.recipe.ranks"
 local sources = require "cft.recipe.sources"
 local template = require "cft.text.template"
 local world = require "cft.recipe.world"
@@ -68,15 +70,17 @@ local function say_length(run)
   end
 end
 
--- The folder, if this run trains into one: nobody else's, with what an earlier run has left there.
+-- The folder, if this run trains into one: nobody else's, with what an earlier run has left there. Of several ranks the
+-- first one takes it, and writes.
 local function take_folder(run)
   local cfg = run.cfg
   local folder, resumes = cfg.out, config.peek(cfg, "resume")  -- which run:trainer does
   if not folder or cfg.dry_run or cfg.preview then return end
-  run.out, run.lock = folder, run_folder.take(folder)
+  run.out = folder
+  if run.ranks.first then run.writes, run.lock = folder, run_folder.take(folder) end
   local found, overwrite = run_folder.look(folder), cfg.overwrite
   run.overwrites = found and (overwrite or config.origin(cfg, "out") == "demo" and not resumes)
-  if found and not run.overwrites and not resumes then run_folder.refuse(folder, found) end
+  if found and not run.overwrites and not resumes and run.writes then run_folder.refuse(folder, found) end
   if found and resumes then run.earlier = found end
 end
 
@@ -97,13 +101,15 @@ end
 function M.make(run, quiet)
   local cfg, o = run.cfg, run.options
   length.rule(cfg)  -- a contradiction is said before anything is loaded
+  run.ranks = ranks.join()
   optim.chosen(function(key) return config.peek(cfg, key) end)  -- a setting of another optimizer too
   run.own = world.of(cfg, o)
   if not cfg.demo then run.path = find.inputs(cfg, o) end
   find.keep_inputs(cfg, run.path)
   take_folder(run)
-  run.log = logs.open(run.out, { quiet = quiet, write = save.write })
+  run.log = logs.open(run.writes, { quiet = quiet, write = save.write })
   run.device, run.dtype, run.device_text = find.device(cfg, run.log)
+  if run.ranks.size > 1 then several.check(run) end
   run.source, run.heldout_source = sources.open(cfg, o)
   texts(run)
 
@@ -111,13 +117,14 @@ function M.make(run, quiet)
   run.source = sources.clean(run.source, run, how)
   run.samples = samples.new(run.source, run.chat, run.tokenizer, how)
   run.log:say("%s", run.samples:describe())
-  run.batches = batch.new(run.samples, config.group(cfg, "batch"))
+  run.batches = batch.new(run.samples, several.share(run, config.group(cfg, "batch")))
   run.last_step = length.of(run)
   if run.heldout_source then
     how.add_tokens, how.stream, how.also = false, false, nil
     run.heldout_samples = samples.new(run.heldout_source, run.chat, run.tokenizer, how)
     run.log:say("%s", run.heldout_samples:describe())
-    run.heldout = batch.new(run.heldout_samples, { batch = cfg.batch, tokens = cfg.tokens, shuffle = false })
+    run.heldout = batch.new(run.heldout_samples,
+                            several.share(run, { batch = cfg.batch, tokens = cfg.tokens, shuffle = false }))
   end
   say_length(run)
   if cfg.packing then run.log:say("%s", batch.describe(run.batches:survey(1))) end

@@ -25,7 +25,7 @@ function M.write(run, summary)
   all.selected_by, all.selected_and_reported = run.selected_by, run.selected_and_reported
   for k, v in pairs(summary) do all[k] = v end
   all = json.sayable(all)
-  if run.out then save.write(run.out .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
+  if run.writes then save.write(run.writes .. "/summary.json", json.encode(all, { indent = 2 }) .. "\n") end
   return all
 end
 

@@ -183,14 +183,46 @@ local function cut(self, items)
   return rows_as_they_come(self, items)
 end
 
---- Which samples an optimizer step has, and how they are put together.
+-- ---- which on which rank ----------------------------------------------------------------------
+
+-- Those of an optimizer step's samples that are this rank's: the costliest first, each to the rank that has the least so
+-- far, in tokens that attend to nothing (attention grows with the square of a length). Samples that share a context
+-- stay together.
+local function own_of(self, items)
+  local p = self.parallel
+  if not p then return items end
+  local units, load, own = units_of(self, items), {}, {}
+  for u, unit in ipairs(units) do
+    unit.place, unit.cost = u, 0
+    for _, i in ipairs(unit) do unit.cost = unit.cost + items[i].n + items[i].n ^ 2 / p.square end
+  end
+  table.sort(units, function(a, b)
+    if a.cost ~= b.cost then return a.cost > b.cost end
+    return a.place < b.place
+  end)
+  for r = 0, p.size - 1 do load[r] = 0 end
+  for _, unit in ipairs(units) do
+    local least = 0
+    for r = 1, p.size - 1 do
+      if load[r] < load[least] then least = r end
+    end
+    load[least] = load[least] + unit.cost
+    for _, i in ipairs(least == p.rank and unit or {}) do own[#own + 1] = i end
+  end
+  table.sort(own)
+  for k, i in ipairs(own) do own[k] = items[i] end
+  for _, item in ipairs(own) do item.shared = 0 end  -- which of them share is found once more among these
+  return own
+end
+
+--- Which samples an optimizer step has, those of this rank, and how they are put together.
 -- @int epoch from 0
 -- @int index 0 to updates() - 1
 -- @treturn table numbers of samples in the order of the run
 -- @treturn table a list of micro-batches, each a list of positions (from 1) in the first
 -- @treturn int rows of all micro-batches: the samples' tokens, those that are shared counted once
 function Batches:plan(epoch, index)
-  local items, numbers = items_of(self, epoch, index, self.share_prefix), {}
+  local items, numbers = own_of(self, items_of(self, epoch, index, self.share_prefix)), {}
   for i, item in ipairs(items) do numbers[i] = item.number end
   return numbers, cut(self, items)
 end
@@ -277,7 +309,8 @@ end
 -- @treturn table a list of `{ batch =, samples =, names =, verdicts =, contents = }`: `batch` is the cft_batch
 -- (runtime/cft_batch.h), the others have an entry for each of its sequences: the number for
 -- `samples:get`, where the record came from, its verdict (true, false or nil), and 48 bits of the hash of its ids
--- @treturn number the sum of all weights: what the step's summed loss is to be divided by
+-- @treturn number the sum of all weights: what the step's summed loss is to be divided by. Of several ranks each has
+-- micro-batches of its own, perhaps none, and the sum of their weights
 function Batches:update(epoch, index)
   local before = self.before_first
   if before then  -- it may set another one, and stays where it raises
@@ -287,6 +320,7 @@ function Batches:update(epoch, index)
   local items, weights = items_of(self, epoch, index, true), {}
   for i, item in ipairs(items) do weights[i] = item.weight end
   for i, scale in ipairs(scales_of(self, weights)) do items[i].scale = scale end
+  items = own_of(self, items)
   local micros, weight = {}, 0
   for m, positions in ipairs((cut(self, items))) do
     local chosen = {}
@@ -367,6 +401,8 @@ end
 -- over the tokens of each micro-batch (before 4.46). `rows` and `ranks` say whose run is meant, not how
 -- this one is cut.
 -- @int[opt=8] opts.ranks of `rank_mean`
+-- @tab[opt] opts.parallel `rank` of `size`: each of so many ranks lays samples of its own of every optimizer step, which cost about
+-- the same; `square`, the tokens of a sample whose attention costs as much as all else
 -- @bool[opt=true] opts.share_prefix compute once what samples of a pack begin with, without loss weight
 -- @param[opt] opts.group_by samples that stand together in the order, so that they can share: `"prefix"`,
 -- those with the same context; or a function of the record that gives a string or a number. Groups are
@@ -383,7 +419,7 @@ function M.new(samples, opts)
     rows = { "integer", 8, min = 1 }, ranks = { "integer", 8, min = 1 },
     norm = { "string", "tokens", one_of = { "tokens", "rank_mean", "micro_mean" } },
     share_prefix = { "boolean", true }, group_by = { "string|function", optional = true },
-    order_by = { "string|function", optional = true },
+    order_by = { "string|function", optional = true }, parallel = { "table", optional = true },
   })
   if type(o.group_by) == "string" and o.group_by ~= "prefix" then
     blame("batch.new: group_by is '%s'; \"prefix\" or a function of the record is wanted", o.group_by)

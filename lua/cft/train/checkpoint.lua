@@ -199,12 +199,11 @@ local function load_optimizer(optim, state, path)
     blame("resume: %s was made with optimizer = %s, and this run has %s; give it the same, or start a new run with "
           .. "model=%s", path, was, optim.name, path)
   end
-  for name, kind, t in optim:state() do
+  optim:restore(function(name, kind, t)
     local array = state.moments[name] and state.moments[name][kind]
     if type(array) ~= "table" or not array.copy_to then blame("resume: %s has no %s of '%s'", path, kind, name) end
     array:copy_to(t)
-    t:release()
-  end
+  end)
   optim.count = state.updates
 end
 

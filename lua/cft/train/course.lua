@@ -56,7 +56,7 @@ end
 -- Is this the best value of the metric that `best` names? Then it is kept, with its step.
 local function look_for_best(self, t, measured)
   local name, direction = unpack(self.best or {})
-  local value = name and t[name]
+  local value = name and self.ranks:of_first(t[name])
   if value ~= nil and type(value) ~= "number" then blame("best: '%s' is a %s; a number is wanted", name, type(value)) end
   local found = self.found_best
   self.metric = value
@@ -116,12 +116,12 @@ end
 
 -- Why a run ends after this step; nil where it goes on.
 local function reason_of(self, t, last)
-  if host.interrupts() > 0 and not self.by_hand then return "interrupted" end
-  if not last and time_is_over(self, t) then
+  if self.ranks:any(host.interrupts() > 0 and not self.by_hand) then return "interrupted" end
+  if self.ranks:any(not last and time_is_over(self, t)) then
     self.stopped = "the time of --until is nearly over; --resume goes on from there"
     return "stopped"
   end
-  local asked = not last and self.hooks.stop and self.hooks.stop(t)
+  local asked = self.ranks:of_first(not last and self.hooks.stop and self.hooks.stop(t))
   if asked and asked ~= true and type(asked) ~= "string" then
     blame("stop gave a %s; true or a text that says why is wanted, or false or nil to go on", type(asked))
   end
@@ -138,6 +138,7 @@ local function save(self, how)
   local again = self.saved_at == self.done
   self.saved_at, self.saved_time = self.done, host.now()
   self.measured[self.done] = self.metric  -- for who decides which checkpoints stay
+  if not again and self.optim.gather then self.optim:gather() end
   if self.journal and not again then self.journal:sync() end
   if not self.keeper then
     if not again then self.save(self) end
@@ -210,8 +211,9 @@ function M:close(ending)
   if #self.recent > self.tenth then table.remove(self.recent, 1) end
   enter_journal(self)
   if self.keeper then self.keeper:poll() end
-  local asked = host.save_asked()
-  local by_time = not self.save_every and self.save_seconds and host.now() - self.saved_time >= self.save_seconds
+  local asked = self.ranks:any(host.save_asked())
+  local by_time = self.ranks:of_first(not self.save_every and self.save_seconds
+                                      and host.now() - self.saved_time >= self.save_seconds)
   if reason or self.done >= self.steps then
     save(self, { now = true })
   elseif t.is_best or asked or due(self.save_every, self.done) then
@@ -299,9 +301,11 @@ end
 --- An error ends the run: what was won since the last checkpoint is saved first, if the state is good. Waits until it is
 -- on the disk; a failure of the save is said, and the error stays the one that counts.
 -- @bool[opt=false] quiet do not say where it is
+-- @bool[opt=false] together all ranks do this; else it may be the error of one, and nobody is asked for what it keeps
 -- @treturn ?string where the state after the last step is
-function M:keep(quiet)
-  if not self.begun or self.updating or self.done == self.begun.done then
+function M:keep(quiet, together)
+  local apart = not together and self.ranks.size > 1 and not self.optim:is_whole()
+  if not self.begun or self.updating or self.done == self.begun.done or apart then
     if self.keeper then self.keeper:settle() end
     return nil
   end

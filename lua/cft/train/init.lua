@@ -15,6 +15,7 @@ local inputs = require "cft.nn.inputs"
 local journals = require "cft.train.journal"
 local saves = require "cft.io.save"
 local ledgers = require "cft.train.ledger"
+local ranks = require "cft.ranks"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
@@ -95,6 +96,11 @@ function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
   M.check_parts("train.new", self)
   M.check_best(self.best, self.heldout ~= nil)
+  self.ranks = ranks.here()
+  if self.ranks.size > 1 and not self.optim.zero then
+    exit.fail(exit.USAGE, "%d ranks want an optimizer of cft.optim, which sums over them; this one is the recipe's own",
+      self.ranks.size)
+  end
   self.hooks = {}
   for _, name in ipairs(hooks) do self.hooks[name], self[name] = rawget(self, name), nil end
   self.done = 0                    -- optimizer steps made: with the seed, all there is of a position
@@ -131,8 +137,8 @@ local function culprits(model, micro)
   return names
 end
 
--- Which sample of a step has the largest part in its loss: its name, and that part.
-local function heaviest(micros, gathered)
+-- Which sample of a step has the largest part in its loss: its name, and that part. Each rank knows its own.
+local function heaviest(ranks, micros, gathered)
   local most, at, sum, k = -1, nil, 0, 0
   for m, micro in ipairs(micros) do
     for s = 1, gathered.micros[m] or 0 do
@@ -141,7 +147,12 @@ local function heaviest(micros, gathered)
       if gathered.losses[k] > most then most, at = gathered.losses[k], micro.names and micro.names[s] end
     end
   end
-  return at or "a sample", most / math.max(sum, 1e-300)
+  local all = { most = -1, sum = 0 }
+  for _, own in ipairs(ranks:gather { most = most, at = at, sum = sum }) do
+    all.sum = all.sum + own.sum
+    if own.most > all.most then all.most, all.at = own.most, own.at end
+  end
+  return all.at or "a sample", all.most / math.max(all.sum, 1e-300)
 end
 
 -- What the policy for outliers says of a step, before it is made; `found` gets what it is.
@@ -157,7 +168,7 @@ end
 
 -- Say what became of an outlier, or end the run where that is the policy.
 local function tell_of_spike(self, step, spike, micros, gathered)
-  local policy, name, share = self.spikes.policy, heaviest(micros, gathered)
+  local policy, name, share = self.spikes.policy, heaviest(self.ranks, micros, gathered)
   local what = ("step %d: the %s of %.4g is above %.4g, which is far from the steps before it; %s has %.0f%% of its loss"):format(
     step, spike.what == "norm" and "gradient's norm" or "loss", spike.value, spike.limit, name, 100 * share)
   if policy == "stop" then exit.fail(exit.FAILED, "%s; nothing was updated: spike=stop", what) end
@@ -176,9 +187,12 @@ end
 
 -- End the run: a number of a step is not finite.
 function Trainer:refuse(step, what, value, micros, weight)
-  local names = {}
+  local own, names = {}, {}
   for _, micro in ipairs(weight ~= 0 and micros or {}) do
-    for _, name in ipairs(culprits(self.model, micro)) do names[#names + 1] = name end
+    for _, name in ipairs(culprits(self.model, micro)) do own[#own + 1] = name end
+  end
+  for _, list in ipairs(self.ranks:gather(own)) do
+    for _, name in ipairs(list) do names[#names + 1] = name end
   end
   if weight == 0 then
     names[1] = "all; the weights of their tokens add up to 0, so there is no loss: see learn = of the template"
@@ -186,15 +200,17 @@ function Trainer:refuse(step, what, value, micros, weight)
     names[1] = "none alone; their sums overflowed"
   end
   self.log:close_line()
-  if self.done > 0 then self:keep(true) end  -- nothing was updated: this is good
+  if self.done > 0 then self:keep(true, true) end  -- nothing was updated: this is good
   exit.fail(exit.NOT_FINITE, "the %s of step %d is %s; nothing was updated. Samples: %s%s",
             what, step, tostring(value), table.concat(names, ", ", 1, math.min(#names, 10)),
             self.saved_in and ("; the last good state is in " .. self.saved_in) or "")
 end
 
 local function forget_upload(micro)
-  if micro.uploaded then inputs.release(micro.uploaded) end
-  micro.uploaded = nil
+  if micro and micro.uploaded then
+    inputs.release(micro.uploaded)
+    micro.uploaded = nil
+  end
 end
 
 -- Forward and backward of one micro-batch. @treturn Tensor its loss @treturn ?Tensor its rows' -log p,
@@ -215,17 +231,19 @@ function Trainer:accumulate(micro)
   return loss, nll, laid
 end
 
--- The micro-batches of an optimizer step, the first of them on the device: the others follow while it is busy.
+-- This rank's micro-batches of an optimizer step, the first of them on the device: the others follow while it is busy.
 function Trainer:lay_out(update)
   local per_epoch = self.batches:updates()
   local micros, weight = self.batches:update(math.floor(update / per_epoch), update % per_epoch)
-  tensor.as_class("activation", function() micros[1].uploaded = self.model:upload(micros[1].batch) end)
+  if micros[1] then
+    tensor.as_class("activation", function() micros[1].uploaded = self.model:upload(micros[1].batch) end)
+  end
   return { update = update, micros = micros, weight = weight }
 end
 
--- What an optimizer step came to, read when all of it is queued: the one wait for the device.
--- @treturn number its summed loss @treturn number its norm @treturn table its ledger @treturn table what the journal has of
--- its samples @treturn boolean whether all that it made is finite
+-- What this rank's part of an optimizer step came to, read when all of it is queued: the one wait for the device.
+-- @treturn table `loss`, summed; `ledger`; `gathered`, what the journal has of its samples; `good`, whether all that it made
+-- is finite @treturn number the norm of all ranks' gradient
 function Trainer:read(losses, nlls, micros, laid)
   local gathered = journals.empty()
   local list = { self.optim.scale }
@@ -240,7 +258,19 @@ function Trainer:read(losses, nlls, micros, laid)
     end
     losses[i]:release()
   end
-  return sum, read[1][1], ledger, gathered, read[1][2] == 0
+  return { loss = sum, ledger = ledger, gathered = gathered, good = read[1][2] == 0 }, read[1][1]
+end
+
+-- The parts of all ranks together.
+local function together(parts)
+  local all = table.remove(parts, 1)
+  for _, part in ipairs(parts) do
+    for _, name in ipairs { "loss", "tokens", "shared", "learned" } do all[name] = all[name] + part[name] end
+    all.good = all.good and part.good
+    ledgers.merge(all.ledger, part.ledger)
+    journals.merge(all.gathered, part.gathered)
+  end
+  return all
 end
 
 -- A sign of life, for a log that shows one.
@@ -276,6 +306,7 @@ local function make(self)
   if self.keeper then self.keeper:before_update() end
   self.updating = true  -- from here on the state is neither that of this step nor of the one before
   local found = {}
+  weight = self.ranks:sum(weight)
   self.optim:step(lr, weight, losses, decider(self, found))  -- which the device leaves out where a number is not finite
   -- While a device is busy with this step, the next one's samples are laid out, and the first of them
   -- queued for upload before this one is waited for. What is wrong with them is said when it is their turn:
@@ -287,22 +318,25 @@ local function make(self)
     -- Ctrl-C at the prompt is no fault of the samples.
     interrupted = not laid_out and tostring(ahead):find "interrupted$" and host.interrupts() > 0 and ahead
   end
-  local loss, norm, ledger, gathered, good = self:read(losses, nlls, micros, laid)
-  loss = loss / weight
+  local part, norm = self:read(losses, nlls, micros, laid)
+  part.tokens, part.shared, part.learned = tokens, shared, learned
+  local own_samples = part.gathered
+  local all = together(self.ranks:gather(part))
+  local loss, gathered = all.loss / weight, all.gathered
   local made = self.optim:finish(norm)
   self.updating = nil
   if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros, weight) end
   if not made and not found.spike then self:refuse(self.done + 1, "gradient's norm", norm, micros, weight) end
-  if not good then ruined(self, self.done + 1) end
-  if found.spike then tell_of_spike(self, self.done + 1, found.spike, micros, gathered) end
+  if not all.good then ruined(self, self.done + 1) end
+  if found.spike then tell_of_spike(self, self.done + 1, found.spike, micros, own_samples) end
   self.done = self.done + 1
   if self.spikes and not found.spike then self.spikes:accept(loss, norm) end
-  self.tokens, self.learned = self.tokens + tokens, self.learned + learned
-  self.shared = self.shared + shared
+  self.tokens, self.learned = self.tokens + all.tokens, self.learned + all.learned
+  self.shared = self.shared + all.shared
   local seconds = host.now() - start
   self.last = { step = self.done, epoch = self.done / self.batches:updates(), loss = loss, lr = lr, grad_norm = norm,
-                tokens = tokens, tokens_so_far = self.tokens, shared_tokens = shared, learned_tokens = learned,
-                ledger = ledgers.close(ledger), seconds = seconds, tokens_per_s = tokens / seconds,
+                tokens = all.tokens, tokens_so_far = self.tokens, shared_tokens = all.shared, learned_tokens = all.learned,
+                ledger = ledgers.close(all.ledger), seconds = seconds, tokens_per_s = all.tokens / seconds,
                 memory = tensor.memory(self.model.device).peak }
   self.last.spike = found.spike and self.spikes.policy
   self.entry = self.journal and journals.entry(self.last, gathered, weight)
@@ -348,7 +382,12 @@ function Trainer:evaluate(batches)
       end
     end
   end)
-  return sum / weight, ledgers.close(ledger)
+  local all = { loss = 0, weight = 0, ledger = {} }
+  for _, part in ipairs(self.ranks:gather { loss = sum, weight = weight, ledger = ledger }) do
+    all.loss, all.weight = all.loss + part.loss, all.weight + part.weight
+    ledgers.merge(all.ledger, part.ledger)
+  end
+  return all.loss / all.weight, ledgers.close(all.ledger)
 end
 
 --- What a trainer is, in a line.

@@ -36,6 +36,14 @@ end
 --- Room for what `gather` gathers.
 function M.empty() return { samples = {}, records = {}, losses = {}, weights = {}, contents = {}, micros = {} } end
 
+--- Put what another rank has gathered behind it.
+-- @tab into @tab other of `gather`
+function M.merge(into, other)
+  for name, list in pairs(other) do
+    for _, value in ipairs(list) do table.insert(into[name], value) end
+  end
+end
+
 --- The entry of a step.
 -- @tab t its numbers @tab gathered of `gather`, or nil where the loss is a recipe's own
 -- @number weight what the summed loss was divided by

@@ -45,6 +45,18 @@ function Keeper:reserve(bytes)
   end
 end
 
+-- ---- a rank that saves nothing ---------------------------------------------------------------
+
+local Bystander = { count = 0, stalled = 0 }
+Bystander.__index = Bystander
+for _, name in ipairs { "reserve", "poll", "settle", "before_update", "finish" } do Bystander[name] = function() end end
+function Bystander.save() return true end
+function Bystander.takes() return 0 end
+
+--- In place of a keeper, in a rank for which the first one saves.
+-- @treturn Keeper
+function M.bystander() return setmetatable({}, Bystander) end
+
 -- ---- what became of a save -------------------------------------------------------------------
 
 local function failed(self, step, why)

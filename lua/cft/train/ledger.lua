@@ -31,6 +31,12 @@ function M.enter(ledger, micro, values, at, context)
   for row = 0, context and b.cu_seqlens[0] - 1 or -1 do one(row) end  -- of shared prefixes, each once
 end
 
+--- Add what another ledger has, before either is closed.
+-- @tab ledger name → { sum, tokens }; gets them @tab other the same
+function M.merge(ledger, other)
+  for name, e in pairs(other) do enter(ledger, name, e.sum, e.tokens) end
+end
+
 --- Sums become means.
 -- @tab ledger name → { sum, tokens }
 -- @treturn table the same: name → { loss, tokens }

@@ -10,6 +10,7 @@
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
+local sharding = require "cft.ranks.zero"
 local tensor = require "cft.engine.tensor"
 local C = door.C
 
@@ -24,6 +25,8 @@ local shared = {
   { "master", { "boolean", true, help = "keep f32 master weights beside bf16 ones; false: stochastic rounding" } },
   { "moments", { "string", "f32", one_of = { "f32", "bf16" },
                  help = "dtype of moments; bf16 with stochastic rounding" } },
+  { "zero", { "integer", 0, min = 0, max = sharding.MOST, resume = "free",
+              help = "of several ranks, what each keeps a part of: 0 nothing, 1 the optimizer's state" } },
 }
 
 -- ---- settings --------------------------------------------------------------------------------
@@ -82,23 +85,28 @@ M.keys = keys()
 local Optimizer = {}
 Optimizer.__index = Optimizer
 
--- What a group has: a tensor for each kind of the rule's state, and the master weights.
-local function slot_of(rule, model, group, o)
+-- What a group has: a tensor for each kind of the rule's state, and the master weights; of the elements that this rank
+-- steps.
+local function slot_of(rule, model, group, o, from, n)
   local wide = model.dtype == "f64" and "f64" or "f32"
   local how = { dtype = model.dtype == "f64" and "f64" or o.moments, device = model.device }
   local s = {}
-  for _, kind in ipairs(rule.state) do s[kind] = tensor.zeros({ group.flat:count() }, how):keep() end
-  if model.dtype == "bf16" and o.master then s.master = tensor.cast(group.flat, wide):keep() end
+  for _, kind in ipairs(rule.state) do s[kind] = tensor.zeros({ n }, how):keep() end
+  if model.dtype == "bf16" and o.master then
+    local own = tensor.narrow(group.flat, 0, from, n)
+    s.master = tensor.cast(own, wide):keep()
+    own:release()
+  end
   return s
 end
 
 local function new(rule, model, opts)
   local o = check.options("optim." .. rule.name, opts, specs[rule.name])
-  local self = setmetatable({ name = rule.name, rule = rule, settings = o, model = model, count = 0, slots = {} },
-                            Optimizer)
+  local self = setmetatable({ name = rule.name, rule = rule, settings = o, model = model, count = 0, slots = {},
+                              zero = sharding.new(model.groups, o.zero) }, Optimizer)
   model:zero_grad()
   tensor.as_class("optim", function()
-    for i, g in ipairs(model.groups) do self.slots[i] = slot_of(rule, model, g, o) end
+    for i, g in ipairs(model.groups) do self.slots[i] = slot_of(rule, model, g, o, self.zero:stepped(i)) end
     self.sum = tensor.zeros({ 1 }, { dtype = "f64", device = model.device }):keep()
     self.scale = tensor.zeros({ 3 }, { device = model.device }):keep()
   end)
@@ -107,11 +115,13 @@ end
 
 local sum_squares, clip_scale = door.call(C.cft_sum_squares, 3), door.call(C.cft_clip_scale, 4)
 
--- Have the rule update `n` elements of a group's buffers from `from` on.
-local function update_run(self, group, slot, from, n, at)
-  if n == 0 then return end
+-- Have the rule step elements `from` to `to` - 1 of group i's buffers, those of them that are this rank's.
+local function update_run(self, i, from, to, at)
+  local group, first, n = self.model.groups[i], self.zero:stepped(i)
+  from, n = math.max(from, first), math.min(to, first + n) - math.max(from, first)
+  if n <= 0 then return end
   local views = {}
-  for kind, flat in pairs(slot) do views[kind] = tensor.narrow(flat, 0, from, n) end
+  for kind, flat in pairs(self.slots[i]) do views[kind] = tensor.narrow(flat, 0, from - first, n) end
   views.p, views.g = tensor.narrow(group.flat, 0, from, n), tensor.narrow(group.grad, 0, from, n)
   self.rule.update(views, self.scale, self.settings, at)
   for _, t in pairs(views) do t:release() end
@@ -127,30 +137,38 @@ end
 -- a number is a smaller norm to clip to, nil makes the step as it is
 function Optimizer:step(lr, weight, losses, decide)
   local groups, o = self.model.groups, self.settings
+  self.zero:forget()
   self.sum:zero_()
-  for _, g in ipairs(groups) do sum_squares(self.sum, g.grad, 1) end
+  self.zero:reduce()
+  for i, g in ipairs(groups) do
+    local part = tensor.narrow(g.grad, 0, self.zero:measured(i))
+    sum_squares(self.sum, part, 1)
+    part:release()
+  end
   -- Times 0, what is finite adds nothing; infinity and NaN make the sum NaN.
   for _, loss in ipairs(losses or {}) do sum_squares(self.sum, loss, 0) end
+  self.zero:sum(self.sum)
   clip_scale(self.scale, self.sum, 1 / (weight or 1), o.clip)
   self.count = self.count + 1
   if decide then
     local read, sum = tensor.read_all { self.scale, unpack(losses) }, 0
     for i = 2, #read do sum = sum + read[i][0] end
-    local what = decide(read[1][1], sum / (weight or 1))
+    local what = decide(read[1][1], self.zero.here:sum(sum) / (weight or 1))
     self.left_out = what == "skip"
     if self.left_out then return end
     if what and (o.clip == 0 or what < o.clip) then clip_scale(self.scale, self.sum, 1 / (weight or 1), what) end
   end
   for i, g in ipairs(groups) do
-    local function run(from, n, half, decay)
-      update_run(self, g, self.slots[i], from, n, {
+    local function run(from, to, half, decay)
+      update_run(self, i, from, to, {
         lr = lr, decay = decay, count = self.count,
         seed = o.seed + 2 * i + half,  -- no two buffers round alike
       })
     end
     run(0, g.decayed, 1, o.weight_decay)
-    run(g.decayed, g.flat:count() - g.decayed, 2, 0)
+    run(g.decayed, g.flat:count(), 2, 0)
   end
+  self.zero:publish()
 end
 
 --- What an enqueued step came to. @number norm as it was read
@@ -171,26 +189,65 @@ function Optimizer:update(lr, weight)
   return norm
 end
 
---- What it keeps, by parameter name, for saving and resuming.
+-- Kinds of what a group has.
+local function kinds_of(self)
+  local kinds = { unpack(self.rule.state) }
+  if self.slots[1].master then kinds[#kinds + 1] = "master" end
+  return kinds
+end
+
+--- Does this rank keep all there is?
+function Optimizer:is_whole() return self.zero.stage == 0 or self.zero.here.size == 1 end
+
+--- Before `state` is asked for: where each rank has a part of what is kept, all ranks bring it to the first. It lasts until the
+-- next step.
+function Optimizer:gather()
+  self.zero:forget()
+  for i in ipairs(self.model.groups) do
+    for _, kind in ipairs(kinds_of(self)) do self.zero:gather(i, kind, self.slots[i][kind]) end
+  end
+end
+
+--- What it keeps, by parameter name, for saving; see `gather`.
 -- @treturn function iterator of name, kind ("m", "master", ...) and Tensor, a view that is released at the end
 -- of the open scope or by the caller
 function Optimizer:state()
-  local kinds = { unpack(self.rule.state) }
-  kinds[#kinds + 1] = "master"
+  local kinds = kinds_of(self)
   return coroutine.wrap(function()
     for i, g in ipairs(self.model.groups) do
-      for _, p in ipairs(g.parts) do
-        for _, kind in ipairs(kinds) do
-          local flat = self.slots[i][kind]
-          if flat then coroutine.yield(p.name, kind, g:part(flat, p)) end
-        end
+      for _, kind in ipairs(kinds) do
+        local flat = self.zero:gathered(i, kind) or self.slots[i][kind]
+        for _, p in ipairs(g.parts) do coroutine.yield(p.name, kind, g:part(flat, p)) end
       end
     end
   end)
 end
 
+--- Take what was saved.
+-- @func read name of a parameter, kind, and a Tensor that gets it
+function Optimizer:restore(read)
+  for i, g in ipairs(self.model.groups) do
+    for _, kind in ipairs(kinds_of(self)) do
+      local slot = self.slots[i][kind]
+      local flat, from, n = self.zero:room(i, slot)
+      for _, p in ipairs(g.parts) do
+        local t = g:part(flat, p)
+        read(p.name, kind, t)
+        t:release()
+      end
+      if flat ~= slot then
+        local own = tensor.narrow(flat, 0, from, n)
+        slot:copy_(own)
+        own:release()
+        flat:release()
+      end
+    end
+  end
+end
+
 --- Release moments and master weights; the model stays.
 function Optimizer:release()
+  self.zero:forget()
   for _, s in ipairs(self.slots) do
     for _, t in pairs(s) do t:release() end
   end

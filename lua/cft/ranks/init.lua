@@ -1,0 +1,149 @@
+--- The ranks of a run: this process as one of several that train one model together, or alone.
+--
+-- `ranks.here()` is the same for all that ask in a process: alone until `join`. Whoever asks others, or tells them, calls the
+-- methods below; a process that is alone is answered at once, so that a step reads the same for any number of ranks.
+-- All ranks make the same calls in the same order.
+-- @module cft.ranks
+-- @usage local here = require "cft.ranks".here()
+-- print(here.rank, here.size, here:sum(1))   --> 0   1   1
+
+local comm = require "cft.engine.comm"
+local exit = require "cft.base.exit"
+local host = require "cft.host"
+local tensor = require "cft.engine.tensor"
+local variables = require "cft.ranks.variables"
+local worker = require "cft.worker"
+local buffer = require "string.buffer"
+
+local M = {}
+
+--- `rank`, from 0; `size`, how many there are; `first`, whether this one is rank 0, which prints and writes. Of several
+-- ranks: `places`, of each, by its number from 1, `host`, `pid` and `processors`; `threads` of this one's CPU kernels;
+-- `comm`, the communicator of the device, and `cpu`, that of the processes.
+-- @type Ranks
+local Ranks = {}
+Ranks.__index = Ranks
+
+local alone = setmetatable({ rank = 0, size = 1, first = true }, Ranks)
+local here = alone
+
+--- The ranks that this process is one of.
+-- @treturn Ranks
+function M.here() return here end
+
+--- How many ranks there are to be, by the variables of whoever has started this process.
+-- @treturn int 1 where nobody has started several
+function M.expected()
+  local found = variables.read()
+  return found and found.size or 1
+end
+
+--- The number of this one, as they say it.
+-- @treturn int from 0
+function M.number()
+  local ok, found = pcall(variables.read)
+  return ok and found and found.rank or 0
+end
+
+-- ---- joining -----------------------------------------------------------------------------------
+
+-- The processors that this process may run on, as the kernel writes them: "0-3,8".
+local function processors()
+  local file = io.open "/proc/self/status"
+  local text = file and file:read "*a" or ""
+  if file then file:close() end
+  return text:match "Cpus_allowed_list:%s*(%S+)" or ""
+end
+
+local function hostname()
+  local file = io.open "/proc/sys/kernel/hostname"
+  local name = file and file:read "*l"
+  if file then file:close() end
+  return name or "unknown"
+end
+
+-- Processors are shared by the ranks of a host that may run on the same ones; a launcher that has bound each to its own has
+-- shared them already.
+local function share_processors(self)
+  local mine, sharing = self.places[self.rank + 1], 0
+  for _, p in ipairs(self.places) do
+    if p.host == mine.host and p.processors == mine.processors then sharing = sharing + 1 end
+  end
+  if not os.getenv "OMP_NUM_THREADS" then tensor.set_threads(math.max(1, math.floor(worker.cores() / sharing))) end
+  self.threads = tensor.threads()
+end
+
+--- Become one of the ranks that mpirun or srun has started; nothing where there is one. Ranks other than the first print
+-- nothing on standard output from here on. Exit code 3 where MPI is missing, and what to install.
+-- @treturn Ranks as `here`
+function M.join()
+  if here ~= alone then return here end
+  local found = variables.read()
+  if not found or found.size == 1 then return here end
+  if found.launcher == "torchrun" then
+    exit.fail(exit.DEVICE, "torchrun has started %d ranks, whose rendezvous is not implemented: start them with mpirun, srun or "
+      .. "cftrun --ranks %d", found.size, found.size)
+  end
+  local opened = comm.open { id = ("\0"):rep(128), rank = found.rank, size = found.size, device = "cpu" }
+  local self = setmetatable({ rank = found.rank, size = found.size, first = found.rank == 0, launcher = found.launcher,
+                              cpu = opened, comm = opened }, Ranks)
+  if not self.first then host.mute() end
+  self.places = self:gather { host = hostname(), pid = host.pid(), processors = processors() }
+  share_processors(self)
+  here = self
+  return self
+end
+
+--- Leave them, when all have come so far.
+function M.leave()
+  if here == alone then return end
+  local left = here
+  here = alone
+  left.cpu:close()
+end
+
+--- Leave them at once, whatever they do: whoever has started them ends them.
+function M.abandon()
+  if here == alone then return end
+  here.cpu:abort()
+  here = alone
+end
+
+-- ---- asking and telling ------------------------------------------------------------------------
+
+--- What each rank has: plain values, or tables of such.
+-- @param value
+-- @treturn table by rank, from 1
+function Ranks:gather(value)
+  if self.size == 1 then return { value } end
+  local values = {}
+  for r, text in ipairs(self.cpu:gather_texts(buffer.encode(value))) do values[r] = buffer.decode(text) end
+  return values
+end
+
+--- What rank 0 has.
+-- @param value that of this rank, which is not looked at but on rank 0
+-- @return the same on all ranks
+function Ranks:of_first(value)
+  if self.size == 1 then return value end
+  return self:gather(self.first and { value } or {})[1][1]
+end
+
+--- Is it so on any rank?
+function Ranks:any(condition)
+  if self.size == 1 then return condition end
+  for _, is in ipairs(self:gather(condition and true or false)) do
+    if is then return true end
+  end
+  return false
+end
+
+--- The sum of a number over the ranks, in their order: the same bits on all.
+function Ranks:sum(number)
+  if self.size == 1 then return number end
+  local sum = 0
+  for _, n in ipairs(self:gather(number)) do sum = sum + n end
+  return sum
+end
+
+return M
