@@ -163,8 +163,14 @@ static void look_for_silence(cft_heartbeat *h) {
   }
 }
 
+// Of those that are left the first one prints the table; one that stood still itself and goes on
+// has no news for anybody.
+static bool speaks(const cft_heartbeat *h, bool stood_still) {
+  return !stood_still && h->how.rank == (h->lost == 0 ? 1 : 0);
+}
+
 // Tell the others once; and end a program that does not end by itself.
-static void after_loss(cft_heartbeat *h, double *since) {
+static void after_loss(cft_heartbeat *h, double *since, bool stood_still) {
   if (*since == 0) {
     *since = cft_beat_now();
     message m = cft_beat_own(h, LOST);
@@ -178,7 +184,7 @@ static void after_loss(cft_heartbeat *h, double *since) {
   bool end = !h->taken && !h->leaving && cft_beat_now() - *since > h->how.grace_s;
   pthread_mutex_unlock(&h->lock);
   if (!end) return;
-  fprintf(stderr, "%s", cft_heartbeat_table(h));
+  if (speaks(h, stood_still)) fprintf(stderr, "\n%s", cft_heartbeat_table(h));
   _exit(h->how.exit_code);
 }
 
@@ -223,6 +229,7 @@ void *cft_beat_thread(void *arg) {
   peer **of = calloc((size_t)(MOST + h->how.size), sizeof *of);
   double interval = h->how.patience_s < 5 ? h->how.patience_s / 5 : 1, next = cft_beat_now(),
          lost_at = 0;
+  bool stood_still = false;
   while (fds && of && !leaving(h)) {
     double wait = next - cft_beat_now();
     int n = fill(h, fds, of);
@@ -231,7 +238,8 @@ void *cft_beat_thread(void *arg) {
       for (int i = 2; i < n; ++i)
         if (fds[i].revents && of[i]->fd == fds[i].fd) handle(h, of[i]);
     }
-    if (is_lost(h)) after_loss(h, &lost_at);
+    if (cft_beat_now() - next > h->how.patience_s) stood_still = true;
+    if (is_lost(h)) after_loss(h, &lost_at, stood_still);
     if (cft_beat_now() < next) continue;
     next = cft_beat_now() + interval;
     message m = cft_beat_own(h, BEAT);

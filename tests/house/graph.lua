@@ -131,6 +131,7 @@ local doors = {
   base = { "json" },
   engine = { "ffi", "tensor", "kernels", "comm" },
   io = { "gguf", "hash", "journal", "safetensors", "save", "saver", "state", "statistics", "fetch/session" },
+  ranks = { "heartbeat" },
   grade = { "init" },
   nn = { "inputs" },
   text = { "tokenizer" },

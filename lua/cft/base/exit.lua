@@ -10,6 +10,7 @@ local M = {
   DEVICE = 3,        -- a device, a driver or a library is missing
   MISSING = 4,       -- a model or data are not on this machine
   NOT_FINITE = 5,    -- the loss, the gradient, a weight or a moment became NaN or infinite
+  LOST = 6,          -- of several ranks one is gone or stands still; starting again from the newest checkpoint would help
   INTERRUPTED = 130, -- Ctrl-C
   TERMINATED = 143,  -- SIGTERM, SIGHUP
 }

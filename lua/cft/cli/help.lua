@@ -36,6 +36,7 @@ cftrun: Critique Fine-Tuning from a recipe in Lua
     { "3", "a device, a driver or a library is missing" },
     { "4", "a model or data are not on this machine, or cannot be fetched" },
     { "5", "the loss or a weight is NaN or infinite; the last good state is kept" },
+    { "6", "of several ranks one is gone, and the others have ended" },
     { "130", "Ctrl-C; a run has finished its step and saved" },
     { "143", "SIGTERM, SIGHUP; the same" },
   }

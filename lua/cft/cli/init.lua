@@ -89,7 +89,7 @@ package.preload["cft.console"] = function() return require "cft.prompt.console" 
 local function run(target, args, flags)
   local is_command = target:find "^[%w_]+$" and commands()[target]
   local wanted, own = launch.take(args)
-  if wanted then
+  if wanted.ranks then
     if is_command then exit.fail(exit.USAGE, "--ranks starts a recipe; %s is a command", target) end
     return launch.start(wanted, target, own)
   end
@@ -203,8 +203,8 @@ end
 -- All ranks have come to these together, and leave together; an error may be that of one alone.
 local together = { [exit.OK] = true, [exit.NOT_FINITE] = true, [exit.INTERRUPTED] = true, [exit.TERMINATED] = true }
 
-local function leave_ranks(code)
-  if together[code] then ranks.leave() else ranks.abandon() end
+local function leave_ranks(code, message)
+  if together[code] then ranks.leave() else ranks.abandon(message) end
 end
 
 -- Who says it, where several ranks do; nil where rank 0 says the same.
@@ -241,7 +241,7 @@ function M.main(...)
     message = who .. require("cft.base.text").printable(message)  -- it may quote what a file of others says
     io.stderr:write(require("cft.base.term").paint("bold red", "cftrun:", io.stderr), " ", message, "\n")
   end
-  leave_ranks(code)
+  leave_ranks(code, message)
   return code
 end
 

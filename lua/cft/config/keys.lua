@@ -20,6 +20,8 @@ M.flags = {
   ["--device"] = { field = "device", takes = "D", help = "cpu, cuda, cuda:1 or auto; same as device=D" },
   ["--resume"] = { field = "resume", takes = "[FOLDER]", help = "go on from the newest checkpoint, or from this one" },
   ["--until"] = { field = "time_limit", takes = "TIME", help = "stop and save in time: 3h, 90m, 2h30m since the start" },
+  ["--continue"] = { field = "go_on", help = "go on from the newest checkpoint in out=, or begin where there is none" },
+  ["--restarts"] = { field = "restarts", takes = "N", help = "with --ranks: where one is lost, start all again, N times at most" },
   ["--ranks"] = { field = "start_ranks", takes = "N", help = "start N processes of this run by mpirun; docs/multi-gpu.md" },
   ["--overwrite"] = { field = "overwrite", help = "begin a new run in an out= that holds another one, which is removed" },
   ["--allow-change"] = { field = "allow_change", takes = "KEY[,KEY]",

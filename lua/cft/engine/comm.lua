@@ -2,12 +2,19 @@
 --
 -- All ranks make the same calls in the same order. On a GPU nothing waits for a collective but what waits for the
 -- device anyway (reading a tensor), on a CPU the call does; that a rank has died, or did not come in time, is an error there.
+-- A communicator's `before`, if it is set, is called with the name of each collective that is to begin.
 -- @module cft.engine.comm
 -- @usage local comm = require "cft.engine.comm"
--- local id = comm.id "cuda"                -- by one rank; the others get it by a file, a pipe, a socket
--- local c = comm.open { id = id, rank = 0, size = 1, device = "cuda" }
+-- local id = comm.id "cpu"                 -- by one rank; GPUs' others get it by a file, a pipe, a socket
+-- local c = comm.open { id = id, rank = 0, size = 1, device = "cpu" }
+-- local gradients, part = cft.ones { 4 }, cft.zeros { 4 }
 -- c:all_reduce(gradients)                  -- the sum over all ranks
--- c:broadcast(weights, 0)                  -- those of rank 0
+-- c:broadcast(gradients, 0)                -- those of rank 0
+-- c:reduce_scatter(part, gradients)        -- this rank's part of the sum
+-- c:beside(function() c:all_gather(gradients, part) end)  -- and what follows does not wait for it
+-- c:wait()                                 -- from here on it does
+-- c:group(function() c:all_reduce(part) end)
+-- print(c:gather_texts "mine"[1])          --> mine
 -- c:close()                                -- or at once, c:abort()
 
 local blame = require "cft.base.blame"
@@ -84,15 +91,18 @@ local broadcast = door.bind "comm_broadcast: *communicator x #from"
 local reduce_scatter = door.bind "comm_reduce_scatter: *communicator part x"
 local all_gather = door.bind "comm_all_gather: *communicator x part"
 
-local function opened(self)
-  return self.c or blame "this communicator was closed"
+-- The communicator, for a collective: `before`, where somebody has set it, hears of that first.
+local function opened(self, op)
+  local c = self.c or blame "this communicator was closed"
+  if op and self.before then self.before(op) end
+  return c
 end
 
 --- Replace a tensor by the sum of all ranks' tensors. Queued, like any op.
 -- @tparam Tensor x contiguous, f32, bf16, f64 or i32, of one shape on all ranks
 -- @treturn Tensor x
 function Comm:all_reduce(x)
-  all_reduce(opened(self), x)
+  all_reduce(opened(self, "all_reduce"), x)
   return x
 end
 
@@ -102,7 +112,7 @@ end
 -- @treturn Tensor x
 function Comm:broadcast(x, from)
   check.value("broadcast", "from", from, { "integer", min = 0, max = self.size - 1 })
-  broadcast(opened(self), x, from)
+  broadcast(opened(self, "broadcast"), x, from)
   return x
 end
 
@@ -111,7 +121,7 @@ end
 -- @tparam Tensor x the whole, contiguous, `size` times as long, of the dtypes of `all_reduce`
 -- @treturn Tensor part
 function Comm:reduce_scatter(part, x)
-  reduce_scatter(opened(self), part, x)
+  reduce_scatter(opened(self, "reduce_scatter"), part, x)
   return part
 end
 
@@ -120,7 +130,7 @@ end
 -- @tparam Tensor part this rank's; may be the whole's own part
 -- @treturn Tensor x
 function Comm:all_gather(x, part)
-  all_gather(opened(self), x, part)
+  all_gather(opened(self, "all_gather"), x, part)
   return x
 end
 
@@ -133,7 +143,7 @@ local function boxed(self, text, bytes)
   local to = ffi.cast("char *", part.c.data)
   ffi.cast("double *", to)[0] = #text
   ffi.copy(to + size, text, math.min(#text, bytes - size))
-  all_gather(opened(self), whole, part)
+  all_gather(opened(self, "all_gather"), whole, part)
   local texts, longest, from = {}, 0, ffi.cast("char *", whole.c.data)
   for r = 0, self.size - 1 do
     local n = ffi.cast("double *", from + r * bytes)[0]

@@ -222,6 +222,7 @@ function M.set_autotune(device, on) C.cft_device_set_autotune(M.device(device), 
 
 --- Threads that the CPU's kernels use from now on. Results do not depend on it.
 -- @int n 1 to 1024
+-- @usage cft.tensor.set_threads(cft.tensor.threads())
 function M.set_threads(n) door.check(C.cft_cpu_set_threads(n)) end
 
 --- How many they are.

@@ -9,6 +9,7 @@
 
 local comm = require "cft.engine.comm"
 local exit = require "cft.base.exit"
+local heartbeat = require "cft.ranks.heartbeat"
 local host = require "cft.host"
 local tensor = require "cft.engine.tensor"
 local variables = require "cft.ranks.variables"
@@ -87,6 +88,8 @@ function M.join()
   local opened = comm.open { id = ("\0"):rep(128), rank = found.rank, size = found.size, device = "cpu" }
   local self = setmetatable({ rank = found.rank, size = found.size, first = found.rank == 0, launcher = found.launcher,
                               cpu = opened, comm = opened }, Ranks)
+  self.heartbeat = heartbeat.start(self.rank, self.size, function(text) return opened:gather_texts(text)[1] end)
+  opened.before = function(op) self.heartbeat:calls_for(op) end
   if not self.first then host.mute() end
   self.places = self:gather { host = hostname(), pid = host.pid(), processors = processors() }
   share_processors(self)
@@ -100,16 +103,26 @@ function M.leave()
   local left = here
   here = alone
   left.cpu:close()
+  left.heartbeat:leave()
 end
 
---- Leave them at once, whatever they do: whoever has started them ends them.
-function M.abandon()
+--- Leave them at once, whatever they do, with an error: they end too.
+-- @string why
+function M.abandon(why)
   if here == alone then return end
   here.cpu:abort()
+  here.heartbeat:leave(why)
   here = alone
 end
 
 -- ---- asking and telling ------------------------------------------------------------------------
+
+--- Say what this rank does from now on, for the others to read if it is lost.
+-- @string doing such as "forward and backward"
+-- @int[opt] step the optimizer step, from 1
+function Ranks:at(doing, step)
+  if self.heartbeat then self.heartbeat:at(doing, step) end
+end
 
 --- What each rank has: plain values, or tables of such.
 -- @param value

@@ -10,27 +10,38 @@ local M = {}
 
 local MOST = 65536
 
---- Take the option out of a recipe's arguments.
+local function count(option, text, least)
+  local n = text and text:find "^%d+$" and tonumber(text)
+  if not n or n < least or n > MOST then
+    exit.fail(exit.USAGE, "%s wants a number, %d to %d, got '%s'", option, least, MOST, text or "")
+  end
+  return n
+end
+
+local options = { ["--ranks"] = { "ranks", 1 }, ["--restarts"] = { "restarts", 0 } }
+
+--- Take the launcher's options out of a recipe's arguments.
 -- @tab args a list
--- @treturn ?int how many are to be started; nil where nobody said so
+-- @treturn table `ranks`, how many processes are to be started, nil where nobody said so; `restarts`, how often again
 -- @treturn table the other arguments
 function M.take(args)
-  local rest, wanted, i = {}, nil, 1
+  local rest, wanted, i = {}, {}, 1
   while args[i] do
-    local text = args[i]:match "^%-%-ranks=(.*)$"
-    if args[i] == "--ranks" then
-      i = i + 1
-      text = args[i] or ""
-    end
-    if text then
-      wanted = text:find "^%d+$" and tonumber(text)
-      if not wanted or wanted < 1 or wanted > MOST then
-        exit.fail(exit.USAGE, "--ranks wants a number of processes, 1 to %d, got '%s'", MOST, text)
+    local name, text = args[i]:match "^(%-%-%l+)=(.*)$"
+    local option = options[name or args[i]]
+    if option then
+      if not name then
+        name, text, i = args[i], args[i + 1], i + 1
       end
+      wanted[option[1]] = count(name, text, option[2])
     else
       rest[#rest + 1] = args[i]
     end
     i = i + 1
+  end
+  if wanted.restarts and not wanted.ranks then
+    exit.fail(exit.USAGE, "--restarts goes with --ranks; under mpirun or srun start again with --continue after exit code %d",
+      exit.LOST)
   end
   return wanted, rest
 end
@@ -73,13 +84,27 @@ local function command(mpirun, kind, n)
   return words
 end
 
---- Run the recipe in so many processes, and return when all have ended. Exit code 3 where there is no mpirun.
--- @int n processes
+-- Was the run ended from outside, so that starting again helps? A signal that this process was sent is meant.
+local function is_lost(code, signal)
+  return not signal and (code == exit.LOST or code > 128 and code ~= exit.INTERRUPTED and code ~= exit.TERMINATED)
+end
+
+local function has(list, ...)
+  for _, option in ipairs { ... } do
+    for _, argument in ipairs(list) do
+      if argument == option then return true end
+    end
+  end
+  return false
+end
+
+--- Run the recipe in several processes, and return when all have ended. Exit code 3 where there is no mpirun.
+-- @tab wanted of `take`
 -- @string recipe its path
 -- @tab args its arguments
 -- @treturn int exit code
-function M.start(n, recipe, args)
-  local found = variables.read()
+function M.start(wanted, recipe, args)
+  local n, found = wanted.ranks, variables.read()
   if found and found.size > 1 then
     exit.fail(exit.USAGE, "--ranks %d: %s has started this as one of %d processes already; leave --ranks out", n,
       found.launcher, found.size)
@@ -90,11 +115,18 @@ function M.start(n, recipe, args)
       .. "install openmpi", n)
   end
   local words = command(mpirun, kind_of(mpirun), n)
-  words[#words + 1] = host.program()
-  words[#words + 1] = recipe
-  for _, argument in ipairs(args) do words[#words + 1] = argument end
-  io.stdout:flush()
-  return (host.run(words))
+  for _, word in ipairs { host.program(), recipe, unpack(args) } do words[#words + 1] = word end
+  for again = 1, math.huge do
+    io.stdout:flush()
+    local code, signal = host.run(words)
+    if again > (wanted.restarts or 0) or not is_lost(code, signal) then return code end
+    io.stderr:write(("cftrun: a rank was lost (exit code %d); start %d of %d\n"):format(code, again + 1, wanted.restarts + 1))
+    -- What the first start was told to do about an earlier run is done.
+    for i = #words, 1, -1 do
+      if words[i] == "--overwrite" then table.remove(words, i) end
+    end
+    if not has(words, "--continue") then words[#words + 1] = "--continue" end
+  end
 end
 
 return M

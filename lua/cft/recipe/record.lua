@@ -64,6 +64,7 @@ local function first_record(run)
     command = command(), settings = config.record(cfg),
     versions = { cft = host.version, commit = host.commit, luajit = jit.version, system = jit.os .. " " .. jit.arch },
     host = ((contents "/proc/sys/kernel/hostname" or "unknown"):gsub("%s+$", "")), device = run.device_text,
+    ranks = run.ranks and run.ranks.places and json.array(run.ranks.places) or nil,
     seed = config.peek(cfg, "seed"), data = data_of(run.source),
     heldout = run.heldout_source and data_of(run.heldout_source) or nil,
     template = { name = run.chat.name, text = template_text(run.chat, run.tokenizer) },

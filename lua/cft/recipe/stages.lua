@@ -75,10 +75,16 @@ end
 local function take_folder(run)
   local cfg = run.cfg
   local folder, resumes = cfg.out, config.peek(cfg, "resume")  -- which run:trainer does
+  if cfg.go_on and not folder then exit.fail(exit.USAGE, "--continue goes on with the run in out=, which is not set") end
   if not folder or cfg.dry_run or cfg.preview then return end
   run.out = folder
   if run.ranks.first then run.writes, run.lock = folder, run_folder.take(folder) end
   local found, overwrite = run_folder.look(folder), cfg.overwrite
+  if cfg.go_on then  -- what is there is this run's, as far as it got
+    if found and found.recipe ~= run.script then run_folder.refuse(folder, found) end
+    resumes = found and found.newest and true or resumes
+    cfg.resume, overwrite = resumes, not resumes
+  end
   run.overwrites = found and (overwrite or config.origin(cfg, "out") == "demo" and not resumes)
   if found and not run.overwrites and not resumes and run.writes then run_folder.refuse(folder, found) end
   if found and resumes then run.earlier = found end

@@ -289,6 +289,7 @@ local function make(self)
   end
   own = own or self:lay_out(self.done)
   local micros, weight = own.micros, own.weight
+  self.ranks:at("forward and backward", self.done + 1)
   self.model:zero_grad()
   local losses, nlls, laid, tokens, shared, learned = {}, {}, {}, 0, 0, 0
   for i, micro in ipairs(micros) do
@@ -366,6 +367,7 @@ end
 function Trainer:evaluate(batches)
   local sum, weight, ledger, options = 0, 0, {}, self.model.options
   local skip = options.skip
+  self.ranks:at "held-out samples"
   if self.context then options.skip = false end
   finally(function() options.skip = skip end, autograd.no_grad, function()
     for i = 0, batches:updates() - 1 do

@@ -1,0 +1,85 @@
+-- Ranks that die or stand still: the others end, and say who it was; --restarts goes on.
+
+local expect = require "tests.expect"
+local host = require "cft.host"
+local process = require "tests.process"
+
+local RECIPE = process.shell("pwd", "."):match "[^\n]+" .. "/tests/fixtures/few_steps.lua"
+
+-- Starts a run, sends a signal to one of its ranks when so many steps are made, and waits for the end; prints the exit code and how
+-- long all were gone after the signal, in tenths of a second.
+local SCRIPT = [[
+export OMP_NUM_THREADS=1
+cftrun %s %s out=run slow=0.05 >said 2>&1 & run=$!
+for i in $(seq 400); do [ -f run/log.jsonl ] && [ $(grep -c '"step"' run/log.jsonl) -ge %d ] && break; sleep 0.05; done
+kill -%s $(grep -o '"pid": *[0-9]*' run/run.json | grep -o '[0-9]*' | sed -n %dp)
+tenths=0
+while %s && [ $tenths -lt 300 ]; do sleep 0.1; tenths=$((tenths + 1)); done
+wait $run; echo "code $? after $tenths tenths"; cat said]]
+
+local ALL_RUN = [[grep -o '"pid": *[0-9]*' run/run.json | grep -o '[0-9]*' | (n=0; while read p; do kill -0 $p 2>/dev/null && n=1; done; [ $n = 1 ])]]
+
+local function lose(options, settings, steps, signal, rank, wait)
+  local folder = process.folder()
+  local said = process.shell(SCRIPT:format(options, RECIPE .. " " .. settings, steps, signal, rank + 1, wait), folder)
+  if said:find "there is none in PATH" and not os.getenv "CI" then skip "no mpirun here" end
+  return said, folder
+end
+
+local function lost(what, signal, rank, reason)
+  return { what, function()
+    local said = lose("--ranks 3", "steps=100000", 3, signal, rank, ALL_RUN)
+    local code, tenths = said:match "code (%d+) after (%d+) tenths"
+    expect.truthy(code == "6" or code == "137", said)  -- mpirun gives that of the first that it has heard of
+    expect.truthy(tonumber(tenths) < 100, said)
+    expect.truthy(said:find(("rank %d of 3 is lost: %s"):format(rank, reason)), said)
+    expect.truthy(said:find(("rank %d on "):format(rank)) and said:find "few_steps.lua:%d", said)
+    local _, tables = said:gsub("is lost:", "")
+    expect.same(tables, 1, said)
+  end }
+end
+
+return {
+  lost("a rank that is killed", "KILL", 2, "its process is gone"),
+  lost("the first rank, killed", "KILL", 0, "its process is gone"),
+  lost("a rank that stands still", "STOP", 1, "nothing was heard of it for 4 s"),
+  { "--restarts goes on from the newest checkpoint, to the same bits", function()
+    local said, folder = lose("--ranks 2 --restarts 2", "steps=12 save_every=3", 5, "KILL", 1, "false")
+    expect.truthy(said:find "code 0 after", said)
+    expect.truthy(said:find "a rank was lost %(exit code %d+%); start 2 of 3", said)
+    expect.truthy(said:find "resumed at step %d+ from run/step%-", said)
+    local never = process.shell(("cftrun --ranks 2 %s steps=12 save_every=3 out=never; echo code $?"):format(RECIPE), folder)
+    expect.truthy(never:find "code 0", never)
+    for _, name in ipairs { "model.safetensors" } do
+      expect.truthy(process.contents(folder .. "/run/step-000012/" .. name)
+                    == process.contents(folder .. "/never/step-000012/" .. name), name)
+    end
+  end },
+  { "--continue begins where there is nothing, and goes on where there is", function()
+    local folder = process.folder()
+    local function run(...)
+      local r = process.cftrun { RECIPE, "out=" .. folder .. "/run", "--continue", ... }
+      expect.same(r.code, 0, r.err)
+      return r.out
+    end
+    expect.same(run("steps=4", "save_every=2"):find "resumed", nil)
+    os.execute("rm -rf " .. folder .. "/run/step-000004")
+    expect.truthy(run("steps=4", "save_every=2"):find "resumed at step 2 from ")
+  end },
+  { "--continue takes no folder of another recipe, and wants one", function()
+    local folder = process.folder()
+    process.write(folder .. "/run.json", '{"format": 1, "id": "x", "recipe": {"path": "other.lua"}}')
+    local r = process.cftrun { RECIPE, "out=" .. folder, "--continue" }
+    expect.same(r.code, 2)
+    expect.truthy(r.err:find "holds a run already %(other.lua", r.err)
+    r = process.cftrun { RECIPE, "--continue" }
+    expect.same(r.code, 2)
+    expect.truthy(r.err:find "%-%-continue goes on with the run in out=, which is not set", r.err)
+    expect.same(host.list(folder), { ".lock", "run.json" })
+  end },
+  { "--restarts without --ranks is refused", function()
+    local r = process.cftrun { RECIPE, "--restarts", "1" }
+    expect.same(r.code, 2)
+    expect.truthy(r.err:find "%-%-restarts goes with %-%-ranks", r.err)
+  end },
+}
