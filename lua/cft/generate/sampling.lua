@@ -17,6 +17,14 @@ local function lists(rows, of)
   return cu, count
 end
 
+-- C takes f32, where smaller numbers become 0, or have an inverse that is infinite.
+local LEAST = 2 ^ -100
+
+-- Temperature, top_p, min_p and penalty of a request.
+local function numbers_of(r)
+  return r.temperature < LEAST and 0 or r.temperature, math.max(r.top_p, LEAST), r.min_p, math.max(r.penalty, LEAST)
+end
+
 local none = {}
 local function seen_of(seq) return seq.request.penalty ~= 1 and seq.seen or none end
 local function bias_of(seq) return seq.request.bias or none end
@@ -32,7 +40,7 @@ function M.choose(logits, rows, top)
   local numbers, keys = inputs.floats(4 * n), inputs.longs(4 * n)
   for i, seq in ipairs(rows) do
     local r, at = seq.request, 4 * (i - 1)
-    numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3] = r.temperature, r.top_p, r.min_p, r.penalty
+    numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3] = numbers_of(r)
     keys[at], keys[at + 1], keys[at + 2], keys[at + 3] = r.seed, r.sequence + seq.sample - 1, #seq.ids, r.top_k
   end
   local cu_seen, seen_count = lists(rows, seen_of)
