@@ -132,11 +132,12 @@ static int push_tree(lua_State *L) {
 }
 
 // `keeps`: where the text holds this, objects know the order of their keys, and which numbers are
-// floats; NULL: they do not.
-static int decode_bytes(lua_State *L, const char *text, size_t bytes, const char *keeps) {
+// floats; NULL: they do not. `once`: no object has a key twice.
+static int decode_bytes(lua_State *L, const char *text, size_t bytes, const char *keeps,
+                        bool once) {
   json_error_t error;
   bool order = keeps && memmem(text, bytes, keeps, strlen(keeps));
-  int flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
+  int flags = JSON_DECODE_ANY | JSON_ALLOW_NUL | (once ? JSON_REJECT_DUPLICATES : 0);
   json_t *root = order ? json_loadb(text, bytes, flags, &error) : NULL;
   bool floats = root != NULL;
   // Lua has doubles only, so an integer of any length is read as one, as in JavaScript.
@@ -158,11 +159,11 @@ static int decode_bytes(lua_State *L, const char *text, size_t bytes, const char
   return failed ? lua_error(L) : 1;
 }
 
-// decode(text, keeps or nil) -> value, or nil and what is wrong where
+// decode(text, keeps or nil, once) -> value, or nil and what is wrong where
 static int decode(lua_State *L) {
   size_t bytes;
   const char *text = luaL_checklstring(L, 1, &bytes);
-  return decode_bytes(L, text, bytes, luaL_optstring(L, 2, NULL));
+  return decode_bytes(L, text, bytes, luaL_optstring(L, 2, NULL), lua_toboolean(L, 3));
 }
 
 // decode_at(pointer, bytes, keeps or nil): the same for memory that is not a Lua string. `pointer`
@@ -171,8 +172,8 @@ static int decode_at(lua_State *L) {
   const char *const *cell = lua_topointer(L, 1);
   lua_Number bytes = luaL_checknumber(L, 2);
   const char *keeps = luaL_optstring(L, 3, NULL);
-  if (bytes == 0) return decode_bytes(L, "", 0, keeps);
-  return decode_bytes(L, *cell, (size_t)bytes, keeps);
+  if (bytes == 0) return decode_bytes(L, "", 0, keeps, false);
+  return decode_bytes(L, *cell, (size_t)bytes, keeps, false);
 }
 
 // ---- writing -----------------------------------------------------------------------------------

@@ -53,8 +53,8 @@ void free(void *p) {
 
 // Run it with the first, second, ... allocation failing until it succeeds.
 // `before`, where there is one, goes before each try.
-static void exhaust(const char *what, cft_status (*run)(void), void (*before_try)(void),
-                    bool json) {
+__attribute__((unused)) static void exhaust(const char *what, cft_status (*run)(void),
+                                            void (*before_try)(void), bool json) {
   for (int64_t n = 0;; ++n) {
     if (before_try) before_try();
     int64_t before = alive;

@@ -33,6 +33,12 @@ function M.decode(text, bytes, keeps)
   return core.decode_at(ffi.cast("const char *", text), tonumber(bytes), keeps)
 end
 
+--- Read one JSON value of somebody who may mean harm: as `decode`, but an object that has a key twice, of which readers
+-- take the first or the last, is none.
+-- @string text
+-- @return the value; or nil and a message
+function M.decode_once(text) return core.decode(text, nil, true) end
+
 --- The keys of an object in the order of its text; nil where nobody asked for it when it was read.
 -- @tab t
 -- @treturn ?table a list; keys that were put in or taken out since are as they were

@@ -9,15 +9,15 @@ local M = {}
 
 local local_hosts = { localhost = true, ["127.0.0.1"] = true, ["[::1]"] = true }
 
--- A Host header without its port, lower-case.
+-- A Host header without its port, lower-case; nil where it is none.
 local function host_of(header)
-  local name = header:match "^(%[[%x:.]+%])" or header:match "^([^:]*)"
-  return name:lower()
+  local name = header:match "^(%[[%x:.]+%]):?%d*$" or header:match "^([%w._-]+):?%d*$"
+  return name and name:lower()
 end
 
 local function key_of(server, id)
-  local header = server:header(id, "Authorization") or ""
-  return header:match "^[Bb]earer +(%S+)%s*$" or ""
+  local scheme, key = (server:header(id, "Authorization") or ""):match "^(%a+) +(%S+)%s*$"
+  return scheme and scheme:lower() == "bearer" and key or ""
 end
 
 --- Why a request is refused.
@@ -31,8 +31,8 @@ function M.refusal(server, request, o)
   end
   if server.is_local then
     local host = server:header(request.id, "Host")
-    if not host then return 400, "a request has a header Host" end
-    local name = host_of(host)
+    local name = host and host_of(host)
+    if not name then return 400, "a request has a header Host, a name with or without a port" end
     if not (local_hosts[name] or o.hosts[name]) then
       return 403, "the header Host names another machine; `cftrun serve --allow-host` allows a name"
     end

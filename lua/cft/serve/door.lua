@@ -36,11 +36,15 @@ function Server:poll(ms) door.check(C.cft_server_poll(self.handle, ms)) end
 --- Listen no longer.
 function Server:stop() C.cft_server_stop(self.handle) end
 
---- The next request. @treturn ?table `id`, `method`, `path`, `body`
+--- The next request.
+-- @treturn ?table `id`, `method`, `path`, `body`; `fault`, why it could be taken for another one and is to be refused
 function Server:next()
   local r = self.request
   if not C.cft_server_next(self.handle, r) then return nil end
-  return { id = tonumber(r.id), method = ffi.string(r.method), path = ffi.string(r.path), body = ffi.string(r.body, r.bytes) }
+  local request = { id = tonumber(r.id), method = ffi.string(r.method), path = ffi.string(r.path),
+                    body = ffi.string(r.body, r.bytes), fault = r.fault ~= nil and ffi.string(r.fault) or nil }
+  C.cft_server_drop_body(self.handle, r.id)
+  return request
 end
 
 --- A header of a request that is not answered yet. @treturn ?string

@@ -116,6 +116,7 @@ local routes = {
 local function route(self, request)
   local there = routes[request.path]
   request.known = there and request.path
+  if request.fault then return refuse(self, request, 400, request.fault, nil, nil, { Connection = "close" }) end
   local status, why = access.refusal(self.server, request, self.o)
   if status then
     return refuse(self, request, status, why, nil, nil, status == 401 and { ["WWW-Authenticate"] = "Bearer" } or nil)

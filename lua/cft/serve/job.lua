@@ -27,7 +27,7 @@ local function ids_of(self, prompt, kind)
     return bad(("the prompt has %d tokens, and the model's context is %d"):format(#ids, config.context), param, "context_length_exceeded")
   end
   for _, id in ipairs(ids) do
-    if id >= config.vocab then return bad(("ids are from 0 to %d, got %d"):format(config.vocab - 1, id), param) end
+    if id >= config.vocab then return bad(("ids are from 0 to %d, got %.17g"):format(config.vocab - 1, id), param) end
   end
   return ids
 end

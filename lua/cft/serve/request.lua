@@ -7,13 +7,13 @@ local M = {}
 
 -- ---- fields ------------------------------------------------------------------------------------
 
--- The largest integer that a seed may be is one that a double holds.
 local shared = {
   model = { "string" },  -- any name: there is one model
   max_tokens = { "integer", min = 1 }, temperature = { "number", min = 0, max = 2 },
   top_p = { "number", min = 0, max = 1, fits = function(v) if not (v > 0) then return "more than 0" end end },
   n = { "integer", min = 1 }, stream = { "boolean" }, stream_options = { "table" }, stop = { "string|table" },
-  seed = { "integer", min = 0 }, logit_bias = { "table" },
+  logit_bias = { "table" },
+  seed = { "integer", min = 0, max = 2 ^ 53 - 1 },  -- of larger ones a double holds some, and takes others for them
   -- beyond OpenAI's, as other servers name them
   top_k = { "integer", min = 0, max = 2 ^ 31 - 1 }, min_p = { "number", min = 0, max = 1 },
   repetition_penalty = { "number", min = 0.01, max = 100 },
@@ -33,7 +33,7 @@ local neutral = {
 
 local function refused(param, message, ...)
   if select("#", ...) > 0 then message = message:format(...) end
-  return nil, { param = param, message = message }
+  return nil, { param = param and param:sub(1, 80), message = message }
 end
 
 local function spec_of(kind, name) return shared[name] or own[kind][name] end
@@ -143,7 +143,7 @@ local function bias_of(map, limits)
   local bias, count = {}, 0
   if json.is_array(map) and #map > 0 then return refused("logit_bias", "'logit_bias' must be an object of numbers by id") end
   for key, value in pairs(map) do
-    local id = type(key) == "string" and key:match "^%d+$" and tonumber(key)
+    local id = (key == "0" or key:find "^[1-9]%d*$") and tonumber(key)  -- 3 and 03 would be two keys for one id
     if not id or id >= limits.vocab or type(value) ~= "number" or not (math.abs(value) <= 100) then
       return refused("logit_bias", "'logit_bias' has numbers from -100 to 100 by id, from 0 to %d", limits.vocab - 1)
     end
@@ -184,7 +184,7 @@ end
 -- ---- a body ------------------------------------------------------------------------------------
 
 local function read(text, kind, limits)
-  local body, why = json.decode(text)
+  local body, why = json.decode_once(text)
   if body == nil then return refused(nil, "the body is no JSON: %s", why:sub(1, 200)) end
   if type(body) ~= "table" or json.is_array(body) then return refused(nil, "the body must be an object") end
   local o
