@@ -2,26 +2,20 @@
 
 local expect = require "tests.expect"
 local json = require "cft.base.json"
-local demo = require "cft.demo"
 local file = require "cft.generate.file"
-local models = require "cft.models"
 local process = require "tests.process"
+local tiny_chat = require "tests.tiny_chat"
 
 local tests = {}
 local function test(name, fn) tests[#tests + 1] = { name, fn } end
 
 local folder
 
--- A model of random weights, with a tokenizer and a chat template.
 local function model()
-  if folder then return folder end
-  folder = process.folder() .. "/model"
-  local tok = demo.tokenizer(1)
-  tok.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-  local m = models.new { arch = "llama", d = 32, layers = 2, heads = 2, ffn = 48, vocab = tok:size(), tied = true, seed = 2,
-                         init = 0.5, context = 128 }
-  m:save(folder, { tokenizer = tok })
-  m:release()
+  if not folder then
+    folder = process.folder() .. "/model"
+    tiny_chat(folder, 128)
+  end
   return folder
 end
 
