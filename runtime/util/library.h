@@ -9,10 +9,10 @@
 
 // One of them: static, with a lock of PTHREAD_MUTEX_INITIALIZER. Its functions are a struct of
 // pointers to functions, in the order of `names`:
-//   static const char *const names[] = {"zlibVersion", "crc32", NULL};
-//   static struct { const char *(*version)(void); unsigned long (*crc32)(...); } zlib;
+//   static const char *const names[] = {"curl_global_init", "curl_free", NULL};
+//   static struct { CURLcode (*global_init)(long); void (*free)(void *); } curl;
 typedef struct cft_library {
-  const char *file;          // as the loader finds it: "libz.so.1"
+  const char *file;          // as the loader finds it: "libcurl.so.4"
   const char *purpose;       // what wants it, for the message: "fetching"
   const char *package;       // where Debian has it
   const char *const *names;  // up to NULL

@@ -166,6 +166,25 @@ test("what a file must not be", function()
   expect.same(process.contents(out), "mine")
 end)
 
+test("a file whose program was killed anywhere becomes the same file", function()
+  local lines = {}
+  for i = 1, 40 do lines[i] = ('{"prompt":"number %d"}'):format(i) end
+  local path, out, place = files(lines)
+  expect.same(many(path, out, "--batch", "2").code, 0)
+  local whole, again, kills = process.contents(out), place .. "/again.jsonl", 0
+  local words = { model(), "--file", path, "--out", again, "--batch", "2", unpack(settings) }
+  for _, share in ipairs { 0, 0.3, 0.6 } do  -- of the answers, that is there before the next kill
+    local script = ('cftrun generate %s & pid=$!; for i in $(seq 500); do [ "$(stat -c %%s %s.part 2>/dev/null || echo 0)" -lt %d ] || break; ' ..
+      'kill -0 $pid 2>/dev/null || break; sleep 0.002; done; kill -9 $pid; wait $pid; echo code=$?'):format(table.concat(words, " "), again, share * #whole + 1)
+    if not process.shell(script, "."):find "code=137" then break end
+    kills = kills + 1
+    expect.same(io.open(again), nil)
+  end
+  expect.truthy(kills > 0, "nobody was killed")
+  if not io.open(again) then expect.same(many(path, again, "--batch", "2").code, 0) end
+  expect.same(process.contents(again), whole)
+end)
+
 test("a file is gone on with by the same settings only", function()
   local path, out = files()
   process.write(out .. ".part", "")
@@ -185,6 +204,20 @@ test("a conversation: answers, /new, what is too long", function()
   local first, second = r.out:match "> (.-)\n.-%(a new conversation%)\n> (.-)\n"
   expect.truthy(first and #first > 0, r.out)
   expect.same(second, first)
+end)
+
+test("Ctrl-C stops an answer, and not the conversation", function()
+  local folder_ = process.folder()
+  tiny_chat(folder_ .. "/long", 8192)
+  local out = process.shell(([[mkfifo in; exec 4<>in
+    env --default-signal=INT cftrun generate long --max-new 8000 --no-ends <in 4>&- >out 2>err & pid=$!
+    grown() { for i in $(seq 1000); do [ "$(stat -c %%s out)" -lt $1 ] || return 0; sleep 0.01; done; echo "nothing came"; }
+    stopped() { for i in $(seq 1000); do [ "$(grep -c '(stopped)' out)" != $1 ] || return 0; sleep 0.01; done; echo "nothing stopped"; }
+    echo Hello >&4; grown 400; kill -INT $pid; stopped 1
+    echo And >&4; grown $(($(stat -c %%s out) + 400)); kill -INT $pid; stopped 2
+    exec 4>&-; wait $pid; echo "code=$?"; cat err; wc -c <out]]):format(), folder_)
+  local bytes = tonumber(out:match "^code=0\n(%d+)\n$")
+  expect.truthy(bytes and bytes < 60000, out)  -- 8,000 tokens are more
 end)
 
 return tests

@@ -104,6 +104,13 @@ test("the penalty on repeats, and bias", function()
   fits(draws { bias = { { 0, -2 }, { 9, 4 } } }, softmax(z), "bias")
 end)
 
+test("what is too small for f32 takes the likeliest token", function()
+  for _, settings in ipairs { { temperature = 1e-40 }, { temperature = 1e-300 }, { top_p = 1e-300 } } do
+    settings.bias = { { 3, 10 } }
+    expect.same(draws(settings), { [3] = DRAWS })
+  end
+end)
+
 test("the noise is of the seed, the sequence and the position", function()
   local function token(o, ids)
     local row = { request = setmetatable(o, { __index = base }), sample = o.sample or 1, ids = ids or { 1 } }

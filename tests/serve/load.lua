@@ -14,9 +14,9 @@ local function body(tokens, more)
 end
 
 -- Ask beside the case. @return the file that the answer goes to
-local function beside(s, text, options)
+local function beside(s, text)
   local out = process.folder() .. "/out"
-  os.execute(("%s >%s 2>&1 &"):format(s:curl("/v1/completions", text, options), out))
+  os.execute(("%s >%s 2>&1 &"):format(s:curl("/v1/completions", text), out))
   return out
 end
 

@@ -69,6 +69,34 @@ test("models, health and metrics", function()
   expect.truthy(text:find 'cft_answers_total{path="/health",status="200"} ', text)
 end)
 
+test("metrics as Prometheus wants them: help and type, counters of _total, buckets that grow", function()
+  local s = served.shared()
+  expect.same((s:text '"prompt":"a","max_tokens":2'), 200)
+  local _, text = s:ask "/metrics"
+  expect.same(text:sub(-1), "\n")
+  local kinds, helped, last, count = {}, {}, {}, 0
+  for line in text:gmatch "[^\n]+" do
+    local name, kind = line:match "^# TYPE ([%w_]+) (%a+)$"
+    if name then
+      expect.truthy(helped[name] and not kinds[name], line)
+      expect.same(kind == "counter", name:find "_total$" ~= nil, line)
+      kinds[name] = kind
+    elseif line:find "^#" then
+      helped[line:match "^# HELP ([%w_]+) %a"] = true
+    else
+      local sample, value = line:match "^(cft_[%w_]+)[^ ]* ([%d.]+)$"
+      local family = sample and (kinds[sample] and sample or sample:gsub("_bucket$", ""):gsub("_sum$", ""):gsub("_count$", ""))
+      expect.truthy(family and kinds[family], line)
+      value, count = tonumber(value), count + 1
+      if sample:find "_bucket$" or sample:find "_count$" then
+        expect.truthy(value >= (last[family] or 0), line)
+        last[family] = value
+      end
+    end
+  end
+  expect.truthy(count > 30 and last.cft_request_duration_seconds >= 1, text)
+end)
+
 test("what is refused, in OpenAI's form", function()
   local s = served.shared()
   local function refused(status, pattern, path, body, options)

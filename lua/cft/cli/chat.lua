@@ -4,6 +4,7 @@ local engines = require "cft.generate"
 local finally = require "cft.base.finally"
 local host = require "cft.host"
 local prompts = require "cft.generate.prompt"
+local written = require "cft.generate.text"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
 
@@ -69,7 +70,8 @@ function M.run(model, tok, o)
         messages[#messages + 1], number = { role = "user", content = line }, number + 1
         local ok, text = pcall(turn, engine, model, tok, messages, o, number)
         if ok then
-          messages[#messages + 1] = { role = "assistant", content = text }
+          -- Where it was stopped within a character, half of one is no text to go on from.
+          messages[#messages + 1] = { role = "assistant", content = written.valid(text) }
         else  -- a conversation that became too long, or a template that refuses it
           messages[#messages] = nil
           io.stderr:write(texts.printable(tostring(text)), "\n")

@@ -9,7 +9,7 @@ local M = {}
 
 local local_hosts = { localhost = true, ["127.0.0.1"] = true, ["[::1]"] = true }
 
--- A Host header without its port, lower-case; nil where it is none.
+-- A Host header without its port, lower-case; nil where it is not one.
 local function host_of(header)
   local name = header:match "^(%[[%x:.]+%]):?%d*$" or header:match "^([%w._-]+):?%d*$"
   return name and name:lower()

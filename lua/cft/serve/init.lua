@@ -104,7 +104,7 @@ local function measured(self, request)
   local text = self.metrics:text {
     connections = look.connections, running = #engine.running, waiting = live(self) - #engine.running,
     pages = engine.pages.count, pages_free = engine.pages:available(), counts = engine.counts, seconds = host.now() - self.began }
-  reply(self, request, 200, text, { ["Content-Type"] = "text/plain; version=0.0.4" })
+  reply(self, request, 200, text, { ["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8" })
 end
 
 local routes = {
@@ -175,9 +175,9 @@ local function give_up(self, status, message)
   self.jobs = {}
 end
 
--- Send what is on its way, for a moment.
+-- Send what is on its way: for a moment, or as long as draining may take.
 local function flush(self)
-  local last = host.now() + 2
+  local last = math.max(host.now() + 2, self.draining or 0)
   repeat self.server:poll(10) until self.server:look().unsent == 0 or host.now() > last
 end
 

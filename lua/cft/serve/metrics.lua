@@ -59,7 +59,7 @@ function Metrics:text(now)
   one("gauge", "cft_pages", "pages of keys and values", now.pages)
   one("gauge", "cft_pages_free", "those that can be taken", now.pages_free)
   one("gauge", "cft_uptime_seconds", "since the server began", ("%.3f"):format(now.seconds))
-  histogram(lines, "cft_request_seconds", "time of a completion, from its request to its end", self.whole)
+  histogram(lines, "cft_request_duration_seconds", "time of a completion, from its request to its end", self.whole)
   histogram(lines, "cft_first_token_seconds", "time from a request to its first token", self.first)
   return table.concat(list, "\n") .. "\n"
 end
