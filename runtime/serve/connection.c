@@ -68,17 +68,16 @@ static void sweep(cft_server *s) {
   }
 }
 
-// End those that do nothing, those that go on sending while they are answered, and where requests
-// that are on their way hold too much, the largest.
-static void end_bad(cft_server *s) {
+// End those that do nothing, and where requests that are on their way hold too much, the largest.
+// While a request is answered evhttp reads nothing of its client.
+static void end_idle(cft_server *s) {
   int64_t now = serve_now_ms(), brought = 0;
   serve_connection *largest = NULL;
   for (serve_connection *c = s->connections; c; c = c->next) {
     size_t left = serve_unsent(s, c);
     if (left < c->unsent || (c->asked && left == 0)) c->since = now;
     c->unsent = left;
-    int64_t waits = (int64_t)s->ev->evbuffer_get_length(s->ev->bufferevent_get_input(c->bev));
-    if (now - c->since > s->o.idle_ms || waits > s->o.header_bytes + s->o.body_bytes) hang_up(s, c);
+    if (now - c->since > s->o.idle_ms) hang_up(s, c);
     brought += c->brought;
     if (!largest || c->brought > largest->brought) largest = c;
   }
@@ -87,7 +86,7 @@ static void end_bad(cft_server *s) {
 
 void serve_look_at_connections(cft_server *s) {
   sweep(s);
-  end_bad(s);
+  end_idle(s);
   bool may = s->listener && s->count < s->o.connections && serve_now_ms() >= s->rests_until;
   if (!s->resting || !may) return;
   s->resting = false;

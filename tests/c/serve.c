@@ -382,6 +382,31 @@ TEST(clients_that_leave_before_within_and_behind_their_answer) {
   cft_server_release(s);
 }
 
+TEST(what_a_client_sends_on_while_it_is_answered_waits_in_the_kernel) {
+  cft_server *s;
+  client c;
+  char *more = calloc(1, 1 << 20);
+  size_t sent = 0;
+  EXPECT_OK(cft_server_new(&s, &usual));
+  EXPECT(client_open(&c, s));
+  client_send(&c, GET "\r\n", strlen(GET "\r\n"));
+  int64_t id = next_of(s);
+  for (int i = 0; i < 100; ++i) {  // until the kernel takes no more, for the server does not
+    sent += client_send(&c, more, 1 << 20);
+    (void)cft_server_poll(s, 1);
+  }
+  EXPECT(sent < (size_t)20 << 20);
+  client_read(&c);
+  EXPECT(!c.ended);
+  EXPECT_OK(cft_server_reply(s, id, 200, "x", 1));
+  settle(s, &c, true);
+  EXPECT_INT(status_of(&c), 200);
+  EXPECT(c.ended && strstr(c.got, "400 Bad Request"));
+  client_close(&c);
+  free(more);
+  cft_server_release(s);
+}
+
 TEST(a_client_that_takes_nothing_of_a_stream_is_dropped) {
   cft_server *s;
   client c;

@@ -135,6 +135,21 @@ test("a key, a site and a name that are allowed", function()
   expect.same({ s:stop() }, { 0, "" })
 end)
 
+test("a key of a file goes before the environment's, and with it other machines may ask", function()
+  local key = process.write(process.folder() .. "/key", "key-of-file \r\nanother line\n")
+  local s = served.start("--host 0.0.0.0 --key-file " .. key, "CFT_SERVE_KEY=key-of-environment")
+  local function models(header) return (s:ask("/v1/models", nil, header)) end
+  expect.same(models "-H 'Authorization: Bearer key-of-file'", 200)
+  expect.same(models "-H 'authorization: BEARER  key-of-file' -H 'Host: example.org'", 200)
+  for _, header in ipairs { "", "-H 'Authorization: Bearer key-of-environment'", "-H 'Authorization: key-of-file'", "-H 'Authorization: Bearer'",
+                            "-H 'Authorization: Basic key-of-file'", "-H 'Authorization: Bearer key-of-fil'", "-u key-of-file:" } do
+    expect.same(models(header), 401, header)
+  end
+  expect.same((s:text '"prompt":"a","max_tokens":1'), 401)
+  expect.same((s:ask "/metrics"), 401)
+  expect.same({ s:stop() }, { 0, "" })
+end)
+
 test("what the command refuses", function()
   local function refused(code, pattern, ...)
     local r = process.cftrun { "serve", ... }
