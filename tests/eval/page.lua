@@ -9,9 +9,10 @@ local function result(model, verdicts)
   local entries = {}
   for i, v in ipairs(verdicts) do
     entries[i] = { bench = "gsm8k", problem = { number = i, question = evil .. i, reference = evil },
-                   samples = { { text = evil, answer = evil, reason = evil, verdict = v, finish = evil } } }
+                   samples = { { text = evil, answer = evil, reason = evil, verdict = v, finish = evil,
+                                critiques = { { text = evil, right = i % 2 == 0, p = 0.25, finish = evil }, { text = evil } } } } }
   end
-  return { head = { model = model, grade = "symbolic" }, names = { "gsm8k" }, entries = { gsm8k = entries } }
+  return { head = { model = model, grade = "symbolic", selected_by = "gsm8k" }, names = { "gsm8k" }, entries = { gsm8k = entries } }
 end
 
 local function checked(html)
@@ -29,6 +30,8 @@ return {
   { "one model: hostile texts stay texts", function()
     local html = checked(page.html { result(evil, { "right", "wrong", "unknown", evil }) })
     expect.same(select(2, html:gsub("<article", "")), 4)
+    expect.truthy(html:find("critique 2: <span class=unknown>no verdict</span>", 1, true) and html:find("P(right) 0.250", 1, true), "critiques")
+    expect.truthy(html:find("gsm8k (chose this checkpoint: the score says too much)", 1, true), "the benchmark that chose")
     expect.truthy(html:find("&lt;script&gt;alert(1)", 1, true), "the text is there to read")
     expect.truthy(html:find("class='b1 v1'", 1, true) and html:find("class='b1 v3'", 1, true), "classes")
   end },

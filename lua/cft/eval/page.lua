@@ -16,33 +16,13 @@ local STYLE = [[
 article { border-top: 1px solid var(--line); padding: .2rem 0 .6rem; }
 .right { color: var(--good); } .wrong { color: var(--bad); } .unknown { color: var(--odd); }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: .2rem 1.2rem; }
-summary { cursor: pointer; overflow-wrap: anywhere; } details pre { max-height: 32rem; overflow: auto; }
+details pre { max-height: 32rem; overflow: auto; }
 :root { --good: #1a6b2f; } @media (prefers-color-scheme: dark) { :root { --good: #7ed492; } }
 @media print { details pre { max-height: none; } }
 ]]
 
 local VERDICTS = { "right", "wrong", "unknown" }
 local PAIRS = { "both right", "only the first right", "only the second right", "neither right" }
-
--- A choice of one; value i is the class letter .. i.
-local function filter(title, letter, names)
-  if #names < 2 then return "", "" end
-  local inputs, style = {}, {}
-  for i = 0, #names do
-    inputs[#inputs + 1] = ("<label><input type=radio name=%s id=%s%d%s> %s</label>"):format(letter, letter, i,
-      i == 0 and " checked" or "", i == 0 and "all" or escape(names[i]))
-    if i > 0 then
-      style[#style + 1] = ("body:has(#%s%d:checked) article:not(.%s%d) { display: none; }\n"):format(letter, i, letter, i)
-    end
-  end
-  return ("<fieldset><legend>%s</legend>%s</fieldset>"):format(escape(title), table.concat(inputs, "\n")), table.concat(style)
-end
-
-local function position(list, value)
-  for i, v in ipairs(list) do
-    if v == value then return i end
-  end
-end
 
 -- ---- scores --------------------------------------------------------------------------------------
 
@@ -88,7 +68,7 @@ local function critiques_html(s)
 end
 
 local function sample_html(s, label, open)
-  local verdict = position(VERDICTS, s.verdict) and s.verdict or "unknown"
+  local verdict = page.position(VERDICTS, s.verdict) and s.verdict or "unknown"
   return ("<details%s><summary><span class=%s>%s</span> %s<b>%s</b> <span class=soft>%s%s</span></summary>\n"
     .. "<pre tabindex=0>%s</pre>%s</details>"):format(open and " open" or "", verdict, verdict, escape(label),
     escape(s.answer or ""), escape(s.reason or ""), s.finish and s.finish ~= "stop" and "; ended by " .. escape(s.finish) or "",
@@ -108,11 +88,11 @@ local function first_right(entry) return entry ~= nil and entry.samples[1].verdi
 
 local function classes(a, b, bench)
   local list = { "b" .. bench }
-  if a then list[#list + 1] = "v" .. (position(VERDICTS, a.samples[1].verdict) or 3) end
+  if a then list[#list + 1] = "v" .. (page.position(VERDICTS, a.samples[1].verdict) or 3) end
   if a and b then
     local both, one, two = first_right(a) and first_right(b), first_right(a), first_right(b)
     list[#list + 1] = "p" .. (both and 1 or one and 2 or two and 3 or 4)
-    list[#list + 1] = "w" .. (position(VERDICTS, b.samples[1].verdict) or 3)
+    list[#list + 1] = "w" .. (page.position(VERDICTS, b.samples[1].verdict) or 3)
     list[#list + 1] = a.samples[1].answer == b.samples[1].answer and "a1" or "a2"
   end
   return table.concat(list, " ")
@@ -149,8 +129,9 @@ end
 local function problems(results)
   local names, rows = united(results)
   local two, out, style = #results > 1, { "<h2>Problems</h2>" }, {}
-  local function choice(...)
-    local html, css = filter(...)
+  local function choice(title, letter, values)
+    if #values < 2 then return end
+    local html, css = page.filter(title, letter, values, "article")
     out[#out + 1], style[#style + 1] = html, css
   end
   choice("benchmark", "b", names)
@@ -177,8 +158,7 @@ function M.html(results)
   local body, style = problems(results)
   local title = "Evaluation: " .. tostring(results[1].head.model)
     .. (results[2] and " and " .. tostring(results[2].head.model) or "")
-  return page.document(title, STYLE .. style, ("<h1>%s</h1>\n%s\n%s\n%s"):format(escape(title), scores(results),
-    comparisons(results), body))
+  return page.document(title, STYLE .. style, ("%s\n%s\n%s"):format(scores(results), comparisons(results), body))
 end
 
 --- Write it. @string path @tab results

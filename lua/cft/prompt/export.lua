@@ -100,10 +100,9 @@ function M.html()
   for _, name in ipairs(sorted(public.modules())) do parts[#parts + 1] = module_section(name, public.modules()[name]) end
   parts[#parts + 1] = settings_section()
   local title = ("cft %s: reference"):format(host.version)
-  local body = ([[<h1>%s</h1>
-<p><label for=search>Search</label> <input id=search type=search></p>
+  local body = ([[<p><label for=search>Search</label> <input id=search type=search></p>
 <nav aria-label=Modules>%s</nav>
-%s]]):format(title, table.concat(names, "\n"), table.concat(parts, "\n"))
+%s]]):format(table.concat(names, "\n"), table.concat(parts, "\n"))
   return page.document(title, STYLE, body, SCRIPT)
 end
 

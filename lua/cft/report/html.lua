@@ -50,28 +50,7 @@ end
 
 -- ---- filters: without a script, a style sheet hides what is not asked for -------------------------
 
--- A choice of one. @string scope @string letter @tab names of the values; value i is the class scope .. letter .. i
-local function filter(title, scope, letter, names)
-  local prefix = scope .. letter
-  local inputs, style = {}, {}
-  for i = 0, #names do
-    inputs[#inputs + 1] = ("<label><input type=radio name=%s id=%s%d%s> %s</label>"):format(prefix, prefix, i,
-      i == 0 and " checked" or "", i == 0 and "all" or escape(names[i]))
-    if i > 0 then
-      style[#style + 1] = ("body:has(#%s%d:checked) .sample%s:not(.%s%d) { display: none; }\n"):format(prefix, i, scope,
-        prefix, i)
-    end
-  end
-  return ("<fieldset><legend>%s</legend>%s</fieldset>"):format(title, table.concat(inputs, "\n")), table.concat(style)
-end
-
 local VERDICTS = { "right", "wrong", "none" }
-
-local function number_in(list, value)
-  for i, v in ipairs(list) do
-    if v == value then return i end
-  end
-end
 
 -- At most three classes of length, with about as many samples each.
 local function lengths_of(shown)
@@ -98,9 +77,9 @@ local function filters(view, scope)
   for _, set in ipairs(view.sets) do
     for _, sample in ipairs(set.shown) do
       shown[#shown + 1] = { sample = sample, set = set }
-      if not number_in(sources, set.name) then sources[#sources + 1] = set.name end
+      if not page.position(sources, set.name) then sources[#sources + 1] = set.name end
       for _, kind in ipairs(sample.kinds) do
-        if not number_in(kinds, kind) then kinds[#kinds + 1] = kind end
+        if not page.position(kinds, kind) then kinds[#kinds + 1] = kind end
       end
     end
   end
@@ -109,12 +88,12 @@ local function filters(view, scope)
   local html, style = {}, {}
   for i, f in ipairs { { "verdict", "v", VERDICTS }, { "length", "n", lengths }, { "has text of the kind", "k", kinds },
                        { "source", "s", sources } } do
-    html[i], style[i] = filter(f[1], scope, f[2], f[3])
+    html[i], style[i] = page.filter(f[1], scope .. f[2], f[3], ".sample" .. scope)
   end
   return ("<h2>Samples shown</h2>\n%s"):format(table.concat(html, "\n")), table.concat(style), function(set, sample)
-    local list = { "sample" .. scope, "v" .. number_in(VERDICTS, sample.verdict), "n" .. length_of(sample.length),
-                   "s" .. number_in(sources, set.name) }
-    for _, kind in ipairs(sample.kinds) do list[#list + 1] = "k" .. number_in(kinds, kind) end
+    local list = { "sample" .. scope, "v" .. page.position(VERDICTS, sample.verdict), "n" .. length_of(sample.length),
+                   "s" .. page.position(sources, set.name) }
+    for _, kind in ipairs(sample.kinds) do list[#list + 1] = "k" .. page.position(kinds, kind) end
     return table.concat(list, " " .. scope)
   end
 end
@@ -246,7 +225,7 @@ end
 function M.page(view)
   local body, style = M.body(dataview.plain(view))
   local title = view.name .. ": data"
-  return page.document(title, M.STYLE .. style, ("<h1>%s</h1>\n%s"):format(escape(title), body))
+  return page.document(title, M.STYLE .. style, body)
 end
 
 return M

@@ -35,6 +35,7 @@ svg.bar { display: block; width: min(26rem, 40vw); height: .8rem; margin-top: .3
 pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); padding: .7rem; font-size: 13px;
   margin: .3rem 0; }
 pre, .key, svg { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+summary { cursor: pointer; overflow-wrap: anywhere; }
 fieldset { border: 1px solid var(--line); margin: .4rem 0; padding: .2rem .7rem; }
 label { margin-right: 1rem; white-space: nowrap; }
 @media print { body { max-width: none; font-size: 11px; } fieldset { display: none; } pre, figure, tr { break-inside: avoid; }
@@ -119,8 +120,33 @@ function M.bar(share)
     .. "</svg>"):format(math.max(0.3, 100 * share)) }
 end
 
+--- Where a value stands in a list. @treturn ?int
+function M.position(list, value)
+  for i, v in ipairs(list) do
+    if v == value then return i end
+  end
+end
+
+--- A choice of one, without a script: a style sheet hides what is not asked for.
+-- @string title of the choice, HTML
+-- @string name of its inputs, and of the classes that they ask for: name .. i for value i
+-- @tab names of the values
+-- @string element what is hidden where it has another class: a selector
+-- @treturn string HTML @treturn string a style sheet
+function M.filter(title, name, names, element)
+  local inputs, style = {}, {}
+  for i = 0, #names do
+    inputs[#inputs + 1] = ("<label><input type=radio name=%s id=%s%d%s> %s</label>"):format(name, name, i,
+      i == 0 and " checked" or "", i == 0 and "all" or escape(names[i]))
+    if i > 0 then
+      style[#style + 1] = ("body:has(#%s%d:checked) %s:not(.%s%d) { display: none; }\n"):format(name, i, element, name, i)
+    end
+  end
+  return ("<fieldset><legend>%s</legend>%s</fieldset>"):format(title, table.concat(inputs, "\n")), table.concat(style)
+end
+
 --- A page.
--- @string title
+-- @string title also its heading
 -- @string style what it has beside the style of all pages
 -- @string body HTML
 -- @string[opt] script of a page that has nothing of data or models in it
@@ -128,7 +154,7 @@ function M.document(title, style, body, script)
   return table.concat { "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n",
     ('<meta http-equiv="Content-Security-Policy" content="%s">\n'):format(M.POLICY .. (script and "; script-src 'unsafe-inline'" or "")),
     "<meta name=viewport content='width=device-width, initial-scale=1'>\n", "<title>", escape(title), "</title>\n<style>",
-    STYLE, style, "</style>\n</head>\n<body>\n<main>\n", body, "\n</main>\n",
+    STYLE, style, "</style>\n</head>\n<body>\n<main>\n<h1>", escape(title), "</h1>\n", body, "\n</main>\n",
     script and "<script>" .. script .. "</script>\n" or "", "</body>\n</html>\n" }
 end
 

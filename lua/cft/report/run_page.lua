@@ -16,7 +16,7 @@ local escape = page.escape
 local STYLE = [[
 .beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: .5rem 1.5rem; }
 .beside > div { min-width: 0; } .beside h4 { margin: .3rem 0; font-weight: normal; color: var(--soft); }
-summary { cursor: pointer; padding: .25rem 0; }
+summary { padding: .25rem 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .5rem 0; } dd { margin: 0; }
 ]]
 
@@ -267,7 +267,7 @@ function M.page(list)
   for i, run in ipairs(list) do names[i] = runs.name(run) end
   local title = table.concat(names, " and ") .. ": report"
   local body, style = data(list)
-  for _, html in ipairs { ("<h1>%s</h1>"):format(escape(title)), head(list), curves(list), ledgers(list) or "",
+  for _, html in ipairs { head(list), curves(list), ledgers(list) or "",
                           kept.samples(list), settings(list), body } do
     parts[#parts + 1] = html
   end
