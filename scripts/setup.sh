@@ -21,7 +21,8 @@ optional=(
   libdnnl-dev          # oneDNN, which `cftrun bench` compares our matmuls with
   libflint-arb2        # ball arithmetic, with which cft.grade compares expressions
   openmpi-bin libopenmpi-dev  # mpirun, and what several ranks sum by
-  libcld2-0            # which language a text is in, for IFEval
+  python3-langdetect   # profiles of languages, for IFEval: which one a text is in, as the reference tells it
+  libcld2-0            # the same by another detector, where these are not there
 )
 
 say() { echo "${0##*/}: $*" >&2; }

@@ -1,6 +1,7 @@
 --- IFEval: 541 prompts with instructions that a program can check
 local ifeval = require "cft.eval.ifeval"
 local json = require "cft.base.json"
+local language = require "cft.eval.ifeval.language"
 local score = require "cft.eval.score"
 
 -- Arguments without those that are null, which the Hub's table has for every instruction.
@@ -50,7 +51,8 @@ end
 return {
   name = "ifeval", about = "IFEval: 541 prompts with instructions that a program can check",
   places = { "ifeval/input_data.jsonl" }, hub = "google/IFEval", stop = { "</s>", "<|im_end|>", "<|endoftext|>" }, max_new = 1280,
-  rules = true, no_votes = true,
+  rules = true, checks = function() return "languages by " .. (language.detector() or "nothing: they are not checked") end,
+  no_votes = true,
   problem = function(record)
     if type(record.prompt) ~= "string" or type(record.instruction_id_list) ~= "table" or type(record.kwargs) ~= "table" then
       return nil, "it has no prompt, instruction_id_list and kwargs"

@@ -102,24 +102,16 @@ M["startend:end_checker"] = function(text, o)
   return phrase == "" or text:sub(-#phrase) == phrase
 end
 
--- Is the text in a language? Case tells nothing of it, and confuses.
-local function is_in(text, code)
-  local found = language.of(letters.lower(text))
-  if not found then return nil, select(2, language.available()) end
-  local chinese = { ["zh-cn"] = "zh", ["zh-tw"] = "zh-Hant" }
-  return found == (chinese[code] or code) or found == "un"  -- what cannot be told is taken as followed, as there
-end
-
-M["language:response_language"] = function(text, o) return is_in(text, o.language) end
+M["language:response_language"] = function(text, o) return language.is(text, o.language) end
 
 M["change_case:english_lowercase"] = function(text)
   if not letters.all_lower(text) then return false end
-  return is_in(text, "en")
+  return language.is(text, "en")
 end
 
 M["change_case:english_capital"] = function(text)
   if not letters.all_upper(text) then return false end
-  return is_in(text, "en")
+  return language.is(text, "en")
 end
 
 M["change_case:capital_word_frequency"] = function(text, o)
