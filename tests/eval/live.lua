@@ -102,6 +102,30 @@ return {
     expect.truthy(r.out:find "probe: 6 verdicts, accuracy [%d.]+, AUROC [%d.]+, ECE [%d.]+; 12 of steps, .*, F1 of the first wrong one [%d.]+, accuracy by step [%d.]+ [%d.]+",
                   r.out)
   end },
+  { "by settings of any recipe, in front of what the recipe says", function()
+    local folder = process.folder()
+    local r, steps, summary = run([[select = { bench = "math-validation", share = 1 }, probe = { every = 1 }]], folder, "select=gsm8k",
+      "select_every=3", "retain=gsm8k", "score_data=" .. folder, "score_limit=2", "score_max_new=4", "probe_every=6")
+    expect.same(r.code, 0, r.err)
+    expect.truthy(steps[3]["gsm8k_pass@1"] and not steps[2]["gsm8k_pass@1"] and steps[6].gsm8k_before and steps[6].probe_accuracy
+                  and not steps[3].probe_accuracy, "as the settings say")
+    expect.same(summary.selected_by, "gsm8k")
+    r = run("", folder, "select_every=3", "out=" .. folder .. "/other")
+    expect.truthy(r.code == 2 and r.err:find "select_every: nothing reads it: no benchmark selects", r.err)
+    r = run("", folder, "probe_steps=x", "out=" .. folder .. "/other")
+    expect.truthy(r.code == 2 and r.err:find "probe_steps: nothing reads it: probe_every", r.err)
+  end },
+  { "the demo's own benchmark", function()
+    local demo = require("cft.eval.benchmarks").get "demo"
+    local list = require("cft.eval.problems").read(demo, nil, true, 6)
+    expect.same(#list, 6)
+    for i, p in ipairs(list) do
+      expect.same(p.reference, i % 2 == 1 and "right" or "wrong")  -- half of them are
+      expect.same(demo.grade(p, "Critique:\nso\n\nConclusion: " .. p.reference .. " [END]").verdict, "right")
+      expect.same(demo.grade(p, "Conclusion: " .. (p.reference == "right" and "wrong" or "right")).verdict, "wrong")
+      expect.same(demo.grade(p, p.reference).reason, "no verdict")
+    end
+  end },
   { "a share of the time that is nothing leaves scores out, and says so", function()
     local r, steps = run [[select = { bench = "gsm8k", data = DATA, every = 1, max_new = 4, share = 0 }]]
     expect.same(r.code, 0, r.err)
@@ -113,7 +137,7 @@ return {
       local r = run(options)
       expect.truthy(r.code ~= 0 and r.err:find(pattern), r.err .. r.out)
     end
-    refused("select: 'every' is required", [[select = { bench = "gsm8k", data = DATA }]])
+    refused("select: unknown option 'evry'; did you mean 'every'", [[select = { bench = "gsm8k", data = DATA, evry = 2 }]])
     refused("select: critiques = 2 wants a temperature above 0", [[select = { bench = "gsm8k", data = DATA, every = 1, critiques = 2 }]])
     refused("no benchmark 'gsm9k'", [[select = { bench = "gsm9k", every = 1 }]])
     refused("unknown option 'evry'; did you mean 'every'", [[probe = { evry = 1 }]])

@@ -1,6 +1,7 @@
 --- Two models on the same problems: is the difference more than chance?
 --
--- Differences are taken problem by problem, and problems are drawn again, with putting back (a paired bootstrap).
+-- Differences are taken problem by problem, and problems are drawn again, with putting back (a paired
+-- bootstrap).
 -- @module cft.eval.compare
 
 local blame = require "cft.base.blame"
@@ -96,11 +97,12 @@ local function sentence(r)
 end
 
 --- Compare two lists of entries of one benchmark, the second with the first.
--- @tab a @tab b @tab[opt] o `draws`, `seed`; `of`, entry → number, in place of the share of right samples; or `total`,
--- entries → number, of all of them
--- @treturn ?table `problems`, `alone`, `first` and `second` (means), `difference`, `error` (its standard error), `low` and
--- `high` (its 95% interval), `wins` and `losses` (problems on which the second is better, or worse), and `says`, a
--- sentence; nil where no problem is in both
+-- @tab a @tab b @tab[opt] o `draws`, `seed`; `of`, entry → number, in place of the share of right samples; or
+-- `total`, entries → number, of all of them
+-- @treturn ?table `problems`, `alone`, `first` and `second` (means), `difference`, `error` (its standard
+-- error), `low` and
+-- `high` (its 95% interval), `wins` and `losses` (problems on which the second is better, or worse), and
+-- `says`, a sentence; nil where no problem is in both
 function M.of(a, b, o)
   o = o or {}
   local list, alone = M.pairs(a, b)

@@ -1,7 +1,7 @@
 --- Files of results: a line that says what was measured, then a line a problem.
 --
--- Lines are appended to OUT.part, and OUT appears when all are there; a run that was killed goes on behind the last whole
--- line of OUT.part. Nothing in the file depends on when, or in how many runs, it was made.
+-- Lines are appended to OUT.part, and OUT appears when all are there; a run that was killed goes on behind
+-- the last whole line of OUT.part. Nothing in the file depends on when, or in how many runs, it was made.
 -- @module cft.eval.file
 
 local benchmarks = require "cft.eval.benchmarks"
@@ -75,7 +75,8 @@ end
 --- Answer tasks into a file.
 -- @tparam Model model @tparam Tokenizer tok @tab tasks @tab o as in `cft.eval.work`
 -- @string out @tab head what was asked, for those who read the file and to know it again
--- @func progress called with an entry, its number, whether it was in the file already, and how many further ones are done, in parts
+-- @func progress called with an entry, its number, whether it was in the file already, and how many further
+-- ones are done, in parts
 -- @treturn table the entries
 function M.run(model, tok, tasks, o, out, head, progress)
   head[M.HEAD] = M.VERSION

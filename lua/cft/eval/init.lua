@@ -52,7 +52,8 @@ local function head_of(model, benches, lists, o)
     for _, name in ipairs { "critiques", "critique_form", "critic_template", "critique_max_new" } do head[name] = o[name] end
   end
   for _, bench in ipairs(benches) do
-    head.benches[bench.name] = { problems = #lists[bench.name], data = lists.hashes[bench.name] }
+    head.benches[bench.name] = { problems = #lists[bench.name], data = lists.hashes[bench.name],
+                                 checks = bench.checks and bench.checks() }
   end
   return head
 end

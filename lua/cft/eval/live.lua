@@ -1,7 +1,9 @@
---- A run is scored while it trains: `select`, which chooses a checkpoint by a benchmark; `retain`, what was lost; `probe`.
+--- A run is scored while it trains: `select`, which chooses a checkpoint by a benchmark; `retain`, what was
+-- lost; `probe`.
 --
--- Scores are of the weights in memory. Each is compared, problem by problem, with the best so far. What later scores are compared with
--- goes into checkpoints, so that a run that is resumed goes on as if it had never stopped.
+-- Scores are of the weights in memory. Each is compared, problem by problem, with the best so far. What later
+-- scores are compared with goes into checkpoints, so that a run that is resumed goes on as if it had never
+-- stopped.
 -- @module cft.eval.live
 
 local benchmarks = require "cft.eval.benchmarks"
@@ -31,8 +33,8 @@ local spec = {
   critic_template = { "string", "auto", one_of = critics.templates }, critique_max_new = { "integer", optional = true, min = 1 },
 }
 
---- What `select` may say beside that: how often, what share of the time at most, and whether a run that is worse than its best, by more
--- than chance, is stopped.
+--- What `select` may say beside that: how often, what share of the time at most, and whether a run that is
+-- worse than its best, by more than chance, is stopped.
 local select_spec = { every = { "integer", min = 1 }, share = { "number", 0.25, min = 0, max = 1 }, stop = { "boolean", false } }
 for name, one in pairs(spec) do select_spec[name] = one end
 
@@ -95,7 +97,8 @@ local function score_step(self, run, t)
   return row[2]
 end
 
--- Whether scoring now keeps to the share of the time that it may take. The first and the last are always made.
+-- Whether scoring now keeps to the share of the time that it may take. The first and the last are always
+-- made.
 local function affordable(self)
   local s = self.select
   if s.count == 0 then return true end
@@ -181,7 +184,8 @@ local function name_the_chooser(self, run)
   run.selected_by, run.selected_and_reported = s.bench.name, r and r.bench.name == s.bench.name or nil
   run.log:say("select: the checkpoint is chosen by %s, so its score on %s says too much; report another benchmark%s%s", s.bench.name,
     s.bench.name, run.selected_and_reported and ("; retain reports %s all the same"):format(s.bench.name) or "",
-    s.skipped > 0 and ("; %d scores were left out to keep to %.0f%% of the time"):format(s.skipped, 100 * s.o.share) or "")
+    s.skipped > 0 and ("; %d %s left out to keep to %.0f%% of the time"):format(s.skipped,
+      s.skipped == 1 and "score was" or "scores were", 100 * s.o.share) or "")
 end
 
 --- Before the first step of this process.
@@ -210,7 +214,8 @@ end
 
 --- What a run does with `select`, `retain` and `probe`.
 -- @tab o of these, tables of options; at least one
--- @treturn table `begin(run)`, before the first step; `after_step(run, t)` gives metrics; `best`, what is followed;
+-- @treturn table `begin(run)`, before the first step; `after_step(run, t)` gives metrics; `best`, what is
+-- followed;
 -- `stop()`; `state()` and `restore(state, run)`
 function M.hooks(o)
   local self = setmetatable({ began = host.now() }, Live)

@@ -1,14 +1,16 @@
 --- Numbers of a benchmark: shares of right answers with their standard errors.
 --
--- A problem is one draw from the problems that might have been asked, whatever the number of its samples: errors are those
--- of the mean over problems. An answer that the grader cannot judge (`unknown`) is not right, and is counted.
+-- A problem is one draw from the problems that might have been asked, whatever the number of its samples:
+-- errors are those of the mean over problems. An answer that the grader cannot judge (`unknown`) is not
+-- right, and is counted.
 -- @module cft.eval.score
 
 local maths = require "cft.eval.maths"
 
 local M = {}
 
---- Mean of numbers and its standard error: the standard deviation by the root of their count; nil for fewer than two.
+--- Mean of numbers and its standard error: the standard deviation by the root of their count; nil for fewer
+-- than two.
 -- @tab list @treturn number @treturn ?number
 function M.mean(list)
   local sum, n = 0, #list
@@ -27,8 +29,8 @@ function M.right(entry)
   return count
 end
 
---- Probability that at least one of k of n samples is right, of which c are, drawn without putting back (Chen et al. 2021,
--- arXiv 2107.03374): 1 - C(n-c, k) / C(n, k).
+--- Probability that at least one of k of n samples is right, of which c are, drawn without putting back (Chen
+-- et al. 2021, arXiv 2107.03374): 1 - C(n-c, k) / C(n, k).
 function M.pass_at(n, c, k)
   if n - c < k then return 1 end
   local none = 1
@@ -36,7 +38,8 @@ function M.pass_at(n, c, k)
   return 1 - none
 end
 
---- The answers of a problem as groups of what is equal: by text, else by the grader. Samples without an answer vote for none.
+--- The answers of a problem as groups of what is equal: by text, else by the grader. Samples without an
+-- answer vote for none.
 -- @tab entry @string mode of `cft.grade`
 -- @tab[opt] weights a number for each sample; 1 if absent
 -- @treturn table of groups, in order of their first sample: `sample`, the first; `count`; and `weight`
@@ -55,7 +58,8 @@ function M.votes(entry, mode, weights)
   return groups
 end
 
---- The sample that most agree with; of equals the first that was written. @treturn ?table nil where nothing was answered
+--- The sample that most agree with; of equals the first that was written. @treturn ?table nil where nothing
+-- was answered
 function M.majority(entry, mode, weights)
   local best
   for _, group in ipairs(M.votes(entry, mode, weights)) do
@@ -78,7 +82,8 @@ local function by_word(c)
   if c.right ~= nil then return c.right and 1 or 0 end
 end
 
---- What a model holds of each of its answers: the mean over the critiques that conclude; one half where none does.
+--- What a model holds of each of its answers: the mean over the critiques that conclude; one half where none
+-- does.
 -- @tab entry @func of critique → number from 0 to 1, nil where it abstains
 -- @treturn table a number for each sample
 local function weights(entry, of)
@@ -94,7 +99,8 @@ local function weights(entry, of)
   return list
 end
 
---- The answer that a model's own verdicts speak for: the group of equal answers with the largest sum of weights.
+--- The answer that a model's own verdicts speak for: the group of equal answers with the largest sum of
+-- weights.
 -- @tab entry @string mode
 -- @bool[opt] words verdicts count as they are written, in place of P(right)
 -- @treturn ?table the sample; nil where nothing was answered
@@ -108,7 +114,8 @@ function M.criticised(entry, mode, words)
   return best and best.sample, best ~= nil and best.weight / best.count > 0.5
 end
 
--- Of the critiques of answers that the grader judged, the shares whose verdict is the grader's, a number for each entry that has any.
+-- Of the critiques of answers that the grader judged, the shares whose verdict is the grader's, a number for
+-- each entry that has any.
 local function agreements(entries)
   local list, mute = {}, 0
   for _, entry in ipairs(entries) do
@@ -186,8 +193,9 @@ end
 
 --- The numbers of one benchmark.
 -- @tab bench @tab entries of `cft.eval.work` @string mode with which they were graded
--- @treturn table `problems`, `samples` (of each), `unknown`, `cut` (answers that ended at the bound on tokens), where there are
--- critiques `mute` (those without a verdict), and `rows`: a list of { name, value, error } with shares as numbers from 0 to 1
+-- @treturn table `problems`, `samples` (of each), `unknown`, `cut` (answers that ended at the bound on
+-- tokens), where there are critiques `mute` (those without a verdict), and `rows`: a list of { name, value,
+-- error } with shares as numbers from 0 to 1
 function M.of(bench, entries, mode)
   local k, criticised = samples_of(entries)
   local out = { problems = #entries, samples = k, unknown = 0, cut = 0, rows = {} }

@@ -13,8 +13,8 @@ local M = {}
 
 local LINES = 20  -- where nobody watches
 
---- A function that is told of each entry, as `cft.eval.file` tells it, and writes a line to stderr: on a terminal rewritten in place,
--- else one in twenty.
+--- A function that is told of each entry, as `cft.eval.file` tells it, and writes a line to stderr: on a
+-- terminal rewritten in place, else one in twenty.
 -- @tab benches @tab problems name → list
 -- @func[opt] write gets texts @bool[opt] terminal is there one
 function M.progress(benches, problems, write, terminal)
@@ -32,8 +32,8 @@ function M.progress(benches, problems, write, terminal)
     local due = terminal and (now - last >= 0.2) or not terminal and number % math.max(1, math.floor(total / LINES)) == 0
     if not due and not ended then return end
     last = now
-    -- Those that wait for the ones before them, and parts of others, are done as well: without them the first would seem to have
-    -- taken all the time by itself.
+    -- Those that wait for the ones before them, and parts of others, are done as well: without them the first
+    -- would seem to have taken all the time by itself.
     local left = total - number - (ahead or 0)
     local line = ("%s %d/%d  right %.1f%%  %d/%d in all  %s"):format(name, of[name], #problems[name], 100 * right[name] / of[name],
       number, total, ended and format.duration(now - began) or "ETA " .. format.duration((now - began) / (fresh + (ahead or 0)) * left))

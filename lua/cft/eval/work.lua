@@ -42,14 +42,15 @@ end
 
 local TOP = 64  -- how many of the likeliest tokens are looked at where a verdict is read
 
--- How a verdict is read: the likeliest tokens that may follow, by the model as it is, whatever temperature critiques have.
+-- How a verdict is read: the likeliest tokens that may follow, by the model as it is, whatever temperature
+-- critiques have.
 local function reading(model)
   return { n = 1, max_new = 1, ends = false, logprobs = math.min(TOP, model.config.vocab), temperature = 0, top_k = 0, top_p = 1,
            min_p = 0, penalty = 1, seed = 0 }
 end
 
--- Noise is a function of a sequence's number: that of an answer is its place among all, and those of critiques stand behind all
--- that answers may have.
+-- Noise is a function of a sequence's number: that of an answer is its place among all, and those of
+-- critiques stand behind all that answers may have.
 local CRITIQUES = 2 ^ 40
 
 -- ---- one task ------------------------------------------------------------------------------------
@@ -66,7 +67,8 @@ end
 -- Where a task's prompt stands, for messages.
 local function where_of(task) return ("eval: %s, problem %d"):format(task.bench.name, task.problem.number) end
 
--- The probability of the first of two tokens against the second; one that is not among the likeliest has at most the last one's.
+-- The probability of the first of two tokens against the second; one that is not among the likeliest has at
+-- most the last one's.
 local function share_of(top, question)
   local found, least = {}, 0
   for _, entry in ipairs(top) do found[entry.id], least = entry.logprob, entry.logprob end
@@ -78,8 +80,9 @@ local function written(seq, call)
   return { text = trimmed(texts.valid(s.text)), finish = s.finish, tokens = #s.ids }
 end
 
--- The way of a task through the engine. `ask(prompt, call, sequence, first)` gives the sequences of a request, or nil where the
--- prompt fills the model's context; `wait()` returns when all that was asked is finished.
+-- The way of a task through the engine. `ask(prompt, call, sequence, first)` gives the sequences of a
+-- request, or nil where the prompt fills the model's context; `wait()` returns when all that was asked is
+-- finished.
 local function answer(self, task, number, ask, wait)
   local o, problem, samples = self.o, task.problem, {}
   local call = answering(task, o)
@@ -159,7 +162,8 @@ local function tokens_of(one)
   return n
 end
 
--- How many tasks of those under way are done, in parts: by the tokens that they have, of as many as the others took.
+-- How many tasks of those under way are done, in parts: by the tokens that they have, of as many as the
+-- others took.
 local function ahead_of(under_way, first, last, mean)
   local sum = 0
   for i = first, last do
@@ -200,7 +204,8 @@ local function sizes_of(self, tasks, first)
     local call = answering(tasks[i], o)
     local ids = prompts.ids(self.tok, tasks[i].bench, tasks[i].problem, o.template, where_of(tasks[i]))
     sizes[#sizes + 1] = { prompt = ids, n = o.n, max_new = call.max_new }
-    -- A critic reads the question and the answer, of which each token may come back as three where it was no UTF-8.
+    -- A critic reads the question and the answer, of which each token may come back as three where it was no
+    -- UTF-8.
     if how then sizes[#sizes + 1] = { prompt = ids, n = o.n * o.critiques, max_new = 3 * call.max_new + empty + how.max_new } end
   end
   return sizes
@@ -208,13 +213,16 @@ end
 
 --- Answer and grade tasks.
 -- @tparam Model model @tparam Tokenizer tok @tab tasks of `M.tasks`
--- @tab o of `cft.generate.sampling` and `cft.generate.engine`; `template`, of `cft.eval.prompts`; `grade`, a mode; where answers are
--- criticised `critiques`, how many of each, `critique_form` and `critic_template` of `cft.eval.judge.critic`, and `critique_max_new`
+-- @tab o of `cft.generate.sampling` and `cft.generate.engine`; `template`, of `cft.eval.prompts`; `grade`, a
+-- mode; where answers are criticised `critiques`, how many of each, `critique_form` and `critic_template` of
+-- `cft.eval.judge.critic`, and `critique_max_new`
 -- @int first the first task that is wanted, from 1
--- @func put called with each entry, in order, its number, and how many further tasks are done by then, in parts:
--- `bench`, `problem`, and `samples`, a list of `text`, `finish`, `tokens`, `verdict`, `answer`, `reason`, and `critiques`, a list of
--- `text`, `finish`, `tokens`, `right` (nil where it does not conclude) and `p`, P(right) at the verdict. Noise is a function of a
--- task's number, so entries do not depend on `first`
+-- @func put called with each entry, in order, its number, and how many further tasks are done by then, in
+-- parts:
+-- `bench`, `problem`, and `samples`, a list of `text`, `finish`, `tokens`, `verdict`, `answer`, `reason`, and
+-- `critiques`, a list of
+-- `text`, `finish`, `tokens`, `right` (nil where it does not conclude) and `p`, P(right) at the verdict.
+-- Noise is a function of a task's number, so entries do not depend on `first`
 -- @treturn ?table what the engine counted; nil where nothing was left to do
 function M.run(model, tok, tasks, o, first, put)
   if first > #tasks then return end

@@ -86,6 +86,35 @@ local trainer_spec = {
   probe = { "table", optional = true },
 }
 
+-- A table of the recipe's with what the settings say in place of its fields; nil where neither says anything.
+local function joined(own, said)
+  if next(said) == nil then return own end
+  local all = {}
+  for _, t in ipairs { own or {}, said } do
+    for name, value in pairs(t) do all[name] = value end
+  end
+  return all
+end
+
+-- What the settings say of scores stands in front of the recipe's tables of them.
+local function scores_of_settings(run, o)
+  local cfg = run.cfg
+  local selects, retains = cfg.select or o.select, cfg.retain or o.retain
+  local function when(name, condition, why) return config.when(cfg, name, condition, why) end
+  local none = "neither select nor retain says which benchmark"
+  local every = when("select_every", selects, "no benchmark selects")
+  local said = {}
+  for _, name in ipairs { "data", "limit", "max_new" } do said[name] = when("score_" .. name, selects or retains, none) end
+  if selects then
+    o.select = joined(o.select, joined(said, { bench = cfg.select, every = every }))
+    o.select.every = o.select.every or math.max(1, math.floor(run.last_step / 10))
+  end
+  if retains then o.retain = joined(o.retain, joined(said, { bench = cfg.retain })) end
+  local probes = cfg.probe_every or o.probe
+  local steps = when("probe_steps", probes, "probe_every says how often verdicts are read, and it is absent")
+  if probes then o.probe = joined(o.probe, { every = cfg.probe_every, steps = steps }) end
+end
+
 -- Scores while it trains stand beside the hooks of the recipe.
 local function with_scores(o)
   if not (o.select or o.retain or o.probe) then return nil end
@@ -186,6 +215,7 @@ function Run:trainer(opts)
   train.check_parts("run:trainer", o)
   self.loaded = o.model or self.loaded
   local m = self:model()
+  scores_of_settings(self, o)
   several.check_scores(self, o)
   self.live = with_scores(o)
   local how = bookkeeping(self, o)

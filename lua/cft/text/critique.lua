@@ -1,13 +1,13 @@
 --- Critique templates: a question, a solution and what a critic says of it become a conversation to train on.
 --
--- What has loss weight is one of: the paper's critique, one that goes on to a corrected solution, one that says the
--- verdict first, or your own. A template is a list of parts for the user and one for the answer, so every token knows what
--- it is (`query`, `response`, `critique`, `verdict`), for weights and for the ledger.
+-- What has loss weight is one of: the paper's critique, one that goes on to a corrected solution, one that
+-- says the verdict first, or your own. A template is a list of parts for the user and one for the answer, so
+-- every token knows what it is (`query`, `response`, `critique`, `verdict`), for weights and for the ledger.
 -- @module cft.text.critique
 -- @usage local paper = cft.critique.paper()
 -- local record = paper { question = "2 + 3?", solution = "6", critique = "The sum is 5.", right = false }
 -- print(record.messages[2].content[2].text)   --> Conclusion: wrong [END]
--- -- in a recipe: cft.recipe.run(cfg, { name = "mine", fields = cft.critique.verdict_first { solution = "attempt" } })
+-- -- in a recipe: cft.recipe.run(cfg, { name = "mine", fields = cft.critique.paper { solution = "attempt" } })
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
@@ -149,9 +149,9 @@ local function verdict_in(self, text)
   return nil
 end
 
---- A critique template of your own. A part is `{ kind, text }`, and `when = "wrong"` or `"right"` for one that is there
--- only then; `{question}`, `{solution}`, `{critique}`, `{correction}`, `{verdict}` and `{instruction}` in its text are
--- the record's. What they hold is taken as it is.
+--- A critique template of your own. A part is `{ kind, text }`, and `when = "wrong"` or `"right"` for one
+-- that is there only then; `{question}`, `{solution}`, `{critique}`, `{correction}`, `{verdict}` and
+-- `{instruction}` in its text are the record's. What they hold is taken as it is.
 -- @tab opts
 -- @tab opts.user parts of what is asked
 -- @tab opts.answer parts of what has loss weight
@@ -254,12 +254,14 @@ local function judged_steps(record, fields)
   return { messages = { { role = "user", content = user }, { role = "assistant", content = answer } } }
 end
 
---- Critiques step by step, of records as ProcessBench has them (`problem`, `steps`, and `label`, the first wrong step from 0, or -1):
--- a verdict a step, up to the first wrong one, behind which nobody knows, and that of the whole. `critiques`, a list of texts, stand
--- before the verdicts of their steps where a record has them.
+--- Critiques step by step, of records as ProcessBench has them (`problem`, `steps`, and `label`, the first
+-- wrong step from 0, or -1): a verdict a step, up to the first wrong one, behind which nobody knows, and that
+-- of the whole. `critiques`, a list of texts, stand before the verdicts of their steps where a record has
+-- them.
 -- @tab[opt] fields names in the records: `{ question = "problem", steps = "lines" }`
 -- @treturn function of a record, for `fields` of a recipe or of `data.open`: gives `{ messages }`, or nil and a reason
--- @usage local record = cft.critique.steps() { problem = "2 + 3 + 1?", steps = { "2 + 3 = 5", "5 + 1 = 7" }, label = 1 }
+-- @usage local make = cft.critique.steps()
+-- local record = make { problem = "2 + 3 + 1?", steps = { "2 + 3 = 5", "5 + 1 = 7" }, label = 1 }
 -- print(record.messages[2].content[2].text)   --> Step 2: wrong
 function M.steps(fields)
   fields = fields or {}

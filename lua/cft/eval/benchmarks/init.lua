@@ -4,6 +4,7 @@
 --
 --   name, about       the name, and a line for people
 --   places            where its records lie below a data folder: files, the first that is there
+--   records(limit)    in place of places and hub: a source that is made and not read, and whatever records it has
 --   all_places        true where each of the places is a part of it
 --   hub               the data set in the Hub's cache, as `cft.data.open` names it; a list where it has several parts
 --   problem(record, number, file)   what is asked: a table that JSON can hold, with `question` and `reference` and
@@ -12,6 +13,7 @@
 --   stop, max_new     strings that end an answer, and how many tokens it may have
 --   grade(problem, text, mode)      `verdict`, `answer`, `reason`
 --   judged(record)    where its problems are solutions whose steps are labelled: `problem`, `steps`, `label`, as `cft.critique.steps` has them
+--   checks()          what its checks depend on beside the records, as a text for the head of a file of results
 --   summary(entries)  more numbers than the share of right answers: a list of { name, value, error }
 --   metric            the name of its number, where that is not pass@1: what `select` and `retain` follow
 --   rules             modes of its own in place of the grader's, if it has but one way to grade
@@ -25,7 +27,8 @@ local M = {}
 
 --- The names, in the order in which they are shown.
 M.names = { "gsm8k", "math-500", "math", "math-validation", "minerva-math", "olympiadbench", "aime24", "aime25", "amc23",
-            "theoremqa", "mmlu-pro", "gpqa", "ifeval", "processbench", "mr-gsm8k" }
+            "theoremqa", "mmlu-pro", "gpqa", "ifeval", "processbench", "mr-gsm8k",
+            "demo" }
 
 local known, own = {}, {}
 for _, name in ipairs(M.names) do known[name] = true end

@@ -1,8 +1,10 @@
---- A model as the critic of its own answers: how it is asked, what it concludes, and the probability of that conclusion.
+--- A model as the critic of its own answers: how it is asked, what it concludes, and the probability of that
+-- conclusion.
 --
--- A critic is asked as it was trained to be: by a form of `cft.text.critique`, in a conversation of `cft.text.template`. Critiques of one
--- problem begin alike, those of one answer have the same prompt, and what is read at a verdict begins with all of its
--- critique: a tree, whose common pages the engine keeps once.
+-- A critic is asked as it was trained to be: by a form of `cft.text.critique`, in a conversation of
+-- `cft.text.template`. Critiques of one problem begin alike, those of one answer have the same prompt, and
+-- what is read at a verdict begins with all of its critique: a tree, whose common pages the engine keeps
+-- once.
 -- @module cft.eval.judge.critic
 
 local blame = require "cft.base.blame"
@@ -60,7 +62,8 @@ end
 -- @treturn ?int first @treturn ?int last byte of the verdict's word
 function Critic:verdict(text) return self.verdict_of(text) end
 
---- Where P(right) is read: the ids up to the verdict of a critique that was written, and the tokens that may follow.
+--- Where P(right) is read: the ids up to the verdict of a critique that was written, and the tokens that may
+-- follow.
 -- @string question @string solution @string text of the critique @int first @int last of `verdict`
 -- @treturn ?table `prompt`, `right`, `wrong`, as `cft.eval.judge.fork` gives it
 function Critic:reading(question, solution, text, first, last, where)

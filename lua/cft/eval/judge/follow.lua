@@ -58,7 +58,8 @@ local function by_step(n)
 end
 
 --- Read, where it is due, and say it.
--- @tab self of `new` @tab run @tab t numbers of the step @tab made gets the metrics: `probe_accuracy` and its like, and of steps
+-- @tab self of `new` @tab run @tab t numbers of the step @tab made gets the metrics: `probe_accuracy` and its
+-- like, and of steps
 -- `probe_step_accuracy` and its like, with `probe_step_f1`
 function M.now(self, run, t, made)
   if not (t.step % self.every == 0 or t.step == run.last_step) then return end

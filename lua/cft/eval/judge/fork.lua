@@ -1,5 +1,5 @@
---- Where two texts part: a conversation with the verdict "right" and the same one with "wrong" have the same ids up to one
--- token, and the probabilities of the two tokens there say what a model holds to be true.
+--- Where two texts part: a conversation with the verdict "right" and the same one with "wrong" have the same
+-- ids up to one token, and the probabilities of the two tokens there say what a model holds to be true.
 -- @module cft.eval.judge.fork
 
 local mask = require "cft.samples.mask"
@@ -18,8 +18,8 @@ end
 
 --- Where two lists of ids part.
 -- @tab right @tab wrong
--- @treturn ?table `prompt`, the ids that both begin with, and the two that follow: `right`, `wrong`; nil where they part at
--- once, or one ends
+-- @treturn ?table `prompt`, the ids that both begin with, and the two that follow: `right`, `wrong`; nil
+-- where they part at once, or one ends
 function M.of(right, wrong)
   local prompt = {}
   for i = 1, math.min(#right, #wrong) do

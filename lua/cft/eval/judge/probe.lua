@@ -1,5 +1,6 @@
---- The verdict probe: does a model judge rightly? One forward pass over a critique as it is in the data reads the probability of
--- "right" against that of "wrong" where its verdict stands, and where those of its steps do, at a small part of what writing it would cost.
+--- The verdict probe: does a model judge rightly? One forward pass over a critique as it is in the data reads
+-- the probability of "right" against that of "wrong" where its verdict stands, and where those of its steps
+-- do, at a small part of what writing it would cost.
 -- @module cft.eval.judge.probe
 
 local autograd = require "cft.engine.autograd"
@@ -12,11 +13,13 @@ local M = {}
 -- Of one forward pass, at most, where one record has no more: tokens, and logits.
 local TOKENS, LOGITS = 8192, 2 ^ 24
 
---- What of a record is read: its ids, and of each verdict where the token before it stands and which two may follow.
+--- What of a record is read: its ids, and of each verdict where the token before it stands and which two may
+-- follow.
 -- @tab record a conversation whose last answer is a critique
 -- @tparam Template chat @tparam Tokenizer tok
 -- @string[opt] steps of `cft.eval.judge.slots`
--- @treturn ?table `ids`; `places`, a list of { `row` (from 0), `right`, `wrong` (ids), `truth`, `step` }; nil where it has none
+-- @treturn ?table `ids`; `places`, a list of { `row` (from 0), `right`, `wrong` (ids), `truth`, `step` }; nil
+-- where it has none
 function M.question(record, chat, tok, steps)
   local places, found = {}, nil
   found, record = slots.of(record, steps)
@@ -65,10 +68,10 @@ end
 --- Ask a model for its verdicts.
 -- @tparam Model model @tparam Tokenizer tok @tparam Template chat
 -- @tab records conversations; those without a verdict, or longer than the model's context, are left out
--- @string[opt] steps a Lua pattern of lines that judge a step, with one capture, its verdict: "^Step %d+: .*, (%a+)%.$"; for
--- critiques that are texts
--- @treturn table a list of { `p`, P(right) of P(right) + P(wrong); `truth`, whether right is the truth; `step`, from 1, nil for the
--- verdict of the whole; `record`, its number in the list }
+-- @string[opt] steps a Lua pattern of lines that judge a step, with one capture, its verdict: "^Step %d+: .*,
+-- (%a+)%.$"; for critiques that are texts
+-- @treturn table a list of { `p`, P(right) of P(right) + P(wrong); `truth`, whether right is the truth;
+-- `step`, from 1, nil for the verdict of the whole; `record`, its number in the list }
 -- @treturn int how many records were left out
 function M.read(model, tok, chat, records, steps)
   local questions, list = {}, {}
@@ -105,8 +108,10 @@ local function auroc(list)
   return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
 end
 
---- Numbers of a probe: `n`; `accuracy`, at P(right) above one half; `auroc`, nil where only one verdict is the truth;
--- `brier`, the mean square of P(right) - truth; `ece`, the mean distance of P(right) from the share that is right, in ten bins.
+--- Numbers of a probe: `n`; `accuracy`, at P(right) above one half; `auroc`, nil where only one verdict is
+-- the truth;
+-- `brier`, the mean square of P(right) - truth; `ece`, the mean distance of P(right) from the share that is
+-- right, in ten bins.
 -- @tab list of `read`
 -- @treturn ?table nil for an empty list
 function M.numbers(list)
@@ -124,7 +129,8 @@ function M.numbers(list)
   return { n = #list, accuracy = hits / #list, brier = brier / #list, ece = ece, auroc = auroc(list) }
 end
 
--- Whether the first step that is held to be wrong is the first wrong one, in each record that has steps; by whether there is one.
+-- Whether the first step that is held to be wrong is the first wrong one, in each record that has steps; by
+-- whether there is one.
 local function first_wrong(list)
   local by_record, order, hits = {}, {}, { [true] = { 0, 0 }, [false] = { 0, 0 } }
   for _, one in ipairs(list) do
@@ -146,8 +152,9 @@ local function first_wrong(list)
   return a + b > 0 and 2 * a * b / (a + b) or 0
 end
 
---- Numbers of the verdicts of steps: those of `numbers` over all; `f1`, ProcessBench's, of the first step that is held to be wrong, which
--- is nil where no record has a wrong step, or all have; and `by_step`, the numbers of the first steps, of the second ones, and so on.
+--- Numbers of the verdicts of steps: those of `numbers` over all; `f1`, ProcessBench's, of the first step
+-- that is held to be wrong, which is nil where no record has a wrong step, or all have; and `by_step`, the
+-- numbers of the first steps, of the second ones, and so on.
 -- @tab list of `read`
 -- @treturn ?table nil where no step has a verdict
 function M.steps(list)

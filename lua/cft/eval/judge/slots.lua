@@ -1,8 +1,8 @@
 --- The places of a critique where a verdict stands: that of the whole, and those of its steps.
 --
--- A part of a message with `verdict = true` or `false` is such a place (`cft.text.critique` makes them); of a text, the word behind its last
--- "Conclusion", and where a pattern says how steps are judged, a word in each line that fits it. The last place is the
--- verdict of the whole, those before it are of steps.
+-- A part of a message with `verdict = true` or `false` is such a place (`cft.text.critique` makes them); of a
+-- text, the word behind its last "Conclusion", and where a pattern says how steps are judged, a word in each
+-- line that fits it. The last place is the verdict of the whole, those before it are of steps.
 -- @module cft.eval.judge.slots
 
 local blame = require "cft.base.blame"
@@ -22,7 +22,8 @@ local function like(word, other)
   return word
 end
 
--- The first word of a verdict in a text, behind a byte: where it begins and ends, what it says, and its opposite.
+-- The first word of a verdict in a text, behind a byte: where it begins and ends, what it says, and its
+-- opposite.
 local function word_in(text, from)
   local lower, best = text:lower(), nil
   for _, w in ipairs(WORDS) do
@@ -98,9 +99,11 @@ end
 --- The places of a record.
 -- @tab record a conversation
 -- @string[opt] steps of `M.steps`, for texts
--- @treturn table a list of { `truth`, whether it says right; `step`, its number from 1, nil for the verdict of the whole;
+-- @treturn table a list of { `truth`, whether it says right; `step`, its number from 1, nil for the verdict
+-- of the whole;
 -- `flipped()`, the record with the opposite there }
--- @treturn table the record that they are of: where parts have no verdicts, it is their text that is looked at
+-- @treturn table the record that they are of: where parts have no verdicts, it is their text that is looked
+-- at
 function M.of(record, steps)
   if not record.messages then return {}, record end
   local content = record.messages[#record.messages].content
