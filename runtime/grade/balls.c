@@ -32,7 +32,8 @@ static struct balls *balls_of(cft_grader *g, const char **why) {
 
 void balls_release(struct balls *b) {
   if (!b) return;
-  for (int i = 0; i < SLOTS + SPARE; i++) b->f->clear(&b->slot[i]);
+  if (!flint_gave_up())
+    for (int i = 0; i < SLOTS + SPARE; i++) b->f->clear(&b->slot[i]);
   free(b);
 }
 

@@ -72,4 +72,10 @@ const flint *flint_open(const char **why);
 // bound, or the library gives up, the grading ends as unknown, and the library is not used again.
 void flint_for(cft_grader *g);
 
+// Whether it has: what it was in the midst of is left as it lies, and not released.
+bool flint_gave_up(void);
+
+// What one thread may hold from now on, in bytes, for tests; 64 MiB. Returns what it was.
+size_t flint_limit(size_t bytes);
+
 #endif
