@@ -24,30 +24,40 @@ local Live = {}
 Live.__index = Live
 
 local spec = {
-  bench = { "string", "math-validation" }, data = { "string", optional = true }, limit = { "integer", optional = true, min = 1 },
-  metric = { "string", optional = true },
-  template = { "string", "auto", one_of = prompts.names }, grade = { "string", "symbolic", one_of = grade.modes },
+  bench = { "string", "math-validation" }, data = { "string", optional = true },
+  limit = { "integer", optional = true, min = 1 }, metric = { "string", optional = true },
+  template = { "string", "auto", one_of = prompts.names },
+  grade = { "string", "symbolic", one_of = grade.modes },
   max_new = { "integer", optional = true, min = 1 }, samples = { "integer", 1, min = 1, max = 4096 },
   temperature = { "number", 0, min = 0 }, seed = { "integer", 0, min = 0 },
-  critiques = { "integer", 0, min = 0, max = 4096 }, critique_form = { "string", "paper", one_of = critics.forms },
-  critic_template = { "string", "auto", one_of = critics.templates }, critique_max_new = { "integer", optional = true, min = 1 },
+  critiques = { "integer", 0, min = 0, max = 4096 },
+  critique_form = { "string", "paper", one_of = critics.forms },
+  critic_template = { "string", "auto", one_of = critics.templates },
+  critique_max_new = { "integer", optional = true, min = 1 },
 }
 
 --- What `select` may say beside that: how often, what share of the time at most, and whether a run that is
 -- worse than its best, by more than chance, is stopped.
-local select_spec = { every = { "integer", min = 1 }, share = { "number", 0.25, min = 0, max = 1 }, stop = { "boolean", false } }
+local select_spec = { every = { "integer", min = 1 }, share = { "number", 0.25, min = 0, max = 1 },
+                      stop = { "boolean", false } }
 for name, one in pairs(spec) do select_spec[name] = one end
 
 -- A benchmark with its problems, for a run.
 local function set_of(where, o)
   local bench = benchmarks.get(o.bench)
   for name, n in pairs { samples = o.samples, critiques = o.critiques } do
-    if n > 1 and o.temperature == 0 then blame("%s: %s = %d wants a temperature above 0: at 0 all of them are the same", where, name, n) end
+    if n > 1 and o.temperature == 0 then
+      blame("%s: %s = %d wants a temperature above 0: at 0 all of them are the same", where, name, n)
+    end
   end
-  if o.critiques > 0 and bench.no_votes then blame("%s: critiques weigh equal answers, and no two answers of %s are equal", where, bench.name) end
-  local call = { n = o.samples, batch = 64, chunk = 512, deterministic = false, top_k = 0, top_p = 1, min_p = 0, penalty = 1 }
+  if o.critiques > 0 and bench.no_votes then
+    blame("%s: critiques weigh equal answers, and no two answers of %s are equal", where, bench.name)
+  end
+  local call = { n = o.samples, batch = 64, chunk = 512, deterministic = false, top_k = 0, top_p = 1, min_p = 0,
+                 penalty = 1 }
   for name, value in pairs(o) do call[name] = value end
-  return { where = where, bench = bench, o = call, metric = o.metric or bench.metric or "pass@1", lists = eval.problems({ bench }, o) }
+  return { where = where, bench = bench, o = call, metric = o.metric or bench.metric or "pass@1",
+           lists = eval.problems({ bench }, o) }
 end
 
 -- Of entries what comparisons read, as a checkpoint can hold it: verdicts in place of texts.
@@ -56,7 +66,8 @@ local function slim(entries)
   for i, entry in ipairs(entries) do
     local samples = {}
     for k, s in ipairs(entry.samples) do
-      samples[k] = { verdict = s.verdict, answer = s.answer, finish = s.finish, parts = s.parts, critiques = s.critiques and {} }
+      samples[k] = { verdict = s.verdict, answer = s.answer, finish = s.finish, parts = s.parts,
+                     critiques = s.critiques and {} }
       for c, one in ipairs(s.critiques or {}) do samples[k].critiques[c] = { right = one.right, p = one.p } end
     end
     list[i] = { bench = entry.bench, samples = samples,
@@ -68,7 +79,8 @@ end
 
 -- Score the weights as they are. @treturn table entries @treturn table the row of the metric
 local function measure(set, run)
-  local entries = slim(eval.entries(run:model(), run.tokenizer, { set.bench }, set.lists, set.o)[set.bench.name])
+  local made = eval.entries(run:model(), run.tokenizer, { set.bench }, set.lists, set.o)
+  local entries = slim(made[set.bench.name])
   local rows, names = score.of(set.bench, entries, set.o.grade).rows, {}
   for _, row in ipairs(rows) do
     if row[1] == set.metric then return entries, row end
@@ -90,9 +102,10 @@ local function score_step(self, run, t)
   s.spent, s.last, s.count = s.spent + host.now() - began, host.now() - began, s.count + 1
   local against = s.best and compared(s, s.best, entries)
   s.worse = against and against.high < 0
-  run.log:say("select %s: %s %s at step %d%s; %.0f%% of the time", s.bench.name, row[1], score.percent(row[2], row[3]), t.step,
-    against and (", %+.1f (%+.1f to %+.1f) to the best before"):format(100 * against.difference, 100 * against.low, 100 * against.high) or "",
-    100 * s.spent / math.max(1e-9, host.now() - self.began))
+  local beside = against and (", %+.1f (%+.1f to %+.1f) to the best before"):format(100 * against.difference,
+    100 * against.low, 100 * against.high) or ""
+  run.log:say("select %s: %s %s at step %d%s; %.0f%% of the time", s.bench.name, row[1],
+    score.percent(row[2], row[3]), t.step, beside, 100 * s.spent / math.max(1e-9, host.now() - self.began))
   if not s.top or row[2] > s.top then s.top, s.best = row[2], entries end
   return row[2]
 end
@@ -133,18 +146,22 @@ end
 -- @treturn table
 function Live:state()
   local s, r = self.select, self.retain
-  return { select = s and { bench = s.bench.name, name = self.name, top = s.top, best = s.best, count = s.count, skipped = s.skipped, spent = s.spent, last = s.last } or nil,
-           retain = r and r.before and { name = r.bench.name .. "_" .. r.metric, row = r.row, before = r.before } or nil,
-           seconds = host.now() - self.began }
+  local of_select = s and { bench = s.bench.name, name = self.name, top = s.top, best = s.best, count = s.count,
+                            skipped = s.skipped, spent = s.spent, last = s.last }
+  local of_retain = r and r.before and { name = r.bench.name .. "_" .. r.metric, row = r.row, before = r.before }
+  return { select = of_select or nil, retain = of_retain or nil, seconds = host.now() - self.began }
 end
 
 -- Entries of a state, which anybody may have written.
 local function entries_in(list)
   if type(list) ~= "table" or #list == 0 then return nil end
   for _, entry in ipairs(list) do
-    local ok = type(entry) == "table" and type(entry.problem) == "table" and type(entry.problem.number) == "number"
-      and type(entry.problem.question) == "string" and type(entry.samples) == "table" and #entry.samples > 0
-    for _, s in ipairs(ok and entry.samples or {}) do ok = ok and type(s) == "table" and type(s.verdict) == "string" end
+    local problem = type(entry) == "table" and entry.problem
+    local ok = type(problem) == "table" and type(problem.number) == "number" and type(problem.question) == "string"
+      and type(entry.samples) == "table" and #entry.samples > 0
+    for _, s in ipairs(ok and entry.samples or {}) do
+      ok = ok and type(s) == "table" and type(s.verdict) == "string"
+    end
     if not ok then return nil end
   end
   return list
@@ -160,19 +177,22 @@ function Live:restore(state, run)
   state = type(state) == "table" and state or {}
   local s, r, was, base = self.select, self.retain, state.select, state.retain
   if s and is_of(was, self.name) then
-    s.count, s.skipped, s.spent, s.last = number(was.count), number(was.skipped), number(was.spent), number(was.last)
+    s.count, s.skipped = number(was.count), number(was.skipped)
+    s.spent, s.last = number(was.spent), number(was.last)
     s.top, s.best = type(was.top) == "number" and was.top or nil, entries_in(was.best)
     self.before = number(state.seconds)
   elseif s then
     run.log:say("select: the checkpoint has no scores of %s; the next one is compared with none", self.name)
   end
   if not r then return end
-  if is_of(base, r.bench.name .. "_" .. r.metric) and type(base.row) == "table" and type(base.row[2]) == "number" then
-    r.before, r.row = entries_in(base.before), { r.metric, base.row[2], type(base.row[3]) == "number" and base.row[3] or nil }
+  local row = is_of(base, r.bench.name .. "_" .. r.metric) and base.row
+  if type(row) == "table" and type(row[2]) == "number" then
+    r.before, r.row = entries_in(base.before), { r.metric, row[2], type(row[3]) == "number" and row[3] or nil }
   end
   if not r.before then
     r.lost = true
-    run.log:say("retain: the checkpoint does not say what %s was before the first step, so what was lost is not said", r.bench.name)
+    run.log:say("retain: the checkpoint does not say what %s was before the first step, so what was lost is not said",
+      r.bench.name)
   end
 end
 

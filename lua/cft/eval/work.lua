@@ -45,8 +45,8 @@ local TOP = 64  -- how many of the likeliest tokens are looked at where a verdic
 -- How a verdict is read: the likeliest tokens that may follow, by the model as it is, whatever temperature
 -- critiques have.
 local function reading(model)
-  return { n = 1, max_new = 1, ends = false, logprobs = math.min(TOP, model.config.vocab), temperature = 0, top_k = 0, top_p = 1,
-           min_p = 0, penalty = 1, seed = 0 }
+  return { n = 1, max_new = 1, ends = false, logprobs = math.min(TOP, model.config.vocab), temperature = 0,
+           top_k = 0, top_p = 1, min_p = 0, penalty = 1, seed = 0 }
 end
 
 -- Noise is a function of a sequence's number: that of an answer is its place among all, and those of
@@ -206,7 +206,10 @@ local function sizes_of(self, tasks, first)
     sizes[#sizes + 1] = { prompt = ids, n = o.n, max_new = call.max_new }
     -- A critic reads the question and the answer, of which each token may come back as three where it was no
     -- UTF-8.
-    if how then sizes[#sizes + 1] = { prompt = ids, n = o.n * o.critiques, max_new = 3 * call.max_new + empty + how.max_new } end
+    if how then
+      sizes[#sizes + 1] = { prompt = ids, n = o.n * o.critiques,
+                            max_new = 3 * call.max_new + empty + how.max_new }
+    end
   end
   return sizes
 end

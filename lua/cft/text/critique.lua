@@ -110,7 +110,9 @@ local function question_of(self, record)
   local values = { instruction = self.instruction }
   for _, name in ipairs { "question", "solution" } do
     local value = record[self.fields[name] or name]
-    if type(value) ~= "string" then return nil, ("'%s' is no text but a %s"):format(self.fields[name] or name, type(value)) end
+    if type(value) ~= "string" then
+      return nil, ("'%s' is no text but a %s"):format(self.fields[name] or name, type(value))
+    end
     values[name] = value
   end
   local parts, missing = fill(self.user, values)
@@ -246,9 +248,11 @@ local function judged_steps(record, fields)
   for i = 1, right and #steps or label + 1 do
     local sound = i ~= label + 1
     if critiques and critiques[i] then answer[#answer + 1] = { text = critiques[i] .. "\n", kind = "critique" } end
-    answer[#answer + 1] = { text = ("Step %d: %s\n"):format(i, sound and "right" or "wrong"), kind = "verdict", verdict = sound }
+    answer[#answer + 1] = { text = ("Step %d: %s\n"):format(i, sound and "right" or "wrong"), kind = "verdict",
+                            verdict = sound }
   end
-  answer[#answer + 1] = { text = ("\nConclusion: %s [END]"):format(right and "right" or "wrong"), kind = "verdict", verdict = right }
+  answer[#answer + 1] = { text = ("\nConclusion: %s [END]"):format(right and "right" or "wrong"), kind = "verdict",
+                          verdict = right }
   local user = { { text = M.step_instruction .. "\nQuestion:\n" .. question .. "\n\nSolution:\n", kind = "query" },
                  { text = table.concat(numbered, "\n"), kind = "response" } }
   return { messages = { { role = "user", content = user }, { role = "assistant", content = answer } } }
@@ -267,7 +271,8 @@ function M.steps(fields)
   fields = fields or {}
   for name in pairs(fields) do
     if not ({ question = 1, problem = 1, steps = 1, label = 1, critiques = 1 })[name] then
-      blame("critique.steps: fields has '%s'%s", tostring(name), check.suggestion(tostring(name), { "question", "steps", "label", "critiques" }))
+      blame("critique.steps: fields has '%s'%s", tostring(name),
+            check.suggestion(tostring(name), { "question", "steps", "label", "critiques" }))
     end
   end
   return function(record) return judged_steps(record, fields) end

@@ -12,13 +12,15 @@ local problems = require "cft.eval.problems"
 local M = {}
 
 --- What `probe` may say.
-M.spec = { every = { "integer", min = 1 }, limit = { "integer", 200, min = 1 }, steps = { "string", optional = true },
-           bench = { "string", optional = true }, data = { "string", optional = true } }
+M.spec = { every = { "integer", min = 1 }, limit = { "integer", 200, min = 1 },
+           steps = { "string", optional = true }, bench = { "string", optional = true }, data = { "string", optional = true } }
 
 -- Critiques step by step, by rule, of the solutions of a benchmark.
 local function of_bench(o)
   local bench = benchmarks.get(o.bench)
-  if not bench.judged then blame("probe: the benchmark '%s' has no steps that are labelled; processbench and mr-gsm8k have", o.bench) end
+  if not bench.judged then
+    blame("probe: the benchmark '%s' has no steps that are labelled; processbench and mr-gsm8k have", o.bench)
+  end
   local make = critique.steps()
   return (problems.read(bench, o.data, true, o.limit, function(record) return make(bench.judged(record)) end))
 end
@@ -27,7 +29,9 @@ end
 -- @treturn table for `now`
 function M.new(opts)
   local self = check.options("probe", opts, M.spec)
-  if self.data and not self.bench then blame "probe: 'data' is where a benchmark's data are, and no bench is named" end
+  if self.data and not self.bench then
+    blame "probe: 'data' is where a benchmark's data are, and no bench is named"
+  end
   if self.bench then self.records = of_bench(self) end
   if self.steps then require("cft.eval.judge.slots").steps(self.steps) end
   return self
@@ -36,7 +40,9 @@ end
 -- The first held-out records of a run.
 local function heldout(run, limit)
   local records = {}
-  for i = 0, math.min(limit, run.heldout_source:size()) - 1 do records[#records + 1] = run.heldout_source:get(i) end
+  for i = 0, math.min(limit, run.heldout_source:size()) - 1 do
+    records[#records + 1] = run.heldout_source:get(i)
+  end
   return records
 end
 
@@ -53,7 +59,9 @@ local FEW = 8  -- steps whose accuracy stands in a line
 
 local function by_step(n)
   local parts = {}
-  for i = 1, math.min(FEW, #n.by_step) do parts[i] = n.by_step[i] and ("%.2f"):format(n.by_step[i].accuracy) or "-" end
+  for i = 1, math.min(FEW, #n.by_step) do
+    parts[i] = n.by_step[i] and ("%.2f"):format(n.by_step[i].accuracy) or "-"
+  end
   return table.concat(parts, " ")
 end
 
@@ -65,7 +73,9 @@ function M.now(self, run, t, made)
   if not (t.step % self.every == 0 or t.step == run.last_step) then return end
   local records = self.records or run.heldout_source and heldout(run, self.limit)
   if not records then
-    if not self.told then run.log:say "probe: nothing is held out, and no bench is named: there is nothing to read" end
+    if not self.told then
+      run.log:say "probe: nothing is held out, and no bench is named: there is nothing to read"
+    end
     self.told = true
     return
   end
@@ -76,7 +86,8 @@ function M.now(self, run, t, made)
   if steps then
     made.probe_step_f1 = steps.f1
     says[#says + 1] = enter(made, "probe_step_", "of steps", steps)
-      .. (steps.f1 and (", F1 of the first wrong one %.3f"):format(steps.f1) or "") .. ", accuracy by step " .. by_step(steps)
+      .. (steps.f1 and (", F1 of the first wrong one %.3f"):format(steps.f1) or "")
+      .. ", accuracy by step " .. by_step(steps)
   end
   if #says == 0 then
     run.log:say("probe: of %d records none has a verdict that can be read", #records)

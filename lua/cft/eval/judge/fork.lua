@@ -23,7 +23,9 @@ end
 function M.of(right, wrong)
   local prompt = {}
   for i = 1, math.min(#right, #wrong) do
-    if right[i] ~= wrong[i] then return i > 1 and { prompt = prompt, right = right[i], wrong = wrong[i] } or nil end
+    if right[i] ~= wrong[i] then
+      return i > 1 and { prompt = prompt, right = right[i], wrong = wrong[i] } or nil
+    end
     prompt[i] = right[i]
   end
 end

@@ -29,7 +29,8 @@ function M.question(record, chat, tok, steps)
     local other = fork.ids(slot.flipped(), chat, tok)
     local at = fork.of(slot.truth and ids or other, slot.truth and other or ids)
     if at then
-      places[#places + 1] = { row = #at.prompt - 1, right = at.right, wrong = at.wrong, truth = slot.truth, step = slot.step }
+      places[#places + 1] = { row = #at.prompt - 1, right = at.right, wrong = at.wrong, truth = slot.truth,
+                              step = slot.step }
     end
   end
   return #places > 0 and { ids = ids, places = places } or nil
@@ -39,7 +40,9 @@ end
 local function passes(questions, vocab)
   local list, tokens, logits = {}, math.huge, 0
   for _, q in ipairs(questions) do
-    if tokens + #q.ids > TOKENS or logits + #q.places * vocab > LOGITS then list[#list + 1], tokens, logits = {}, 0, 0 end
+    if tokens + #q.ids > TOKENS or logits + #q.places * vocab > LOGITS then
+      list[#list + 1], tokens, logits = {}, 0, 0
+    end
     table.insert(list[#list], q)
     tokens, logits = tokens + #q.ids, logits + #q.places * vocab
   end
@@ -58,8 +61,8 @@ local function read_pass(model, questions, list)
   local logits = tensor.cast(model:logits(sequences, rows), "f32"):to_host()  -- (places, V)
   for _, q in ipairs(questions) do
     for _, place in ipairs(q.places) do
-      list[#list + 1] = { p = fork.share(logits[row + place.right], logits[row + place.wrong]), truth = place.truth, step = place.step,
-                          record = q.number }
+      list[#list + 1] = { p = fork.share(logits[row + place.right], logits[row + place.wrong]),
+                          truth = place.truth, step = place.step, record = q.number }
       row = row + vocab
     end
   end

@@ -72,7 +72,8 @@ function M.steps(pattern)
   for _ in ("\0" .. pattern):gmatch "[^%%]%(" do count = count + 1 end
   local ok, why = pcall(string.find, "", marked)
   if not ok or count ~= 1 then
-    blame("probe: steps is a Lua pattern with one capture, the word of a step's verdict; got '%s'%s", pattern, ok and "" or ": " .. tostring(why))
+    blame("probe: steps is a Lua pattern with one capture, the word of a step's verdict; got '%s'%s", pattern,
+          ok and "" or ": " .. tostring(why))
   end
   return marked
 end
