@@ -1,7 +1,9 @@
 -- The page of an evaluation: what is in it, and that no text of a model or a data set becomes markup.
 
 local expect = require "tests.expect"
+local json = require "cft.base.json"
 local page = require "cft.eval.page"
+local process = require "tests.process"
 
 local evil = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>' onclick='x\" style=\"y\226\128\168\226\128\169\27[2J\0"
 
@@ -34,6 +36,26 @@ return {
     expect.truthy(html:find("gsm8k (chose this checkpoint: the score says too much)", 1, true), "the benchmark that chose")
     expect.truthy(html:find("&lt;script&gt;alert(1)", 1, true), "the text is there to read")
     expect.truthy(html:find("class='b1 v1'", 1, true) and html:find("class='b1 v3'", 1, true), "classes")
+  end },
+  { "a table of a hostile file is no markup, and no file of results", function()
+    local one = result("m", { "right" })
+    one.head.grade, one.head.model = { html = evil }, { html = evil }
+    checked(page.html { one })
+    local place = process.folder()
+    local function refused(pattern, head, entry)
+      local path = process.write(place .. "/r.jsonl", json.encode(head) .. "\n" .. json.encode(entry) .. "\n")
+      local r = process.cftrun { "eval", path, "--page", place .. "/p.html" }
+      expect.truthy(r.code == 1 and r.err:find(pattern), r.err)
+    end
+    local good = { bench = "gsm8k", problem = { number = 1, question = "q" }, samples = { { text = "t", verdict = "right" } } }
+    refused("line 1: 'grade' is none of", { ["cft eval"] = 1, model = "m", grade = { html = evil } }, good)
+    for name, value in pairs { answer = { html = evil }, reason = { html = evil }, finish = 1, critiques = evil } do
+      local bad = json.decode(json.encode(good))
+      bad.samples[1][name] = value
+      refused("a line has a bench, a problem", { ["cft eval"] = 1, model = "m", grade = "paper" }, bad)
+    end
+    good.problem.number = 1e300
+    refused("a line has a bench, a problem", { ["cft eval"] = 1, model = "m", grade = "paper" }, good)
   end },
   { "two models: beside each other, and what is in one only", function()
     local html = checked(page.html { result("a", { "right", "right", "wrong" }), result("b", { "right", "wrong", "right", "wrong" }) })

@@ -8,6 +8,7 @@ local benchmarks = require "cft.eval.benchmarks"
 local exit = require "cft.base.exit"
 local files = require "cft.io.files"
 local finally = require "cft.base.finally"
+local grade = require "cft.grade"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local work = require "cft.eval.work"
@@ -96,6 +97,18 @@ function M.run(model, tok, tasks, o, out, head, progress)
   return entries
 end
 
+local function check_head(head, path)
+  if type(head) ~= "table" or head[M.HEAD] ~= M.VERSION then
+    exit.fail(exit.FAILED, "eval: %s is no file of results: its first line has no \"%s\": %d", path, M.HEAD, M.VERSION)
+  end
+  local known = false
+  for _, mode in ipairs(grade.modes) do known = known or head.grade == mode end
+  if not known then
+    exit.fail(exit.FAILED, "eval: %s, line 1: 'grade' is none of %s", path, table.concat(grade.modes, ", "))
+  end
+  return head
+end
+
 local function is_critique(c)
   local says = type(c) == "table" and (c.right == nil or type(c.right) == "boolean")
   return says and type(c.text) == "string" and (c.p == nil or type(c.p) == "number" and c.p >= 0 and c.p <= 1)
@@ -116,6 +129,7 @@ end
 local function check_entry(entry, where)
   local ok = type(entry) == "table" and type(entry.bench) == "string" and type(entry.problem) == "table"
     and type(entry.problem.question) == "string" and type(entry.problem.number) == "number"
+    and entry.problem.number % 1 == 0 and math.abs(entry.problem.number) < 2 ^ 53
     and type(entry.samples) == "table" and #entry.samples > 0
   for _, s in ipairs(ok and entry.samples or {}) do ok = ok and is_sample(s) end
   if not ok then
@@ -137,10 +151,7 @@ function M.read(path)
     local value, why = json.decode(line)
     if value == nil then exit.fail(exit.FAILED, "eval: %s: %s", where, why) end
     if i == 1 then
-      if type(value) ~= "table" or value[M.HEAD] ~= M.VERSION then
-        exit.fail(exit.FAILED, "eval: %s is no file of results: its first line has no \"%s\": %d", path, M.HEAD, M.VERSION)
-      end
-      result.head = value
+      result.head = check_head(value, path)
     else
       local entry = check_entry(value, where)
       if not result.entries[entry.bench] then

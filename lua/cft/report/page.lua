@@ -88,10 +88,14 @@ function M.list(class, lines)
   return ("<ul class='%s'>\n%s\n</ul>"):format(class, table.concat(out, "\n"))
 end
 
+-- What is HTML already. Its metatable is what tells it from a table that a file of data holds.
+local Made = {}
+local function made(html) return setmetatable({ html = html }, Made) end
+
 --- A table. It scrolls by itself where the screen is narrow, also by keys.
 -- @string what it is, for those who hear it
 -- @tab head names of columns; in front of one of text, a `<`
--- @tab rows lists of cells: texts, or `{ html = }`
+-- @tab rows lists of cells: texts, or what `bar` makes; anything else is shown as text
 function M.table(what, head, rows)
   local out, class = { ("<div class=wide role=group tabindex=0 aria-label='%s'><table>"):format(escape(what)) }, {}
   local cells = {}
@@ -105,7 +109,7 @@ function M.table(what, head, rows)
     cells = {}
     for i = 1, #head do
       local cell = row[i]
-      cells[i] = ("<td%s>%s</td>"):format(class[i], type(cell) == "table" and cell.html or escape(cell == nil and "" or cell))
+      cells[i] = ("<td%s>%s</td>"):format(class[i], getmetatable(cell) == Made and cell.html or escape(cell == nil and "" or cell))
     end
     out[#out + 1] = "<tr>" .. table.concat(cells) .. "</tr>"
   end
@@ -115,9 +119,9 @@ end
 
 --- A bar of a histogram, as a cell of `table`. @number share 0 to 1
 function M.bar(share)
-  if share <= 0 then return { html = "" } end
-  return { html = ("<svg class=bar viewBox='0 0 100 1' preserveAspectRatio=none aria-hidden=true><rect width=%.2f height=1 />"
-    .. "</svg>"):format(math.max(0.3, 100 * share)) }
+  if share <= 0 then return made "" end
+  return made(("<svg class=bar viewBox='0 0 100 1' preserveAspectRatio=none aria-hidden=true><rect width=%.2f height=1 />"
+    .. "</svg>"):format(math.max(0.3, 100 * share)))
 end
 
 --- Where a value stands in a list. @treturn ?int
