@@ -48,7 +48,7 @@ return {
       expect.truthy(r.code == 1 and r.err:find(pattern), r.err)
     end
     local good = { bench = "gsm8k", problem = { number = 1, question = "q" }, samples = { { text = "t", verdict = "right" } } }
-    refused("line 1: 'grade' is none of", { ["cft eval"] = 1, model = "m", grade = { html = evil } }, good)
+    refused("line 1: 'grade' is not one of", { ["cft eval"] = 1, model = "m", grade = { html = evil } }, good)
     for name, value in pairs { answer = { html = evil }, reason = { html = evil }, finish = 1, critiques = evil } do
       local bad = json.decode(json.encode(good))
       bad.samples[1][name] = value

@@ -104,7 +104,7 @@ local function check_head(head, path)
   local known = false
   for _, mode in ipairs(grade.modes) do known = known or head.grade == mode end
   if not known then
-    exit.fail(exit.FAILED, "eval: %s, line 1: 'grade' is none of %s", path, table.concat(grade.modes, ", "))
+    exit.fail(exit.FAILED, "eval: %s, line 1: 'grade' is not one of %s", path, table.concat(grade.modes, ", "))
   end
   return head
 end
