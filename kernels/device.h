@@ -84,6 +84,12 @@ struct cft_device {
   cft_stream *(*stream)(cft_device *d);
   cft_status (*sync)(cft_device *d);
 
+  // Moments of the stream, for who asks how long its work took: `moment` notes number i, from 0 and
+  // without gaps, when the stream gets there; `moment_at`, after a sync, says how many seconds it
+  // was after number 0. A number may be noted again. NULL: work is done when its call returns.
+  cft_status (*moment)(cft_device *d, cft_stream *s, int64_t i);
+  cft_status (*moment_at)(cft_device *d, int64_t i, double *seconds);
+
   // Collectives (runtime/cft_comm.h says what they do). NULL: this device has none. x is n elements
   // on the device, of f32, bf16, f64 or i32 where they are summed; a part is n of them, and the
   // parts of all ranks in their order are x. They are ordered with the stream's kernels, as a copy

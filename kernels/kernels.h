@@ -164,6 +164,7 @@ typedef struct cft_attention_args {
   const int32_t *k_len;        // (B) or NULL
   const int32_t *q_position;   // (nq) or NULL; rising inside a sequence
   int64_t nq, nk, B, longest_q, longest_k;
+  int64_t pairs;  // of a query and a key that it sees: how much work there is; 0 = nobody counted
   int64_t H, K, D;
   int64_t o_stride, q_stride, k_stride, v_stride;
   double scale;
@@ -196,6 +197,7 @@ typedef struct cft_attention_bwd_args {
   const void *q, *k, *v;
   const int32_t *cu_q, *cu_k, *k_len, *q_position;
   int64_t nq, nk, B, longest_q, longest_k;
+  int64_t pairs;  // as forward
   int64_t H, K, D;
   int64_t dq_stride, dk_stride, dv_stride;
   int64_t do_stride, o_stride, q_stride, k_stride, v_stride;

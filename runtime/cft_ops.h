@@ -96,6 +96,7 @@ typedef struct cft_attention_prefix {
   cft_tensor *cu_q, *cu_k;  // (G + 1) from 0, i32; both NULL: nothing is shared
   int64_t first_q, queries, keys;
   int64_t longest_q, longest_k;  // of a group, of a prefix
+  int64_t pairs;                 // of a query and a key of its prefix; 0 = nobody counted
 } cft_attention_prefix;
 
 // Where the sequences of a packed batch lie. Sequence b owns query rows [cu_q[b], cu_q[b+1]) and key
@@ -107,6 +108,7 @@ typedef struct cft_attention_layout {
   cft_tensor *k_len;        // (B) or NULL
   cft_tensor *q_position;   // (nq) or NULL
   int64_t longest_q, longest_k;
+  int64_t pairs;  // of a query and a key of its sequence that it sees; 0 = nobody counted
   int causal;
   int deterministic;  // backward: equal bits in repeats, where a device has a faster way without
   cft_attention_prefix prefix;

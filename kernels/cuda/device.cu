@@ -357,6 +357,7 @@ static void close(cft_device *device) {
   if (d->queue.cuda) cudaStreamSynchronize(d->queue.cuda);
   cuda_attention_close(d->attention);
   cuda_matmul_close(d->matmul);
+  cuda_moments_close(d->moments);
   staging_free(d->staging);
   if (d->pool || d->blocks) give_back(d);
   delete d->blocks;
@@ -437,6 +438,8 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   d->set_autotune = set_autotune;
   d->stream = default_stream;
   d->sync = sync;
+  d->moment = cuda_moment;
+  d->moment_at = cuda_moment_at;
   d->comm_new_id = cuda_comm_new_id;
   d->comm_open = cuda_comm_open;
   d->all_reduce = cuda_all_reduce;

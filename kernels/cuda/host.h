@@ -21,6 +21,7 @@ struct cuda_matmul;     // cuBLASLt: handle, workspace, the algorithms that were
 struct cuda_attention;  // cuDNN: handle, plans (attention.cu)
 struct cuda_free_list;  // blocks that were freed, where there is no pool (device.cu)
 struct cuda_staging;    // pinned memory that uploads pass through (device.cu)
+struct cuda_moments;    // events of a trace (moments.cpp)
 struct cuda_comm;       // NCCL: one communicator of the device (nccl.cpp)
 
 struct cuda_device : cft_device {
@@ -40,6 +41,7 @@ struct cuda_device : cft_device {
   cuda_staging *staging;
   cuda_matmul *matmul;
   cuda_attention *attention;
+  cuda_moments *moments;
   cuda_comm *comms;  // those that are open
 };
 
@@ -115,6 +117,11 @@ cft_status cuda_comm_close(cft_comm *c, int at_once);
 // meanwhile it is ended, lest its kernels wait for other ranks for ever, and that is the answer.
 cft_status cuda_comms_wait(const queue &q, cudaEvent_t event = nullptr);
 
+// Moments of the stream (moments.cpp); device.h says what is asked of them.
+cft_status cuda_moment(cft_device *d, cft_stream *s, int64_t i);
+cft_status cuda_moment_at(cft_device *d, int64_t i, double *seconds);
+
 // What the device owns of other files, made on first use and released with it.
+void cuda_moments_close(cuda_moments *m);
 void cuda_matmul_close(cuda_matmul *m);
 void cuda_attention_close(cuda_attention *a);

@@ -105,7 +105,7 @@ static cft_status see_prefix(const cft_attention_args *own, cft_tensor *q,
   a.q = rows_from(own->q, p->first_q, own->q_stride, q->dtype);
   a.cu_q = p->cu_q->data, a.cu_k = p->cu_k->data, a.k_len = NULL, a.q_position = NULL;
   a.nq = p->queries, a.nk = p->keys, a.B = p->cu_q->dims[0] - 1;
-  a.longest_q = p->longest_q, a.longest_k = p->longest_k, a.causal = 0;
+  a.longest_q = p->longest_q, a.longest_k = p->longest_k, a.pairs = p->pairs, a.causal = 0;
   CFT_GO(CFT_KERNEL(q, attention_fwd, &a));
   CFT_GO(CFT_KERNEL(q, attention_merge, (&(cft_attention_merge_args){
     .o = rows_from(own->o, p->first_q, own->o_stride, q->dtype),
@@ -146,7 +146,7 @@ static cft_status see_prefix_bwd(const cft_attention_bwd_args *own, cft_tensor *
   a.q = rows_from(own->q, p->first_q, own->q_stride, t);
   a.cu_q = p->cu_q->data, a.cu_k = p->cu_k->data, a.k_len = NULL, a.q_position = NULL;
   a.nq = p->queries, a.nk = p->keys, a.B = p->cu_q->dims[0] - 1;
-  a.longest_q = p->longest_q, a.longest_k = p->longest_k, a.causal = 0;
+  a.longest_q = p->longest_q, a.longest_k = p->longest_k, a.pairs = p->pairs, a.causal = 0;
   CFT_GO(CFT_KERNEL(q, attention_bwd, &a));
   CFT_GO(add_rows(rows_from(own->dq, p->first_q, own->dq_stride, t), own->dq_stride, dq));
   CFT_GO(add_rows(own->dk, own->dk_stride, dk));
@@ -181,7 +181,7 @@ cft_status cft_attention_fwd(cft_tensor **o, cft_tensor **lse, cft_tensor *q, cf
     .cu_q = l->cu_q->data, .cu_k = l->cu_k->data, .k_len = cft_data(l->k_len),
     .q_position = cft_data(l->q_position), .nq = vq.rows, .nk = vk.rows,
     .B = l->cu_q->dims[0] - 1, .longest_q = l->longest_q, .longest_k = l->longest_k,
-    .H = H, .K = K, .D = D, .o_stride = H * D, .q_stride = vq.stride, .k_stride = vk.stride,
+    .pairs = l->pairs, .H = H, .K = K, .D = D, .o_stride = H * D, .q_stride = vq.stride, .k_stride = vk.stride,
     .v_stride = vv.stride, .scale = scale, .causal = l->causal, .dtype = q->dtype };
   CFT_GO(CFT_KERNEL(q, attention_fwd, &a));
   CFT_GO(see_prefix(&a, q, &l->prefix));
@@ -221,7 +221,7 @@ cft_status cft_attention_bwd(cft_tensor *dq, cft_tensor *dk, cft_tensor *dv, cft
     .lse = lse->data, .q = q->data, .k = k->data, .v = v->data, .cu_q = l->cu_q->data,
     .cu_k = l->cu_k->data, .k_len = cft_data(l->k_len), .q_position = cft_data(l->q_position),
     .nq = vq.rows, .nk = vk.rows, .B = l->cu_q->dims[0] - 1, .longest_q = l->longest_q,
-    .longest_k = l->longest_k, .H = H, .K = K, .D = D, .dq_stride = vdq.stride,
+    .longest_k = l->longest_k, .pairs = l->pairs, .H = H, .K = K, .D = D, .dq_stride = vdq.stride,
     .dk_stride = vdk.stride, .dv_stride = vdv.stride, .do_stride = vdo.stride,
     .o_stride = vo.stride, .q_stride = vq.stride, .k_stride = vk.stride, .v_stride = vv.stride,
     .scale = scale, .causal = l->causal, .deterministic = l->deterministic, .dtype = q->dtype };

@@ -129,7 +129,7 @@ end
 -- Few files touch C; the others call these. All that these take and give is Lua's, or a tensor.
 local doors = {
   base = { "json" },
-  engine = { "ffi", "tensor", "kernels", "comm" },
+  engine = { "ffi", "tensor", "kernels", "comm", "trace", "rates" },
   io = { "gguf", "hash", "journal", "safetensors", "save", "saver", "state", "statistics", "fetch/session" },
   ranks = { "heartbeat" },
   grade = { "init" },
@@ -181,7 +181,7 @@ local function c_room(file)
 end
 
 local c_floors = {
-  { "kernels" }, { "kernels/cpu", "kernels/cuda", "kernels/mpi" }, { "kernels/bench" }, { "util" }, { "batch", "checkpoint", "data", "grade", "net", "serve", "tensor" },
+  { "kernels" }, { "kernels/cpu", "kernels/cuda", "kernels/mpi" }, { "kernels/bench" }, { "util" }, { "batch", "checkpoint", "data", "grade", "net", "serve", "tensor", "trace" },
   { "ops", "tokenizer" }, { "comm", "optim" }, { "cdef" }, { "lua" },
 }
 local c_floor_of = {}

@@ -33,12 +33,13 @@ function M.layout(l, owner)
   if l.k_len then s.k_len = door.raw(l.k_len) end
   if l.q_position then s.q_position = door.raw(l.q_position) end
   s.longest_q, s.longest_k = l.longest_q, l.longest_k
+  s.pairs = l.pairs or 0
   s.causal, s.deterministic = 1, l.deterministic and 1 or 0
   if l.prefix then
     local p = s.prefix
     p.cu_q, p.cu_k = door.raw(l.prefix.cu_q), door.raw(l.prefix.cu_k)
     p.first_q, p.queries, p.keys = l.prefix.first_q, l.prefix.queries, l.prefix.keys
-    p.longest_q, p.longest_k = l.prefix.longest_q, l.prefix.longest_k
+    p.longest_q, p.longest_k, p.pairs = l.prefix.longest_q, l.prefix.longest_k, l.prefix.pairs
   end
   owner[#owner + 1] = l
   return s
@@ -63,6 +64,25 @@ local function head_rows(b, sequences, suffix)
   return count, rows, positions, cu
 end
 
+-- Pairs of a row and a row of its own sequence that it sees, which are the work of attention: of all rows of the
+-- sequences that `cu` divides, and of the rows that reach the head.
+local function pairs_of_all(cu, sequences)
+  local sum = 0
+  for s = 0, sequences - 1 do
+    local length = cu[s + 1] - cu[s]
+    sum = sum + length * (length + 1) / 2
+  end
+  return sum
+end
+
+local function pairs_of_rows(b, rows, cu_rows, samples)
+  local sum = 0
+  for s = 0, samples - 1 do
+    for i = cu_rows[s], cu_rows[s + 1] - 1 do sum = sum + rows[i] - b.cu_seqlens[s] + 1 end
+  end
+  return sum
+end
+
 -- Where rows stand in their own sequences, a prefix before them not counted.
 local function own_places(b, rows, cu_rows, samples)
   local places = M.ints(math.max(cu_rows[samples], 1))
@@ -76,14 +96,16 @@ end
 -- is counted from the first of them is the same for all of a sample's rows and for those of the head.
 local function behind_prefixes(b, cu, i32)
   local count = tonumber(b.prefixes)
-  local cu_q, longest_q, longest_k = M.ints(count + 1), 0, 0
+  local cu_q, longest_q, longest_k, seen = M.ints(count + 1), 0, 0, 0
   for g = 0, count do cu_q[g] = cu[b.cu_shared[g]] - cu[0] end
   for g = 0, count - 1 do
     longest_q = math.max(longest_q, cu_q[g + 1] - cu_q[g])
     longest_k = math.max(longest_k, b.cu_prefix[g + 1] - b.cu_prefix[g])
+    seen = seen + (cu_q[g + 1] - cu_q[g]) * (b.cu_prefix[g + 1] - b.cu_prefix[g])
   end
   return { cu_q = i32(cu_q, count + 1), cu_k = i32(b.cu_prefix, count + 1), first_q = cu[0],
-           queries = cu_q[count], keys = b.cu_prefix[count], longest_q = longest_q, longest_k = longest_k }
+           queries = cu_q[count], keys = b.cu_prefix[count], longest_q = longest_q, longest_k = longest_k,
+           pairs = seen }
 end
 
 --- Put a batch of `cft.batch` on a device.
@@ -110,7 +132,8 @@ function M.put(b, o)
   local at = { n = n, sequences = samples, longest = longest, owner = owner, made = made,
                position_end = b.reach and tonumber(b.reach) }
   at.ids, at.positions = i32(b.ids, n), i32(b.positions, n)
-  local cu = i32(prefixes > 0 and b.cu_prefix or b.cu_seqlens, sequences + 1)
+  local starts = prefixes > 0 and b.cu_prefix or b.cu_seqlens
+  local cu = i32(starts, sequences + 1)
   local targets, weights, count = b.targets, b.weights, n
   local m, rows, row_positions, cu_rows
   if o.skip ~= false then m, rows, row_positions, cu_rows = head_rows(b, samples, o.suffix) end
@@ -129,12 +152,14 @@ function M.put(b, o)
     end
     at.row_layout = M.layout({ cu_q = i32(asking, sequences + 1), cu_k = cu, longest_q = longest,
                              longest_k = longest, q_position = places,
+                             pairs = pairs_of_rows(b, rows, cu_rows, samples),
                              prefix = prefixes > 0 and behind_prefixes(b, cu_rows, i32) or nil,
                              deterministic = o.deterministic }, owner)
   end
   at.targets = i32(targets, count)
   at.weights = array(weights, count, "f32")
   at.layout = M.layout({ cu_q = cu, cu_k = cu, longest_q = longest, longest_k = longest,
+                       pairs = pairs_of_all(starts, sequences),
                        prefix = prefixes > 0 and behind_prefixes(b, b.cu_seqlens, i32) or nil,
                        deterministic = o.deterministic }, owner)
   return at

@@ -15,6 +15,7 @@ local engines = require "cft.generate.engine"
 local exit = require "cft.base.exit"
 local host = require "cft.host"
 local json = require "cft.base.json"
+local rates = require "cft.engine.rates"
 local shares = require "cft.cli.bench.shares"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
@@ -78,7 +79,7 @@ end
 
 local function one(dtype, o, say)
   local model = step.model(o.model, dtype, tensor.default_device())
-  local copy, burst = shares.copy(), shares.burst(dtype)
+  local copy, burst = shares.copy(), rates.burst(dtype)
   local run = { dtype = dtype, copy = copy, burst = burst, decode = {} }
   say("%s in %s: a copy %.1f GB/s, a burst %.0f GFLOP/s", o.model, dtype, copy / 1e9, burst / 1e9)
   for _, batch in ipairs(o.batches) do

@@ -7,6 +7,7 @@
 local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
 local json = require "cft.base.json"
+local rates = require "cft.engine.rates"
 local save = require "cft.io.save"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
@@ -18,7 +19,6 @@ local FORMAT = "cftrun bench: shares, 1"
 local TURNS, RUNS = 5, 3  -- at least
 local RUNS_SECONDS = 0.005  -- of a turn: ops of microseconds are run more often
 local LOST = 0.9  -- a share below this part of the one kept has lost more than a tenth
-local COPIED = 2 ^ 26  -- bytes: more than the caches of two cores hold
 
 -- ---- measuring -------------------------------------------------------------------------------
 
@@ -32,21 +32,13 @@ local function best_of(op)
   return best, sum
 end
 
---- FLOP/s of multiply-adds in a dtype.
-function M.burst(dtype) return C.cft_cpu_burst(door.constant[dtype]) end
-
---- How many threads the CPU's ops have.
-function M.threads() return C.cft_cpu_threads() end
-
 -- What an op is held against: `burst()` FLOP/s, `copy()` bytes/s read and written.
 local function meters(dtype)
-  local d = C.cft_cpu_device()
-  local from, to = tensor.zeros({ COPIED / 4 }):fill_(1):keep(), tensor.zeros({ COPIED / 4 }):fill_(1):keep()
-  local copying = { run = function() door.check(d.copy(d, nil, to.c.data, from.c.data, COPIED)) end }
+  local copying = rates.copying(tensor.device "cpu")
   return {
-    burst = function() return M.burst(dtype) end,
-    copy = function() return 2 * COPIED / best_of(copying) end,
-    release = function() from:release() to:release() end,
+    burst = function() return rates.burst(dtype) end,
+    copy = function() return copying.bytes / best_of(copying) end,
+    release = copying.release,
   }
 end
 
@@ -126,7 +118,7 @@ end
 
 --- Where and of what these shares are: what must be equal in a file for it to be compared.
 function M.setting(o)
-  return { machine = processor(), threads = M.threads(), isa = door.ffi.string(C.cft_cpu_isa()),
+  return { machine = processor(), threads = rates.threads(), isa = door.ffi.string(C.cft_cpu_isa()),
            model = o.model, tokens = o.tokens, lengths = table.concat(o.lengths, ","), learned = o.learned }
 end
 
