@@ -220,6 +220,8 @@ function M.read(defaults, args)
     if flag then
       if flag.field == "time_limit" and not format.seconds(value) then
         exit.fail(exit.USAGE, "--until wants a time such as 3h or 90m, got '%s'", value)
+      elseif flag.field == "trace_steps" and not require("cft.report.trace").steps(value) then
+        exit.fail(exit.USAGE, "--trace-steps wants steps such as 3-5 or 12, from 1, got '%s'", value)
       elseif flag.field == "preview" then
         value = value_of("--preview", value, { "integer", min = 1 })
       elseif specs[flag.field] then

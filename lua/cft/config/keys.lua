@@ -23,6 +23,8 @@ M.flags = {
   ["--continue"] = { field = "go_on", help = "go on from the newest checkpoint in out=, or begin where there is none" },
   ["--restarts"] = { field = "restarts", takes = "N", help = "with --ranks: where one is lost, start all again, N times at most" },
   ["--ranks"] = { field = "start_ranks", takes = "N", help = "start N processes of this run by mpirun; docs/multi-gpu.md" },
+  ["--trace"] = { field = "trace", takes = "FILE", help = "time every op of a few steps; FILE is for Perfetto" },
+  ["--trace-steps"] = { field = "trace_steps", takes = "N-M", help = "the steps that --trace looks at; else the second to the fourth" },
   ["--overwrite"] = { field = "overwrite", help = "begin a new run in an out= that holds another one, which is removed" },
   ["--allow-change"] = { field = "allow_change", takes = "KEY[,KEY]",
                          help = "resume although these are not what they were" },

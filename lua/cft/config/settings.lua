@@ -23,7 +23,8 @@ local books = setmetatable({}, { __mode = "k" })  -- settings → their book
 -- @treturn table name → value. A key that is not one is an error where it is read, but for plain ones.
 function M.new(book)
   book.read, book.idle, book.used_by = {}, {}, {}
-  local known = { preview = true, allow_change = true, inspect = true, time_limit = true, go_on = true }
+  local known = { preview = true, allow_change = true, inspect = true, time_limit = true, go_on = true, trace = true,
+                  trace_steps = true }
   local function must_know(name)
     if known[name] or book.specs[name] or book.values[name] ~= nil or book.plain then return end
     blame("config: no key '%s'%s", tostring(name), book.suggest(tostring(name)))

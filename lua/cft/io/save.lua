@@ -113,6 +113,37 @@ end
 -- @string text
 function M.write(path, text) door.check(C.cft_file_write(nil, path, text, #text)) end
 
+--- A file on its way: it is at its path when it is committed, whole, or never.
+-- @type Writer
+local Writer = {}
+Writer.__index = Writer
+
+--- Add a text. @string text
+function Writer:put(text) door.check(C.cft_writer_put(handle(self), text, #text)) end
+
+--- Sync what was put, and give it its name.
+function Writer:commit()
+  local status = C.cft_writer_commit(handle(self))
+  local message = status ~= C.CFT_OK and ffi.string(C.cft_last_error())
+  self:discard()
+  if message then blame(message) end
+end
+
+--- Remove what was put. The collector does the same for a file that is forgotten.
+function Writer:discard()
+  if self.c then C.cft_writer_release(ffi.gc(self.c, nil)) end
+  self.c = nil
+end
+
+--- Begin a file that is to be at `path`; folders above it are made. An error where it cannot be written there.
+-- @string path
+-- @treturn Writer
+function M.writer(path)
+  local out = ffi.new "cft_writer *[1]"
+  door.check(C.cft_writer_new(out, nil, path))
+  return setmetatable({ c = ffi.gc(out[0], C.cft_writer_release), path = path }, Writer)
+end
+
 --- Put a finished file in the place of another: sync it, rename it, sync the folder. On failure what stood at
 -- `path` is as it was, and `temporary` is removed.
 -- @string temporary in the same folder

@@ -36,6 +36,9 @@ function M.of(run, make, cfg, opts)
   elseif run.cfg.inspect then
     require("cft.recipe.inspect").leave(config.complete(cfg), function(settings) return make(settings, opts, true) end)
   end
+  if config.peek(run.cfg, "trace") and (run.cfg.preview or run.cfg.dry_run) then
+    exit.fail(exit.USAGE, "--trace is of steps, and --%s makes none", run.cfg.preview and "preview" or "dry-run")
+  end
   stages.make(run)
   config.refuse_unread(run.cfg, true)  -- the rest may be read until the first step
   local resumes = config.peek(run.cfg, "resume")  -- which run:trainer does, where the run is to train

@@ -25,6 +25,7 @@ local spikes = require "cft.train.spikes"
 local run_folder = require "cft.recipe.run_folder"
 local stages = require "cft.recipe.stages"
 local summaries = require "cft.recipe.summary"
+local traces = require "cft.report.trace"
 local train = require "cft.train"
 local world = require "cft.recipe.world"
 
@@ -201,6 +202,17 @@ local function bookkeeping(run, o)
   }
 end
 
+-- What of the steps is traced; nil where nobody asked. Of several ranks the first one's device is looked at.
+local function tracer_of(run)
+  local cfg, trainer = run.cfg, run.training
+  local path = cfg.trace
+  local steps = config.when(cfg, "trace_steps", path, "--trace FILE says where to")
+  if not path or trainer.done >= trainer.steps or not run.ranks.first then return nil end
+  run_folder.refuse_own(run.out, "--trace", path)
+  return traces.plan { path = path, steps = steps, done = trainer.done, all = trainer.steps, device = run.loaded.device,
+                       log = run.log }
+end
+
 --- The trainer: all settings applied, the state of the checkpoint taken that `--resume` goes on from. It logs, measures,
 -- saves and stops by itself; see `cft.train`.
 -- @tab[opt] opts in place of what the settings say: `model`, `optim`, `lr`, `batches`; `loss(model, batch)`;
@@ -235,6 +247,7 @@ function Run:trainer(opts)
   if self.out or cfg.resume then self:identify(m) end
   resume(self)
   several.compare(self, m)
+  self.training.tracer = tracer_of(self)
   if self.training.done < self.last_step then
     self.own_rates = o.lr ~= nil
     if not hand.waits() then self:begin_steps() end
@@ -320,6 +333,7 @@ function Run:finish()
   if self.ended then return self.summary end
   local trainer = self.training
   local summary = trainer and trainer:finish() or {}
+  if trainer and trainer.tracer then trainer.tracer:finish() end
   if self.samples.stream then self.samples:close() end
   local unsaved = self.keeper and self.keeper:finish()
   if trainer and not self.record then  -- what an earlier run wrote stays
@@ -359,6 +373,8 @@ end
 -- @param err what was raised
 function Run:fail(err)
   if not self.ended and self.training then pcall(self.training.keep, self.training) end
+  local tracer = self.training and self.training.tracer
+  if tracer then pcall(tracer.finish, tracer) end
   if not self.ended then record.finish(self, exit.code(err) == exit.INTERRUPTED and "interrupted" or "failed") end
   self.ended = true
   close(self)

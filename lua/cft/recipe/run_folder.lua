@@ -36,6 +36,18 @@ end
 --- Is a name in the folder a file that a run writes?
 function M.is_file(name) return file_of(name) ~= nil end
 
+--- End the program where a file that somebody asks for is one that the run itself writes into its folder.
+-- @tparam ?string folder out=
+-- @string who asks, such as "--trace"
+-- @string path
+function M.refuse_own(folder, who, path)
+  local above, name = path:match "^(.*)/([^/]*)$"
+  above, name = above or ".", name or path
+  if folder and file_of(name) and data.real(above ~= "" and above or "/") == data.real(folder) then
+    exit.fail(exit.USAGE, "%s %s: the run writes its own %s there; name another file", who, path, name)
+  end
+end
+
 -- A checkpoint belongs to the run that saved it, which may remove it: nobody else's folder is in there.
 local function refuse_inside(folder)
   local path = data.real(folder)

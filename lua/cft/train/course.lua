@@ -10,6 +10,7 @@ local host = require "cft.host"
 local ledgers = require "cft.train.ledger"
 local logs = require "cft.base.log"
 local tensor = require "cft.engine.tensor"
+local trace = require "cft.engine.trace"
 
 local M = {}
 
@@ -95,7 +96,9 @@ end
 local function measure(self, t)
   local s = self.summary
   if self.heldout then
+    local span = trace.begin "held out"
     t.heldout_loss, t.heldout_ledger = self:evaluate(self.heldout)
+    trace.done(span)
     s.heldout_loss_after, s.heldout_ledger_after = t.heldout_loss, t.heldout_ledger
   end
   if self.hooks.evaluate then
@@ -135,17 +138,19 @@ end
 local function save(self, how)
   how = how or {}
   if self.ruined or not (self.save or self.keeper) then return end
+  local span = trace.begin "save"
   local again = self.saved_at == self.done
   self.saved_at, self.saved_time = self.done, host.now()
   self.measured[self.done] = self.metric  -- for who decides which checkpoints stay
   if not again and self.optim.gather then self.optim:gather() end
   if self.journal and not again then self.journal:sync() end
-  if not self.keeper then
-    if not again then self.save(self) end
-    return
+  if self.keeper then
+    if not again then self.keeper:save(self, how) elseif how.now then self.keeper:settle() end
+    self.saved_in = self.keeper.saved
+  elseif not again then
+    self.save(self)
   end
-  if not again then self.keeper:save(self, how) elseif how.now then self.keeper:settle() end
-  self.saved_in = self.keeper.saved
+  trace.done(span)
 end
 
 -- What a line says of where the state is.
@@ -191,6 +196,7 @@ function M:close(ending)
   local t = self.open_step
   if not t then return end
   self.open_step, self.closing = nil, t
+  local whole = trace.begin "step closed: measures, log, save"
   local s = self.summary
   s.loss_first, s.loss_last = s.loss_first or t.loss, t.loss
   self.looking = true
@@ -225,6 +231,8 @@ function M:close(ending)
     self.log:close_line()
     self.log:say("SIGUSR1: step %d is saved, and the run goes on", self.done)
   end
+  trace.done(whole)
+  if self.tracer then self.tracer:after(self.done) end
   self.over = reason or self.done >= self.steps and "finished" or nil
   if reason then self.log:close_line() end
   local saved = saved_in(self)

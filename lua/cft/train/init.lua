@@ -17,6 +17,7 @@ local saves = require "cft.io.save"
 local ledgers = require "cft.train.ledger"
 local ranks = require "cft.ranks"
 local tensor = require "cft.engine.tensor"
+local trace = require "cft.engine.trace"
 
 local M = {}
 local Trainer = {}
@@ -105,6 +106,7 @@ function M.new(opts)
   for _, name in ipairs(hooks) do self.hooks[name], self[name] = rawget(self, name), nil end
   self.done = 0                    -- optimizer steps made: with the seed, all there is of a position
   self.tokens, self.learned = 0, 0
+  self.tracer = nil                -- who sets it is told `before(step)` and `after(step)`: what of the steps is traced
   self.measured = {}               -- step of a checkpoint → value of the metric that `best` names
   self.shared = 0                  -- of these tokens, since the process began, not recomputed
   self.model.options.ahead = self.loss == nil  -- backward starts at the model's own loss as it is
@@ -218,12 +220,16 @@ end
 function Trainer:accumulate(micro)
   local loss, nll, laid = tensor.scope(function()
     return tensor.as_class("activation", function()
+      local span = trace.begin "forward"
       local loss, nll, at = (self.loss or self.model.loss)(self.model, micro.uploaded or micro.batch)
+      trace.done(span)
       if not tensor.is(loss) then
         blame("loss gave a %s; a tensor is wanted, the sum over rows of weight times loss", type(loss))
       end
       if nll then nll:keep() end
+      span = trace.begin "backward"
       loss:backward()
+      trace.done(span)
       return loss:keep(), nll, at
     end)
   end)
@@ -234,10 +240,12 @@ end
 -- This rank's micro-batches of an optimizer step, the first of them on the device: the others follow while it is busy.
 function Trainer:lay_out(update)
   local per_epoch = self.batches:updates()
+  local span = trace.begin "samples"
   local micros, weight = self.batches:update(math.floor(update / per_epoch), update % per_epoch)
   if micros[1] then
     tensor.as_class("activation", function() micros[1].uploaded = self.model:upload(micros[1].batch) end)
   end
+  trace.done(span)
   return { update = update, micros = micros, weight = weight }
 end
 
@@ -280,6 +288,8 @@ end
 
 -- One optimizer step, and what it was.
 local function make(self)
+  if self.tracer then self.tracer:before(self.done + 1) end
+  local whole = trace.begin("step " .. self.done + 1)
   local start = host.now()
   local own = self.ahead
   self.ahead = nil
@@ -304,11 +314,15 @@ local function make(self)
     blame("the schedule made the learning rate of step %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
   end
   saves.intact()
+  local span = self.keeper and trace.begin "save: what it has not copied yet"
   if self.keeper then self.keeper:before_update() end
+  trace.done(span)
   self.updating = true  -- from here on the state is neither that of this step nor of the one before
   local found = {}
+  span = trace.begin "optimizer"
   weight = self.ranks:sum(weight)
   self.optim:step(lr, weight, losses, decider(self, found))  -- which the device leaves out where a number is not finite
+  trace.done(span)
   -- While a device is busy with this step, the next one's samples are laid out, and the first of them
   -- queued for upload before this one is waited for. What is wrong with them is said when it is their turn:
   -- this step is made, and is counted first.
@@ -319,11 +333,13 @@ local function make(self)
     -- Ctrl-C at the prompt is no fault of the samples.
     interrupted = not laid_out and tostring(ahead):find "interrupted$" and host.interrupts() > 0 and ahead
   end
+  span = trace.begin "wait for the device, and read losses"
   local part, norm = self:read(losses, nlls, micros, laid)
   part.tokens, part.shared, part.learned = tokens, shared, learned
   local own_samples = part.gathered
   local all = together(self.ranks:gather(part))
   local loss, gathered = all.loss / weight, all.gathered
+  trace.done(span)
   local made = self.optim:finish(norm)
   self.updating = nil
   if not finite(loss) then self:refuse(self.done + 1, "loss", loss, micros, weight) end
@@ -341,6 +357,7 @@ local function make(self)
                 memory = tensor.memory(self.model.device).peak }
   self.last.spike = found.spike and self.spikes.policy
   self.entry = self.journal and journals.entry(self.last, gathered, weight)
+  trace.done(whole)
   if interrupted then error(interrupted, 0) end
   return self.last
 end

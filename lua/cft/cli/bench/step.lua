@@ -16,6 +16,7 @@ local ops = require "cft.engine.ops"
 local optim = require "cft.train.optim"
 local tensor = require "cft.engine.tensor"
 local autograd = require "cft.engine.autograd"
+local trace = require "cft.engine.trace"
 
 local M = {}
 
@@ -196,20 +197,33 @@ end
 -- ---- the step --------------------------------------------------------------------------------
 
 --- Median seconds of a whole training step, and its peak memory.
+-- @tparam Model model @tab b of `batch`
+-- @tab o `seconds` to spend at least; `traced`, steps that are made under a trace behind those that are timed
 function M.step(model, b, o)
   local opt = optim.adamw(model, {})
   model.options.ahead = true
   local loss
   tensor.memory(model.device, true)
-  local seconds, best = time({ run = function()
+  local function spanned(name, f, ...)
+    local span = trace.begin(name)
+    local result = f(...)
+    trace.done(span)
+    return result
+  end
+  local function one()
     model:zero_grad()
     tensor.as_class("activation", function()
-      local l = model:loss(b)
-      l:backward()
-      opt:step(1e-5, b.weight, { l })
-      loss = l:item() / b.weight  -- the one wait for the device
+      local l = spanned("forward", model.loss, model, b)
+      spanned("backward", l.backward, l)
+      spanned("optimizer", opt.step, opt, 1e-5, b.weight, { l })
+      loss = spanned("wait for the device, and read the loss", l.item, l) / b.weight  -- the one wait for the device
     end)
-  end }, o.seconds)
+  end
+  local seconds, best = time({ run = one }, o.seconds)
+  for i = 1, o.traced or 0 do
+    if i == 1 then trace.start(model.device) else trace.sync() end
+    spanned("step " .. i, M.once, { run = one })
+  end
   local memory = tensor.memory(model.device)
   opt:release()
   return { seconds = seconds, best = best, loss = loss, peak_bytes = memory.peak,

@@ -2,6 +2,7 @@
 --
 --   cftrun bench [--model PATH|NAME] [--dtype f32,bf16] [--tokens 2048] [--length 512 | --lengths 1099,517,...]
 --                [--learned 1] [--against pytorch] [--device cpu] [--seconds 2] [--json]
+--   cftrun bench [...] --trace FILE   make three steps more, and show each op of them: a table, and FILE for Perfetto
 --   cftrun bench [...] --keep FILE    measure each op's share of the burst, or of a copy, and write it to FILE
 --   cftrun bench [...] --check FILE   measure again and name the ops that lost more than a tenth of it: exit code 1
 --                                     then, 0 otherwise; 2 for a FILE of another machine, instruction set or shape
@@ -18,23 +19,27 @@ local host = require "cft.host"
 local json = require "cft.base.json"
 local format = require "cft.base.format"
 local onednn = require "cft.cli.bench.onednn"
+local rates = require "cft.engine.rates"
 local shares = require "cft.cli.bench.shares"
 local save = require "cft.io.save"
 local safetensors = require "cft.io.safetensors"
 local step = require "cft.cli.bench.step"
 local tensor = require "cft.engine.tensor"
 local texts = require "cft.base.text"
+local traces = require "cft.report.trace"
 
 local NAME = ...  -- of this module: its first comment is the help
 
 local M = {}
+
+local TRACED = 3  -- steps
 
 local spec = {
   model = { "string", "smollm2-135m" }, dtype = { "string", "auto" }, tokens = { "integer", 2048, min = 1 },
   length = { "integer", 512, min = 1 }, lengths = { "string", "" }, learned = { "number", 1, min = 0, max = 1 },
   against = { "string", "", one_of = { "", "pytorch" } }, device = { "string", "cpu" },
   seconds = { "number", 2, min = 0 }, json = { "boolean", false },
-  keep = { "string", optional = true }, check = { "string", optional = true },
+  trace = { "string", optional = true }, keep = { "string", optional = true }, check = { "string", optional = true },
 }
 
 local function parse(args)
@@ -54,7 +59,12 @@ local function parse(args)
               o.device)
   elseif name and o.against ~= "" then
     exit.fail(exit.USAGE, "bench: --%s measures ops alone, --against whole steps; one of the two", name)
+  elseif name and o.trace then
+    exit.fail(exit.USAGE, "bench: --%s measures ops alone, --trace is of whole steps; one of the two", name)
+  elseif o.trace and o.dtype:find "," then
+    exit.fail(exit.USAGE, "bench: --trace FILE is of one dtype, got %s", o.dtype)
   end
+  if o.trace then traces.refuse(o.trace) end
   return o
 end
 
@@ -90,7 +100,7 @@ local function pytorch(model, sequences, weights, dtype, o)
   local script = os.getenv "CFT_BENCH_PYTORCH" or "tests/oracle/bench_pytorch.py"
   local command = ("%s %s --model %s/config.json --batch %s/batch.safetensors --dtype %s --threads %d --mode best "
     .. "--batching best --head %s"):format(python, script, folder, folder, dtype,
-    shares.threads(), o.learned < 1 and "learned" or "all")
+    rates.threads(), o.learned < 1 and "learned" or "all")
   local pipe = assert(io.popen(command))
   local text = pipe:read "*a"
   pipe:close()
@@ -142,8 +152,9 @@ local function one(dtype, o, say)
   local model = model_of(dtype, o)
   local batch, sequences, weights = step.batch(model.config.vocab, o.tokens, o.learned, o.lengths)
   say("%s in %s: %d tokens in %d sequences, %d loss tokens", o.model, dtype, batch.n, batch.sequences, batch.m)
-  local whole = step.step(model, batch, { seconds = o.seconds })
-  local burst = o.device == "cpu" and shares.burst(dtype) or nil
+  local whole = step.step(model, batch, { seconds = o.seconds, traced = o.trace and TRACED })
+  local traced = o.trace and traces.finish(o.trace, model.device)
+  local burst = o.device == "cpu" and rates.burst(dtype) or nil
   local rows = step.ops(model, batch, { seconds = o.seconds / 10, onednn = o.onednn })
   local floor = step.floor(rows)
   local in_ops = print_ops(rows, burst, o, say)
@@ -173,6 +184,12 @@ local function one(dtype, o, say)
     result.ratio = result.tokens_per_s / theirs.tokens_per_s
     say("  PyTorch %s, %s: %.0f tok/s, peak %s; cft is %.2f times as fast", tostring(theirs.mode),
         tostring(theirs.batching), theirs.tokens_per_s, format.bytes(theirs.peak_rss_bytes or 0), result.ratio)
+  end
+  if traced then
+    traces.say(traced, ("%d steps in %s"):format(TRACED, dtype), say)
+    result.trace = { rows = json.array { unpack(traced.rows) }, seconds = traced.rows.whole, in_ops = traced.rows.seconds,
+                     floor = traced.rows.floor, not_noted = traced.rows.lost, path = traced.path or nil }
+    if not traced.path then exit.fail(exit.FAILED, "bench: --trace: %s", table.concat(traced.failed, "; ")) end
   end
   return result
 end
