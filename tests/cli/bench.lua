@@ -100,6 +100,19 @@ return {
     kept.a = kept.a / 1.3
     expect.same(shares.compare(kept, now).lost, {})
   end },
+  { "a small op is timed for a millisecond, each run on cold caches behind what prepares it", function()
+    local calls, runs = {}, 0
+    local function note(name) calls[#calls + 1] = name end
+    local op = { prepare = function() note "p" end, after = function() note "a" end, run = function()
+      note "r"
+      runs = runs + 1
+      local start = host.now()
+      repeat until host.now() - start >= 5e-5
+    end }
+    local seconds, all = shares.cold(op, function() note "s" end)
+    expect.truthy(runs >= 3 and all >= 1e-3 and all < runs * 1 and seconds >= 5e-5 and seconds <= all)
+    expect.same(table.concat(calls), ("psra"):rep(runs))
+  end },
   { "--keep writes shares that --check passes, and names the op whose share was higher", function()
     local path = process.folder() .. "/shares.json"
     local function bench_of(option)
@@ -142,7 +155,7 @@ return {
     local o = { model = "demo", tokens = 96, lengths = { 32 }, learned = 1 }
     local function check(change, ...)
       local file = shares.setting(o)
-      file.format, file.shares = "cftrun bench: shares, 1", { f32 = { ["o y"] = 0.5 } }
+      file.format, file.shares = "cftrun bench: shares, 2", { f32 = { ["o y"] = 0.5 } }
       process.write(path, type(change) == "string" and change or json.encode(change(file) or file))
       local r = run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--dtype", "f32", "--check", path, ... }
       expect.same({ r.code, select(2, r.err:gsub("\n", "")) }, { 2, 1 })

@@ -2,7 +2,8 @@
 --
 -- An op of FLOPs is held against a burst of multiply-adds, one that moves bytes against a large copy. Both are measured
 -- in turn, each as the best of a few runs, and the share is the median of the turns: what else the machine does
--- meanwhile slows both, and a turn that it stops one of them in does not count.
+-- meanwhile slows both, and a turn that it stops one of them in does not count. What fits into caches is measured with
+-- cold ones: it would depend on what they happen to hold.
 
 local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
@@ -15,9 +16,11 @@ local C = door.C
 
 local M = {}
 
-local FORMAT = "cftrun bench: shares, 1"
+local FORMAT = "cftrun bench: shares, 2"  -- 1: small ops with whatever the caches held
 local TURNS, RUNS = 5, 3  -- at least
 local RUNS_SECONDS = 0.005  -- of a turn: ops of microseconds are run more often
+local SMALL = 2 ^ 25  -- bytes that an op moves: fewer may lie in caches
+local SMALL_SECONDS = 0.001  -- of a turn are timed of such an op, at least
 local LOST = 0.9  -- a share below this part of the one kept has lost more than a tenth
 
 -- ---- measuring -------------------------------------------------------------------------------
@@ -32,12 +35,25 @@ local function best_of(op)
   return best, sum
 end
 
+--- The median seconds of a small op in runs of a millisecond and more altogether, each on cold caches.
+-- @tab op as of `step.each_op` @func sweep fills the caches with something else
+-- @treturn number @treturn number seconds of all runs
+function M.cold(op, sweep)
+  local list, sum = {}, 0
+  repeat
+    list[#list + 1] = step.once(op, sweep)
+    sum = sum + list[#list]
+  until #list >= RUNS and sum >= SMALL_SECONDS
+  return step.median(list), sum
+end
+
 -- What an op is held against: `burst()` FLOP/s, `copy()` bytes/s read and written.
 local function meters(dtype)
   local copying = rates.copying(tensor.device "cpu")
   return {
     burst = function() return rates.burst(dtype) end,
     copy = function() return copying.bytes / best_of(copying) end,
+    sweep = copying.run,
     release = copying.release,
   }
 end
@@ -56,7 +72,8 @@ local function share_of(op, against, o)
   local shares, seconds, spent = {}, {}, 0
   repeat
     local possible = against[op.flops and "burst" or "copy"]()
-    local best, all = best_of(op)
+    local best, all
+    if op.flops or op.bytes >= SMALL then best, all = best_of(op) else best, all = M.cold(op, against.sweep) end
     seconds[#seconds + 1] = best
     shares[#shares + 1] = (op.flops or op.bytes) / best / possible
     spent = spent + all

@@ -22,10 +22,12 @@ local M = {}
 
 --- Seconds of an op, run once: of `run` alone. What it makes is gone afterwards.
 -- @tab op as `each_op` visits it
-function M.once(op)
+-- @func[opt] before called between `prepare` and `run`
+function M.once(op, before)
   local seconds
   tensor.scope(function()
     local made = op.prepare and op.prepare()
+    if before then before() end
     local start = host.now()
     op.run(made)
     seconds = host.now() - start
