@@ -23,11 +23,8 @@ mkdir -p "$to"/{bin,lib,tests,docs}
 cp "${programs[@]}" "$build/libcft_cuda.so" "$to/bin"
 strip "$to"/bin/*
 
-# All that the programs load but what every machine has, and must have of its own: the C library, and what the
-# compilers bring. A newer libstdc++ of ours would want a newer C library than Ubuntu 22.04 has. NVIDIA's are
-# opened by name at run time and so not listed.
-ldd "${programs[@]}" | awk '$3 ~ /^\// { print $3 }' | sort -u |
-  grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*|libstdc\+\+|libgcc_s|libz|libgomp)\.so' |
+# What every machine has of its own stays out: a newer libstdc++ of ours would want a newer C library than Ubuntu 22.04 has.
+tests/gpu/needs.sh --libraries "${programs[@]}" |
   while IFS= read -r library; do
     cp -L "$library" "$to/lib"
   done
