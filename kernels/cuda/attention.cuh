@@ -1,6 +1,8 @@
 // attention.cuh - what the attention kernels share: the layout of a packed batch, their entry
 // points.
 #pragma once
+#include <functional>
+
 #include "cuda.cuh"
 
 // Sequence b owns query rows [cu_q[b], cu_q[b + 1]) and the k_len[b] key rows from cu_k[b]; or,
@@ -96,3 +98,19 @@ cft_status split_keys_paged(const queue &q, const cft_attention_paged_args *a, b
 cft_status plain_fwd(const queue &q, const cft_attention_args *a);
 cft_status plain_bwd(const queue &q, const cft_attention_bwd_args *a);
 cft_status plain_paged(const queue &q, const cft_attention_paged_args *a);
+
+// Another's attention, and a kind of call that is asked of it.
+struct attention_way {
+  std::function<cft_status(const cft_attention_args *)> forward;
+  std::function<cft_status(const cft_attention_bwd_args *)> backward;
+};
+struct attention_kind {
+  int64_t H, K, D;
+  bool causal, from_first;  // from_first: queries and keys are the same rows
+  bool backward, deterministic;
+};
+
+// How far it is from ours on a small problem: the largest relative difference of an output, in norms.
+// Both wait for the device. (attention_probe.cu)
+cft_status attention_differs(const queue &q, const attention_kind &kind, const attention_way &theirs,
+                             double *by);

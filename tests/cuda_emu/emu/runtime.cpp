@@ -835,8 +835,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
   *p = {};
   snprintf(p->name, sizeof p->name, "emulated (no GPU)");
   p->totalGlobalMem = limit_bytes;
-  p->major = 9;
-  p->minor = 0;
+  const char *arch = getenv("CUDA_EMU_ARCH");
+  const int sm = arch ? atoi(arch) : 90;
+  p->major = sm / 10;
+  p->minor = sm % 10;
   p->multiProcessorCount = 4;  // few, so that kernels which size their grid by it loop
   p->warpSize = 32;
   p->maxThreadsPerBlock = 1024;
