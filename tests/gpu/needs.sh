@@ -2,11 +2,12 @@
 # needs.sh FILE... - the newest symbol versions of the C and C++ libraries that these programs and libraries want, and what
 # a bundle takes along with them; none may be newer than Ubuntu 22.04's: GLIBC_2.35, GLIBCXX_3.4.30, CXXABI_1.3.13.
 # needs.sh --libraries FILE... - the libraries that a bundle takes along, one a line: all that the files load but what every
-# machine has, and must have of its own: the C library, and what the compilers bring.
+# machine has, and must have of its own: the C library, those of compilers that a bare system has, zlib. OpenMP's is taken
+# along: only a compiler brings it.
 set -uo pipefail
 libraries() {
   ldd "$@" | awk '$3 ~ /^\// { print $3 }' | sort -u |
-    grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*|libstdc\+\+|libgcc_s|libz|libgomp)\.so'
+    grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*|libstdc\+\+|libgcc_s|libz)\.so'
 }
 if [[ ${1-} == --libraries ]]; then
   shift
