@@ -34,7 +34,7 @@ CFT_API cft_status cft_trace_stop(void);
 CFT_API int64_t cft_trace_calls(const cft_traced **list, int64_t *lost);
 
 // An op by its number: the name of its kernel ("matmul"), or upload, download, copy, zero,
-// all_reduce, broadcast. NULL beyond the last. Static.
+// all_reduce, broadcast, reduce_scatter, all_gather. NULL beyond the last. Static.
 CFT_API const char *cft_trace_op(int op);
 
 #endif

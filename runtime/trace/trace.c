@@ -22,6 +22,8 @@ enum {
   OP_zero,
   OP_all_reduce,
   OP_broadcast,
+  OP_reduce_scatter,
+  OP_all_gather,
   OPS
 };
 
@@ -34,7 +36,9 @@ static const char *const names[OPS] = {
     "copy",
     "zero",
     "all_reduce",
-    "broadcast"};
+    "broadcast",
+    "reduce_scatter",
+    "all_gather"};
 
 static struct {
   cft_device *device;   // NULL: no trace is on
@@ -154,13 +158,31 @@ static cft_status broadcast(cft_comm *comm, cft_stream *s, void *x, int64_t n, c
   return end(c, s, trace.own.broadcast(comm, s, x, n, dtype, from));
 }
 
+static cft_status reduce_scatter(cft_comm *comm, cft_stream *s, void *part, const void *x,
+                                 int64_t n, cft_dtype dtype) {
+  cft_traced *c = enter(comm->device, OP_reduce_scatter);
+  move(c, n, cft_dtype_bytes(dtype), 1 + comm->size, "");
+  begin(c, s);
+  return end(c, s, trace.own.reduce_scatter(comm, s, part, x, n, dtype));
+}
+
+static cft_status all_gather(cft_comm *comm, cft_stream *s, void *x, const void *part, int64_t n,
+                             cft_dtype dtype) {
+  cft_traced *c = enter(comm->device, OP_all_gather);
+  move(c, n, cft_dtype_bytes(dtype), 1 + comm->size, "");
+  begin(c, s);
+  return end(c, s, trace.own.all_gather(comm, s, x, part, n, dtype));
+}
+
 static void put_in_place(cft_device *d) {
 #define XX(name, args, kind) trace.kernels.name = trace.own.kernels->name ? traced_##name : NULL;
   CFT_KERNEL_MAP(XX)
 #undef XX
   d->kernels = &trace.kernels;
   d->upload = upload, d->download = download, d->copy = copy, d->zero = zero;
-  if (d->all_reduce) d->all_reduce = all_reduce, d->broadcast = broadcast;
+  if (!d->all_reduce) return;
+  d->all_reduce = all_reduce, d->broadcast = broadcast;
+  d->reduce_scatter = reduce_scatter, d->all_gather = all_gather;
 }
 
 static void put_back(cft_device *d) {
@@ -168,6 +190,7 @@ static void put_back(cft_device *d) {
   d->upload = trace.own.upload, d->download = trace.own.download;
   d->copy = trace.own.copy, d->zero = trace.own.zero;
   d->all_reduce = trace.own.all_reduce, d->broadcast = trace.own.broadcast;
+  d->reduce_scatter = trace.own.reduce_scatter, d->all_gather = trace.own.all_gather;
 }
 
 // ---- start and stop ----------------------------------------------------------------------------

@@ -5,7 +5,8 @@ local M = {}
 local MOST_ROWS = 40  -- that are printed
 
 -- Between the host and a device, or devices: their rate is that of a link, which nothing here measures.
-local by_link = { upload = true, download = true, all_reduce = true, broadcast = true }
+local by_link = { upload = true, download = true, all_reduce = true, broadcast = true, reduce_scatter = true,
+                  all_gather = true }
 
 -- The least seconds of a call by what the device reaches; nil where that was not measured.
 local function floor_of(op, dtype, c, rates)
