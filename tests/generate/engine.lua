@@ -4,6 +4,7 @@ local expect = require "tests.expect"
 local generate = require "cft.generate"
 local inputs = require "cft.nn.inputs"
 local models = require "cft.models"
+local pages = require "cft.generate.pages"
 local tensor = require "cft.engine.tensor"
 
 local tests = {}
@@ -118,6 +119,29 @@ test("samples of a prompt share its pages, and copy the last when they write", f
   local rs = generate(m, { prompt }, options { n = 8, max_new = 3 })
   expect.same(rs.counts.rows, 81 + 8 * 2)  -- the prompt once, and each sample's first two tokens
   m:release()
+end)
+
+test("pages that are found and left again and again leave no trace, and are taken in the order they were left", function()
+  local p, ids = pages.new(8), {}
+  for i = 1, 128 do ids[i] = i end
+  local taken, node = {}, p.root
+  for number = 0, 3 do
+    taken[number + 1] = p:take()
+    node = p:child(node, ids, number, true)
+    p:remember(node, taken[number + 1])
+  end
+  for _ = 1, 1000 do
+    for i = 4, 1, -1 do p:release(taken[i]) end
+    for i = 1, 4 do p:share(taken[i]) end
+  end
+  for i = 4, 1, -1 do p:release(taken[i]) end
+  local entries = 0
+  for _ in pairs(p.queue) do entries = entries + 1 end
+  expect.truthy(entries <= 2 * 8 + 2, entries .. " entries")
+  expect.same(p:available(), 8)
+  for _ = 1, 4 do p:take() end
+  expect.same({ p:take(), p:take(), p:take(), p:take(), p:take() }, { taken[4], taken[3], taken[2], taken[1] })
+  expect.same(next(p.root.children), nil)
 end)
 
 test("a finished sequence makes room at once", function()

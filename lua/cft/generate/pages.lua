@@ -13,7 +13,7 @@ Pages.__index = Pages
 --- @int count how many pages there are
 function M.new(count)
   local self = setmetatable({ count = count, free = {}, holders = {}, node_of = {}, idle = 0, queue = {}, first = 1, last = 0,
-                              turn = {}, root = { children = {} } }, Pages)
+                              turns = 0, turn = {}, root = { children = {} } }, Pages)
   for page = count - 1, 0, -1 do self.free[#self.free + 1], self.holders[page] = page, 0 end
   return self
 end
@@ -43,6 +43,20 @@ local function evict(self)
   end
 end
 
+-- The queue without what is passed by. A page that is found and left again and again, as that of a system message, has
+-- an entry for each time, and evict comes only when all pages are in use.
+local function tidy(self)
+  local queue, last = {}, 0
+  for i = self.first, self.last do
+    local entry = self.queue[i]
+    if self.turn[entry.page] == entry.turn then
+      last = last + 1
+      queue[last] = entry
+    end
+  end
+  self.queue, self.first, self.last = queue, 1, last
+end
+
 --- A page for one holder, its content undefined. @treturn ?int nil if all are held
 function Pages:take()
   local page = table.remove(self.free) or self.idle > 0 and evict(self) or nil
@@ -67,8 +81,9 @@ function Pages:release(page)
     self.free[#self.free + 1] = page
     return
   end
-  self.last, self.idle = self.last + 1, self.idle + 1
-  self.turn[page], self.queue[self.last] = self.last, { page = page, turn = self.last }
+  if self.last - self.first > 2 * self.count then tidy(self) end
+  self.last, self.turns, self.idle = self.last + 1, self.turns + 1, self.idle + 1
+  self.turn[page], self.queue[self.last] = self.turns, { page = page, turn = self.turns }
 end
 
 -- ---- what is in them -----------------------------------------------------------------------------
