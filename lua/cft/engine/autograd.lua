@@ -247,13 +247,40 @@ local function step_back(node, walk, root)
   release_node(node, walk, root)
 end
 
-local function walk_back(roots, seeds)
+-- Who wants to know when the way back passes a place of the forward pass: { time, fn, argument }, in order.
+local returns = {}
+
+-- Tell those whose place lies behind a node of that time.
+local function tell(list, time)
+  while list and list[1] and time <= list[#list].time do
+    local r = table.remove(list)
+    r.fn(r.argument)
+  end
+end
+
+local function walk_back(roots, seeds, list)
   local start = { inputs = roots, inputs_n = #roots, time = math.huge }
   local walk = {}
   for i, y in ipairs(roots) do walk[y] = seeds[i] end
   for _, node in ipairs(collect(start)) do
-    if node ~= start then step_back(node, walk, roots[1]) end
+    if node ~= start then
+      tell(list, node.time)
+      step_back(node, walk, roots[1])
+    end
   end
+  for i = list and #list or 0, 1, -1 do list[i].fn(list[i].argument) end
+end
+
+--- Call `fn` in the next backward pass, when it comes back to this place of what is recorded: all that is made from here on
+-- has passed its gradients on then, and nothing that was made before. Nothing where nothing is recorded.
+-- @func fn
+-- @param argument what it gets
+-- @usage local w = cft.ones { 2 }
+-- w.requires_grad = true
+-- cft.autograd.on_return(print, "all is done")
+-- (w * 2):sum():backward()                 --> all is done
+function M.on_return(fn, argument)
+  if recording then returns[#returns + 1] = { time = clock, fn = fn, argument = argument } end
 end
 
 --- Gradients of this tensor with respect to every parameter below it, added to their `.grad`.
@@ -275,7 +302,9 @@ function Tensor:backward(seed)
     seed = tensor.ones(self:shape(), { dtype = self:dtype(), device = self:device() })
     seed.is_one = true  -- a loss that has its gradient ready need not be multiplied
   end
-  M.no_grad(walk_back, { self }, { seed })
+  local list = returns
+  returns = {}
+  M.no_grad(walk_back, { self }, { seed }, list)
   self.went_back = true
 end
 

@@ -364,7 +364,7 @@ end
 function Model:loss(batch)
   local at = type(batch) == "table" and batch.layout and batch or upload(self, batch)
   if not at.of_all then self:place(at) end  -- now, since the tables of cos and sin may have grown meanwhile
-  if autograd.recording() and not self.groups[1].grad then self:zero_grad() end
+  if autograd.recording() and not (self.groups[1].grad or self.groups[1].own_grad) then self:zero_grad() end
   local h = self.arch.hidden(self.weights, self.config, at, self.options)
   local sum, nll = ops.linear_cross_entropy(h, self.weights.head, at.targets, at.weights,
                                             { ahead = self.options.ahead })

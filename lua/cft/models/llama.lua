@@ -157,18 +157,21 @@ local function last_norm(...) return (norm(...)) end
 
 --- Final hidden states, normalised: of every row, or of `at.rows` where there are any.
 -- @tab m from `build` @tab c config @tab at a batch on the device, see `cft.nn.inputs`
--- @tab[opt] o `recompute`: blocks whose activations are made again on the way back
+-- @tab[opt] o `recompute`: blocks whose activations are made again on the way back; `watch`: `reached` and `passed`, which get
+-- a block's group when the way back comes to the block, and when its gradient is complete
 -- @treturn Tensor (m, d)
 function M.hidden(m, c, at, o)
   local x, branch = ops.embedding(m.embed.table, at.ids), nil -- (n, d)
   for i, block in ipairs(m.blocks) do
-    local rows = i == #m.blocks and at.rows or nil
+    local rows, watch = i == #m.blocks and at.rows or nil, o and o.watch
+    if watch then autograd.on_return(watch.passed, block.group) end
     if o and o.recompute and o.recompute(i, #m.blocks) and autograd.recording() then
       if branch then x, branch = ops.add(x, branch), nil end  -- (n, d)
       x = autograd.checkpoint(whole, block, x, at, rows)      -- (m, d)
     else
       x, branch = tensor.block(block.forward, block, x, branch, at, rows)  -- (m, d), (m, d)
     end
+    if watch then autograd.on_return(watch.reached, block.group) end
   end
   return (tensor.block(last_norm, x, branch, m.last.norm, c.eps))  -- (m, d)
 end

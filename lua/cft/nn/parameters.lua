@@ -33,6 +33,10 @@ end
 -- g:zero_grad()
 -- g.qkv:shape(), g:part(g.flat, g.parts[2]):shape(), g:rows("qkv", 0, 4):shape()   --> { 6, 2 } { 2, 2 } { 4, 2 }
 -- g:view(g.flat, g.entries[1]):shares(g.qkv)   --> true
+-- g:drop_grad()
+-- g.qkv.grad                                    --> nil
+-- g:make_grad "f32"
+-- g.qkv.grad:shape()                            --> { 6, 2 }
 -- g:release()
 function M.group(name, entries, opts)
   local g = setmetatable({ name = name, entries = {}, parts = {} }, Group)
@@ -98,32 +102,55 @@ function Group:rows(key, from, len)
   return t
 end
 
---- Give every parameter its gradient, a view of one flat buffer of `dtype`, and zero it.
+local function zeros(self, n, dtype)
+  return tensor.as_class("grad", tensor.zeros, { n }, { dtype = dtype, device = self.flat:device() }):keep()
+end
+
+--- Give every parameter its gradient, a view of one flat buffer of zeros.
+-- @string dtype of the buffer; the default one if absent
+function Group:make_grad(dtype)
+  self.grad = zeros(self, self.flat:count(), dtype)
+  for _, e in ipairs(self.entries) do self[e.key].grad = self:view(self.grad, e) end
+  for _, a in ipairs(self.aliases or {}) do
+    a.tensor.grad = tensor.narrow(self[a.key].grad, 0, a.from, a.len):keep()
+  end
+end
+
+--- Take the parameters' gradients away.
+function Group:drop_grad()
+  if not self.grad then return end
+  for _, e in ipairs(self.entries) do
+    self[e.key].grad:release()
+    self[e.key].grad = nil
+  end
+  for _, a in ipairs(self.aliases or {}) do
+    if a.tensor.grad then a.tensor.grad:release() end  -- rows may have been named since
+    a.tensor.grad = nil
+  end
+  self.grad:release()
+  self.grad = nil
+end
+
+--- Gradients of zeros, made the first time. Of a group that is cut among ranks (`parts_of` says how many) one part is kept,
+-- `own_grad`; the whole is made when it is needed.
+-- @string[opt] dtype of the buffer, the first time
 function Group:zero_grad(dtype)
-  if not self.grad then
-    self.grad = tensor.as_class("grad", tensor.zeros, { self.flat:count() },
-                                { dtype = dtype, device = self.flat:device() }):keep()
-    for _, e in ipairs(self.entries) do self[e.key].grad = self:view(self.grad, e) end
-    for _, a in ipairs(self.aliases or {}) do
-      a.tensor.grad = tensor.narrow(self[a.key].grad, 0, a.from, a.len):keep()
-    end
-  else
+  if self.parts_of then
+    self.grad_dtype = dtype
+    if self.own_grad then self.own_grad:zero_() else self.own_grad = zeros(self, self.flat:count() / self.parts_of, dtype) end
+  elseif self.grad then
     self.grad:zero_()
+  else
+    self:make_grad(dtype)
   end
 end
 
 --- Release everything; the group is not usable afterwards.
 function Group:release()
-  for _, e in ipairs(self.entries) do
-    local t = self[e.key]
-    if t.grad then t.grad:release() end
-    t:release()
-  end
-  for _, a in ipairs(self.aliases or {}) do
-    if a.tensor.grad then a.tensor.grad:release() end
-    a.tensor:release()
-  end
-  if self.grad then self.grad:release() end
+  self:drop_grad()
+  for _, e in ipairs(self.entries) do self[e.key]:release() end
+  for _, a in ipairs(self.aliases or {}) do a.tensor:release() end
+  if self.own_grad then self.own_grad:release() end
   self.flat:release()
 end
 

@@ -261,6 +261,7 @@ end
 -- its first rate when it has the batch; by the second one it has.
 function Run:first_batch()
   self:begin(rates)
+  if not self.training then several.refuse "a loop without run:trainer" end
   if self.training and not self.own_rates then return end
   self.batches.before_first = function() config.refuse_unread(self.cfg) end
 end

@@ -16,6 +16,7 @@ local journals = require "cft.train.journal"
 local saves = require "cft.io.save"
 local ledgers = require "cft.train.ledger"
 local ranks = require "cft.ranks"
+local sharding = require "cft.ranks.zero"
 local tensor = require "cft.engine.tensor"
 local trace = require "cft.engine.trace"
 
@@ -102,6 +103,7 @@ function M.new(opts)
     exit.fail(exit.USAGE, "%d ranks want an optimizer of cft.optim, which sums over them; this one is the recipe's own",
       self.ranks.size)
   end
+  self.zero = self.optim.zero or sharding.new({}, 0)
   self.hooks = {}
   for _, name in ipairs(hooks) do self.hooks[name], self[name] = rawget(self, name), nil end
   self.done = 0                    -- optimizer steps made: with the seed, all there is of a position
@@ -302,13 +304,19 @@ local function make(self)
   self.ranks:at("forward and backward", self.done + 1)
   self.model:zero_grad()
   local losses, nlls, laid, tokens, shared, learned = {}, {}, {}, 0, 0, 0
+  local rounds = self.zero:rounds(#micros)
   for i, micro in ipairs(micros) do
     alive(self, ("step %d/%d"):format(self.done + 1, self.steps), ("micro-batch %d of %d"):format(i, #micros))
+    self.model.options.watch = self.zero:watch(i == #micros)
     losses[i], nlls[i], laid[i] = self:accumulate(micro)
+    self.zero:passed()
     local saved = tonumber(micro.batch.saved or 0)  -- a batch from Lua lists shares nothing
     tokens, shared = tokens + tonumber(micro.batch.n) + saved, shared + saved
     learned = learned + tonumber(micro.batch.m)
   end
+  self.model.options.watch = nil
+  for _ = #micros + 1, rounds do self.zero:passed(true) end
+  self.zero:complete_rest()
   local lr = self.lr(self.done)
   if type(lr) ~= "number" or not finite(lr) or lr < 0 then
     blame("the schedule made the learning rate of step %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))

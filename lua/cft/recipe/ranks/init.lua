@@ -32,9 +32,9 @@ function M.check(run)
   if run.device ~= "cpu" then
     exit.fail(exit.DEVICE, "%d ranks train on CPUs so far, and this run is on %s; say device=cpu", here.size, run.device)
   end
-  local mine = here.places[here.rank + 1]
-  run.log:say("%d ranks by %s: %d threads each%s", here.size, here.launcher, here.threads,
-    here.threads == 1 and ("; rank 0 may run on the processors %s of %s"):format(mine.processors, mine.host) or "")
+  local mine, threads = here.places[here.rank + 1], here.threads
+  run.log:say("%d ranks by %s: %s each; rank 0 may run on the processors %s of %s", here.size, here.launcher,
+    threads == 1 and "1 thread" or threads .. " threads", mine.processors, mine.host)
 end
 
 --- What scores a run while it trains writes text with the model, in one process.

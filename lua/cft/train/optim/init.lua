@@ -26,7 +26,7 @@ local shared = {
   { "moments", { "string", "f32", one_of = { "f32", "bf16" },
                  help = "dtype of moments; bf16 with stochastic rounding" } },
   { "zero", { "integer", 0, min = 0, max = sharding.MOST, resume = "free",
-              help = "of several ranks, what each keeps a part of: 0 nothing, 1 the optimizer's state" } },
+              help = "of several ranks, what each keeps a part of: 0 nothing, 1 the optimizer's state, 2 gradients too" } },
 }
 
 -- ---- settings --------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ local function update_run(self, i, from, to, at)
   if n <= 0 then return end
   local views = {}
   for kind, flat in pairs(self.slots[i]) do views[kind] = tensor.narrow(flat, 0, from - first, n) end
-  views.p, views.g = tensor.narrow(group.flat, 0, from, n), tensor.narrow(group.grad, 0, from, n)
+  views.p, views.g = tensor.narrow(group.flat, 0, from, n), self.zero:gradient(i, from, n)
   self.rule.update(views, self.scale, self.settings, at)
   for _, t in pairs(views) do t:release() end
 end
@@ -140,8 +140,8 @@ function Optimizer:step(lr, weight, losses, decide)
   self.zero:forget()
   self.sum:zero_()
   self.zero:reduce()
-  for i, g in ipairs(groups) do
-    local part = tensor.narrow(g.grad, 0, self.zero:measured(i))
+  for i in ipairs(groups) do
+    local part = self.zero:gradient(i, self.zero:measured(i))
     sum_squares(self.sum, part, 1)
     part:release()
   end
