@@ -43,6 +43,17 @@ return {
   lost("a rank that is killed", "KILL", 2, "its process is gone"),
   lost("the first rank, killed", "KILL", 0, "its process is gone"),
   lost("a rank that stands still", "STOP", 1, "nothing was heard of it for 4 s"),
+  { "SIGTERM: all finish their step, it is saved, and nothing is started again", function()
+    local folder = process.folder()
+    local said = process.shell(([[
+export OMP_NUM_THREADS=1
+cftrun --ranks 2 --restarts 3 %s steps=100000 slow=0.05 zero=2 out=run >said 2>&1 & run=$!
+for i in $(seq 400); do [ -f run/log.jsonl ] && [ $(grep -c '"step"' run/log.jsonl) -ge 3 ] && break; sleep 0.05; done
+kill -TERM $run; wait $run; echo "code $?"; cat said]]):format(RECIPE), folder)
+    expect.truthy(said:find "code 143", said)
+    local step = said:match "interrupted after step (%d+); saved in run/step%-"
+    expect.same(host.kind(("%s/run/step-%06d"):format(folder, step)), "folder")
+  end },
   { "--restarts goes on from the newest checkpoint, to the same bits", function()
     local said, folder = lose("--ranks 2 --restarts 2", "steps=12 save_every=3", 5, "KILL", 1, "false")
     expect.truthy(said:find "code 0 after", said)

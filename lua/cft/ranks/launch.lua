@@ -84,9 +84,9 @@ local function command(mpirun, kind, n)
   return words
 end
 
--- Was the run ended from outside, so that starting again helps? A signal that this process was sent is meant.
-local function is_lost(code, signal)
-  return not signal and (code == exit.LOST or code > 128 and code ~= exit.INTERRUPTED and code ~= exit.TERMINATED)
+-- Was the run ended from outside, so that starting again helps?
+local function is_lost(code)
+  return code == exit.LOST or code > 128 and code ~= exit.INTERRUPTED and code ~= exit.TERMINATED
 end
 
 local function has(list, ...)
@@ -119,7 +119,8 @@ function M.start(wanted, recipe, args)
   for again = 1, math.huge do
     io.stdout:flush()
     local code, signal = host.run(words)
-    if again > (wanted.restarts or 0) or not is_lost(code, signal) then return code end
+    if signal and code ~= 0 then return exit.by_signal(signal) end  -- mpirun, which got it too, has a code of its own
+    if again > (wanted.restarts or 0) or not is_lost(code) then return code end
     io.stderr:write(("cftrun: a rank was lost (exit code %d); start %d of %d\n"):format(code, again + 1, wanted.restarts + 1))
     -- What the first start was told to do about an earlier run is done.
     for i = #words, 1, -1 do
