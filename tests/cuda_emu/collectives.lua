@@ -90,8 +90,8 @@ case("what is refused", 1, function(c)
   local x = tensor.zeros({ 2, 3 }, { device = "cuda" })
   expect.raises("all_reduce: the tensor %(3, 2%) is a view with gaps; a contiguous one wanted",
     c.all_reduce, c, x:transpose(0, 1))
-  expect.raises("all_reduce: the tensor %(2%) is i32; f32 or bf16 wanted",
-    c.all_reduce, c, tensor.zeros({ 2 }, { dtype = "i32", device = "cuda" }))
+  expect.raises("all_reduce: the tensor %(2%) is u8; f32, bf16, f64 or i32 wanted",
+    c.all_reduce, c, tensor.zeros({ 2 }, { dtype = "u8", device = "cuda" }))
   expect.raises("broadcast: the tensor is on cpu, the communicator on cuda:0",
     c.broadcast, c, tensor.zeros({ 2 }, { device = "cpu" }), 0)
   expect.raises("all_reduce: 'x' must be a tensor, got nil", c.all_reduce, c)
