@@ -1,66 +1,8 @@
 // serve.c - cft_serve.h against clients of our own: whole, malformed, huge, slow, gone. What cftrun
 // makes of requests is in tests/serve.
-//
-// One thread is both sides: between two looks at what a client got the server is polled.
-#include "cft_serve.h"
+#include "serve.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "http_noise.h"
 #include "oom.h"
-#include "test.h"
-
-static const cft_server_options usual = {.host = "127.0.0.1",
-                                         .header_bytes = 4096,
-                                         .body_bytes = 10000,
-                                         .connections = 20,
-                                         .idle_ms = 20000,
-                                         .unsent_bytes = 100000};
-
-// ---- clients -----------------------------------------------------------------------------------
-
-typedef struct client {
-  int fd;
-  char got[1 << 16];  // the first of it, and a zero
-  size_t n, all;
-  bool ended;
-} client;
-
-static bool client_open(client *c, const cft_server *s) {
-  struct sockaddr_in at = {.sin_family = AF_INET,
-                           .sin_port = htons((uint16_t)cft_server_port(s)),
-                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  *c = (client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&at, sizeof at) != 0) return false;
-  return fcntl(c->fd, F_SETFL, O_NONBLOCK) == 0;
-}
-
-static void client_close(client *c) {
-  if (c->fd >= 0) close(c->fd);
-  c->fd = -1;
-}
-
-static void client_read(client *c) {
-  char rest[4096];
-  while (!c->ended) {
-    size_t room = sizeof c->got - 1 - c->n;
-    ssize_t n = room ? recv(c->fd, c->got + c->n, room, 0) : recv(c->fd, rest, sizeof rest, 0);
-    if (n < 0 && errno == EAGAIN) return;
-    if (n <= 0) c->ended = true;
-    if (n > 0 && room) c->n += (size_t)n;
-    if (n > 0) c->all += (size_t)n;
-  }
-}
-
-static size_t client_send(client *c, const char *bytes, size_t n) {
-  ssize_t sent = send(c->fd, bytes, n, MSG_NOSIGNAL);
-  return sent > 0 ? (size_t)sent : 0;
-}
 
 // ---- the other side ----------------------------------------------------------------------------
 
@@ -101,17 +43,6 @@ static void ask(cft_server *s, client *c, const char *bytes) {
   if (!client_open(c, s)) TEST_FAIL("no connection: %s", strerror(errno));
   client_send(c, bytes, strlen(bytes));
   settle(s, c, true);
-}
-
-static int status_of(const client *c) {
-  int status = 0;
-  return sscanf(c->got, "HTTP/%*d.%*d %d", &status) == 1 ? status : 0;
-}
-
-static cft_server_view look(cft_server *s) {
-  cft_server_view v;
-  cft_server_look(s, &v);
-  return v;
 }
 
 // ---- one reading -------------------------------------------------------------------------------
@@ -535,78 +466,6 @@ TEST(memory_that_runs_out) {
 #else
   SKIP("a sanitizer counts allocations itself");
 #endif
-}
-
-// ---- noise -------------------------------------------------------------------------------------
-
-// One turn of whoever answers: whole, in pieces, or not yet.
-static void answer_somehow(cft_server *s, uint64_t *state) {
-  static int64_t begun[64];
-  static int n;
-  cft_server_request r;
-  while (cft_server_next(s, &r)) {
-    if (noise_below(state, 2)) cft_server_drop_body(s, r.id);
-    (void)cft_server_header(s, r.id, "Authorization");
-    if (noise_below(state, 2) || n == 64) {
-      (void)cft_server_reply(s, r.id, r.fault ? 400 : 200, "whole", 5);
-    } else {
-      (void)cft_server_begin(s, r.id, 200);
-      begun[n++] = r.id;
-    }
-  }
-  for (int i = n - 1; i >= 0; --i) {
-    if (noise_below(state, 2)) {
-      (void)cft_server_send(s, begun[i], "piece", 5);
-    } else {
-      (void)cft_server_end(s, begun[i]);  // of a client that has left too
-      begun[i] = begun[--n];
-    }
-  }
-  while (cft_server_left(s)) continue;
-}
-
-TEST(noise_breaks_nothing) {
-  const char *asked = getenv("CFT_FUZZ");
-  long rounds = asked ? atol(asked) : 3000;
-  cft_server_options o = usual;
-  o.idle_ms = 60000;
-  cft_server *s;
-  static char bytes[1 << 16];
-  static client c[4];
-  uint64_t state = 1;
-  int answered = 0;
-  EXPECT_OK(cft_server_new(&s, &o));
-  for (int i = 0; i < 4; ++i) c[i].fd = -1;
-  for (long round = 0; round < rounds; ++round) {
-    client *one = &c[round % 4];
-    client_close(one);
-    EXPECT(client_open(one, s));
-    size_t n = noise_make(&state, bytes, sizeof bytes);
-    for (size_t at = 0; at < n;) {
-      size_t part = noise_below(&state, 3) ? n - at : 1 + noise_below(&state, (unsigned)(n - at));
-      size_t sent = client_send(one, bytes + at, part);
-      at += sent ? sent : part;
-      EXPECT_OK(cft_server_poll(s, 0));
-      answer_somehow(s, &state);
-    }
-    client_read(one);
-    if (noise_below(&state, 8) == 0) shutdown(one->fd, SHUT_WR);
-    EXPECT_OK(cft_server_poll(s, 0));
-    answer_somehow(s, &state);
-    client_read(one);
-    if (one->n > 0 && !status_of(one)) TEST_FAIL("round %ld got \"%s\"", round, one->got);
-    answered += one->n > 0;
-  }
-  for (int i = 0; i < 4; ++i) client_close(&c[i]);
-  double end = test_now() + 5;
-  while (look(s).connections > 0 && test_now() < end) {
-    EXPECT_OK(cft_server_poll(s, 1));
-    answer_somehow(s, &state);
-  }
-  EXPECT_INT(look(s).connections, 0);
-  EXPECT_INT(look(s).requests, 0);
-  EXPECT(answered > rounds / 4);
-  cft_server_release(s);
 }
 
 TEST_MAIN()
