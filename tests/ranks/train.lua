@@ -151,8 +151,16 @@ end
 
 refused("no number", 2, "%-%-ranks wants a number, 1 to 65536, got 'two'", "--ranks", "two", RECIPE)
 refused("a command", 2, "%-%-ranks starts a recipe; doctor is a command", "--ranks", "2", "doctor")
+refused("a prompt", 2, "%-i is for one process, and %-%-ranks starts several", "--ranks", "2", "-i", RECIPE)
 refused("a preview", 2, "%-%-preview is for one process, and 2 were started", "--ranks", "2", RECIPE, "--preview", "1")
 refused("a stream", 2, "stream is not for 2 ranks yet", "--ranks", "2", RECIPE, "stream=true")
+
+tests[#tests + 1] = { "--help is given once", function()
+  local r = start("--ranks", "2", RECIPE, "--help")
+  expect.same(r.code, 0, r.err)
+  local _, times = r.out:gsub("Options", "")
+  expect.truthy(times <= 1 and #r.out > 100, r.out)
+end }
 
 tests[#tests + 1] = { "a folder that another run has is refused once, and nothing is written", function()
   local folder = process.folder()

@@ -89,7 +89,8 @@ package.preload["cft.console"] = function() return require "cft.prompt.console" 
 local function run(target, args, flags)
   local is_command = target:find "^[%w_]+$" and commands()[target]
   local wanted, own = launch.take(args)
-  if wanted.ranks then
+  if wanted.ranks and not launch.asks_for_help(own) then
+    if args.interactive then exit.fail(exit.USAGE, "-i is for one process, and --ranks starts several") end
     if is_command then exit.fail(exit.USAGE, "--ranks starts a recipe; %s is a command", target) end
     return launch.start(wanted, target, own)
   end

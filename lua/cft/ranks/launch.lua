@@ -46,6 +46,15 @@ function M.take(args)
   return wanted, rest
 end
 
+--- Do a recipe's arguments ask for its help, which one process gives?
+-- @tab args @treturn boolean
+function M.asks_for_help(args)
+  for _, argument in ipairs(args) do
+    if argument == "--help" or argument == "-h" then return true end
+  end
+  return false
+end
+
 -- The first of these programs that is in PATH.
 local function find(names)
   for folder in (os.getenv "PATH" or ""):gmatch "[^:]+" do

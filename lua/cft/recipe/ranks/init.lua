@@ -12,7 +12,7 @@ local M = {}
 -- @string what such as "--preview"
 function M.refuse(what)
   local n = ranks.expected()
-  if n > 1 then exit.fail(exit.USAGE, "%s is for one process, and %d were started; say it without mpirun or srun", what, n) end
+  if n > 1 then exit.fail(exit.USAGE, "%s is for one process, and %d were started; say it without mpirun, srun or --ranks", what, n) end
 end
 
 -- Settings that work with one rank alone, and why.
