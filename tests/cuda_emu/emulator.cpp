@@ -178,6 +178,18 @@ static void test_waiting() {
 
 // ---- memory and errors ---------------------------------------------------------------------
 
+static __device__ __forceinline__ float *half_of_it() {
+  __shared__ float s[2 * 1024];
+  return s;
+}
+static __global__ void declares_shared(float *out) {
+  __shared__ float s[2 * 1024];
+  float *t = half_of_it(), *u = dynamic_shared<float>();
+  s[threadIdx.x] = t[threadIdx.x] = u[threadIdx.x] = (float)threadIdx.x;
+  __syncthreads();
+  if (threadIdx.x == 0) out[0] = s[31] + t[31] - u[31];
+}
+
 static __global__ void uses_shared(float *out) {
   float *s = dynamic_shared<float>();
   s[threadIdx.x] = (float)threadIdx.x;
@@ -200,6 +212,22 @@ static void test_errors() {
                             50000));
   must(launch(uses_shared, 1, 32, 50000, nullptr, p));
   expect(out.get()[0] == 31, "more than 48 KiB shared after cudaFuncSetAttribute");
+  // What a kernel declares counts beside what it asks for.
+  expect(launch(declares_shared, 1, 32, 40 * 1024, nullptr, p) == cudaErrorInvalidValue &&
+             cudaGetLastError() != cudaSuccess,
+         "16 KiB declared and 40 KiB asked: error");
+  must(launch(declares_shared, 1, 32, 31 * 1024, nullptr, p));
+  expect(out.get()[0] == 31, "16 KiB declared and 31 KiB asked");
+  const auto most = cudaFuncAttributeMaxDynamicSharedMemorySize;
+  cudaDeviceProp card;
+  must(cudaGetDeviceProperties(&card, 0));
+  const int room = (int)card.sharedMemPerBlockOptin - 16 * 1024;
+  expect(cudaFuncSetAttribute((const void *)declares_shared, most, room + 1) ==
+                 cudaErrorInvalidValue &&
+             cudaGetLastError() != cudaSuccess,
+         "a byte more than the card has beside what is declared: error");
+  must(cudaFuncSetAttribute((const void *)declares_shared, most, room - 1024));
+  must(launch(declares_shared, 1, 32, (size_t)room - 1024, nullptr, p));
   void *big;
   expect(cudaMalloc(&big, (size_t)1 << 40) == cudaErrorMemoryAllocation && !big,
          "out of memory is reported");

@@ -359,6 +359,22 @@ void will_access(const void *p, size_t bytes, bool write) {
 
 // ---------------------------------------------------------------- launches
 
+static int emulated_arch() {
+  const char *arch = getenv("CUDA_EMU_ARCH");
+  return arch ? atoi(arch) : 90;
+}
+
+size_t shared_most() {  // CUDA's programming guide, "Technical Specifications per Compute Capability"
+  switch (emulated_arch()) {
+    case 80:
+    case 87: return 163 * 1024;
+    case 86:
+    case 89:
+    case 120: return 99 * 1024;
+    default: return DYNAMIC_SHARED_MAX;
+  }
+}
+
 static std::map<const void *, size_t> allowed_shared;
 
 void check_argument(const void *kernel, int position, const volatile void *p) {
@@ -377,7 +393,9 @@ cudaError_t launch(const void *kernel, dim3 grid, dim3 block, size_t shared_byte
       grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
     return set_error(cudaErrorInvalidConfiguration);
   auto allowed = allowed_shared.find(kernel);
-  if (shared_bytes > (allowed == allowed_shared.end() ? SHARED_DEFAULT : allowed->second))
+  const size_t declared = static_shared(kernel);
+  const size_t asked = allowed == allowed_shared.end() ? 0 : allowed->second;
+  if (shared_bytes + declared > std::max(SHARED_DEFAULT, asked + declared))
     return set_error(cudaErrorInvalidValue);
   if (module_bytes && !loaded.count(kernel)) {
     if (std::max(kept_bytes, used_bytes) + outside_bytes + module_bytes > limit_bytes)
@@ -811,7 +829,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value) {
   API;
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (value < 0 || (size_t)value > DYNAMIC_SHARED_MAX) return set_error(cudaErrorInvalidValue);
+  if (value < 0 || (size_t)value + static_shared(kernel) > shared_most())
+    return set_error(cudaErrorInvalidValue);
   allowed_shared[kernel] = (size_t)value;
   return cudaSuccess;
 }
@@ -835,15 +854,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
   *p = {};
   snprintf(p->name, sizeof p->name, "emulated (no GPU)");
   p->totalGlobalMem = limit_bytes;
-  const char *arch = getenv("CUDA_EMU_ARCH");
-  const int sm = arch ? atoi(arch) : 90;
-  p->major = sm / 10;
-  p->minor = sm % 10;
+  p->major = emulated_arch() / 10;
+  p->minor = emulated_arch() % 10;
   p->multiProcessorCount = 4;  // few, so that kernels which size their grid by it loop
   p->warpSize = 32;
   p->maxThreadsPerBlock = 1024;
   p->sharedMemPerBlock = SHARED_DEFAULT;
-  p->sharedMemPerBlockOptin = DYNAMIC_SHARED_MAX;
+  p->sharedMemPerBlockOptin = shared_most();
   return cudaSuccess;
 }
 
