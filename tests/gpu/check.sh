@@ -25,8 +25,8 @@ while (($#)); do
     --out) out=${2:?--out wants a folder}; shift ;;
     --out=*) out=${1#--out=} ;;
     [0-9]*) budget=$1 ;;
-    ops | training | bench | steps | pytorch | sanitizer) parts+=("$1") ;;
-    *) echo "usage: $0 [--out DIR] [SECONDS] [ops|training|bench|steps|pytorch|sanitizer ...]" >&2; exit 2 ;;
+    ops | training | bench | trace | steps | pytorch | sanitizer) parts+=("$1") ;;
+    *) echo "usage: $0 [--out DIR] [SECONDS] [ops|training|bench|trace|steps|pytorch|sanitizer ...]" >&2; exit 2 ;;
   esac
   shift
 done
@@ -172,6 +172,16 @@ bench() {
   report
 }
 
+# Where the time of a step goes, op by op; the file is for Perfetto.
+trace() {
+  local shape=(--model qwen2.5-1.5b --tokens 16384 --length 1024 --seconds 0.5 --dtype bf16)
+  [[ $dry ]] && shape=(--model demo --tokens 96 --length 32 --seconds 0 --dtype f32)
+  rm -f "$raw/trace.json"
+  within 60 "$bin/cftrun" bench --device cuda "${shape[@]}" --trace "$raw/trace.json" >"$raw/trace.log" 2>&1 ||
+    { echo "failed" >>"$raw/trace.log"; failures=$((failures + 1)); }
+  report
+}
+
 # step MODEL TOKENS LENGTH LEARNED [key=value ...]
 step() {
   within 40 "$bin/cftrun" tests/gpu/step.lua "$@" ${dry:+seconds=0} >"$raw/step.one" 2>&1 ||
@@ -211,6 +221,6 @@ pytorch() {
 }
 
 preflight
-((${#parts[@]})) || parts=(ops training bench steps pytorch sanitizer)
+((${#parts[@]})) || parts=(ops training bench trace steps pytorch sanitizer)
 for part in "${parts[@]}"; do "$part"; done
 finish

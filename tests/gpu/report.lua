@@ -1,6 +1,6 @@
 --- Write docs/gpu-report.md from what tests/gpu/check.sh left:  cftrun tests/gpu/report.lua FOLDER FILE
 -- FOLDER has correct.log, info.json, doctor.txt, bench.jsonl, first.jsonl (matmuls with the heuristic's first
--- algorithm), steps.jsonl, pytorch.jsonl; what is missing is said to be missing. No number stands in the report
+-- algorithm), steps.jsonl, trace.log, pytorch.jsonl; what is missing is said to be missing. No number stands in the report
 -- that was not measured.
 
 local json = require "cft.base.json"
@@ -91,6 +91,18 @@ if bench then
     say("| %s | %.1f | %s | %s | %s |", r.name, r.seconds * 1e6, rate, share,
         was and r.section == "matmul" and ("%.1f"):format(was * 1e6) or "")
   end
+else
+  say "Not run."
+end
+say ""
+
+say "## A step, op by op"
+say ""
+local traced = read "trace.log"
+if traced then
+  say "```"
+  for line in traced:gmatch "[^\n]+" do say("%s", line) end
+  say "```"
 else
   say "Not run."
 end
