@@ -1,10 +1,10 @@
 // attention.cu - cuDNN's fused attention where it takes the call, our own kernels elsewhere.
 //
-// cuDNN (sm_80 and newer, bf16, D up to 128; but on sm_90 only what agrees with our kernel on a small
-// problem): a plan is compiled in half a second for a number of
-// sequences and a longest one, and then runs any lengths that fit. So both are rounded up to powers
-// of two, unused sequences have length 0, and plans are kept on disk. What decides between the two
-// is known without asking the GPU: types, strides, whether positions are given.
+// cuDNN (bf16, D up to 128; on any card but sm_90 only what agrees with our kernel on a small
+// problem): a plan is compiled in half a second for a number of sequences and a longest one, and
+// then runs any lengths that fit. So both are rounded up to powers of two, unused sequences
+// have length 0, and plans are kept on disk. What decides between the two is known without asking
+// the GPU: types, strides, whether positions are given.
 //
 // Deterministic backward: cuDNN stores dS whole, H * longest^2 * 2 bytes a sequence. Sequences are
 // taken by groups that fit a bound, one group after the other in one workspace; where even one does
@@ -231,9 +231,8 @@ constexpr int64_t MOST_OF_DS = (int64_t)1 << 30;  // bytes that a deterministic 
 // Does this kind of call go to cuDNN? And as which shape.
 template <class A>
 static bool cudnn_takes(const A *a, cudnn_shape *s) {
-  const bool fits = a->dtype == CFT_BF16 && a->D % 8 == 0 && a->D <= 128 &&
-                    !a->q_position && a->B > 0 && a->nq > 0 && a->longest_q > 0 &&
-                    a->longest_k > 0 &&
+  const bool fits = a->dtype == CFT_BF16 && a->D % 8 == 0 && a->D <= 128 && !a->q_position &&
+                    a->B > 0 && a->nq > 0 && a->longest_q > 0 && a->longest_k > 0 &&
                     all_of_8(a->q_stride, a->k_stride, a->v_stride, a->o_stride) &&
                     aligned16(a->q, a->k, a->v, a->o, a->lse);
   // Offsets are i32, in elements.
@@ -357,7 +356,7 @@ static cft_status run_small(const queue &q, cuda_attention *c, const A *a) {
   return plan ? run_plan(q, c, plan, s, a) : cft_fail(CFT_E_UNSUPPORTED, "cuDNN declines it");
 }
 
-constexpr int TRUSTED = 90;      // the graphs were made for its engines
+constexpr int TRUSTED = 90;    // the graphs were made for its engines
 constexpr double NEAR = 0.02;  // attention_probe.cu says why
 
 // Is cuDNN right about this kind of call? Asked once; where it is not, a line says so.
@@ -369,13 +368,9 @@ static bool believed(const queue &q, cuda_attention *c, const cudnn_shape &s) {
            (long long)s.heads, (long long)s.kv_heads, (long long)s.dim, (int)s.mask);
   const auto found = c->believed.find(what);
   if (found != c->believed.end()) return found->second;
-  const attention_kind kind = {s.heads,
-                               s.kv_heads,
-                               s.dim,
-                               s.mask != CUDNN_WHOLE,
-                               s.mask == CUDNN_FROM_FIRST,
-                               s.backward,
-                               s.deterministic};
+  const attention_kind kind = {
+      s.heads,    s.kv_heads,     s.dim, s.mask != CUDNN_WHOLE, s.mask == CUDNN_FROM_FIRST,
+      s.backward, s.deterministic};
   const attention_way theirs = {
       [&](const cft_attention_args *a) { return run_small(q, c, a); },
       [&](const cft_attention_bwd_args *a) { return run_small(q, c, a); }};
@@ -383,12 +378,13 @@ static bool believed(const queue &q, cuda_attention *c, const cudnn_shape &s) {
   const cft_status st = attention_differs(q, kind, theirs, &by);
   const bool same = st == CFT_OK && by <= NEAR;
   if (st == CFT_OK && !same)
-    cft_note("%s: cuDNN %zu is wrong here: %s differs from cft's own kernel by %.2g of its norm; "
-             "cft's own has it",
-             q.device->name, c->version, what, by);
+    cft_note(
+        "%s: cuDNN %zu is wrong here: %s differs from cft's own kernel by %.2g of its norm; "
+        "cft's own has it",
+        q.device->name, c->version, what, by);
   else if (st != CFT_OK && st != CFT_E_UNSUPPORTED)
-    cft_note("%s: cft's own kernel has %s, since cuDNN's could not be tried: %s", q.device->name, what,
-             cft_last_error());
+    cft_note("%s: cft's own kernel has %s, since cuDNN's could not be tried: %s", q.device->name,
+             what, cft_last_error());
   return c->believed[what] = same;
 }
 

@@ -110,7 +110,7 @@ struct attention_kind {
   bool backward, deterministic;
 };
 
-// How far it is from ours on a small problem: the largest relative difference of an output, in norms.
-// Both wait for the device. (attention_probe.cu)
-cft_status attention_differs(const queue &q, const attention_kind &kind, const attention_way &theirs,
-                             double *by);
+// How far it is from ours on a small problem: the largest relative difference of an output, in
+// norms. Both wait for the device. (attention_probe.cu)
+cft_status attention_differs(const queue &q, const attention_kind &kind,
+                             const attention_way &theirs, double *by);

@@ -364,7 +364,8 @@ static int emulated_arch() {
   return arch ? atoi(arch) : 90;
 }
 
-size_t shared_most() {  // CUDA's programming guide, "Technical Specifications per Compute Capability"
+size_t
+shared_most() {  // CUDA's programming guide, "Technical Specifications per Compute Capability"
   switch (emulated_arch()) {
     case 80:
     case 87: return 163 * 1024;
