@@ -17,6 +17,6 @@ for ((i = 1; i <= pieces; i++)); do
   echo "piece $i of $pieces, $seconds s: $line"
   read -r n took < <(sed -E 's/^([0-9]+) gradings.* took ([0-9.]+) ms.*/\1 \2/' <<<"$line")
   gradings=$((gradings + n))
-  slowest=$(awk -v a="$slowest" -v b="$took" 'BEGIN { print a > b ? a : b }')
+  slowest=$(awk -v a="$slowest" -v b="$took" 'BEGIN { print (a > b ? a : b) }')
 done
 echo "$((pieces * seconds)) s, $gradings gradings, the slowest $slowest ms: no fault"
