@@ -81,9 +81,17 @@ return setmetatable(M, {
     if name == "tensor" then require "cft.engine.ops" end
     if name == "template" then require "cft.samples.prompt" end  -- chat:prompt
     local m = require(module)
-    --- A GGUF file, seen as a model's folder. @string path
+    --- A GGUF file, seen as a model's folder: `cft.models.gguf`.
+    -- @string path
+    -- @usage cft.files.write(path, "no GGUF")
+    -- select(2, pcall(cft.files.gguf, path))   --> "...no GGUF file: it does not begin with..."
     if name == "files" then m.gguf = function(path) return t.models.gguf(path) end end  -- a file, seen as a model
-    if name == "models" then m.Model.generate = function(...) return t.generate(...) end end  -- model:generate "..."
+    --- What `cft.generate` does with this model.
+    -- @tparam Model model
+    -- @param prompts as there @tab[opt] opts as there
+    -- @return as there
+    -- @usage model:generate({ 1, 2, 3 }, { max_new = 4, seed = 1 })   --> nil { ids = {...}, prompt = {...}, samples = {...} }
+    if name == "models" then m.Model.generate = function(model, prompts, opts) return t.generate(model, prompts, opts) end end
     rawset(t, name, m)
     return m
   end,

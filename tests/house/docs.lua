@@ -9,12 +9,15 @@
 -- that begins with "$ " is a command, the lines below it what it prints. All of a page happens in one folder.
 
 local cft = require "cft"
+local ffi = require "ffi"
 local examples = require "cft.prompt.examples"
 local expect = require "tests.expect"
 local host = require "cft.host"
 local process = require "tests.process"
 local prompt_line = require "cft.prompt.line"
 local repl = require "cft.prompt"
+
+ffi.cdef "int dup(int); int dup2(int, int); int open(const char *, int, ...); int close(int);"
 
 -- ---- what runs ----------------------------------------------------------------------------------
 
@@ -44,11 +47,7 @@ end
 
 -- Examples that want what is not here are compiled only.
 local elsewhere = {
-  ["lua/cft/recipe/init.lua"] = "a model and data",
-  ["lua/cft/config/init.lua"] = "the settings of a command line",
-  ["lua/cft/config/keys.lua"] = "the settings of a command line",
   ["lua/cft/engine/comm.lua"] = "a GPU",
-  ["lua/cft/io/hub.lua"] = "what the Hub's cache has",
   ["lua/cft/io/fetch/init.lua"] = "the Hub",
   ["lua/cft/io/gguf.lua"] = "a GGUF file",
   ["lua/cft/models/gguf.lua"] = "a GGUF file",
@@ -71,7 +70,12 @@ end
 
 local function environment(block, print)
   local quiet = setmetatable({ tmpname = function() return process.folder() .. "/name" end }, { __index = os })
-  local env = setmetatable({ cft = cft, print = print, os = quiet }, { __index = function(t, name)
+  local made = {}  -- names, also of what is nil
+  local env = setmetatable({ cft = cft, print = print, os = quiet }, { __newindex = function(t, name, value)
+    made[name] = true
+    rawset(t, name, value)
+  end, __index = function(t, name)
+    if made[name] then return nil end
     if not block.usage and things[name] then return things[name](t) end
     return _G[name]
   end })
@@ -145,6 +149,23 @@ local function compare(block, printed)
   end
 end
 
+-- What a run in an example says of itself is nobody's to read here, and its settings have no command line.
+-- @treturn function that ends it
+local function silenced()
+  local words, nowhere, stdout = arg, ffi.C.open("/dev/null", 1), nil
+  rawset(_G, "arg", { [0] = "example" })
+  io.stdout:flush()
+  stdout = ffi.C.dup(1)
+  ffi.C.dup2(nowhere, 1)
+  return function()
+    io.stdout:flush()
+    ffi.C.dup2(stdout, 1)
+    ffi.C.close(stdout)
+    ffi.C.close(nowhere)
+    rawset(_G, "arg", words)
+  end
+end
+
 local function all_of(...) return { n = select("#", ...), ... } end
 
 local function run(block)
@@ -159,14 +180,20 @@ local function run(block)
     local caller = debug.getinfo(2, "Sl")  -- a tail call leaves no trace of its line
     add(table.concat(texts, "\t"), caller.source == "=" .. block.path and caller.currentline - block.line + 1 or now)
   end
-  local env = environment(block, print)
-  for _, statement in ipairs(statements_of(block)) do
-    now = statement[2]
-    local chunk = compile(statement[1], block, now)
-    if is_elsewhere(block) then return end
-    local values = all_of(setfenv(chunk, env)())
-    for i = 1, values.n do add(repl.text(values[i]), now) end
-  end
+  local restore, env = block.usage and silenced() or function() end, nil
+  local ok, why = pcall(function()
+    if is_elsewhere(block) then return compile(table.concat(block.text, "\n"), block, 1) end
+    env = environment(block, print)
+    for _, statement in ipairs(statements_of(block)) do
+      now = statement[2]
+      local chunk = compile(statement[1], block, now)
+      local values = all_of(setfenv(chunk, env)())
+      for i = 1, values.n do add(repl.text(values[i]), now) end
+    end
+  end)
+  restore()
+  if not ok then error(why, 0) end
+  if not env then return end
   compare(block, printed)
   for name in pairs(env) do env[name] = nil end  -- an op that was defined holds on to its globals
 end

@@ -37,6 +37,7 @@ end
 -- take the first or the last, is none.
 -- @string text
 -- @return the value; or nil and a message
+-- @usage cft.json.decode_once '{"a": 1, "a": 2}'   --> nil "not JSON at byte 12 (line 1): duplicate object key near '\"a\"'"
 function M.decode_once(text) return core.decode(text, nil, true) end
 
 --- The keys of an object in the order of its text; nil where nobody asked for it when it was read.

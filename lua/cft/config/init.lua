@@ -160,7 +160,7 @@ local function value_of(name, text, spec)
   return value
 end
 
---- How many arguments belong to the option at `args[i]`, and the option.
+-- How many arguments belong to the option at `args[i]`, and the option.
 -- `--resume` takes the next one unless that is a script, a setting or an option.
 -- @tab args
 -- @int i
@@ -204,6 +204,8 @@ end
 -- @tab defaults
 -- @tab args a list of strings; `[0]`, the name of the script; `inspect`, what `cftrun data` wants of it
 -- @treturn table key → value. A key that is not one is an error where it is read.
+-- @usage local cfg = cft.config.read({ batch = 512, lr = 5e-6 }, { "lr=1e-5", "--demo" })
+-- cfg.batch, cfg.lr, cfg.demo   --> 32 1e-05 true
 function M.read(defaults, args)
   local is_demo = false
   for _, argument in ipairs(args) do is_demo = is_demo or argument == "--demo" end
@@ -265,7 +267,7 @@ function M.read(defaults, args)
                         suggest = function(name) return suggestion(name, specs) end }
 end
 
---- Settings as all stages read them: those of `read` as they are; a plain table with the defaults of `keys`
+-- Settings as all stages read them: those of `read` as they are; a plain table with the defaults of `keys`
 -- behind it, and what `cftrun data` wants of the script that runs.
 -- @tab cfg
 -- @treturn table settings

@@ -40,7 +40,8 @@ local resumes = { same = true, free = true, resolved = true }
 -- `resume`, what --resume does about another value: "same", the default, refuses it; "free" goes on; "resolved"
 -- compares what the value came to (records, steps) and the value itself only where that cannot be compared; `idle`, a
 -- function of a function name → value: why the key does nothing beside these, nil where it does
--- @usage cft.config { kinds = cft.config.key { "string", "all", one_of = { "all", "slip" }, help = "which errors" } }
+-- @usage local spec = { "string", "all", one_of = { "all", "slip" }, help = "which errors" }
+-- cft.config.read({ kinds = cft.config.key(spec) }, { "kinds=slip" }).kinds   --> "slip"
 function M.key(spec)
   spec.resume = spec.resume or "same"
   if not resumes[spec.resume] then
@@ -52,6 +53,7 @@ end
 --- A key that may stay nil.
 -- @string kind a type, or several: "number|string"
 -- @string[opt] help one line
+-- @usage cft.config.read({ rival = cft.config.optional("string", "a second model") }, { "rival=gpt2" }).rival   --> "gpt2"
 function M.optional(kind, help) return M.key { kind, optional = true, help = help } end
 
 --- Was this made by `key`?

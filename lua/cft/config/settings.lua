@@ -53,6 +53,7 @@ function M.is(cfg) return books[cfg] ~= nil end
 
 --- A value, without having read it.
 -- @tab cfg @string name
+-- @usage cft.config.peek(cfg, "batch"), cft.config.origin(cfg, "batch"), cft.config.origin(cfg, "seed")   --> 2 "recipe" "default"
 function M.peek(cfg, name) return books[cfg].values[name] end
 
 --- Where a value is from.
@@ -60,7 +61,7 @@ function M.peek(cfg, name) return books[cfg].values[name] end
 -- @treturn string
 function M.origin(cfg, name) return books[cfg].origins[name] or M.DEFAULT end
 
---- Somebody would have read a key, but it does nothing here.
+-- Somebody would have read a key, but it does nothing here.
 -- @tab cfg @string name
 -- @string why such as "norm = tokens has no ranks"
 function M.idle(cfg, name, why) books[cfg].idle[name] = why end
@@ -70,12 +71,13 @@ function M.idle(cfg, name, why) books[cfg].idle[name] = why end
 -- @param condition
 -- @string why it does nothing else
 -- @return the value; nil where the condition is false
+-- @usage cft.config.when(cfg, "clip", cfg.steps > 1, "there is one step")   --> 1
 function M.when(cfg, name, condition, why)
   if condition then return cfg[name] end
   M.idle(cfg, name, why)
 end
 
---- The settings of one stage. All of them are read, but those that say by `idle` of their declaration that they do
+-- The settings of one stage. All of them are read, but those that say by `idle` of their declaration that they do
 -- nothing.
 -- @tab cfg
 -- @string group such as "samples", "batch", "forward"
@@ -92,7 +94,7 @@ function M.group(cfg, group)
   return values
 end
 
---- What of the settings is a run's own, so that a resumed one must have the same: all keys that are not
+-- What of the settings is a run's own, so that a resumed one must have the same: all keys that are not
 -- declared free.
 -- @tab cfg
 -- @treturn table name → { `value`; `default`, what the key is where nobody sets it; `resolved`, the value is compared
@@ -118,7 +120,7 @@ local function shown(value)
   return value
 end
 
---- All of them, for the record of a run.
+-- All of them, for the record of a run.
 -- @tab cfg
 -- @treturn table name → { `value`, a function or an object as a text; `from` }. Keys without a value are left out.
 function M.record(cfg)
@@ -178,7 +180,7 @@ local function unread(book, only_idle, later)
   return list
 end
 
---- An error with code 2 if there is a setting that nobody has read: before the first step.
+-- An error with code 2 if there is a setting that nobody has read: before the first step.
 -- @tab cfg
 -- @bool[opt=false] only_idle look at those alone that are known to do nothing: others may still be read
 -- @tab[opt] later a set of keys that may still be read

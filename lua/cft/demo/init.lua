@@ -284,7 +284,7 @@ function M.sources(cfg)
          data.generate(M.tests, M.heldout(cfg.seed), { name = "word problems held out", fields = paper_fields })
 end
 
---- Let the model write critiques of held-out solutions, greedily, and read their verdicts.
+-- Let the model write critiques of held-out solutions, greedily, and read their verdicts.
 -- @tab run of `cft.recipe`
 -- @treturn table `accuracy` (percent), `by_kind` ("right" and each kind of error → { good, all }),
 -- `sample`: a record of a wrong solution with the critique that was written for it
@@ -309,7 +309,7 @@ function M.evaluate(run)
   return result
 end
 
---- Measure before training; what it returns measures after, and says both. @tab run of `cft.recipe`
+-- Measure before training; what it returns measures after, and says both. @tab run of `cft.recipe`
 function M.begin(run)
   local host = require "cft.host"
   local start, before = host.now(), M.evaluate(run)

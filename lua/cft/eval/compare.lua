@@ -103,6 +103,12 @@ end
 -- error), `low` and
 -- `high` (its 95% interval), `wins` and `losses` (problems on which the second is better, or worse), and
 -- `says`, a sentence; nil where no problem is in both
+-- @usage local function answered(n, verdict)
+--   return { problem = { number = n }, samples = { { verdict = verdict } } }
+-- end
+-- local a = { answered(0, "wrong"), answered(1, "right") }
+-- local b = { answered(0, "right"), answered(1, "right") }
+-- cft.eval.compare(a, b).wins   --> 1
 function M.of(a, b, o)
   o = o or {}
   local list, alone = M.pairs(a, b)

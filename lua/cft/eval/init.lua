@@ -1,7 +1,12 @@
 --- Scores of a model on benchmarks: problems answered, graded, counted; docs/eval.md.
 -- @module cft.eval
--- @usage local bench = cft.eval.benchmark "gsm8k"
--- print(bench.about)   --> GSM8K, the test set: 1,319 problems of grade school
+-- @usage cft.files.write(path, '{"question": "2 + 3?", "answer": "2 + 3 = 5\\n#### 5"}\n')
+-- local bench = cft.eval.benchmark "gsm8k"
+-- local lists = cft.eval.problems({ bench }, { data = path })
+-- local o = cft.check.options("eval", { max_new = 4 }, cft.generate.options)
+-- o.template, o.grade = "auto", "symbolic"
+-- local entries = cft.eval.entries(model, tok, { bench }, lists, o)
+-- cft.eval.score(bench, entries.gsm8k, "symbolic").problems   --> 1
 
 local benchmarks = require "cft.eval.benchmarks"
 local compare = require "cft.eval.compare"
@@ -32,6 +37,8 @@ end
 --- The benchmark by which a checkpoint was chosen, as its own state or the summary of its run says.
 -- @string[opt] path folder of the model
 -- @treturn ?string its name; nil where none chose it, or nobody says so
+-- @usage model:save(folder)
+-- cft.eval.chosen_by(folder)   --> nil
 function M.chosen_by(path)
   if not path or host.kind(path) ~= "folder" then return nil end
   local state = host.kind(path .. "/state.msgpack") == "file" and states.read(path .. "/state.msgpack")
@@ -70,6 +77,15 @@ end
 -- @tab o as in `cft.eval.work`, and `out`
 -- @func progress see `cft.eval.file`
 -- @treturn table as `read` gives it
+-- @usage cft.files.write(path, '{"question": "2 + 3?", "answer": "2 + 3 = 5\\n#### 5"}\n')
+-- local benches, o = { cft.eval.benchmark "gsm8k" }, cft.check.options("eval", { max_new = 4 }, cft.generate.options)
+-- o.template, o.grade, o.out = "auto", "symbolic", path .. ".results"
+-- cft.eval.to_file(model, tok, benches, cft.eval.problems(benches, { data = path }), o, function() end)
+-- local result = cft.eval.read(o.out)
+-- cft.eval.regrade(result, "strict")
+-- cft.eval.write(result, path .. ".strict")
+-- cft.eval.page(path .. ".html", { result })
+-- #result.entries.gsm8k   --> 1
 function M.to_file(model, tok, benches, lists, o, progress)
   settled(tok, o)
   file.run(model, tok, work.tasks(benches, lists), o, o.out, head_of(model, benches, lists, o), progress)

@@ -1,7 +1,6 @@
 --- Text from a model.
--- @usage local m = cft.models.new { arch = "llama", d = 32, layers = 2, heads = 2, ffn = 64, vocab = 97 }
--- local results = cft.generate(m, { { 1, 2, 3 }, { 4, 5 } }, { max_new = 8, n = 4, temperature = 1 })
--- print(#results[2].samples[3].ids)   --> 8
+-- @usage local results = cft.generate(model, { { 1, 2, 3 }, { 4, 5 } }, { max_new = 8, n = 4, temperature = 1 })
+-- #results[2].samples[3].ids   --> 8
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
@@ -84,7 +83,7 @@ local function bias_of(bias, vocab, where)
   return #list > 0 and list or nil
 end
 
---- A request for the engine, of checked options.
+-- A request for the engine, of checked options.
 -- @tparam Model model @tparam ?Tokenizer tok @tab ids the prompt's
 -- @tab o of `M.sampling` @int sequence its number, where the options have none
 -- @func[opt] show called with a sample's number, its new text (may be empty) and whether it has ended
@@ -105,7 +104,7 @@ function M.request(model, tok, ids, o, sequence, show, where)
   return r
 end
 
---- What a finished sample is: `ids` that follow the prompt, an end token included; `text`, if there is a tokenizer, cut
+-- What a finished sample is: `ids` that follow the prompt, an end token included; `text`, if there is a tokenizer, cut
 -- in front of a stop string; `finish`: "stop", "length" or "context"; and with `logprobs` in the options `logprobs`, a
 -- number for each id, and `top`, for each id the list of { id =, logprob = } of the largest.
 -- @tab seq a finished sequence of the engine
@@ -127,7 +126,7 @@ local function bytes_left(device)
   return m.limit > 0 and math.max(0, m.limit - m.total) / 2 or 2 ^ 31
 end
 
---- An engine for requests: as many pages as they can use at once, and the memory allows.
+-- An engine for requests: as many pages as they can use at once, and the memory allows.
 -- @tparam Model model @tab requests of `M.request` @tab o of `M.engine`
 -- @string where for messages
 -- @treturn Engine
@@ -210,6 +209,7 @@ for name, spec in pairs(M.options) do ids_options[name] = ids_options[name] or s
 -- @tparam Model model @tab prompts a list of lists of ids
 -- @tab[opt] opts of `M.options`; no token ends a sample but those of `stop`, a list of ids; `max_new` is 32
 -- @treturn table for each prompt the list of ids that follow it, a stop id included; of its first sample
+-- @usage #cft.generate.ids(model, { { 1, 2, 3 } }, { max_new = 5 })[1]   --> 5
 function M.ids(model, prompts, opts)
   local o = check.options("generate.ids", opts or {}, ids_options)
   o.ends = false
@@ -223,6 +223,7 @@ end
 
 --- Continue one text. @tparam Model model @tparam Tokenizer tok @string prompt @tab[opt] opts as `ids`
 -- @treturn string what follows, without special tokens
+-- @usage type(cft.generate.text(model, tok, "2 + 3 =", { max_new = 5 }))   --> "string"
 function M.text(model, tok, prompt, opts)
   return tok:decode(M.ids(model, { tok:encode(prompt) }, opts)[1], { skip_special = true })
 end
@@ -232,6 +233,8 @@ end
 -- @tab records a list of conversations
 -- @tab[opt] opts as `ids`; a text ends with the template's end token
 -- @treturn table for each record the text, without special tokens
+-- @usage local writer = { model = model, chat = chat, tokenizer = tok }
+-- #cft.generate.answers(writer, { source:get(0), source:get(1) }, { max_new = 5 })   --> 2
 function M.answers(run, records, opts)
   local prompts, o = {}, { stop = { (run.chat:end_token(run.tokenizer)) } }  -- its id, not its text
   for name, value in pairs(opts or {}) do o[name] = value end

@@ -2,8 +2,11 @@
 -- @module cft.io.files
 -- @usage model:save(folder)
 -- local w = cft.files.folder(folder)  -- as Hugging Face has it
--- print(w.config.model_type, #w:names(), w:tensor(w:names()[1]))
+-- w.config.model_type, #w:names(), w:tensor "model.norm.weight"   --> "llama" 12 (8) f32 on cpu {1, 1, 1, 1, 1, 1, 1, 1}
+-- cft.files.write_tensors(folder .. "/norm.safetensors", { { name = "norm", tensor = w:tensor "model.norm.weight" } })
 -- w:release()
+-- cft.files.write_state(folder .. "/state.msgpack", { step = 10, seen = { "a" } })
+-- cft.files.read_state(folder .. "/state.msgpack").seen   --> { "a" }
 
 local hash = require "cft.io.hash"
 local safetensors = require "cft.io.safetensors"

@@ -2,8 +2,8 @@
 -- Nothing is downloaded; where something is missing, the message names the command that would get it
 -- (`cft.fetch`).
 -- @module cft.io.hub
--- @usage local path, why = cft.hub.find "Qwen/Qwen2.5-0.5B"
--- print(path or why)
+-- @usage local found, why = cft.hub.find "Nobody/no-such-model"
+-- print(found or why)   --> ...the Hub cache has no ...models--Nobody--no-such-model...
 
 local host = require "cft.host"
 local json = require "cft.base.json"
@@ -12,7 +12,7 @@ local texts = require "cft.base.text"
 
 local M = {}
 
---- A variable of the environment; nil where it is not set, or empty. @string name
+-- A variable of the environment; nil where it is not set, or empty. @string name
 function M.set(name)
   local value = os.getenv(name)
   return value ~= "" and value or nil
@@ -27,6 +27,8 @@ end
 
 --- The folder of Hugging Face's libraries: HF_HOME, XDG_CACHE_HOME/huggingface, ~/.cache/huggingface.
 -- @treturn string
+-- @usage cft.hub.home()    -- "/home/me/.cache/huggingface"
+-- cft.hub.cache()   -- "/home/me/.cache/huggingface/hub"
 function M.home() return expand(set "HF_HOME" or (set "XDG_CACHE_HOME" or "~/.cache") .. "/huggingface") end
 
 --- The folder of the Hub's cache, as these libraries find it: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, or
@@ -37,7 +39,7 @@ function M.cache()
   return given and expand(given) or M.home() .. "/hub"
 end
 
---- What keeps a name from being that of a repository, by the Hub's rules.
+-- What keeps a name from being that of a repository, by the Hub's rules.
 -- @string name
 -- @treturn ?string nil if it is one
 function M.problem(name)
@@ -56,9 +58,10 @@ end
 -- @string kind "model" or "dataset"
 -- @string name
 -- @treturn string
+-- @usage cft.hub.folder("model", "Qwen/Qwen2.5-0.5B"):match "[^/]+$"   --> "models--Qwen--Qwen2.5-0.5B"
 function M.folder(kind, name) return ("%s/%ss--%s"):format(M.cache(), kind, (name:gsub("/", "--"))) end
 
---- The first line of a file, without space around it; nil where there is none. @string path
+-- The first line of a file, without space around it; nil where there is none. @string path
 function M.first_line(path)
   local file = io.open(path)
   local line = file and file:read "*l"
@@ -71,6 +74,7 @@ end
 -- @string revision
 -- @treturn ?string the path of a folder; nil where there is none
 -- @treturn string then: the path that is not there
+-- @usage cft.hub.snapshot(cft.hub.folder("model", "Nobody/no-such-model"), "main")   --> nil "...models--Nobody--no-such-model"
 function M.snapshot(folder, revision)
   if host.kind(folder) ~= "folder" then return nil, folder end
   local commit = M.first_line(folder .. "/refs/" .. revision) or revision
@@ -235,7 +239,7 @@ end
 -- @func reads file name → is this a file of records?
 -- @treturn ?table paths of files, sorted; nil where there is none
 -- @treturn ?string then: what was looked for, and where; nil if this is no such name
--- @usage local files, why = cft.hub.dataset("openai/gsm8k:main:test", function() return true end)
+-- @usage cft.hub.dataset("Nobody/no-such-data:main:test", function() return true end)   --> nil "the Hub cache has no ..."
 function M.dataset(name, reads)
   local repo, config, split = name:match "^([^:]+):?([^:]*):?([^:]*)$"
   if not repo then return nil end

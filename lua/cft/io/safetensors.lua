@@ -68,6 +68,10 @@ end
 --- Open a .safetensors file, or the weights of a Hugging Face folder: one file or all shards.
 -- @string path
 -- @treturn Weights
+-- @usage cft.files.write_tensors(folder .. "/a.safetensors", { { name = "x", tensor = cft.tensor { 1, 2 } } })
+-- local w = cft.files.safetensors(folder .. "/a.safetensors")
+-- w:names(), w:tensor "x", w:metadata "format"   --> { "x" } (2) f32 on cpu {1, 2} "pt"
+-- w:release()
 function M.open(path)
   local out = ffi.new "cft_safetensors *[1]"
   door.check(C.cft_safetensors_open(out, path))
@@ -85,6 +89,9 @@ end
 --- Open a Hugging Face folder: config.json and weights.
 -- @string path
 -- @treturn Weights
+-- @usage model:save(folder)
+-- local w = cft.files.folder(folder)
+-- w.config.model_type, #w:names()   --> "llama" 12
 function M.folder(path)
   local config, text = json.read(path .. "/config.json")
   if config == nil then blame(text) end

@@ -20,6 +20,13 @@ local function handle(self) return self.c or blame("%s: the save is done", self.
 --- Write a text.
 -- @string path
 -- @string text
+-- @usage local save = cft.files.save(folder)
+-- save:write("note.txt", "ten steps")
+-- save:write_tensors("x.safetensors", { { name = "x", tensor = cft.zeros { 2 } } })
+-- save:write_state("state.msgpack", { step = 10 })
+-- save:folder():match "[^/]+$"
+-- save:commit()
+-- cft.files.read_state(folder .. "/state.msgpack").step   --> 10
 function Save:write(path, text) door.check(C.cft_file_write(handle(self), path, text, #text)) end
 
 --- As `files.write_tensors`.
@@ -42,9 +49,14 @@ Save.handle = handle
 
 --- From here on note what is to be written: `commit`, or a saver, writes it. Tensors are not copied: they stay as
 -- they are until then.
+-- @usage local save = cft.files.save(folder)
+-- save:defer()
+-- save:write("note.txt", "ten steps")  -- not yet on the disk
+-- save:commit()
+-- cft.files.verify(folder)   --> true
 function Save:defer() C.cft_save_defer(handle(self)) end
 
---- The C object, which the caller releases: this one is done. @treturn cdata
+-- The C object, which the caller releases: this one is done. @treturn cdata
 function Save:give()
   local c = ffi.gc(handle(self), nil)
   self.c = nil
@@ -60,6 +72,10 @@ function Save:commit()
 end
 
 --- Remove what was written so far. The collector does the same for a save that is forgotten.
+-- @usage local save = cft.files.save(folder)
+-- save:write("note.txt", "ten steps")
+-- save:discard()
+-- cft.files.verify(folder)   --> nil "...: no complete checkpoint: there is no checksums.xxh128"
 function Save:discard()
   if self.c then C.cft_save_release(ffi.gc(self.c, nil)) end
   self.c = nil
@@ -111,6 +127,8 @@ end
 --- Write a text file, whole or not at all, and wait until it is on the disk; folders above it are made.
 -- @string path
 -- @string text
+-- @usage cft.files.write(path, "{}\n")
+-- io.open(path):read "*a"   --> "{}\n"
 function M.write(path, text) door.check(C.cft_file_write(nil, path, text, #text)) end
 
 --- A file on its way: it is at its path when it is committed, whole, or never.
@@ -138,6 +156,10 @@ end
 --- Begin a file that is to be at `path`; folders above it are made. An error where it cannot be written there.
 -- @string path
 -- @treturn Writer
+-- @usage local file = require("cft.io.save").writer(path)
+-- file:put "one line\n"
+-- file:commit()
+-- io.open(path):read "*l"   --> "one line"
 function M.writer(path)
   local out = ffi.new "cft_writer *[1]"
   door.check(C.cft_writer_new(out, nil, path))
@@ -148,6 +170,9 @@ end
 -- `path` is as it was, and `temporary` is removed.
 -- @string temporary in the same folder
 -- @string path
+-- @usage cft.files.write(path .. ".tmp", "new\n")
+-- cft.files.replace(path .. ".tmp", path)
+-- io.open(path):read "*a"   --> "new\n"
 function M.replace(temporary, path) door.check(C.cft_file_replace(temporary, path)) end
 
 --- Make `path` a link, in place of what stands there. @string target as the link says it @string path
@@ -165,6 +190,9 @@ end
 
 --- Remove a file, or a folder with all that is in it. Nothing there is fine.
 -- @string path
+-- @usage cft.files.write(folder .. "/a/b.txt", "x")
+-- cft.files.remove(folder)
+-- io.open(folder)   --> nil "...: No such file or directory" 2
 function M.remove(path) door.check(C.cft_path_remove(path)) end
 
 return M

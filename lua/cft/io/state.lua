@@ -20,6 +20,9 @@ Array.__index = Array
 --- Copy it into a tensor of its shape and dtype, on any device.
 -- @tparam Tensor t
 -- @treturn Tensor t
+-- @usage cft.files.write_state(path, { step = 3, m = cft.tensor { 1, 2 } })
+-- local state = cft.files.read_state(path)
+-- state.m:tensor(), state.m:copy_to(cft.zeros { 2 }), state.step   --> (2) f32 on cpu {1, 2} (2) f32 on cpu {1, 2} 3
 function Array:copy_to(t)
   if t:dtype() ~= self.dtype or table.concat(t:shape(), ",") ~= table.concat(self.dims, ",") then
     blame("%s: an array (%s) %s does not fit a tensor (%s) %s", self.path, table.concat(self.dims, ", "),

@@ -70,6 +70,9 @@ end
 -- it is refused.
 -- @tparam Model model @string folder
 -- @tab[opt] opts `tokenizer`; `end_token`, the id that answers end in; `max_shard_bytes`
+-- @usage model:save(folder, { tokenizer = tok })
+-- cft.checkpoint.export(model, folder, { tokenizer = tok })  -- the same, in its place
+-- cft.models.context(folder)   --> 2048 "max_position_embeddings = 2048 in config.json"
 function M.write(model, folder, opts)
   local o = {}
   for name, value in pairs(opts or {}) do o[name] = value end

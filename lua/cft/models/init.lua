@@ -64,12 +64,15 @@ end
 --- The config that `new` would give a model of this shape.
 -- @tab opts as of `new`
 -- @treturn table
+-- @usage cft.models.shape({ arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }).head_dim   --> 4
 function M.shape(opts) return config_of(check.options("models.new", opts, shape_spec)) end
 
 --- A model of any shape with random weights: normal with deviation `init`, norms 1, biases 0.
 -- @tab opts `arch`, `d`, `layers`, `heads`, `ffn`, `vocab`; and as wanted `kv_heads`, `head_dim`,
 -- `context`, `theta`, `scaling`, `eps`, `tied`, `init`, `dtype`, `device`, `seed`
 -- @treturn Model
+-- @usage local m = cft.models.new { arch = "qwen2", d = 64, layers = 2, heads = 4, ffn = 128, vocab = 97, dtype = "bf16" }
+-- m:count(), m.config.head_dim   --> 95040 16
 function M.new(opts)
   local o = check.options("models.new", opts, shape_spec)
   local c = config_of(o)
@@ -150,12 +153,16 @@ end
 
 --- A GGUF file seen as the Hugging Face folder it was made from. @string path
 -- @treturn table `config`, what config.json would hold, and methods `names`, `tensor`, `value`, `release`
+-- @usage cft.files.write(path, "no GGUF")
+-- select(2, pcall(cft.models.gguf, path))   --> "...no GGUF file: it does not begin with..."
 function M.gguf(path) return require("cft.models.gguf").open(path) end
 
 --- The config of a model by its files; no weights are read.
 -- @string path a folder or a GGUF file
 -- @treturn ?table nil where they do not say, or are of a model that `load` refuses
 -- @treturn string the file that says it; or why there is none
+-- @usage model:save(folder)
+-- cft.models.config(folder).layers, cft.models.context(folder)   --> 1 2048 "max_position_embeddings = 2048 in config.json"
 function M.config(path)
   local raw, why
   local file = path:match "([^/]*%.gguf)$"
@@ -188,8 +195,7 @@ end
 -- docs/performance.md.
 -- @tab config of a model @tab lengths a list of numbers of tokens
 -- @treturn number
--- @usage local m = cft.models.new { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }
--- print(cft.models.flops(m.config, { 5, 3 }))
+-- @usage cft.models.flops(model.config, { 5, 3 })   --> 153648
 function M.flops(config, lengths)
   local n, pairs_ = 0, 0
   for _, length in ipairs(lengths) do n, pairs_ = n + length, pairs_ + length * (length + 1) / 2 end
@@ -214,6 +220,9 @@ end
 -- @string name @tab[opt] opts `dtype` "f32", `device`; `vocab`, a larger vocabulary than the files',
 -- whose further rows of embedding and head begin as the mean of the others
 -- @treturn Model, or nil and what is missing; its `notes` are lines about facts on which its files disagree
+-- @usage model:save(folder)
+-- local m = cft.models.load(folder, { dtype = "bf16" })
+-- m.dtype, m:count() == model:count()   --> "bf16" true
 function M.load(name, opts)
   local o = check.options("models.load", opts or {}, load_spec)
   local hub, safetensors = require "cft.io.hub", require "cft.io.safetensors"
@@ -251,6 +260,10 @@ local read_spec = { grow_from = { "integer", optional = true, min = 1 } }
 -- @param source of `cft.files.folder` or `cft.models.gguf`
 -- @tab[opt] opts `grow_from`: how many rows embedding and head have in the source, when the model has more; the
 -- further rows become their mean. Without it, or with other rows, another number of rows is an error
+-- @usage model:save(folder)
+-- local weights = cft.files.folder(folder)
+-- model:read(weights)
+-- weights:release()
 function Model:read(source, opts)
   local from_rows = check.options("model:read", opts or {}, read_spec).grow_from
   local wanted, own = {}, {}
@@ -287,6 +300,7 @@ end
 --- Every parameter as files name it.
 -- @treturn function iterator of name, Tensor, and gradient or nil: views, released at the end of the open
 -- scope or by the caller
+-- @usage for name, weight in model:named() do print(name, weight:count()) break end   --> model.embed_tokens.weight   2512
 function Model:named()
   return coroutine.wrap(function()
     for _, g in ipairs(self.groups) do
@@ -348,6 +362,10 @@ function Model:put(batch) return self:place(upload(self, batch)) end
 
 --- A host batch on this model's device, for a step that is still to come: it outlives scopes, until
 -- `cft.nn.inputs.release`, and `loss` finds its positions' cos and sin when it is asked.
+-- @usage local batch = batches:update(0, 0)[1].batch
+-- local at = model:upload(batch)
+-- at.n   --> 256
+-- cft.nn.inputs.release(at)
 function Model:upload(batch) return upload(self, batch, true) end
 
 --- Zero the gradients, making their buffers the first time: f64 with f64, else f32 or what
@@ -361,6 +379,12 @@ end
 -- @tab batch of `cft.batch`, or what `:put` or `:upload` made of one
 -- @treturn Tensor sum @treturn Tensor nll, one number a row that reached the head @treturn table the
 -- batch on the device
+-- @usage model:zero_grad()
+-- cft.scope(function()
+--   local sum, nll = model:loss(model:put(batches:update(0, 0)[1].batch))
+--   sum:backward()
+--   return sum:item() > 0
+-- end)   --> true
 function Model:loss(batch)
   local at = type(batch) == "table" and batch.layout and batch or upload(self, batch)
   if not at.of_all then self:place(at) end  -- now, since the tables of cos and sin may have grown meanwhile
@@ -375,6 +399,7 @@ end
 --- Logits of every token, or of some. @tab sequences a list of lists of ids, or one list
 -- @tab[opt] rows those that are wanted, from 0, counted through all sequences
 -- @treturn Tensor (tokens, V)
+-- @usage model:logits({ { 1, 2, 3 }, { 4 } }, { 2, 3 }):shape()   --> { 2, 314 }
 function Model:logits(sequences, rows)
   if type(sequences[1]) == "number" then sequences = { sequences } end
   local at = self:place(inputs.put(inputs.sequences(sequences), { device = self.device, skip = false }))
@@ -399,6 +424,7 @@ function Model:__tostring() return require "cft.models.show" (self) end
 function Model:__call() return self end
 
 --- Release every weight and gradient.
+-- @usage model:release()
 function Model:release()
   for _, g in ipairs(self.groups) do g:release() end
   if self.cos then self.cos:release() self.sin:release() end

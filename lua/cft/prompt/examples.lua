@@ -16,6 +16,10 @@ M.at_hand = {
   { "samples", "cft.samples.new(source, chat, tok)" },
   { "batches", "cft.batch.new(samples, { batch = 2, tokens = 512, seed = 1 })" },
   { "model", 'cft.models.new { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = tok:size() }' },
+  { "cfg", 'cft.config.read({ steps = 2, batch = 2, tokens = 512, lr = 1e-3, device = "cpu", dtype = "f32", '
+    .. 'out = folder }, {})' },
+  { "run", 'cft.recipe.prepare(cfg, { name = "mine", load = function() return source:range(0, 2), source:range(2) end, '
+    .. 'tokenizer = cft.demo.words, model = { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16 } })' },
 }
 
 -- ---- what an example says ----------------------------------------------------------------------
@@ -72,7 +76,7 @@ end
 function M.blocks(lines)
   local list, block = {}, nil
   for i, line in ipairs(lines) do
-    local first, comment = line:match "^%-%- @usage%s?(.*)$", line:match "^%-%-%s?(.*)$"
+    local first, comment = line:match "^%s*%-%- @usage%s?(.*)$", line:match "^%s*%-%-%s?(.*)$"
     if first then
       block = { at = i, first }
       list[#list + 1] = block

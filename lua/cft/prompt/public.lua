@@ -67,15 +67,23 @@ local function doc_of(f, name)
   return doc, module
 end
 
+-- A module, with what `cft` puts into it where it is one of its own.
+local function load(module)
+  for name, its in pairs(M.modules()) do
+    if its == module then return require "cft"[name] end
+  end
+  return require(module)
+end
+
 local function all_of(module)
-  local lines, is = reference.source(module), package.loaded[module] or require(module)
+  local lines, is = reference.source(module), load(module)
   local list, from, seen = {}, { module }, {}
   local function add(doc, class)
     local key = (class or "") .. ":" .. doc.name
     if seen[key] then return end
     if class and not doc.class then doc.arguments = doc.arguments:gsub("^%([%w_]+,? ?", "(") end  -- itself
     seen[key], doc.class, list[#list + 1] = true, class, doc
-    doc.example = examples.of(doc, reference.source(doc.source))
+    doc.example = examples.of(doc, reference.source(doc.source)) or examples.of(doc, lines)
   end
   -- Of a source: the functions of its table, where it is the module's own, and the methods of its classes.
   local function add_source(name, own)

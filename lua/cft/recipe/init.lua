@@ -2,7 +2,6 @@
 --
 -- `prepare` makes a run, `cft.recipe.run.Run`, whose loop anybody may own; `run` is `prepare` and the usual loop. Both end
 -- the run by themselves where `--preview`, `--dry-run` or `cftrun data` want something else in its place.
--- @usage cft.recipe.run(cft.config { model = "...", data = "..." }, { name = "mine" })
 
 local check = require "cft.base.check"
 local config = require "cft.config"
@@ -50,7 +49,7 @@ local function begin(cfg, opts)
   return runs.new { cfg = config.complete(cfg), options = o, name = o.name }
 end
 
---- The stages of a run as they are, whatever is asked for in place of training: for who looks at them.
+-- The stages of a run as they are, whatever is asked for in place of training: for who looks at them.
 -- @tab cfg of `cft.config` @tab opts see `run` @bool[opt=false] quiet say nothing
 -- @treturn Run
 function M.stages(cfg, opts, quiet)
@@ -63,8 +62,10 @@ end
 -- `--dry-run` or `cftrun data` want something else, that is done, and this call does not return.
 -- @tab cfg of `cft.config` @tab opts as of `run`; the options of the loop go to `run:trainer`
 -- @treturn Run
--- @usage local run = cft.recipe.prepare(cfg, { name = "mine" })
--- for t in run:steps() do print(t.step, t.loss) end
+-- @usage local function load() return source:range(0, 2), source:range(2) end
+-- local parts = { name = "mine", load = load, tokenizer = cft.demo.words, model = cft.demo.tiny }
+-- local run = cft.recipe.prepare(cfg, parts)
+-- for t in run:steps() do print(t.step, t.loss > 0) end   --> 1   true 2   true
 function M.prepare(cfg, opts)
   local run = begin(cfg, opts)
   for name in pairs(loop_spec) do
@@ -90,6 +91,9 @@ end
 --   `t.since_best` how many steps ago that was
 -- - `keep`: which checkpoints stay; a number, so many of the newest and the best, or a table, see `cft.train.retention`
 -- @treturn table what summary.json holds
+-- @usage local function load() return source:range(0, 2), source:range(2) end
+-- local parts = { name = "mine", load = load, tokenizer = cft.demo.words, model = cft.demo.tiny }
+-- cft.recipe.run(cfg, parts).steps   --> 2
 function M.run(cfg, opts)
   local run = begin(cfg, opts)
   run = instead.of(run, M.stages, cfg, opts)

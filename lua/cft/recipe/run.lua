@@ -57,7 +57,7 @@ local open = {}  -- runs that have begun and are not over
 -- Settings that a loop with rates of its own may read as late as in its first step.
 local rates = { lr = true, warmup = true, schedule = true }
 
---- A run, nothing of it made yet.
+-- A run, nothing of it made yet.
 -- @tab fields `cfg`, `options`, `name`
 -- @treturn Run
 function M.new(fields)
@@ -69,6 +69,8 @@ end
 
 --- The model, loaded when it is first asked for: that of `model=`, the recipe's own, or the demo's.
 -- @treturn Model the same one each time
+-- @usage run:model().config.d   --> 8
+-- run:finish()
 function Run:model()
   if not self.loaded then self.loaded = world.model(self) end
   if not self.forward_set then
@@ -130,7 +132,7 @@ local function with_scores(o)
   return live
 end
 
---- What `--resume` compares, as `identity`.
+-- What `--resume` compares, as `identity`.
 -- @tparam Model model
 function Run:identify(model)
   self.identity = identity.of {
@@ -218,6 +220,9 @@ end
 -- @tab[opt] opts in place of what the settings say: `model`, `optim`, `lr`, `batches`; `loss(model, batch)`;
 -- `after_step(run, t)`, `evaluate(run, t)`, `stop(t)`, `best`, `keep`; see `cft.recipe.run`
 -- @treturn Trainer the same one each time
+-- @usage local trainer = run:trainer { stop = function(t) return t.step == 1 and "enough" end }
+-- while trainer:goes_on() do trainer:step() end
+-- run:finish().steps   --> 1
 function Run:trainer(opts)
   if self.training then
     if opts then blame "run:trainer: this run has its trainer already; give options the first time" end
@@ -257,7 +262,7 @@ end
 
 -- ---- its way -------------------------------------------------------------------------------------
 
---- A batch is asked for: whoever does that trains. A loop that has no trainer of the run, or rates of its own, may ask for
+-- A batch is asked for: whoever does that trains. A loop that has no trainer of the run, or rates of its own, may ask for
 -- its first rate when it has the batch; by the second one it has.
 function Run:first_batch()
   self:begin(rates)
@@ -266,7 +271,7 @@ function Run:first_batch()
   self.batches.before_first = function() config.refuse_unread(self.cfg) end
 end
 
---- Before the first step, once: `begin`, and what the demo measures.
+-- Before the first step, once: `begin`, and what the demo measures.
 function Run:begin_steps()
   self:begin(self.own_rates and rates)
   if self.cfg.demo and not self.judge then self.judge = demo.begin(self) end
@@ -274,7 +279,7 @@ function Run:begin_steps()
   if self.live then self.live:begin(self) end
 end
 
---- Before the first step, once: a setting that nobody has read is an error, the folder becomes this run's, and its
+-- Before the first step, once: a setting that nobody has read is an error, the folder becomes this run's, and its
 -- record is written. `run:trainer` does this, and so does the first batch that is asked for.
 -- @tab[opt] later a set of keys that may still be read
 function Run:begin(later)
@@ -314,6 +319,8 @@ end
 --- The steps, for a loop of one's own: `for t in run:steps() do ... end`. What the loop sets on `t` is logged with the
 -- step. After the last one the run is finished; a loop that is left earlier stops the run there.
 -- @treturn function iterator of the numbers of a step, see `trainer:step`
+-- @usage for t in run:steps() do print(t.step, t.loss > 0) end   --> 1   true 2   true
+-- run:finish().steps   --> 2
 function Run:steps()
   local trainer = self:trainer()
   return function()
@@ -363,14 +370,14 @@ function Run:finish()
   return self.summary
 end
 
---- End a run that has made no step: nothing was written, and its folder is free again.
+-- End a run that has made no step: nothing was written, and its folder is free again.
 function Run:give_up()
   if self.samples.stream then self.samples:close() end
   self.ended = true
   close(self)
 end
 
---- End the run after an error.
+-- End the run after an error.
 -- @param err what was raised
 function Run:fail(err)
   if not self.ended and self.training then pcall(self.training.keep, self.training) end
@@ -381,7 +388,7 @@ function Run:fail(err)
   close(self)
 end
 
---- Call `fn`; an error ends the run as failed, and goes on up.
+-- Call `fn`; an error ends the run as failed, and goes on up.
 -- @func fn
 -- @return what it returns
 function Run:guard(fn)
@@ -408,12 +415,12 @@ M.Run = Run
 
 -- ---- runs whose script is over -------------------------------------------------------------------
 
---- A script has ended: runs that it has begun are finished.
+-- A script has ended: runs that it has begun are finished.
 function M.finish_open()
   while open[1] do open[1]:finish() end
 end
 
---- A script has failed: runs that it has begun have failed with it.
+-- A script has failed: runs that it has begun have failed with it.
 -- @param err what was raised
 function M.fail_open(err)
   while open[1] do open[1]:fail(err) end

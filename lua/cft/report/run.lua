@@ -45,19 +45,19 @@ local function object_of(path)
   return text and object((json.decode(text))) or {}
 end
 
---- A number that can be drawn: neither nan nor near the end of what a double holds.
+-- A number that can be drawn: neither nan nor near the end of what a double holds.
 -- @param value of anybody's
 -- @treturn ?number nil where it is not one
 function M.number(value)
   return type(value) == "number" and value == value and math.abs(value) < 1e300 and value or nil
 end
 
---- A text, or nil.
+-- A text, or nil.
 -- @param value of anybody's
 -- @treturn ?string
 function M.text(value) return type(value) == "string" and value or nil end
 
---- A field of an object, or of one in it; nil where there is none of that type.
+-- A field of an object, or of one in it; nil where there is none of that type.
 -- @param value @string kind @param ... names
 function M.field(value, kind, ...)
   for _, name in ipairs { ... } do
@@ -99,12 +99,12 @@ local function metrics_of(steps)
   return list
 end
 
---- Is this entry of a ledger about samples of a verdict, and not about a kind of text?
+-- Is this entry of a ledger about samples of a verdict, and not about a kind of text?
 -- @string name of the entry
 -- @treturn bool
 function M.is_verdict(name) return name == "right" or name == "wrong" end
 
---- Names of the entries that ledgers have, kinds of text first.
+-- Names of the entries that ledgers have, kinds of text first.
 -- @tab ledgers a list; what is no ledger is passed over
 -- @treturn table a list of names
 function M.entries(ledgers)
@@ -120,6 +120,10 @@ end
 --- Points of a curve.
 -- @tab run @func of from a line to a number, or nil
 -- @treturn table a list of `{ step =, tokens =, y = }`, where `of` gave a number
+-- @usage for t in run:steps() do t.twice = 2 * t.loss end
+-- local read = cft.report.read(folder)
+-- #cft.report.points(read, function(line) return line.twice end)   --> 2
+-- #cft.report.ledger_points(read, "ledger", "critique"), cft.report.heldout_ledgers(read).critique ~= nil   --> 2 true
 function M.points(run, of)
   local list = {}
   for _, t in ipairs(run.steps) do
@@ -152,6 +156,10 @@ end
 -- @treturn table `folder`; `record`, run.json; `steps`, the lines of log.jsonl from the first step on; `summary`; `kept`,
 -- the lines of samples.jsonl; `data`, data.json, or nil; `metrics`, names of the recipe's own; `broken`, lines of the log
 -- that are no JSON
+-- @usage for t in run:steps() do t.twice = 2 * t.loss end
+-- local read = cft.report.read(folder)
+-- cft.report.name(read), #cft.report.id(read), cft.report.seconds(read) >= 0   --> "mine" 32 true
+-- cft.report.settings(read).steps.value, cft.report.best(read), cft.report.chooser(read)   --> "2" nil nil
 function M.read(folder)
   if host.kind(folder) ~= "folder" then
     exit.fail(exit.USAGE, "%s is not the folder of a run%s", folder, host.kind(folder) and "" or ": it is not there")

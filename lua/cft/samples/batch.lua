@@ -6,11 +6,12 @@
 -- loss by rounding alone. What a step holds is a function of (seed, epoch, index), so the position
 -- of a run is two integers.
 -- @module cft.samples.batch
--- @usage local batches = cft.batch.new(samples, { batch = 512, tokens = 8192, seed = 42 })
+-- @usage local batches = cft.batch.new(samples, { batch = 2, tokens = 512, seed = 42 })
 -- for index = 0, batches:updates() - 1 do
 --   local micros, weight = batches:update(0, index)
---   for _, micro in ipairs(micros) do print(micro.batch.n, micro.batch.m, micro.names[1]) end
+--   print(#micros, weight, micros[1].batch.n, micros[1].names[1])
 -- end
+-- --> 1   58   256LL   generated: record 2 1   35   134LL   generated: record 1
 
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
@@ -221,6 +222,8 @@ end
 -- @treturn table numbers of samples in the order of the run
 -- @treturn table a list of micro-batches, each a list of positions (from 1) in the first
 -- @treturn int rows of all micro-batches: the samples' tokens, those that are shared counted once
+-- @usage local numbers, micros, rows = batches:plan(0, 0)
+-- #numbers, #micros, rows   --> 2 1 256
 function Batches:plan(epoch, index)
   local items, numbers = own_of(self, items_of(self, epoch, index, self.share_prefix)), {}
   for i, item in ipairs(items) do numbers[i] = item.number end
@@ -268,6 +271,8 @@ Micro.is_micro_batch = true
 
 --- The sample that a sequence of it is, and the tokenizer that made it. @int i from 1
 -- @treturn table of `cft.samples` @treturn Tokenizer
+-- @usage local micro = batches:update(0, 0)[1]
+-- micro:sample(1).n   --> 122
 function Micro:sample(i) return self.items[i].sample, self.items[i].samples.tok end
 
 function Micro:__tostring()
@@ -345,6 +350,7 @@ end
 function Batches:updates() return self.count end
 
 --- How many samples an epoch has; with `drop_last` those of whole optimizer steps.
+-- @usage batches:size(), batches:updates(), #batches:lengths(0, 1)   --> 3 2 1
 function Batches:size() return self.drop_last and self.count * self.batch or self.n end
 
 --- How the first optimizer steps are cut.
@@ -368,6 +374,7 @@ end
 
 --- A survey in words.
 -- @tab s of `survey`
+-- @usage cft.batch.describe(batches:survey())   --> "packs of 512 tokens are filled to 38.1% (2 packs of the first 2 steps)"
 function M.describe(s)
   local text = ("packs of %d tokens are filled to %.1f%% (%s of the first %s)"):format(s.room, 100 * s.fill,
     s.micros == 1 and "1 pack" or s.micros .. " packs", s.updates == 1 and "step" or s.updates .. " steps")

@@ -8,7 +8,7 @@
 -- @usage local all = cft.samples.new(source, chat, tok, { max_tokens = 2048 })
 -- print(all:describe())
 -- local s = all:get(0)
--- print(s.n, s.ids[0], s.spans[0].weight)
+-- s.n, s.ids[0], s.spans[0].weight   --> 134 312 0
 
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
@@ -140,6 +140,7 @@ end
 -- ---- samples ---------------------------------------------------------------------------------
 
 --- How many samples there are.
+-- @usage samples:size(), samples:length(0), samples:weight(0), samples:number(0), samples:where(0)   --> 3 134 35 0 "generated: record 0"
 function Samples:size() return self.n end
 
 --- How many tokens one has.
@@ -177,6 +178,7 @@ end
 --- The record that a sample was made of.
 -- @int k from 0
 -- @treturn table
+-- @usage samples:record(1).messages[1].role   --> "user"
 function Samples:record(k) return self.source:get(self:number(k)) end
 
 --- Where it comes from, for messages.
@@ -192,6 +194,7 @@ function Samples:where(k) return self.source:where(self:number(k)) end
 Samples.show = builder.show
 
 --- How many places an epoch has.
+-- @usage samples:places(), samples:at(1, 0, 0, true), samples:at(1, 0, 0, false)   --> 3 2 0
 function Samples:places() return self.n end
 
 --- The number of the sample at a place.
@@ -204,6 +207,7 @@ end
 -- @int k
 -- @treturn Samples
 -- @treturn int
+-- @usage select(2, samples:locate(2)), samples:misfit(100)   --> 2 "generated: record 0 has 134 tokens, but a pack holds tokens = 100; give samples.new max_tokens = 100"
 function Samples:locate(k) return self, k end
 
 --- Why packs of so many tokens cannot hold every sample; nil where they can.

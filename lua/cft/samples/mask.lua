@@ -5,7 +5,7 @@
 -- `cft.samples`' business. docs/templates.md has the rules in words.
 -- @module cft.samples.mask
 -- @usage local s = cft.mask.encode(source:get(0), chat, tok, { max_tokens = 2048 })
--- print(s.n, s.ids[0], s.spans[0].weight)
+-- s.n, tok:token(s.ids[0]), s.spans[0].weight   --> 134 "<|im_start|>" 0
 
 local door = require "cft.engine.ffi"
 local blame = require "cft.base.blame"
@@ -38,6 +38,7 @@ end
 --- The kind of a number.
 -- @int id
 -- @treturn string
+-- @usage cft.mask.kind_name(cft.mask.kind_id "verdict")   --> "verdict"
 function M.kind_name(id) return kind_names[tonumber(id)] end
 
 -- ---- segments to pieces ----------------------------------------------------------------------
@@ -284,7 +285,7 @@ M.options = {
   cut_kinds = { "table", optional = true },
 }
 
---- The sample of a record by options that were checked, with its `segments`; or nil, the reason, and its class:
+-- The sample of a record by options that were checked, with its `segments`; or nil, the reason, and its class:
 -- `unsayable` or `dropped`. See `encode`.
 -- @tab record
 -- @tparam Template chat
@@ -337,6 +338,8 @@ end
 -- @tparam Template chat
 -- @param tok
 -- @treturn ?table a list of ids; nil where the record cannot be said, and why
+-- @usage local ids = cft.mask.prompt(source:get(0), chat, tok)
+-- tok:decode({ unpack(ids, #ids - 2) })   --> "<|im_start|>assistant\n"
 function M.prompt(record, chat, tok)
   local segments, why = chat:segments(record, tok)
   local pieces
@@ -357,6 +360,10 @@ end
 -- @func record gives the record; called only if a weight is a function
 -- @int step the step, from 0
 -- @return cft_batch_span array: the sample's own, or a copy where a function had to be asked
+-- @usage local rising = cft.template.qwen { learn = function(record, step) return step / 10 end }
+-- local s = cft.mask.encode(source:get(0), rising, tok)
+-- local spans = cft.mask.spans_at(s, function() return source:get(0) end, 5)
+-- cft.mask.weight_of(spans, s.span_count)   --> 17.5
 function M.spans_at(sample, record, step)
   if not sample.learn then return sample.spans end
   local spans = ffi.new("cft_batch_span[?]", sample.span_count)
@@ -388,6 +395,9 @@ end
 --- The kinds of a sample's tokens, in the order in which they first come.
 -- @tab sample
 -- @treturn table a list of `{ name =, tokens =, learned = }`: rows that have loss weight, as `learned_of` counts them
+-- @usage local s = cft.mask.encode(source:get(0), chat, tok)
+-- for _, kind in ipairs(cft.mask.kinds_of(s)) do print(kind.name, kind.learned) end
+-- --> template 0   system 0   query 0   response 0   critique 28   verdict 6   end 1
 function M.kinds_of(sample)
   local list, by_name = {}, {}
   for i = 0, sample.span_count - 1 do
@@ -409,6 +419,7 @@ end
 --- How many rows of a sample have loss weight, and whether all are. A weight that is a function counts as weight.
 -- @tab sample
 -- @treturn bool
+-- @usage cft.mask.learned_of(cft.mask.encode(source:get(0), chat, tok))   --> 35 false
 function M.learned_of(sample)
   local rows, plain = 0, false
   for i = 0, sample.span_count - 1 do

@@ -42,6 +42,7 @@ end
 -- @tab record of a known shape; its last answer, if it has one, is left out
 -- @param[opt] tok the tokenizer that samples were last made with by this template, if absent
 -- @treturn table a list of ids
+-- @usage tok:decode(cft.template.chatml():prompt({ instruction = "2 + 2?" }, tok)):sub(-23)   --> "\n<|im_start|>assistant\n"
 function template.Template:prompt(record, tok)
   tok = tok or template.tokenizer_of(self) or blame "chat:prompt: no samples were made with this template; give the tokenizer"
   local segments, why = self:segments(asked(record), tok)

@@ -209,6 +209,8 @@ end
 -- @tparam Template chat
 -- @tab found of `compare`
 -- @treturn string
+-- @usage tok.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+-- print(cft.chat_template.report(chat, cft.chat_template.compare(chat, tok)))
 function M.report(chat, found)
   local lines = { ("template %s writes otherwise than the model's own chat template, which servers use, in %d place%s:")
     :format(chat.name, #found, #found == 1 and "" or "s") }
@@ -221,6 +223,8 @@ end
 -- @tparam Template chat @param tok
 -- @string policy `log`, `strict`, which ends the run where they differ, or `off`
 -- @treturn ?string what there is to say
+-- @usage tok.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+-- cft.chat_template.enforce(chat, tok, "log"):match "[^\n]*"   --> "template qwen writes otherwise than the model's own chat template, which servers use, in 8 places:"
 function M.enforce(chat, tok, policy)
   if policy == "off" then return nil end
   local found, why = M.compare(chat, tok)

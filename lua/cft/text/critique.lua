@@ -202,11 +202,18 @@ end
 M.paper = preset { CRITIQUE, CONCLUSION }
 
 --- One that asks for a corrected solution, `correction`, where the solution is wrong.
+-- @usage local record = cft.critique.corrected() {
+--   question = "2 + 3?", solution = "6", critique = "No.", correction = "5", right = false,
+-- }
+-- print(record.messages[2].content[1].text)   --> Critique: No.  
 M.corrected = preset(
   { CRITIQUE, { "correction", "Corrected solution:\n{correction}\n\n", when = "wrong" }, CONCLUSION },
   M.instruction .. " If it is not, correct it.")
 
 --- One with the verdict first: what decides is one token that no critique stands before.
+-- @usage local form = cft.critique.verdict_first()
+-- local record = form { question = "2 + 3?", solution = "5", critique = "Fine.", right = true }
+-- print(record.messages[2].content[1].text)   --> Conclusion: right  
 M.verdict_first = preset({ { "verdict", "Conclusion: {verdict}\n\n" }, { "critique", "Critique:\n{critique} [END]" } },
   M.instruction .. " Say first whether it is, then why.")
 

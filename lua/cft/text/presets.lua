@@ -16,6 +16,9 @@ M.system = setmetatable({}, { __tostring = function() return "system" end })
 
 --- In a turn: a special token by its string.
 -- @string text such as `<|im_start|>`
+-- @usage local t = cft.template
+-- local mine = t.new { name = "mine", user_turn = { t.content, t.special "<|sep|>" }, answer_turn = { t.content, t.eos } }
+-- mine:missing(tok)   --> { "<|sep|>" }
 function M.special(text) return { special = text } end
 
 --- In a turn: the tokenizer's own tokens for the beginning and the end of a text.

@@ -7,10 +7,8 @@
 -- A template is described by its turns; `cft.text.presets` has the presets, to copy from. docs/templates.md has the
 -- rules.
 -- @module cft.text.template
--- @usage local template = require "cft.text.template"
--- local chat = template.qwen()
--- local record = { messages = { { role = "user", content = "2 + 3?" }, { role = "assistant", content = "5" } } }
--- for _, s in ipairs(chat:segments(record)) do print(s.weight, s.kind, s.text) end
+-- @usage local record = { messages = { { role = "user", content = "2 + 3?" }, { role = "assistant", content = "5" } } }
+-- for _, s in ipairs(cft.template.qwen():segments(record)) do print(s.weight, s.kind, s.text) end
 
 local blame = require "cft.base.blame"
 local check = require "cft.base.check"
@@ -32,7 +30,8 @@ M.first = pieces.first
 -- `Conclusion` decides: "wrong" or "incorrect" in it, else "right" or "correct".
 -- @string text
 -- @treturn ?bool nil where there is no verdict
--- @usage print(cft.template.verdict "The sum is 6.\n\nConclusion: wrong [END]")   --> false
+-- @usage cft.template.verdict "The sum is 6.\n\nConclusion: wrong [END]"   --> false
+-- cft.template.verdict "No word of it."   --> nil
 function M.verdict(text)
   local tail = text:match "^.*Conclusion(.*)$"
   if not tail then return nil end
@@ -56,6 +55,8 @@ end
 -- @string role
 -- @string text
 -- @treturn table a list of `{ text =, kind = }`
+-- @usage local parts = cft.template.parts("assistant", "It is 6.\nConclusion: wrong")
+-- parts[1].kind, parts[1].text, parts[2].kind   --> "critique" "It is 6.\n" "verdict"
 function M.parts(role, text)
   if role == "user" then
     local _, stop = text:find("\n\nSolution:\n", 1, true)
@@ -193,6 +194,11 @@ end
 -- special tokens in it become these tokens, and the first `{{idx}}` of a user's text its turn's number
 -- @func[opt] opts.parts in place of `template.parts`
 -- @treturn Template
+-- @usage local t = cft.template
+-- local mine = t.new { name = "mine", user_turn = { "Q: ", t.content, "\nA: " }, answer_turn = { t.content, t.eos } }
+-- local record = cft.data.conversation { instruction = "2?", output = "2" }
+-- for _, s in ipairs(mine:segments(record)) do print(s.text or s.own) end
+-- --> Q:  2?  A:  2 eos
 function M.new(spec, opts)
   local s = checked(spec)
   return made(s, check.options("template." .. s.name, opts, options))
@@ -232,6 +238,7 @@ end
 --- The parts of a text of a message by what they are, with the function that was given for it.
 -- @string role of the message @string text its content
 -- @treturn table a list of { text =, kind = }
+-- @usage chat:cut("assistant", "Fine.\nConclusion: right")[2].kind   --> "verdict"
 function Template:cut(role, text)
   return self.parts == M.parts and M.parts(role, text) or checked_parts(self.parts(role, text))
 end
@@ -366,6 +373,7 @@ end
 -- @tab piece with `special` or `own`
 -- @param tok
 -- @treturn ?int nil if the tokenizer has none
+-- @usage cft.template.id_of(cft.template.special "<|im_end|>", tok) == tok:id "<|im_end|>"   --> true
 function M.id_of(piece, tok)
   if piece.own == "first" then
     local front = tok:around()
@@ -378,6 +386,7 @@ end
 --- The special tokens that a tokenizer lacks.
 -- @param tok
 -- @treturn table their strings; `bos` or `eos` for one that the tokenizer does not name
+-- @usage cft.template.llama3():missing(tok)   --> { "bos", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>" }
 function Template:missing(tok)
   local names = {}
   for _, piece in ipairs(specials_of(self)) do
@@ -389,6 +398,7 @@ end
 --- The tokens that a template writes; of one that a function writes none are known before its samples.
 -- @param tok
 -- @treturn table their ids
+-- @usage #chat:writes(tok), #chat:controls(tok, {})   --> 3 0
 function Template:writes(tok)
   local ids = {}
   for _, piece in ipairs(specials_of(self)) do ids[#ids + 1] = M.id_of(piece, tok) end
@@ -456,6 +466,9 @@ end
 -- @tab[opt] opts
 -- @bool[opt=false] opts.add_tokens add those that are missing; the model's embedding must grow
 -- @treturn table the strings that were added
+-- @usage local mine = cft.template.phi4()
+-- mine:prepare(tok, { add_tokens = true })   --> { "<|im_sep|>" }
+-- cft.template.tokenizer_of(mine) == tok   --> true
 function Template:prepare(tok, opts)
   local o = check.options("template:prepare", opts, { add_tokens = { "boolean", false } })
   prepared_for[self] = tok
@@ -480,6 +493,7 @@ end
 -- @param tok
 -- @treturn table ids in front
 -- @treturn table ids behind
+-- @usage cft.template.around(tok)   --> {} {}
 function M.around(tok)
   if tok.chat_template then return {}, {} end
   return tok:around()
@@ -494,6 +508,7 @@ end
 --- What is to be said of the tokenizer before it is used, a line each.
 -- @param tok
 -- @treturn table
+-- @usage chat:notes(tok)   --> {}
 function Template:notes(tok)
   local notes = {}
   for i, note in ipairs(tok.notes or {}) do notes[i] = note end
@@ -517,6 +532,8 @@ end
 -- @param tok
 -- @treturn ?int its id; nil if the template ends answers with none
 -- @treturn ?string its string
+-- @usage chat:end_token(tok)   --> 311 "<|endoftext|>"
+-- chat:describe(tok)   --> "template qwen: answers end in <|endoftext|> (id 311), loss weight 1; nothing follows it"
 function Template:end_token(tok)
   for _, piece in ipairs(self.answer_turn) do
     if type(piece) == "table" and piece ~= M.content then
@@ -578,6 +595,10 @@ function Custom:describe() return "template: a function of the recipe; what ends
 -- makes it one token.
 -- @func make
 -- @treturn Template
+-- @usage local mine = cft.template.custom(function(r)
+--   return { { text = r.messages[1].content .. "\n" }, { text = r.messages[2].content, learn = true } }
+-- end)
+-- #mine:segments(source:get(0))   --> 2
 function M.custom(make)
   check.value("template.custom", "make", make, { "function" })
   return setmetatable({ name = "custom", make = make, turns = "all", by_kind = {}, rest = 1,
@@ -636,6 +657,8 @@ end
 --- The model's own chat template for all records, rendered by `cft.text.jinja`; docs/templates.md has the rules.
 -- @tab[opt] opts `learn`, `turns`, `parts`, `specials` (but for `{{idx}}`), as those of `template.new`
 -- @treturn Template
+-- @usage tok.chat_template = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+-- #cft.template.own():segments(source:get(0), tok)   --> 6
 function M.own(opts)
   local o = check.options("template.own", opts, options)
   local t = setmetatable({ name = "own", answer_turn = {}, specials = o.specials }, Own)
@@ -671,6 +694,7 @@ M.Template = Template  -- `cft.samples.prompt` gives it the method `prompt`
 -- @param value a preset's name, a function, or a template
 -- @tab[opt] opts for a preset
 -- @treturn Template
+-- @usage cft.template.of("chatml", { turns = "last" }).name, cft.template.of(chat) == chat   --> "chatml" true
 function M.of(value, opts)
   if type(value) == "function" then return M.custom(value) end
   local kind = getmetatable(value)

@@ -141,6 +141,8 @@ end
 -- @string[opt="tokenizer.json"] label what messages call it
 -- @tab[opt] names the strings of `bos`, `eos` and `pad`
 -- @treturn Tokenizer
+-- @usage local mine = cft.tokenizer.parse(cft.demo.tokenizer_json(1), "demo", { eos = "<|endoftext|>" })
+-- mine:size(), mine:id "<|endoftext|>" == mine.eos   --> 326 true
 function M.parse(text, label, names)
   local out = ffi.new "cft_tokenizer *[1]"
   door.check(C.cft_tokenizer_parse(out, text, #text, label or "tokenizer.json"))
@@ -193,6 +195,8 @@ end
 -- @bool[opt=false] opts.continues the text goes on where other text of the same sequence ends
 -- @treturn table ids; nil and a message with the byte if the text is not valid UTF-8
 -- @treturn ?table with `spans`: for each id `{ first, last }`, bytes as `text:sub` counts them
+-- @usage tok:encode "Critique: 2 + 3 = 5"   --> { 286, 58, 273, 281, 305, 282, 297 }
+-- tok:encode("<|im_end|>", { parse_special = true }), #tok:encode "<|im_end|>"   --> { 313 } 10
 function Tokenizer:encode(text, opts)
   local flags = flags_of("tokenizer:encode", opts)
   local encoding, why = encode(self, scratch, text, flags)
@@ -215,6 +219,9 @@ function M.encoding() return ffi.gc(new_encoding(), free_encoding) end
 -- @string text
 -- @tab[opt] opts as in `encode`; spans are in `encoding.spans`
 -- @return the encoding; nil and a message if the text is not valid UTF-8
+-- @usage local encoding = cft.tokenizer.encoding()
+-- tok:encode_into(encoding, "Critique: 5")
+-- encoding.n, tok:token(encoding.ids[0])   --> 3LL "Critique"
 function Tokenizer:encode_into(encoding, text, opts)
   return encode(self, encoding, text, flags_of("tokenizer:encode_into", opts))
 end
@@ -233,6 +240,8 @@ local stripped = { left = C.CFT_ENCODE_STRIP_LEFT, right = C.CFT_ENCODE_STRIP_RI
 -- @tab[opt] as_text a list of added tokens that are not matched, special or not; it keeps itself as a C array
 -- @string[opt] strip `"left"`, `"right"` or `"both"`: white space there belongs to the token that stands beside it
 -- @return the encoding, see `tokenizer.encoding`; nil and a message if the text is not valid UTF-8
+-- @usage local e = tok:encode_spans("Critique<|im_end|>", true)
+-- e.n, e.spans[1].start, tok:token(e.ids[1])   --> 2LL 8LL "<|im_end|>"
 function Tokenizer:encode_spans(text, parse_special, behind, as_text, strip)
   local flags = bor(spans_only, parse_special and parsed or 0,
                     behind == "token" and inside or behind == "text" and continues or 0, strip and stripped[strip] or 0)
@@ -250,6 +259,8 @@ for name, spec in pairs(encode_spec) do batch_spec[name] = spec end
 -- @tab[opt] opts as in `encode`, and `threads` (0: one per processor)
 -- @return an array of encodings in C memory, from 0, one for each text; nil and a message with the
 -- text's number, from 0, if one is not valid UTF-8
+-- @usage local list = tok:encode_batch { "Critique", "Step 1" }
+-- list[0].n, list[1].n   --> 1LL 2LL
 function Tokenizer:encode_batch(texts, opts)
   local o = check.options("tokenizer:encode_batch", opts, batch_spec)
   local threads = o.threads
@@ -269,6 +280,7 @@ end
 --- Where strings of special tokens stand in a text: what `parse_special` would make tokens of.
 -- @string text any bytes
 -- @treturn table of `{ id =, first =, last = }`, bytes as `text:sub` counts them
+-- @usage tok:find_special("Step<|im_end|>")[1].first   --> 5
 function Tokenizer:find_special(text)
   local capacity, matches, n = 16, nil, nil
   repeat
@@ -296,6 +308,7 @@ local room, room_bytes = ffi.new "char[4096]", 4096
 -- @bool[opt=false] opts.skip_special leave special tokens out
 -- @bool[opt=false] opts.inside other ids of the same text stand before: a space of its beginning stays
 -- @treturn string
+-- @usage tok:decode(tok:encode "Step 1: 2 + 3 = 5")   --> "Step 1: 2 + 3 = 5"
 function Tokenizer:decode(ids, opts)
   local o = opts and check.options("tokenizer:decode", opts, { skip_special = { "boolean", false },
                                                                     inside = { "boolean", false } })
@@ -316,6 +329,7 @@ end
 -- ---- tokens -----------------------------------------------------------------------------------
 
 --- How many rows an embedding needs: the highest id and one.
+-- @usage tok:size(), tok:rows(), tok:id "Step", tok:token(0)   --> 314 314 279 "Ā"
 function Tokenizer:size() return tonumber(C.cft_tokenizer_size(self.handle)) end
 
 --- How many rows an embedding needs for the tokens that a file gives an id, or that were added since: without those at
@@ -344,6 +358,7 @@ end
 
 --- Whether an id is a special token.
 -- @int id
+-- @usage tok:is_special(tok:id "<|im_end|>"), tok:is_special(0)   --> true false
 function Tokenizer:is_special(id) return C.cft_tokenizer_is_special(self.handle, id) end
 
 --- The ids that are put around every text that is encoded for completion: those of the post-processor, as in
@@ -351,6 +366,7 @@ function Tokenizer:is_special(id) return C.cft_tokenizer_is_special(self.handle,
 -- tokenizer.json; `notes` say where they differ.
 -- @treturn table in front
 -- @treturn table behind
+-- @usage tok:around()   --> {} {}
 function Tokenizer:around()
   local front, before, behind = C.cft_tokenizer_prefix(self.handle), {}, {}
   for i, id in ipairs(self:encode("", { add_special = true })) do table.insert(i <= front and before or behind, id) end
@@ -364,6 +380,7 @@ local added_flags = { special = C.CFT_ADDED_SPECIAL, single_word = C.CFT_ADDED_S
 -- @int id
 -- @treturn ?table `special`, `single_word`, `lstrip`, `rstrip` and `normalized`, each true or false; nil if the id is no
 -- added token
+-- @usage tok:added(tok:id "<|im_end|>").special, tok:added(0)   --> true nil
 function Tokenizer:added(id)
   local bits = C.cft_tokenizer_added(self.handle, id)
   if bits < 0 then return nil end
@@ -377,6 +394,8 @@ end
 -- @tab[opt] opts
 -- @bool[opt=false] opts.special
 -- @treturn int its id; if it is new, the embedding must grow to `size()`
+-- @usage local id = tok:add_token("<critique>", { special = true })
+-- id == tok:size() - 1, tok:encode("<critique>", { parse_special = true })[1] == id   --> true true
 function Tokenizer:add_token(text, opts)
   local o = check.options("tokenizer:add_token", opts, { special = { "boolean", false } })
   return self:put_token(text, { special = o.special, normalized = not o.special })
@@ -386,6 +405,8 @@ end
 -- @string text
 -- @tab flags as `added` gives them
 -- @treturn int its id
+-- @usage local id = tok:put_token("<note>", tok:added(tok.eos))
+-- tok:added(id).special   --> true
 function Tokenizer:put_token(text, flags)
   local bits = 0
   for name, value in pairs(added_flags) do bits = bor(bits, flags[name] and value or 0) end
@@ -431,6 +452,7 @@ end
 
 --- A name for what it does with texts, tokens that were added included: equal for equal tokenizers.
 -- @treturn string
+-- @usage tok:hash() == cft.demo.words(source):hash()   --> true
 function Tokenizer:hash()
   local path, hex = os.tmpname(), ffi.new "char[33]"
   local status = C.cft_tokenizer_save(self.handle, nil, path, self:size())

@@ -50,9 +50,10 @@ local function state_of(run, trainer)
 end
 
 --- Where the checkpoint of a step lies. @string out folder of the run @int step @treturn string
+-- @usage cft.checkpoint.folder("runs/mine", 12)   --> "runs/mine/step-000012"
 function M.folder(out, step) return ("%s/step-%06d"):format(out, step) end
 
---- Write the files of a checkpoint into a save; its tensors stay as they are until that is over.
+-- Write the files of a checkpoint into a save; its tensors stay as they are until that is over.
 -- @tparam Save save @tab run of `cft.recipe` @tparam Trainer trainer
 -- @tab[opt] how `by_time`: the next checkpoint replaces this one
 function M.fill(save, run, trainer, how)
@@ -67,6 +68,9 @@ end
 
 --- Save a run as `OUT/step-NNNNNN`, and wait until it is on the disk. @tab run of `cft.recipe` @tparam Trainer trainer
 -- @treturn string the folder
+-- @usage run:step()
+-- cft.checkpoint.save(run, run:trainer()):match "[^/]+$"   --> "step-000001"
+-- run:finish()
 function M.save(run, trainer)
   local folder = M.folder(run.out, trainer.done)
   saves.whole(folder, function(save) M.fill(save, run, trainer) end)
@@ -88,6 +92,9 @@ end
 -- @string out folder of the run @tab log says what was skipped and why
 -- @string[opt] id of the run
 -- @treturn ?string path
+-- @usage run:step()
+-- run:finish()
+-- cft.checkpoint.newest(folder, run.log, run.id):match "[^/]+$"   --> "step-000001"
 function M.newest(out, log, id)
   for _, c in ipairs(candidates(out)) do
     local ok, why = saves.verify(c.path)
@@ -207,7 +214,7 @@ local function load_optimizer(optim, state, path)
   optim.count = state.updates
 end
 
---- The checkpoint that `--resume` means, whole and of a version that is read. @tab run @param from as `resume` has it
+-- The checkpoint that `--resume` means, whole and of a version that is read. @tab run @param from as `resume` has it
 -- @treturn string its folder @treturn table its state
 function M.find(run, from)
   local path = from
@@ -227,7 +234,7 @@ function M.find(run, from)
   return path, state
 end
 
---- The same, and compared: this run goes on from it, or that is an error. @tab run with `identity`; gets its `id`
+-- The same, and compared: this run goes on from it, or that is an error. @tab run with `identity`; gets its `id`
 -- @param from as `find` has it
 -- @treturn string its folder @treturn table its state
 function M.compare(run, from)
@@ -240,6 +247,11 @@ end
 --- Take weights, moments and position from a checkpoint. @tab run with `training`, its trainer; gets its `id` from there
 -- @param from a folder, or true for the newest one of the run's folder
 -- @treturn string the folder it came from @treturn int the step @treturn ?boolean the next checkpoint replaces it
+-- @usage run:step()
+-- local from = run:save()
+-- local path, step = cft.checkpoint.resume(run, from)
+-- step   --> 1
+-- run:finish()
 function M.resume(run, from)
   local path, state = M.compare(run, from)
   local trainer = run.training

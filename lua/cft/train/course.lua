@@ -192,6 +192,12 @@ end
 --- Close the step that is open: hooks, measures, its line in the log, a checkpoint if one is due. Nothing where none
 -- is. Ctrl-C meanwhile ends the run: the step is saved.
 -- @string[opt] ending "stopped": it is the last one, though there are steps left
+-- @usage local trainer = run:trainer()
+-- trainer:step().mine = 3   -- logged with the step when it is closed
+-- trainer:close()
+-- trainer:save_now(), trainer:goes_on()   --> true true
+-- trainer:finish().steps   --> 1
+-- run:finish()
 function M:close(ending)
   local t = self.open_step
   if not t then return end
@@ -262,7 +268,7 @@ local function between(self)
   if not self.begun then begin(self) end
 end
 
---- Before a step is made: the one before is closed, and the run is not over.
+-- Before a step is made: the one before is closed, and the run is not over.
 function M:open()
   refuse_hook(self, "trainer:step")
   between(self)
@@ -306,7 +312,7 @@ function M:finish()
   return s
 end
 
---- An error ends the run: what was won since the last checkpoint is saved first, if the state is good. Waits until it is
+-- An error ends the run: what was won since the last checkpoint is saved first, if the state is good. Waits until it is
 -- on the disk; a failure of the save is said, and the error stays the one that counts.
 -- @bool[opt=false] quiet do not say where it is
 -- @bool[opt=false] together all ranks do this; else it may be the error of one, and nobody is asked for what it keeps
@@ -333,6 +339,8 @@ end
 --- Train until `steps` optimizer steps are made, or until the run is stopped. Ctrl-C ends the step, saves and ends; a second
 -- one leaves at once.
 -- @treturn table as `finish`
+-- @usage run:trainer():run().steps   --> 2
+-- run:finish()
 function M:run()
   while self:goes_on() do self:step() end
   return self:finish()

@@ -47,7 +47,7 @@ local spec = {
 local hooks = { "after_step", "evaluate", "stop", "leave", "between" }
 for _, name in ipairs(hooks) do spec[name] = { "function", optional = true } end
 
---- What `best` says, or what is wrong with it.
+-- What `best` says, or what is wrong with it.
 -- @tab[opt] best
 -- @bool heldout is something held out?
 function M.check_best(best, heldout)
@@ -65,7 +65,7 @@ end
 -- What each part must have to be one.
 local parts = { model = { "loss", "cft.models" }, optim = { "step", "cft.optim" }, batches = { "updates", "cft.batch" } }
 
---- A model, an optimizer and batches, as far as they are given; an error that names what is none.
+-- A model, an optimizer and batches, as far as they are given; an error that names what is none.
 -- @string where whose options
 -- @tab o
 function M.check_parts(where, o)
@@ -94,6 +94,11 @@ end
 -- `evaluate(trainer, t)`, when held-out batches are measured, the same; `stop(t)`: true, or why, makes it the last;
 -- `leave(trainer)`, after Ctrl-C, when all is saved; `between(trainer)`, before each step
 -- @treturn Trainer
+-- @usage local trainer = cft.train.new {
+--   model = model, batches = batches, steps = 2, log = cft.log.open(nil, { quiet = true }),
+--   optim = cft.optim.adamw(model), lr = cft.schedule.constant { steps = 2 },
+-- }
+-- trainer:run().steps   --> 2
 function M.new(opts)
   local self = setmetatable(check.options("train.new", opts, spec), Trainer)
   M.check_parts("train.new", self)
@@ -375,6 +380,11 @@ end
 -- @treturn table `step` (from 1), `loss`, `lr`, `grad_norm`, `tokens` of the samples, `tokens_so_far`, of the step's
 -- `shared_tokens` (computed once for several) and `learned_tokens`, `seconds`, `tokens_per_s`, `memory`
 -- (bytes, at most so far), `ledger` (mean -log p and count of loss tokens by kind of segment and by verdict)
+-- @usage local trainer = run:trainer()
+-- trainer:step().step   --> 1
+-- trainer:close()
+-- trainer:save_now(), trainer:goes_on()   --> true true
+-- run:finish()
 function Trainer:step()
   self:open()
   local t = make(self)
@@ -389,6 +399,9 @@ end
 -- @treturn number the mean loss, each token by its weight
 -- @treturn table the ledger, as a step has it; with `context` kinds that have no loss weight have their place
 -- in it, of text that is computed once for several samples each token once
+-- @usage local trainer = run:trainer()
+-- trainer:evaluate(run.heldout) > 0   --> true
+-- run:finish()
 function Trainer:evaluate(batches)
   local sum, weight, ledger, options = 0, 0, {}, self.model.options
   local skip = options.skip

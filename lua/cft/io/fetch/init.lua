@@ -50,7 +50,7 @@ local function sum(blobs, key)
   return total
 end
 
---- 1 → "1 file". @int n @treturn string
+-- 1 → "1 file". @int n @treturn string
 function M.count(n) return n == 1 and "1 file" or n .. " files" end
 
 local function make_folder(path)

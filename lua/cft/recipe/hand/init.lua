@@ -24,6 +24,8 @@ end
 --- Make one optimizer step and close it: it is measured, logged and saved as that is due.
 -- At the prompt Ctrl-C ends the line when the step is whole.
 -- @treturn table the step's numbers, as `trainer:step` gives them
+-- @usage run:step().step   --> 1
+-- run:finish()
 function Run:step()
   local trainer = self:trainer()
   local t = trainer:step()
@@ -37,6 +39,8 @@ end
 
 --- Print samples as the model sees them, loss tokens marked.
 -- @int[opt=3] n how many, from the first one on
+-- @usage run:preview(1)
+-- run:finish()
 function Run:preview(n)
   if n ~= nil and (type(n) ~= "number" or n < 1 or n % 1 ~= 0) then blame("run:preview wants a number of samples, from 1") end
   samples.show(self, n or 3)
@@ -46,6 +50,8 @@ end
 -- @string question
 -- @tab[opt] opts of `cft.generate.ids`: `max_new`, `temperature`, ...
 -- @treturn string
+-- @usage type(run:generate("2 + 3?", { max_new = 4 }))   --> "string"
+-- run:finish()
 function Run:generate(question, opts)
   if type(question) ~= "string" then blame("run:generate wants a text, got a %s", type(question)) end
   local conversation = { messages = { { role = "user", content = question }, { role = "assistant", content = "" } } }
@@ -54,6 +60,9 @@ end
 
 --- Save the state after the last step, whatever is due. There must be an `out` and a step that this run has made.
 -- @treturn string the folder of the checkpoint
+-- @usage run:step()
+-- run:save():match "[^/]+$"   --> "step-000001"
+-- run:finish()
 function Run:save()
   if not self.out then blame "run:save: this run has no out=, so there is nowhere to save" end
   local trainer = self:trainer()

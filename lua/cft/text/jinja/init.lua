@@ -27,6 +27,9 @@ M.limits = { steps = 1e6, bytes = 256 * 1024 * 1024, depth = 300, range = 100000
 --- A value of a template's that knows where it comes from: texts, numbers and booleans, in lists and tables too.
 -- @param value as `render` takes it
 -- @tab origin for tables with a method `at`, name or number (from 0) → the origin of what stands there
+-- @usage local origin = { at = function(self, name) return name end }
+-- local text = cft.jinja.parse("<{{ m.content }}>"):trace { m = cft.jinja.value({ content = "5" }, origin) }
+-- for part, from in require("cft.text.jinja.traced").stretches(text) do print(part, from) end   --> <   false 5   content >   false
 M.value = library.of
 
 -- ---- scopes ------------------------------------------------------------------------------------
@@ -471,6 +474,7 @@ end
 -- @string text
 -- @string[opt="chat template"] name what messages call it
 -- @treturn ?Template nil and what is wrong in which line
+-- @usage cft.jinja.parse "{% if x %}"   --> nil "chat template, line 1: the template ends where 'endif' was wanted"
 function M.parse(text, name)
   name = name or "chat template"
   local ok, tree = pcall(parse.parse, text)
@@ -483,6 +487,7 @@ end
 -- @tab[opt] opts `now`: the time for `strftime_now`, in seconds since 1970, the clock's if absent; `clock = false`:
 -- there is no `strftime_now`, and templates take the date that they have for that
 -- @treturn ?string nil and what went wrong in which line, the template's own `raise_exception` included
+-- @usage cft.jinja.parse("{{ x | upper }}"):render { x = "ok" }   --> "OK"
 function Template:render(vars, opts)
   local text, why = self:trace(vars, opts, true)
   if not text then return nil, why end

@@ -2,10 +2,10 @@
 -- its clip, f32 master weights, decay of matrices alone, seeds of stochastic rounding, what is saved.
 --
 -- An optimizer is a file of this folder, listed below; docs/add-an-optimizer.md says what is in it.
--- @usage local m = cft.models.new { arch = "llama", d = 8, layers = 1, heads = 2, ffn = 16, vocab = 11 }
--- local opt = cft.optim.adamw(m, { weight_decay = 0.1 })
--- cft.scope(function() m:logits({ 1, 2, 3 }):sum():backward() end)
--- print(opt:update(1e-3))   -- the gradient's norm
+-- @usage local opt = cft.optim.adamw(model, { weight_decay = 0.1 })
+-- cft.scope(function() model:logits({ 1, 2, 3 }):sum():backward() end)
+-- opt:update(1e-3) > 0, opt.count   --> true 1
+-- opt:release()
 
 local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
@@ -135,6 +135,11 @@ end
 -- @tab[opt] losses tensors that must be finite as well
 -- @func[opt] decide gets the norm and the sum of the losses, and waits for the device with that: "skip" leaves the step out,
 -- a number is a smaller norm to clip to, nil makes the step as it is
+-- @usage local opt = cft.optim.lion(model, { clip = 1 })
+-- cft.scope(function() model:logits({ 1, 2, 3 }):sum():backward() end)
+-- opt:step(1e-4)                        -- waits for nothing
+-- opt:finish(opt.scale:to_table()[2])   --> true
+-- for name, kind, tensor in opt:state() do print(name, kind, tensor:count()) break end   --> model.embed_tokens.weight   m   2512
 function Optimizer:step(lr, weight, losses, decide)
   local groups, o = self.model.groups, self.settings
   self.zero:forget()
@@ -201,6 +206,9 @@ function Optimizer:is_whole() return self.zero.stage == 0 or self.zero.here.size
 
 --- Before `state` is asked for: where each rank has a part of what is kept, all ranks bring it to the first. It lasts until the
 -- next step.
+-- @usage local opt = cft.optim.adamw(model)
+-- opt:gather()   -- on all ranks, before state is asked for
+-- opt:is_whole()   --> true
 function Optimizer:gather()
   self.zero:forget()
   for i in ipairs(self.model.groups) do
@@ -225,6 +233,9 @@ end
 
 --- Take what was saved.
 -- @func read name of a parameter, kind, and a Tensor that gets it
+-- @usage local opt = cft.optim.adamw(model)
+-- opt:restore(function(name, kind, t) t:fill_(0.5) end)   -- of a checkpoint: array:copy_to(t)
+-- for name, kind, t in opt:state() do print(kind, t:max():item()) break end   --> m   0.5
 function Optimizer:restore(read)
   for i, g in ipairs(self.model.groups) do
     for _, kind in ipairs(kinds_of(self)) do
@@ -270,6 +281,11 @@ end
 -- @func setting name of a key → its value. One that the optimizer does not have must have its default.
 -- @treturn string name
 -- @treturn table what `M[name]` takes
+-- @usage local cfg = {}
+-- for _, row in ipairs(cft.optim.keys) do cfg[row[1]] = row[2][2] end
+-- cfg.optimizer, cfg.clip = "lion", 0.5
+-- select(2, cft.optim.chosen(function(name) return cfg[name] end)).clip   --> 0.5
+-- cft.optim.of(model, function(name) return cfg[name] end).name   --> "lion"
 function M.chosen(setting)
   local name, opts = setting "optimizer", { seed = setting "seed" }
   for _, row in ipairs(M.keys) do
@@ -285,6 +301,7 @@ end
 
 --- How many numbers an optimizer keeps for each weight, master weights not counted. @string name of it
 -- @treturn int
+-- @usage cft.optim.states "adamw", cft.optim.states "lion"   --> 2 1
 function M.states(name)
   for _, rule in ipairs(rules) do
     if rule.name == name then return #rule.state end
