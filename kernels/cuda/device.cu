@@ -444,6 +444,9 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   d->comm_open = cuda_comm_open;
   d->all_reduce = cuda_all_reduce;
   d->broadcast = cuda_broadcast;
+  d->reduce_scatter = cuda_reduce_scatter;
+  d->all_gather = cuda_all_gather;
+  d->comm_group = cuda_comm_group;
   d->comm_close = cuda_comm_close;
   d->close = close;
   const cft_status st = fill_in(d, index);

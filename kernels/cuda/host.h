@@ -32,10 +32,10 @@ struct cuda_device : cft_device {
   size_t shared_most;  // bytes of shared memory that a block may have
   bool waits;          // CFT_SYNC=1: after each launch, so that a message names the op that failed
   bool tunes;          // algorithms of matmuls are timed, and what was chosen is kept
-  bool rows_alone;     // a row's forward products and attention must not depend on the rows beside it
-  cft_stream queue;    // the stream that orders everything
-  cudaStream_t aside;  // copies to pinned memory beside it; made when it is first wanted
-  cudaMemPool_t pool;  // the driver's caching pool; null where the device has none
+  bool rows_alone;   // a row's forward products and attention must not depend on the rows beside it
+  cft_stream queue;  // the stream that orders everything
+  cudaStream_t aside;      // copies to pinned memory beside it; made when it is first wanted
+  cudaMemPool_t pool;      // the driver's caching pool; null where the device has none
   cuda_free_list *blocks;  // what is kept in its place
   int64_t bytes[CFT_MEM_CLASSES], total, peak, limit;
   cuda_staging *staging;
@@ -110,6 +110,11 @@ cft_status cuda_comm_open(cft_device *d, cft_comm **c, const cft_comm_id *id, in
 cft_status cuda_all_reduce(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype);
 cft_status cuda_broadcast(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype,
                           int from);
+cft_status cuda_reduce_scatter(cft_comm *c, cft_stream *s, void *part, const void *x, int64_t n,
+                               cft_dtype dtype);
+cft_status cuda_all_gather(cft_comm *c, cft_stream *s, void *x, const void *part, int64_t n,
+                           cft_dtype dtype);
+cft_status cuda_comm_group(cft_comm *c, int begin);
 cft_status cuda_comm_close(cft_comm *c, int at_once);
 
 // To be called before the host waits for the queue's stream, or an event in it. Where the device

@@ -27,7 +27,8 @@
 
 static_assert(sizeof(ncclUniqueId) == CFT_COMM_ID_BYTES, "an id is passed by value");
 static_assert(ncclSuccess == 0 && ncclInvalidUsage == 5 && ncclRemoteError == 6 &&
-                  ncclInProgress == 7 && ncclSum == 0 && ncclFloat32 == 7 && ncclBfloat16 == 9,
+                  ncclInProgress == 7 && ncclSum == 0 && ncclUint8 == 1 && ncclInt32 == 2 &&
+                  ncclFloat32 == 7 && ncclFloat64 == 8 && ncclBfloat16 == 9,
               "NCCL's numbers");
 static_assert(offsetof(ncclConfig_t, magic) == 8 && offsetof(ncclConfig_t, version) == 12 &&
                   offsetof(ncclConfig_t, blocking) == 16,
@@ -36,6 +37,7 @@ static_assert(offsetof(ncclConfig_t, magic) == 8 && offsetof(ncclConfig_t, versi
 struct cuda_comm : cft_comm {
   ncclComm_t nccl;   // NULL before it is open, and once it has failed
   cudaEvent_t last;  // behind its newest collective
+  bool grouped;      // what is called goes together, at the group's end
   double timeout_s;  // as long as a wait for other ranks may take
   std::string why;   // it has failed
   cuda_comm *next;   // of the device
@@ -51,6 +53,10 @@ static cuda_comm *of(cft_comm *c) { return static_cast<cuda_comm *>(c); }
   XX(ncclCommInitRankConfig) \
   XX(ncclAllReduce)          \
   XX(ncclBroadcast)          \
+  XX(ncclReduceScatter)      \
+  XX(ncclAllGather)          \
+  XX(ncclGroupStart)         \
+  XX(ncclGroupEnd)           \
   XX(ncclCommGetAsyncError)  \
   XX(ncclCommFinalize)       \
   XX(ncclCommDestroy)        \
@@ -249,13 +255,26 @@ cft_status cuda_comm_close(cft_comm *comm, int at_once) {
 
 // ---- collectives ---------------------------------------------------------------------------
 
+// What a sum is of.
 static cft_status type_of(const queue &q, cft_dtype dtype, ncclDataType_t *type) {
-  if (dtype != CFT_F32 && dtype != CFT_BF16) return no_kernel(q, dtype);
-  *type = dtype == CFT_F32 ? ncclFloat32 : ncclBfloat16;
-  return CFT_OK;
+  switch (dtype) {
+    case CFT_F32: *type = ncclFloat32; return CFT_OK;
+    case CFT_BF16: *type = ncclBfloat16; return CFT_OK;
+    case CFT_F64: *type = ncclFloat64; return CFT_OK;
+    case CFT_I32: *type = ncclInt32; return CFT_OK;
+    default: return no_kernel(q, dtype);
+  }
+}
+
+// What is only moved, of any dtype: NCCL's where it has one, else bytes.
+static size_t moved(const queue &q, int64_t n, cft_dtype dtype, ncclDataType_t *type) {
+  if (type_of(q, dtype, type) == CFT_OK) return (size_t)n;
+  *type = ncclUint8;
+  return (size_t)n * cft_dtype_bytes(dtype);
 }
 
 static cft_status queued(const queue &q, cuda_comm *c, ncclResult_t r) {
+  if (c->grouped) return r == ncclSuccess || r == ncclInProgress ? CFT_OK : give_up(q, c, r);
   CFT_TRY(settled(q, c, r));
   const cudaError_t e = cudaEventRecord(c->last, q.stream);
   if (e != cudaSuccess) return q.check(e);
@@ -277,9 +296,41 @@ cft_status cuda_broadcast(cft_comm *comm, cft_stream *stream, void *x, int64_t n
                           int from) {
   cuda_comm *c = of(comm);
   const queue q(c->device, stream, "broadcast");
+  CFT_TRY(usable(q, c));
+  if (n == 0) return CFT_OK;
+  ncclDataType_t type = ncclUint8;
+  const size_t count = moved(q, n, dtype, &type);
+  return queued(q, c, nccl.ncclBroadcast(x, x, count, type, from, c->nccl, q.stream));
+}
+
+cft_status cuda_reduce_scatter(cft_comm *comm, cft_stream *stream, void *part, const void *x,
+                               int64_t n, cft_dtype dtype) {
+  cuda_comm *c = of(comm);
+  const queue q(c->device, stream, "reduce_scatter");
   ncclDataType_t type = ncclFloat32;
   CFT_TRY(usable(q, c));
   CFT_TRY(type_of(q, dtype, &type));
   if (n == 0) return CFT_OK;
-  return queued(q, c, nccl.ncclBroadcast(x, x, (size_t)n, type, from, c->nccl, q.stream));
+  return queued(q, c, nccl.ncclReduceScatter(x, part, (size_t)n, type, ncclSum, c->nccl, q.stream));
+}
+
+cft_status cuda_all_gather(cft_comm *comm, cft_stream *stream, void *x, const void *part, int64_t n,
+                           cft_dtype dtype) {
+  cuda_comm *c = of(comm);
+  const queue q(c->device, stream, "all_gather");
+  CFT_TRY(usable(q, c));
+  if (n == 0) return CFT_OK;
+  ncclDataType_t type = ncclUint8;
+  const size_t count = moved(q, n, dtype, &type);
+  return queued(q, c, nccl.ncclAllGather(part, x, count, type, c->nccl, q.stream));
+}
+
+cft_status cuda_comm_group(cft_comm *comm, int begin) {
+  cuda_comm *c = of(comm);
+  const queue q(c->device, nullptr, "comm_group");
+  CFT_TRY(usable(q, c));
+  if ((begin != 0) == c->grouped)
+    return cft_fail(CFT_E_STATE, "%s: %s", q.op, begin ? "a group is open" : "no group is open");
+  c->grouped = begin != 0;
+  return queued(q, c, begin ? nccl.ncclGroupStart() : nccl.ncclGroupEnd());
 }

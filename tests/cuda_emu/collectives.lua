@@ -86,6 +86,27 @@ for size = 1, RANKS do
   end)
 end
 
+for size = 1, RANKS do
+  case(("parts, %d ranks"):format(size), size, function(c)
+    for _, dtype in ipairs { "f32", "bf16", "i32" } do
+      local how, list = { dtype = dtype, device = "cuda" }, {}
+      for i = 1, 3 * size do list[i] = i + c.rank end
+      local x, part = tensor.new(list, how), tensor.zeros({ 3 }, how)
+      local function sums(k) return size * k + size * (size - 1) / 2 end
+      expect.same(c:reduce_scatter(part, x):to_table(), { sums(3 * c.rank + 1), sums(3 * c.rank + 2), sums(3 * c.rank + 3) })
+      local all, wanted = tensor.zeros({ 3 * size }, how), {}
+      for k = 1, 3 * size do wanted[k] = sums(k) end
+      expect.same(c:all_gather(all, part):to_table(), wanted)
+      c:group(function()
+        c:all_reduce(x)
+        c:broadcast(part, size - 1)
+      end)
+      expect.same(x:to_table(), wanted)
+      expect.same(part:to_table()[3], sums(3 * size))
+    end
+  end)
+end
+
 case("what is refused", 1, function(c)
   local x = tensor.zeros({ 2, 3 }, { device = "cuda" })
   expect.raises("all_reduce: the tensor %(3, 2%) is a view with gaps; a contiguous one wanted",

@@ -137,6 +137,7 @@ int main() {
     bool all = cuda_function(&version, library, "ncclGetVersion") == CFT_OK;
     for (const char *name :
          {"ncclGetUniqueId", "ncclCommInitRankConfig", "ncclAllReduce", "ncclBroadcast",
+          "ncclReduceScatter", "ncclAllGather", "ncclGroupStart", "ncclGroupEnd",
           "ncclCommGetAsyncError", "ncclCommFinalize", "ncclCommDestroy", "ncclCommAbort",
           "ncclGetErrorString", "ncclGetLastError"})
       all = all && cuda_function(&function, library, name) == CFT_OK;

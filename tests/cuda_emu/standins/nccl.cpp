@@ -43,7 +43,7 @@ constexpr size_t MOST_BYTES = 64 << 20;  // of a collective; the file is sparse
 constexpr double MOST_SECONDS = 60;
 
 struct collective {
-  enum { ALL_REDUCE, BROADCAST } what;
+  enum { ALL_REDUCE, BROADCAST, REDUCE_SCATTER, ALL_GATHER } what;
   uint64_t count;
   ncclDataType_t type;
   int root;
@@ -84,11 +84,29 @@ __attribute__((format(printf, 2, 3))) ncclResult_t refuse(ncclResult_t r, const 
   return r;
 }
 
-size_t width(ncclDataType_t type) { return type == ncclBfloat16 ? 2 : 4; }
+// What there is of types: 0 bytes for the others.
+size_t width(ncclDataType_t type) {
+  switch (type) {
+    case ncclUint8: return 1;
+    case ncclBfloat16: return 2;
+    case ncclInt32:
+    case ncclFloat32: return 4;
+    case ncclFloat64: return 8;
+    default: return 0;
+  }
+}
+
+const char *name_of(ncclDataType_t type) {
+  return type == ncclUint8      ? "bytes"
+         : type == ncclBfloat16 ? "bf16"
+         : type == ncclInt32    ? "i32"
+         : type == ncclFloat64  ? "f64"
+                                : "f32";
+}
 
 std::string describe(const collective &c) {
-  return std::string(c.what == collective::ALL_REDUCE ? "the sum" : "a copy") + " of " +
-         std::to_string(c.count) + (c.type == ncclBfloat16 ? " bf16" : " f32") +
+  static const char *const names[] = {"the sum", "a copy", "a part of the sum", "the parts"};
+  return std::string(names[c.what]) + " of " + std::to_string(c.count) + " " + name_of(c.type) +
          (c.what == collective::BROADCAST ? " from " + std::to_string(c.root) : "");
 }
 
@@ -160,9 +178,11 @@ struct communicator {
   void post(const collective &c, const void *from) {
     if (aborted) return;
     mine().call = c;
-    if (c.what == collective::ALL_REDUCE || c.root == rank) {
-      cuda_emu::will_access(from, c.count * width(c.type), false);
-      memcpy(values(rank), from, c.count * width(c.type));
+    if (c.what != collective::BROADCAST || c.root == rank) {
+      const size_t bytes =
+          c.count * width(c.type) * (c.what == collective::REDUCE_SCATTER ? (size_t)size : 1);
+      cuda_emu::will_access(from, bytes, false);
+      memcpy(values(rank), from, bytes);
     }
     mine().posted++;
   }
@@ -176,31 +196,40 @@ struct communicator {
       fail(ncclInvalidUsage, "rank " + std::to_string(rank) + " wants " + describe(c) + ", rank " +
                                  std::to_string(other) + " " + describe(m->ranks[other].call));
     } else {
-      cuda_emu::will_access(to, c.count * width(c.type), true);
+      const size_t bytes = c.count * width(c.type);
+      cuda_emu::will_access(to, bytes * (c.what == collective::ALL_GATHER ? (size_t)size : 1),
+                            true);
       if (c.what == collective::BROADCAST)
-        memcpy(to, values(c.root), c.count * width(c.type));
-      else if (c.type == ncclBfloat16)
-        sum_bf16((__nv_bfloat16 *)to, c.count);
+        memcpy(to, values(c.root), bytes);
+      else if (c.what == collective::ALL_GATHER)
+        for (int r = 0; r < size; r++) memcpy((char *)to + (size_t)r * bytes, values(r), bytes);
       else
-        sum_f32((float *)to, c.count);
+        sum_of(c, to, c.what == collective::REDUCE_SCATTER ? (size_t)rank * bytes : 0);
     }
     mine().taken++;
   }
 
-  void sum_f32(float *to, uint64_t n) {
-    memcpy(to, values(0), n * 4);
-    for (int r = 1; r < size; r++) {
-      const float *x = (const float *)values(r);
-      for (uint64_t i = 0; i < n; i++) to[i] += x[i];
-    }
+  // to = the sum over ranks of what they have `at` bytes behind their beginning.
+  void sum_of(const collective &c, void *to, size_t at) {
+    if (c.type == ncclBfloat16)
+      sum<__nv_bfloat16>(to, c.count, at, [](__nv_bfloat16 a, __nv_bfloat16 b) {
+        return __float2bfloat16(__bfloat162float(a) + __bfloat162float(b));
+      });
+    else if (c.type == ncclFloat64)
+      sum<double>(to, c.count, at, [](double a, double b) { return a + b; });
+    else if (c.type == ncclInt32)
+      sum<int32_t>(to, c.count, at, [](int32_t a, int32_t b) { return a + b; });
+    else
+      sum<float>(to, c.count, at, [](float a, float b) { return a + b; });
   }
 
-  void sum_bf16(__nv_bfloat16 *to, uint64_t n) {
-    memcpy((void *)to, values(0), n * 2);
+  template <class T, class Add>
+  void sum(void *out, uint64_t n, size_t at, Add add) {
+    T *to = (T *)out;
+    memcpy((void *)to, values(0) + at, n * sizeof(T));
     for (int r = 1; r < size; r++) {
-      const __nv_bfloat16 *x = (const __nv_bfloat16 *)values(r);
-      for (uint64_t i = 0; i < n; i++)
-        to[i] = __float2bfloat16(__bfloat162float(to[i]) + __bfloat162float(x[i]));
+      const T *x = (const T *)(values(r) + at);
+      for (uint64_t i = 0; i < n; i++) to[i] = add(to[i], x[i]);
     }
   }
 
@@ -260,20 +289,27 @@ ncclResult_t join(communicator &c) {
   return ncclSuccess;
 }
 
+int group_depth;
+
 ncclResult_t begin(ncclComm_t comm, const collective &call, const void *from, void *to,
                    cudaStream_t stream) {
   const shared c = of(comm);
-  const char *name = call.what == collective::ALL_REDUCE ? "ncclAllReduce" : "ncclBroadcast";
+  static const char *const names[] = {"ncclAllReduce", "ncclBroadcast", "ncclReduceScatter",
+                                      "ncclAllGather"};
+  const char *name = names[call.what];
   if (c->error != ncclSuccess) return c->error;
   if (!c->met || c->late > 0) return refuse(ncclInvalidUsage, "%s while in progress", name);
   if (!from || !to) return refuse(ncclInvalidArgument, "%s: a buffer is NULL", name);
   if (!cuda_emu::is_device_pointer(from) || !cuda_emu::is_device_pointer(to))
     return refuse(ncclInvalidArgument, "%s: a buffer is not device memory", name);
-  if (call.type != ncclFloat32 && call.type != ncclBfloat16)
+  const bool is_sum =
+      call.what == collective::ALL_REDUCE || call.what == collective::REDUCE_SCATTER;
+  if (width(call.type) == 0 || (is_sum && call.type == ncclUint8))
     return refuse(ncclInvalidArgument, "%s: type %d", name, (int)call.type);
   if (call.root < 0 || call.root >= c->size)
     return refuse(ncclInvalidArgument, "%s: root %d of %d ranks", name, call.root, c->size);
-  if (call.count * width(call.type) > MOST_BYTES)
+  const size_t parts = call.what == collective::REDUCE_SCATTER ? (size_t)c->size : 1;
+  if (call.count * width(call.type) * parts > MOST_BYTES)
     return refuse(ncclInternalError, "%s: the stand-in takes %zu MiB", name, MOST_BYTES >> 20);
   const auto enqueue = [=] {
     cuda_emu::enqueue(
@@ -283,8 +319,10 @@ ncclResult_t begin(ncclComm_t comm, const collective &call, const void *from, vo
         stream, "a collective (stand-in)", [=] { c->take(call, to); },
         [=] { return c->all_reached(&slot::posted, c->mine().taken.load() + 1); });
   };
-  if (c->first) {  // channels are set up by the first: it is not in the stream when the call
-                   // returns
+  if (c->first &&
+      group_depth ==
+          0) {  // channels are set up by the first: it is not in the stream when the call
+                // returns
     c->first = false;
     c->late = 2;
     c->after = enqueue;
@@ -359,6 +397,28 @@ ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataTyp
   return begin(comm, {collective::BROADCAST, count, type, root}, from, to, stream);
 }
 
+ncclResult_t ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t type,
+                               ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
+  if (op != ncclSum) return refuse(ncclInvalidArgument, "ncclReduceScatter: operation %d", (int)op);
+  return begin(comm, {collective::REDUCE_SCATTER, count, type, 0}, from, to, stream);
+}
+
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type,
+                           ncclComm_t comm, cudaStream_t stream) {
+  return begin(comm, {collective::ALL_GATHER, count, type, 0}, from, to, stream);
+}
+
+ncclResult_t ncclGroupStart() {
+  group_depth++;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd() {
+  if (group_depth == 0) return refuse(ncclInvalidUsage, "ncclGroupEnd without a group");
+  group_depth--;
+  return ncclSuccess;
+}
+
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   const shared c = of(comm);
   if (c->finalized) return refuse(ncclInvalidUsage, "ncclCommFinalize twice");
@@ -401,8 +461,12 @@ const char *ncclGetLastError(ncclComm_t) { return last_error.c_str(); }
 }  // extern "C"
 
 const standin_function standin_nccl[] = {
-    STANDIN(ncclGetVersion),        STANDIN(ncclGetUniqueId),  STANDIN(ncclCommInitRankConfig),
-    STANDIN(ncclCommGetAsyncError), STANDIN(ncclAllReduce),    STANDIN(ncclBroadcast),
-    STANDIN(ncclCommFinalize),      STANDIN(ncclCommDestroy),  STANDIN(ncclCommAbort),
-    STANDIN(ncclGetErrorString),    STANDIN(ncclGetLastError), {nullptr, nullptr},
+    STANDIN(ncclGetVersion),         STANDIN(ncclGetUniqueId),
+    STANDIN(ncclCommInitRankConfig), STANDIN(ncclCommGetAsyncError),
+    STANDIN(ncclAllReduce),          STANDIN(ncclBroadcast),
+    STANDIN(ncclCommFinalize),       STANDIN(ncclCommDestroy),
+    STANDIN(ncclCommAbort),          STANDIN(ncclReduceScatter),
+    STANDIN(ncclAllGather),          STANDIN(ncclGroupStart),
+    STANDIN(ncclGroupEnd),           STANDIN(ncclGetErrorString),
+    STANDIN(ncclGetLastError),       {nullptr, nullptr},
 };
