@@ -9,6 +9,7 @@ place=$(mktemp -d)
 trap 'kill -KILL $server 2>/dev/null || true; rm -rf "$place"' EXIT
 
 "$cftrun" -e 'require "tests.tiny_chat"(arg[1], 256)' "$place/tiny"
+: >"$place/out"  # it is read before the server has opened it
 "$cftrun" serve "$place/tiny" --port 0 --dtype f32 --memory 64MiB --idle 2 --max-body 64KiB \
   >"$place/out" 2>"$place/err" &
 server=$!
@@ -17,6 +18,7 @@ for _ in $(seq 200); do
   [ -z "$port" ] || break
   sleep 0.1
 done
+[ -n "$port" ] || { echo "the server did not begin" >&2; cat "$place/err" >&2; exit 1; }
 "$(dirname "$cftrun")/tests/http_noise" "$port" "$seconds" "$seed" || { cat "$place/err"; exit 1; }
 
 metric() { curl -sS -m 20 "http://127.0.0.1:$port/metrics" | sed -n "s/^$1 //p"; }
