@@ -1,6 +1,7 @@
 -- The socket of `cftrun attach`: whose folder it lies in, what peers may do, and that none of them holds a run up.
 local attach = require "cft.attach"
 local expect = require "tests.expect"
+local ffi = require "ffi"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local process = require "tests.process"
@@ -37,7 +38,46 @@ local function told(socket)
   return list
 end
 
+ffi.cdef "int seteuid(unsigned); int socket(int, int, int); int connect(int, const void *, unsigned); int close(int);"
+
+-- A connection without `attach.connect`, which looks who is at the other side before it says anything.
+local function bare_connection(path)
+  local address = ffi.new "char[110]"
+  ffi.cast("uint16_t *", address)[0] = 1  -- AF_UNIX
+  ffi.copy(address + 2, path)
+  local fd = ffi.C.socket(1, 1, 0)
+  return fd, ffi.C.connect(fd, address, 110)
+end
+
+-- What `fn` gives to another user; only root can be one.
+local function as_nobody(fn, ...)
+  ffi.C.seteuid(65534)
+  local results = { pcall(fn, ...) }
+  ffi.C.seteuid(0)
+  if not results[1] then error(results[2], 0) end
+  return unpack(results, 2, 3)
+end
+
 return {
+  { "a process of another user is turned away, were folder and socket open to all", function()
+    if attach.uid() ~= 0 then
+      local me = "\"$(readlink /proc/$PPID/exe)\" tests/run.lua 'tests/recipe/attach.lua: a process of another user'"
+      if os.execute "sudo -n true 2>/dev/null" ~= 0 then skip "neither root nor sudo without a password" end
+      return expect.same(os.execute("p=" .. me:match "^%b\"\"" .. "; sudo -n " .. me:gsub("^%b\"\"", '"$p"') .. " >/dev/null"), 0)
+    end
+    local run, path = listening()
+    os.execute(("chmod 711 %s %s; chmod 777 %s; chmod 666 %s"):format(path:match "^(.*)/sockets/", path:match "^(.*)/[^/]*$",
+      path:match "^(.*)/[^/]*$", path))
+    local fd, connected = as_nobody(bare_connection, path)
+    expect.same(connected, 0)  -- the modes let it in
+    server.poll(run)
+    expect.same({ #run.attached.clients, (as_nobody(attach.connect, path)) }, { 0 })  -- the other side looks as well
+    ffi.C.close(fd)
+    local own = bare_connection(path)
+    server.poll(run)
+    expect.same(#run.attached.clients, 1)
+    ffi.C.close(own)
+  end },
   { "a folder that is open to others, or a link, is not taken", function()
     local folder = private "mine"
     os.execute("chmod 750 " .. folder)

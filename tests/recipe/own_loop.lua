@@ -64,6 +64,58 @@ for _, case in ipairs {
   end })
 end
 
+-- `cftrun -i` stands before the first step of such a loop; what is typed makes the steps.
+table.insert(tests, { "-i: by hand, over a run that is there, and a dry run", function()
+  local folder = process.folder()
+  local script, out = process.write(folder .. "/own.lua", START .. "for t in run:steps() do print('own ' .. t.step) end"), folder .. "/out"
+  local function hand(typed, ...)
+    local r = process.cftrun { "-i", script, "out=" .. out, input = typed, ... }
+    return r, (json.read(out .. "/run.json") or {}).id
+  end
+  local r, first = hand "run:step().step + 40\n"
+  expect.same(r.code, 0, r.err)
+  expect.match(r.out, "\n41\n")
+  expect.truthy(first and not r.out:find "own 1")  -- the loop makes no step after the prompt
+  local refused, same = hand "1 + 41\n"
+  expect.same({ refused.code, same }, { 2, first })
+  expect.match(refused.err, "holds a run already")
+  r, same = hand("1 + 41\n", "--overwrite")
+  expect.same({ r.code, same }, { 0, first })  -- no step: what was there stays
+  expect.match(r.out, "\n42\nno step was made, and nothing was written\n$")
+  local _, second = hand("run:step()\n", "--overwrite")
+  expect.truthy(second and second ~= first)
+  r, same = hand("1 + 41\n", "--dry-run", "--overwrite")
+  expect.same({ r.code, same, r.out:find "\n42\n" }, { 0, second })
+  expect.match(r.out, "dry run: all is there; nothing was trained\n$")
+end })
+
+-- The run starts the prompt that attaches to it, and ends when a line has run in it.
+local ATTACHED = [[
+local host = require "cft.host"
+for t in run:steps() do
+  if t.step == 1 then
+    os.execute(("c=$(readlink /proc/$PPID/exe); echo 'trainer.done + 1000' | timeout 60 $c attach %s >%s.said 2>&1 &"):format(run.out, run.out))
+  end
+  if host.kind(run.out .. "/attached.jsonl") or t.step == 2 and not cfg.attach then break end
+end
+os.execute(("for i in $(seq 200); do [ -s %s.said ] && break; sleep 0.05; done"):format(run.out))
+]]
+table.insert(tests, { "a run changed by hand says so when it goes on, and in its report", function()
+  local r, record, out = run(ATTACHED, "steps=2000")
+  expect.same({ r.code, record.changed_by_hand }, { 0, true }, r.err)
+  local again = process.cftrun { out:gsub("/out$", "/own.lua"), "out=" .. out, "--resume", "steps=2000" }
+  expect.match(again.out, "this run was changed by hand: [^\n]*/attached%.jsonl has the lines")
+  expect.same(json.read(out .. "/run.json").changed_by_hand, true)
+  expect.match(process.cftrun({ "log", out }).out, "changed by hand %(attached%.jsonl%)")
+  expect.same(process.cftrun({ "report", out }).code, 0)
+  expect.match(process.contents(out .. "/report.html"), "changed by hand")
+end })
+table.insert(tests, { "attach=false: nobody comes in", function()
+  local r, record, out = run(ATTACHED, "attach=false")
+  expect.same({ r.code, record.changed_by_hand }, { 0, false }, r.err)
+  expect.match(process.contents(out .. ".said"), "cannot be reached: nobody listens; .* was told attach=false")
+end })
+
 table.insert(tests, { "what a loop asks for twice, or too late, and options of the usual loop", function()
   local function refuses(message, body)
     local r = run(body)

@@ -19,10 +19,10 @@ local function module_of(value)  -- → "data", "cft.data.open"
   end
 end
 
--- All public functions: `fn(name, f)`, the module's name in `cft` and the docstring, in order of names.
-local function each_function(fn)
-  local names = {}
-  for name in pairs(public.modules()) do names[#names + 1] = name end
+-- All public functions, or one module's: `fn(name, f)`, the module's name in `cft` and the docstring, in order of names.
+local function each_function(fn, only)
+  local names = { only }
+  for name in pairs(only and {} or public.modules()) do names[#names + 1] = name end
   table.sort(names)
   for _, name in ipairs(names) do
     for _, f in ipairs(public.functions(public.modules()[name])) do fn(name, f) end
@@ -176,7 +176,7 @@ local function by_name(name)
     local whole = f.class and f.class .. "." .. f.name or short .. "." .. f.name
     local list = (not holder or plain:gsub(":", ".") == whole) and exact or not public.modules()[holder] and alike or {}
     list[#list + 1] = function_page(short, f)
-  end)
+  end, public.modules()[(holder or ""):match "^[%w_]*"] and holder:match "^[%w_]*" or nil)
   for _, page in ipairs(#exact > 0 and exact or alike) do add(page) end
   if formulas[wanted] and (holder == "ops" or not public.modules()[holder]) then add(op_page(wanted)) end
   if not holder then add(setting_page(wanted)) end
