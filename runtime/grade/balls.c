@@ -44,6 +44,15 @@ static bool has_variable(const expr *e) {
   return false;
 }
 
+// Is something rounded that varies?
+static bool rounds(const expr *e) {
+  bool floor = e->kind == X_CALL && (e->op == F_FLOOR || e->op == F_CEIL);
+  if (floor && has_variable(e)) return true;
+  for (int i = 0; i < e->n; i++)
+    if (rounds(e->items[i])) return true;
+  return false;
+}
+
 // ---- comparisons ------------------------------------------------------------------------------
 
 enum { LEFT = 0, SAME = 1, DIFFERENT = 2, UNDECIDED = 3, UNDEFINED = 4 };
@@ -92,6 +101,7 @@ static verdict compare(cft_grader *g, const expr *x, const expr *y, bool proport
   bool varies = has_variable(x) || has_variable(y);
   int agreed = 0, wanted = varies ? POINTS + proportional : 1;
   verdict result = unknown("not defined at the points tried");
+  b->rounds = rounds(x) || rounds(y);
   flint_for(g);
   for (int p = 0; p < TRIES && agreed < wanted; p++) {
     int said = UNDECIDED;
@@ -135,6 +145,7 @@ bool balls_value(cft_grader *g, const expr *e, double *re, double *im, const cha
     return false;
   }
   flint_for(g);
+  b->rounds = false;
   b->point = 0, b->bits = precisions[0];
   bool ok = balls_evaluate(b, e);
   flint_for(NULL);

@@ -15,6 +15,7 @@ struct balls {
   cft_grader *g;
   long bits;
   int point;        // at which variables have their values
+  bool rounds;      // values are rounded: near 1 all that is rounded would be 0 or 1
   const char *why;  // the reason of an evaluation that failed
   ball slot[SLOTS + SPARE];
 };

@@ -54,6 +54,12 @@ static void variable(struct balls *b, text name, int spare, ball *out) {
   uint64_t h = 1469598103934665603u + 77u * (uint64_t)b->point;
   for (size_t i = 0; i < name.n; i++) h = (h ^ (uint8_t)name.s[i]) * 1099511628211u;
   h ^= h >> 29, h *= 0xbf58476d1ce4e5b9u, h ^= h >> 32;
+  if (b->rounds) {
+    b->f->set_si(out, (long)(h % 900001u) + 300007);
+    b->f->set_si(&b->slot[spare], 1009);  // 297 to 1190
+    b->f->div(out, out, &b->slot[spare], b->bits);
+    return;
+  }
   bool above = b->point == 0 || (b->point > 1 && (h >> 40) % 2);
   b->f->set_si(out, above ? (long)(h % 190027u) + 110017 : (long)(h % 49999u) + 50021);
   b->f->set_si(&b->slot[spare], 100003);

@@ -53,6 +53,8 @@ local balls = {
   { "6-5i", "-5i+6", R, R }, { "6-5i", "6+5i", W, W }, { "\\pi", "3.14159265", R, W }, { "3.1416", "\\pi", R, W },
   { "\\tan^2 y + 1", "\\sec^2(y)", R, R }, { "\\cot x", "\\frac{1}{\\tan x}", R, R }, { "\\ln 8", "3\\ln 2", R, R },
   { "\\log_2 8", "3", R, R }, { "\\sqrt[3]{-8}", "-2", R, R }, { "e^{i\\pi}", "-1", R, R }, { "\\binom{5}{2}", "10", R, R },
+  { "\\lfloor \\frac{n}{2} \\rfloor", "\\lfloor 0.5n \\rfloor", R, R }, { "\\lfloor \\frac{n}{2} \\rfloor", "\\lfloor\\sqrt{n-1}\\rfloor", W, W },
+  { "\\lfloor \\frac{n}{2} \\rfloor", "\\lfloor \\frac{2n-1}{5} \\rfloor", W, W }, { "\\lceil x \\rceil", "\\lfloor x \\rfloor + 1", R, R },
   { "y = 2x + 3", "2x - y + 3 = 0", R, R }, { "5x - 7y + 11z + 4 = 0", "-5x + 7y - 11z = 4", R, R },
   { "y = 2x + 3", "y = 2x + 4", W, W }, { "x^2 = 4", "y^2 = 4", W, W }, { "y=2x+1", "2x+1", R, W },
   { "1 \\pm \\sqrt{19}", "1+\\sqrt{19}, 1-\\sqrt{19}", R, R }, { "3 \\pm 2\\sqrt2", "3 \\pm \\sqrt{8}", R, R },

@@ -5,7 +5,8 @@ that look like it.
 
 DATA has process-bench/math.json and olympiadbench.json, bench/math/test.jsonl and bench/olympiadbench/test.jsonl. Answers are the last
 boxes of ProcessBench's solutions, references those of its problems; of other references the 4 with the largest share of common
-characters (difflib) are taken, so that most pairs are close ones that differ. Nothing is drawn. No pair is committed.
+characters (difflib) are taken, so that most pairs are close ones that differ. An answer stands in a box, so that both programs clean it up.
+Nothing is drawn. No pair is committed.
 """
 
 import difflib
@@ -51,7 +52,8 @@ def main(data, out):
             for reference in ([own] if own else []) + close:
                 if (answer, reference) not in seen:
                     seen.add((answer, reference))
-                    rows.append({"answer": answer, "reference": reference})
+                    rows.append({"response": f"It is $\\boxed{{{answer}}}$.", "reference": reference,
+                                 "strips": 1 if part == "math" else 2, "keep_units": False})
     with open(out, "w", encoding="utf-8") as f:
         for row in rows:
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
