@@ -12,6 +12,7 @@ local cft = require "cft"
 local ffi = require "ffi"
 local examples = require "cft.prompt.examples"
 local expect = require "tests.expect"
+local formulas = require "cft.engine.rules.formulas"
 local host = require "cft.host"
 local process = require "tests.process"
 local prompt_line = require "cft.prompt.line"
@@ -321,4 +322,9 @@ end
 for _, path in ipairs(sources) do
   for _, block in ipairs(blocks_of_source(path)) do add(block) end
 end
+local ops = {}
+for name, op in pairs(formulas) do
+  if op.example then ops[#ops + 1] = { path = "cft.ops." .. name, line = 1, text = op.example, usage = true } end
+end
+tests[#tests + 1] = { "examples of ops", function() for _, block in ipairs(ops) do run(block) end end }
 return tests

@@ -109,7 +109,9 @@ return {
   end },
   { "every op is explained", function()
     for name in pairs(require "cft.engine.rules") do
-      expect.truthy(formulas[name], name .. " is not in lua/cft/engine/rules/formulas.lua")
+      local op = formulas[name]
+      expect.truthy(op, name .. " is not in lua/cft/engine/rules/formulas.lua")
+      expect.truthy(op.example and examples.calls(op.example, name) or name == "rope" or name == "attention", name .. " has no example")
     end
   end },
 }

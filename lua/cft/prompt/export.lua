@@ -77,7 +77,7 @@ local function module_section(name, module)
   end
   for _, op in ipairs(name == "ops" and sorted(formulas) or {}) do
     entries[#entries + 1] = entry("cft.ops." .. op .. formulas[op].arguments,
-      { text = { formulas[op].formula .. ";", formulas[op].shapes }, params = {}, returns = {}, usage = {} })
+      { text = { formulas[op].formula .. ";", formulas[op].shapes }, params = {}, returns = {}, usage = formulas[op].example or {} })
   end
   return section("cft." .. name, entries)
 end

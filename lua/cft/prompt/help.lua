@@ -120,6 +120,11 @@ local function op_page(name)
   local page = { term.paint("bold", "cft.ops." .. name .. op.arguments), "", "  " .. op.formula, "  " .. op.shapes, "" }
   local method = require "cft.engine.rules"[name]
   if method and method.method then table.insert(page, 5, "  also a method: x:" .. name) end
+  if op.example then
+    page[#page] = nil
+    put_example(page, op.example)
+    page[#page + 1] = ""
+  end
   page[#page + 1] = term.paint("dim", "docs/ops/README.md; its gradient: lua/cft/engine/rules")
   return table.concat(page, "\n")
 end
