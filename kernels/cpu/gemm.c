@@ -4,6 +4,8 @@
 // rows of a along it, a few at a time. Each element is summed in order of k, in slices whose length
 // depends on k alone, each from 0: the bits depend neither on the threads nor on where c is cut.
 //
+// What is multiplied by rows along k, as in x w^T, goes another way where there are no tiles: dots.h.
+//
 // The sizes were measured on a core with 2 MiB of second cache; half of it costs little.
 #include <omp.h>
 
@@ -218,7 +220,7 @@ static int64_t part(int64_t n, int64_t most, int64_t multiple) {
   return round_up(cpu_blocks(n, cpu_blocks(n, cpu_max(most, 1))), multiple);
 }
 
-#include "few_rows.h"
+#include "dots.h"
 
 // c = [c] + [bias]: all of a product over no k.
 static void no_k(const cft_matmul_args *a) {
@@ -251,7 +253,7 @@ cft_status CPU(matmul)(cft_device *d, cft_stream *s, const cft_matmul_args *a) {
   if (a->m == 0 || a->n == 0) return CFT_OK;
   if (a->k == 0) return no_k(a), CFT_OK;
   gemm g = {.a = a, .tiles = have_tiles(), .step = a->trans_a ? STEP_TURNED : STEP, .past_cache = 1};
-  if (is_few(&g)) return few_rows(d, &g);
+  if (are_dots(&g)) return matmul_dots(d, &g);
   int team = cft_cpu_team(a->m * a->n * a->k / 8);
   g.panel = g.tiles ? TILE : NR * LANES;
   int64_t slice = a->k <= K_MOST ? K_MOST : K_SLICE;

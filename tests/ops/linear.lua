@@ -53,7 +53,7 @@ for _, t in ipairs(op.run("matmul", { "a", "b" }, product, {
   { "inner dimensions differ", a = { 3, 5 }, b = { 4, 7 }, raises = "inner dimensions must be equal" },
 })) do tests[#tests + 1] = t end
 
--- What generation stands on: a row's product has the same bits alone, among few (few_rows.h) and among many (gemm.c).
+-- What generation stands on: a row's product has the same bits alone, among few and among many (dots.h).
 tests[#tests + 1] = { "linear: the bits of a row do not depend on how many there are", function()
   for _, dtype in ipairs { "f32", "bf16", "f64" } do
     for _, size in ipairs { { 576, 960 }, { 64, 48 }, { 63, 50 }, { 1536, 100 }, { 5000, 33 }, { 131, 17 }, { 1, 1 } } do
