@@ -141,6 +141,34 @@ CFT_API cft_status cft_attention_paged(cft_tensor **o, cft_tensor *q, cft_tensor
                                        int64_t heads, int64_t kv_heads, double scale,
                                        const cft_paged_layout *layout);
 
+// A decoder block's weights, borrowed: RMSNorm, attention of `heads` over `kv_heads`, RMSNorm, SwiGLU.
+typedef struct cft_block_weights {
+  cft_tensor *norm1, *norm2;       // (d)
+  cft_tensor *qkv, *qkv_bias;      // ((H + 2K) * D, d); ((H + 2K) * D) or NULL
+  cft_tensor *o;                   // (d, H * D)
+  cft_tensor *gate_up, *down;      // (2f, d); (d, f)
+  int64_t heads, kv_heads;
+  double eps;                      // of both norms
+} cft_block_weights;
+
+// What the blocks of one pass over n new tokens share, borrowed.
+typedef struct cft_paged_step {
+  cft_tensor *cos, *sin;           // (positions, D / 2), as cft_rope takes them
+  cft_tensor *position, *place;    // (n) i32: in the sequence; the row of the cache that a token's key and value go to
+  double scale;                    // of attention's scores
+  const cft_paged_layout *layout;
+} cft_paged_step;
+
+// A whole block over keys and values in pages, forward only: cft_rmsnorm_fwd, cft_linear_fwd, cft_rope,
+// cft_scatter_rows, cft_attention_paged and cft_swiglu_fwd, as a model calls them one by one, and their bits. Small steps
+// are many calls: this is one.
+//   y (n, d) new: what the block adds to the residual stream; sum (n, d) new: that stream without it
+//   x (n, d); branch (n, d) or NULL: the stream is x + branch; cache (rows, 2K * D): written
+// Errors of those ops; E_SHAPE where the cache's width is not that of keys and values.
+CFT_API cft_status cft_block_paged(cft_tensor **y, cft_tensor **sum, cft_tensor *x, cft_tensor *branch,
+                                   cft_tensor *cache, const cft_block_weights *weights,
+                                   const cft_paged_step *step);
+
 // dq, dk, dv exist already (they may be views of one buffer) and are written, not added to.
 CFT_API cft_status cft_attention_bwd(cft_tensor *dq, cft_tensor *dk, cft_tensor *dv, cft_tensor *d_o,
                                      cft_tensor *o, cft_tensor *lse, cft_tensor *q, cft_tensor *k,

@@ -20,6 +20,7 @@ for _, text in ipairs {
   "attention_fwd: q k v #heads #kv_heads #scale *layout -> o lse",
   "attention_bwd: dq dk dv do o lse q k v #heads #kv_heads #scale *layout",
   "attention_paged: q k v #heads #kv_heads #scale *layout -> o",
+  "block_paged: x branch? cache *weights *step -> y sum",
   "sample: logits numbers keys cu_seen seen cu_bias bias_id bias #top_n -> token logprob top top_logprob",
   "cross_entropy: logits target weight #scale -> nll dlogits?",
   "linear_cross_entropy: x w target weight #scale #chunk -> nll dx? dw?",

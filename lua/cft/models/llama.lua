@@ -94,7 +94,7 @@ function M.build(c, opts)
   local q, kv = c.heads * c.head_dim, 2 * c.kv_heads * c.head_dim
   for i = 0, c.layers - 1 do
     local g = parameters.group("layers." .. i, block_entries(c, i), opts)
-    local b = setmetatable({ group = g, c = c, index = i }, Block)
+    local b = setmetatable({ group = g, c = c }, Block)
     if i == c.layers - 1 then  -- its queries may be fewer than its keys
       g.q, g.kv = g:rows("qkv", 0, q), g:rows("qkv", q, kv)
       if c.qkv_bias then g.q_bias, g.kv_bias = g:rows("qkv_bias", 0, q), g:rows("qkv_bias", q, kv) end
@@ -125,12 +125,7 @@ function Block:attend(y, at, rows)
     local q = linear(w, "q", ops.gather_rows(y, rows))        -- (m, H D)
     o = ops.attention(q, kv, at.of_rows)                      -- (m, H D)
   else
-    local qkv = linear(w, "qkv", y)                           -- (n, (H + 2K) D)
-    if at.cache then
-      o = cached.attention(at.cache, self.index, qkv, at)     -- (n, H D)
-    else
-      o = ops.attention(qkv, nil, at.of_all)                  -- (n, H D)
-    end
+    o = ops.attention(linear(w, "qkv", y), nil, at.of_all)    -- (n, H D)
   end
   return linear(w, "o", o)                                    -- (m, d)
 end
@@ -155,12 +150,25 @@ end
 
 local function last_norm(...) return (norm(...)) end
 
+-- The same of new tokens of sequences in pages: what `Block:forward` does, in one call of C a block.
+local function hidden_of_pages(m, c, at)
+  local x, branch = ops.embedding(m.embed.table, at.ids), nil  -- (n, d)
+  for i, block in ipairs(m.blocks) do
+    local sum, y = cached.block(at, i - 1, block.group, x, branch)  -- (n, d), (n, d)
+    x:drop()
+    if branch then branch:drop() end
+    x, branch = sum, y
+  end
+  return last_norm(x, branch, m.last.norm, c.eps)              -- (n, d)
+end
+
 --- Final hidden states, normalised: of every row, or of `at.rows` where there are any.
 -- @tab m from `build` @tab c config @tab at a batch on the device, see `cft.nn.inputs`
 -- @tab[opt] o `recompute`: blocks whose activations are made again on the way back; `watch`: `reached` and `passed`, which get
 -- a block's group when the way back comes to the block, and when its gradient is complete
 -- @treturn Tensor (m, d)
 function M.hidden(m, c, at, o)
+  if at.cache then return hidden_of_pages(m, c, at) end
   local x, branch = ops.embedding(m.embed.table, at.ids), nil -- (n, d)
   for i, block in ipairs(m.blocks) do
     local rows, watch = i == #m.blocks and at.rows or nil, o and o.watch

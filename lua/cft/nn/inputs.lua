@@ -26,6 +26,25 @@ function M.paged_layout(l, owner)
   return s
 end
 
+-- The C struct of what a decoder block is made of, see `cft_block_weights`. It holds bare handles: `group` keeps them.
+-- @tab group of `cft.nn.parameters` @tab c the model's config
+function M.block_weights(group, c)
+  local s = ffi.new "cft_block_weights"
+  for _, key in ipairs { "norm1", "norm2", "qkv", "o", "gate_up", "down" } do s[key] = door.raw(group[key]) end
+  if group.qkv_bias then s.qkv_bias = door.raw(group.qkv_bias) end
+  s.heads, s.kv_heads, s.eps = c.heads, c.kv_heads, c.eps
+  return s
+end
+
+-- The C struct of what the blocks of a pass share, see `cft_paged_step`. It holds bare handles: `at` keeps them.
+-- @tab at of `cft.nn.kv_cache`, placed by the model
+function M.paged_step(at)
+  local s, a = ffi.new "cft_paged_step", at.of_all
+  s.cos, s.sin, s.position, s.place = door.raw(a.cos), door.raw(a.sin), door.raw(at.positions), door.raw(at.place)
+  s.scale, s.layout = a.scale, at.layout
+  return s
+end
+
 -- The C struct that says where sequences lie. It holds bare handles: `owner` keeps them alive.
 function M.layout(l, owner)
   local s = ffi.new "cft_attention_layout"

@@ -5,7 +5,6 @@
 
 local inputs = require "cft.nn.inputs"
 local kernels = require "cft.engine.kernels"
-local rotary = require "cft.engine.rotary"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
@@ -22,19 +21,15 @@ function M.page_bytes(c, size) return M.PAGE * 2 * c.kv_heads * c.head_dim * siz
 function M.new(c, pages, o)
   local self = setmetatable({ c = c, pages = pages, layers = {}, device = o.device }, Cache)
   local width = c.kv_heads * c.head_dim
-  self.keys, self.values = {}, {}  -- views of the layers
+  self.blocks = {}  -- of each layer, what C is told of its weights
   for i = 0, c.layers - 1 do
-    local rows = tensor.empty({ pages * M.PAGE, 2 * width }, { dtype = o.dtype, device = o.device }):keep()
-    self.layers[i] = rows
-    self.keys[i], self.values[i] = tensor.narrow(rows, 1, 0, width):keep(), tensor.narrow(rows, 1, width, width):keep()
+    self.layers[i] = tensor.empty({ pages * M.PAGE, 2 * width }, { dtype = o.dtype, device = o.device }):keep()
   end
   return self
 end
 
 function Cache:release()
-  for i = 0, self.c.layers - 1 do
-    for _, list in ipairs { self.keys, self.values, self.layers } do list[i]:release() end
-  end
+  for i = 0, self.c.layers - 1 do self.layers[i]:release() end
 end
 
 -- Copy what is in a page to another. @int from @int to pages, from 0
@@ -91,14 +86,16 @@ function Cache:place(work, last)
   return at
 end
 
--- Attention of new tokens over their sequences. qkv (n, (H + 2K) D) is rotated in place; its keys and values are put
--- into the cache. @treturn Tensor (n, H D)
-function M.attention(cache, layer, qkv, at)
-  local a = at.of_all
-  local q, k, _, kv = rotary.split(a, qkv)
-  rotary.rotate(a, q, k, 0)
-  kernels.scatter_rows(cache.layers[layer], kv, at.place, 0)
-  return kernels.attention_paged(q, cache.keys[layer], cache.values[layer], a.heads, a.kv_heads, a.scale, a.layout)
+-- A decoder block over new tokens and their sequences, whose keys and values are put into the cache.
+-- @tab at of `place`, placed by the model @int layer from 0 @tab group the block's weights
+-- @tparam Tensor x (n, d) @tparam ?Tensor branch (n, d): the residual stream is x + branch
+-- @treturn Tensor the stream @treturn Tensor what the block adds to it
+function M.block(at, layer, group, x, branch)
+  local cache = at.cache
+  at.step = at.step or inputs.paged_step(at)
+  cache.blocks[layer] = cache.blocks[layer] or inputs.block_weights(group, cache.c)
+  local y, sum = kernels.block_paged(x, branch, cache.layers[layer], cache.blocks[layer], at.step)
+  return sum, y
 end
 
 return M
