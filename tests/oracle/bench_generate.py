@@ -1,9 +1,10 @@
-"""Generation beside other engines: cft, llama.cpp (llama-cpp-python) and transformers, in turn, SmolLM2-135M-Instruct.
+"""Generation beside other engines: cft, llama.cpp, ik_llama.cpp and transformers, in turn, SmolLM2-135M-Instruct.
 
-    VENV/bin/python tests/oracle/bench_generate.py --gguf FILE --cftrun build/cpu/cftrun [--oracle DIR/bin/python]
+    VENV/bin/python tests/oracle/bench_generate.py --gguf FILE --cftrun build/cpu/cftrun [--ik VENV2/bin/python]
+      [--oracle DIR/bin/python]
 
-VENV has llama-cpp-python; DIR is an environment of setup.sh. The weights are those of FILE, widened to bf16 (and f16, f32)
-for llama.cpp by its own quantiser. Every engine decodes batches of sequences of 16 tokens and reads a prompt of
+VENV has llama-cpp-python, VENV2 ik-llama-cpp-python; DIR is an environment of setup.sh. The weights are those of FILE, widened to bf16 (and f16, f32)
+for both by llama.cpp's own quantiser. Every engine decodes batches of sequences of 16 tokens and reads a prompt of
 512, with the same threads; in each round all take their turn, so that what else the machine does meets all. The
 best of all steps counts, and the median is printed beside it: on a machine that others use, the best is what
 the engine can do.
@@ -49,12 +50,11 @@ def llama_files(gguf, folder, kinds):
     return paths
 
 
-def llama_worker(path, threads):
-    """In a process of its own: answers "go" on stdin with one line of JSON a round."""
+def llama_context(path, threads):
     import llama_cpp as ll
 
     ll.llama_backend_init()
-    quiet = ll_quiet()  # noqa: F841
+    quiet = ll_quiet()
     params = ll.llama_model_default_params()
     params.n_gpu_layers = 0
     model = ll.llama_model_load_from_file(path.encode(), params)
@@ -63,6 +63,27 @@ def llama_worker(path, threads):
     c.kv_unified = True
     c.n_threads = c.n_threads_batch = threads
     ctx = ll.llama_init_from_model(model, c)
+    return ll, ctx, lambda: ll.llama_memory_clear(ll.llama_get_memory(ctx), True), quiet
+
+
+def ik_context(path, threads):
+    """ik_llama.cpp has the interface of an older llama.cpp; its package binds just what is used here."""
+    from ik_llama_cpp import _ctypes_api as ll
+
+    ll.llama_backend_init()
+    model = ll.llama_model_load_from_file(path.encode(), ll.llama_model_default_params())
+    c = ll.llama_context_default_params()
+    c.n_ctx, c.n_batch, c.n_ubatch, c.n_seq_max = 32 * 64, PROMPT, PROMPT, 32
+    c.n_threads = c.n_threads_batch = threads
+    c.flash_attn = False  # 0.1.5 aborts in it where many sequences share a short cache (iqk_fa_templates.h:1157)
+    ctx = ll.llama_init_from_model(model, c)
+    assert ctx, "ik_llama.cpp made no context"
+    return ll, ctx, lambda: ll.llama_kv_cache_clear(ctx), None
+
+
+def llama_worker(path, threads, context):
+    """In a process of its own: answers "go" on stdin with one line of JSON a round."""
+    ll, ctx, clear, quiet = context(path, threads)  # noqa: F841
     batch = ll.llama_batch_init(PROMPT, 0, 1)
 
     def decode(rows):  # (id, position, sequence, wants logits)
@@ -72,17 +93,17 @@ def llama_worker(path, threads):
             batch.seq_id[i][0], batch.logits[i] = sequence, wanted
         began = time.perf_counter()
         assert ll.llama_decode(ctx, batch) == 0
-        ll.llama_get_logits(ctx)
+        ll.llama_get_logits_ith(ctx, -1)
         return time.perf_counter() - began
 
     for _ in sys.stdin:
         seconds = {}
         for size in BATCHES:
-            ll.llama_memory_clear(ll.llama_get_memory(ctx), True)
+            clear()
             decode([((p * 37 + s * 101) % 49152, p, s, p == SHORT - 1) for s in range(size) for p in range(SHORT)])
             seconds[f"decode {size}"] = [
                 decode([((s * 7 + step) % 49152, SHORT + step, s, True) for s in range(size)]) for step in range(NEW)]
-        ll.llama_memory_clear(ll.llama_get_memory(ctx), True)
+        clear()
         seconds["prefill"] = [decode([((p * 37) % 49152, p, 0, p == PROMPT - 1) for p in range(PROMPT)])]
         print(json.dumps(seconds), flush=True)
 
@@ -130,14 +151,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--gguf", required=True)
     parser.add_argument("--cftrun")
+    parser.add_argument("--ik", help="a Python with ik-llama-cpp-python")
     parser.add_argument("--oracle", help="a Python with torch and transformers")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--kinds", default="bf16,f16,f32", help="of llama.cpp's weights")
+    parser.add_argument("--kinds", default="bf16,f16,f32", help="of both llama.cpps' weights")
     parser.add_argument("--worker")
     args = parser.parse_args()
-    if args.worker == "llama":
-        return llama_worker(args.gguf, args.threads)
+    if args.worker in ("llama", "ik"):
+        return llama_worker(args.gguf, args.threads, ik_context if args.worker == "ik" else llama_context)
     if args.worker:
         return torch_worker(args.threads, args.worker)
 
@@ -145,6 +167,9 @@ def main():
         files = llama_files(args.gguf, folder, [k for k in args.kinds.split(",") if k])
         me = [__file__, "--threads", str(args.threads), "--gguf"]
         commands = {f"llama.cpp {kind}": [sys.executable, *me, path, "--worker", "llama"] for kind, path in files.items()}
+        if args.ik:
+            for kind, path in files.items():
+                commands[f"ik_llama.cpp {kind}"] = [args.ik, *me, path, "--worker", "ik"]
         if args.oracle:
             commands["transformers bf16"] = [args.oracle, *me, args.gguf, "--worker", "bfloat16"]
         workers = {name: subprocess.Popen(c, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

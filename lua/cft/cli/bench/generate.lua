@@ -2,11 +2,13 @@
 --
 --   cftrun bench generate [--model PATH|NAME] [--dtype f32,bf16] [--batch 1,32] [--prompt 512] [--new 24] [--rounds 5]
 --                         [--device cpu] [--json]
+--   cftrun bench generate --job 64 [--memory GIB] [--model PATH|NAME] [--dtype bf16] [--device cpu] [--json]
 --
 -- Decoding: a round is a batch of sequences of 16 tokens that each write `--new`; a step writes a token of each. Reading: a
 -- round reads one prompt. Best and median are of the steps, or the prompts, of all rounds, after one to warm up. Beside a
 -- step stand the bytes of weights, keys and values that it must read, against a large copy of the same minute, and its
--- multiply-adds against the burst. docs/performance.md has what other engines make of the same.
+-- multiply-adds against the burst. A job: that many sequences at once, 100 to 1,024 tokens read and as many written at
+-- temperature 0.6, keys and values in `--memory` (1 GiB); tokens a second of each ten seconds. docs/performance.md has what other engines make of the same.
 
 local arguments = require "cft.cli.arguments"
 local autograd = require "cft.engine.autograd"
@@ -30,6 +32,7 @@ local spec = {
   model = { "string", "smollm2-135m" }, dtype = { "string", "auto" }, batch = { "string", "1,32" },
   prompt = { "integer", 512, min = 1 }, new = { "integer", 24, min = 2 }, rounds = { "integer", 5, min = 1 },
   device = { "string", "cpu" }, json = { "boolean", false },
+  job = { "integer", 0, min = 0, max = 4096 }, memory = { "number", 1, min = 0.01 },
 }
 
 local function request(vocab, length, new, number)
@@ -101,6 +104,49 @@ local function one(dtype, o, say)
   return run
 end
 
+local SLICE = 10  -- seconds that a line of a job sums up
+
+-- Lengths of a job's sequence `i` of `n`: spread over 100 to 1,024, those read in another order than those written.
+local function lengths(i, n)
+  local function spread(k) return 100 + math.floor(924 * (k % n) / math.max(n - 1, 1)) end
+  return spread(i * 7), spread(i * 11 + 3)
+end
+
+local function job(dtype, o, say)
+  local model = step.model(o.model, dtype, tensor.default_device())
+  local pages = math.floor(o.memory * 2 ^ 30 / engines.page_bytes(model))
+  local engine = engines.new(model, { pages = pages, batch = o.job, chunk = 512 })
+  local run = { dtype = dtype, sequences = o.job, pages = pages, slices = {} }
+  local written, read = 0, 0
+  for i = 1, o.job do
+    local prompt, new = lengths(i, o.job)
+    local r = request(model.config.vocab, prompt, new, i)
+    r.temperature, r.token = 0.6, function(_, id) if id then written = written + 1 end end
+    engine:add(r)
+    read = read + prompt
+  end
+  say("%d sequences in %s, %d tokens read and then each 100 to 1,024 written, %d pages (%.2f GiB)", o.job, dtype, read, pages,
+      o.memory)
+  local began, since, before = host.now(), host.now(), 0
+  local function slice()
+    local now = host.now()
+    table.insert(run.slices, { seconds = now - began, rate = (written - before) / (now - since), running = #engine.running })
+    say("  at %5.1f s: %6.0f tok/s written, %d sequences", now - began, run.slices[#run.slices].rate, #engine.running)
+    since, before = now, written
+  end
+  while engine:busy() do
+    engine:step()
+    if host.now() - since >= SLICE then slice() end
+  end
+  run.seconds, run.read, run.written = host.now() - began, read, written
+  run.preempted, run.steps = engine.counts.preempted, engine.counts.steps
+  say("  all: %.1f s, %d tokens written, %.0f tok/s (%.0f with those read), %d steps, %d preempted", run.seconds, written,
+      written / run.seconds, (read + written) / run.seconds, run.steps, run.preempted)
+  engine:release()
+  model:release()
+  return run
+end
+
 local function help()
   for line in host.source(NAME):gmatch "[^\n]*" do
     local text = line:match "^%-%-%-?%s?(.*)$"
@@ -127,7 +173,7 @@ function M.run(args)
   if o.dtype == "auto" then o.dtype = tensor.best_dtype(device) end
   for dtype in o.dtype:gmatch "[^,]+" do
     if dtype ~= "f32" and dtype ~= "bf16" then exit.fail(exit.USAGE, "bench generate: --dtype %s; f32 or bf16 wanted", dtype) end
-    results.runs[#results.runs + 1] = autograd.no_grad(one, dtype, o, say)
+    results.runs[#results.runs + 1] = autograd.no_grad(o.job > 0 and job or one, dtype, o, say)
   end
   if o.json then print(json.encode(results, { indent = 2 })) end
 end
