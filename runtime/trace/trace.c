@@ -77,7 +77,7 @@ static cft_traced *enter(const cft_device *d, int op) {
     return NULL;
   }
   cft_traced *c = &trace.list[trace.count];
-  *c = (cft_traced){.op = op, .dtype = CFT_U8};
+  *c = (cft_traced){.op = op};
   return c;
 }
 
@@ -108,15 +108,16 @@ static cft_status end(cft_traced *c, cft_stream *s, cft_status st) {
 CFT_KERNEL_MAP(XX)
 #undef XX
 
-static void move(cft_traced *c, int64_t count, size_t each, double passes, const char *unit) {
+static void move(cft_traced *c, int64_t count, cft_dtype dtype, double passes, const char *unit) {
   if (!c) return;
-  c->bytes = passes * (double)count * (double)each;
+  c->dtype = (int32_t)dtype;
+  c->bytes = passes * (double)count * (double)cft_dtype_bytes(dtype);
   snprintf(c->shape, sizeof c->shape, "%lld%s", (long long)count, unit);
 }
 
 static cft_status upload(cft_device *d, cft_stream *s, void *to, const void *host, size_t bytes) {
   cft_traced *c = enter(d, OP_upload);
-  move(c, (int64_t)bytes, 1, 1, " B");
+  move(c, (int64_t)bytes, CFT_U8, 1, " B");
   begin(c, s);
   return end(c, s, trace.own.upload(d, s, to, host, bytes));
 }
@@ -124,28 +125,28 @@ static cft_status upload(cft_device *d, cft_stream *s, void *to, const void *hos
 static cft_status download(cft_device *d, cft_stream *s, void *host, const void *from,
                            size_t bytes) {
   cft_traced *c = enter(d, OP_download);
-  move(c, (int64_t)bytes, 1, 1, " B");
+  move(c, (int64_t)bytes, CFT_U8, 1, " B");
   begin(c, s);
   return end(c, s, trace.own.download(d, s, host, from, bytes));
 }
 
 static cft_status copy(cft_device *d, cft_stream *s, void *to, const void *from, size_t bytes) {
   cft_traced *c = enter(d, OP_copy);
-  move(c, (int64_t)bytes, 1, 2, " B");
+  move(c, (int64_t)bytes, CFT_U8, 2, " B");
   begin(c, s);
   return end(c, s, trace.own.copy(d, s, to, from, bytes));
 }
 
 static cft_status zero(cft_device *d, cft_stream *s, void *p, size_t bytes) {
   cft_traced *c = enter(d, OP_zero);
-  move(c, (int64_t)bytes, 1, 1, " B");
+  move(c, (int64_t)bytes, CFT_U8, 1, " B");
   begin(c, s);
   return end(c, s, trace.own.zero(d, s, p, bytes));
 }
 
 static cft_status all_reduce(cft_comm *comm, cft_stream *s, void *x, int64_t n, cft_dtype dtype) {
   cft_traced *c = enter(comm->device, OP_all_reduce);
-  move(c, n, cft_dtype_bytes(dtype), 1, "");
+  move(c, n, dtype, 1, "");
   begin(c, s);
   return end(c, s, trace.own.all_reduce(comm, s, x, n, dtype));
 }
@@ -153,7 +154,7 @@ static cft_status all_reduce(cft_comm *comm, cft_stream *s, void *x, int64_t n, 
 static cft_status broadcast(cft_comm *comm, cft_stream *s, void *x, int64_t n, cft_dtype dtype,
                             int from) {
   cft_traced *c = enter(comm->device, OP_broadcast);
-  move(c, n, cft_dtype_bytes(dtype), 1, "");
+  move(c, n, dtype, 1, "");
   begin(c, s);
   return end(c, s, trace.own.broadcast(comm, s, x, n, dtype, from));
 }
@@ -161,7 +162,7 @@ static cft_status broadcast(cft_comm *comm, cft_stream *s, void *x, int64_t n, c
 static cft_status reduce_scatter(cft_comm *comm, cft_stream *s, void *part, const void *x,
                                  int64_t n, cft_dtype dtype) {
   cft_traced *c = enter(comm->device, OP_reduce_scatter);
-  move(c, n, cft_dtype_bytes(dtype), 1 + comm->size, "");
+  move(c, n, dtype, 1 + comm->size, "");
   begin(c, s);
   return end(c, s, trace.own.reduce_scatter(comm, s, part, x, n, dtype));
 }
@@ -169,7 +170,7 @@ static cft_status reduce_scatter(cft_comm *comm, cft_stream *s, void *part, cons
 static cft_status all_gather(cft_comm *comm, cft_stream *s, void *x, const void *part, int64_t n,
                              cft_dtype dtype) {
   cft_traced *c = enter(comm->device, OP_all_gather);
-  move(c, n, cft_dtype_bytes(dtype), 1 + comm->size, "");
+  move(c, n, dtype, 1 + comm->size, "");
   begin(c, s);
   return end(c, s, trace.own.all_gather(comm, s, x, part, n, dtype));
 }
