@@ -272,35 +272,40 @@ CFT_API void cft_journal_release(cft_journal *j);  // NULL is accepted
 
 // ---- saving beside a running program ---------------------------------------------------------
 //
-// A saver copies what a deferred save holds into memory of its own while the program computes, and
-// writes, syncs and verifies the save's folder with a thread. One save at a time. On a device whose
-// memory is not the host's that memory is pinned, and the copies are queued beside the default stream.
+// A saver writes, syncs and verifies the folder of a deferred save with a thread, from where the
+// bytes lie for as long as the program leaves them as they are. What it has not written by then is
+// copied: by the thread ahead of that time, as far as the disk's rate makes it foresee the need;
+// the rest by the program, which waits. Memory for copies is taken as they are made and given back
+// as they are written; without it the program waits until all is written. One save at a time. On a
+// device whose memory is not the host's all is copied to pinned memory, and the copies are queued
+// beside the default stream.
 
 typedef struct cft_saver cft_saver;
 
 typedef enum cft_saver_state {
   CFT_SAVER_IDLE = 0,     // nothing was started, or the last result was taken
-  CFT_SAVER_COPYING = 1,  // what is held must stay as it is: see cft_saver_copied
-  CFT_SAVER_WRITING = 2,
-  CFT_SAVER_NO_ROOM = 3,  // the disk is full: tried again from time to time; the message says what is missing
+  CFT_SAVER_COPYING = 1,  // from a device's memory
+  CFT_SAVER_WRITING = 2,  // what is held must stay as it is until cft_saver_copied, here as above
+  CFT_SAVER_NO_ROOM = 3,  // the disk is full, and tried again; the message says what is missing
   CFT_SAVER_DONE = 4,     // on the disk, and read back
-  CFT_SAVER_FAILED = 5,   // the message says why; nothing is left of it, and nothing older was touched
+  CFT_SAVER_FAILED = 5,   // the message says why; nothing of it is left, nothing older was touched
 } cft_saver_state;
 
 // `device` is where held bytes lie; retry_s: how long a full disk is waited for before the next try.
 CFT_API cft_status cft_saver_new(cft_saver **out, cft_device *device, double retry_s);
 
-// Have memory for saves of so many held bytes, so that the first one need not wait for it. E_OOM.
+// Have pinned memory for saves of so many held bytes, so that the first one need not wait for it;
+// nothing on a device that writes from where they lie. E_OOM.
 CFT_API cft_status cft_saver_reserve(cft_saver *s, int64_t bytes);
 
-// Bytes of memory that it has.
-CFT_API int64_t cft_saver_room(const cft_saver *s);
+// Begin to write. `seconds`: how long the program expects to leave what is held as it is; 0 where
+// it does not know, and nothing is copied ahead. On success the save is the saver's, which releases
+// it. E_STATE where the one before is not over or its end was not taken (cft_saver_take), E_OOM;
+// the save is then the caller's.
+CFT_API cft_status cft_saver_start(cft_saver *s, cft_save *save, double seconds);
 
-// Begin to copy and to write. On success the save is the saver's, which releases it. E_STATE where the
-// one before is not over or its end was not taken (cft_saver_take), E_OOM; the save is then the caller's.
-CFT_API cft_status cft_saver_start(cft_saver *s, cft_save *save);
-
-// Wait until all that is held is copied, so that it may change.
+// Wait until all that is held is written or copied, and copy meanwhile: it may change when this
+// returns.
 CFT_API cft_status cft_saver_copied(cft_saver *s);
 
 // What it does now. Waits at most `seconds` for a save under way to end; 0 only looks.
@@ -312,8 +317,13 @@ CFT_API cft_saver_state cft_saver_take(cft_saver *s);
 // Why the last save FAILED or has NO_ROOM, and of which path. Valid until the next call.
 CFT_API const char *cft_saver_message(cft_saver *s);
 
-// Seconds of the last save: until all was copied, and until it was over.
-CFT_API void cft_saver_times(cft_saver *s, double *copied, double *over);
+// Of the last save: seconds until what it held could change, and until it was over; bytes that were
+// copied meanwhile.
+typedef struct cft_saver_times {
+  double copied, over;
+  int64_t copied_bytes;
+} cft_saver_times;
+CFT_API cft_saver_times cft_saver_took(cft_saver *s);
 
 // Give up what waits for room, and wait for what is being written. NULL is accepted.
 CFT_API void cft_saver_release(cft_saver *s);

@@ -1,10 +1,12 @@
-// saver.c - a thread that copies and writes what a deferred save has noted, while the program computes.
+// saver.c - a thread that writes what a deferred save has noted, while the program computes.
 //
-// The program's thread starts it, asks before it changes what is held, and takes the result; all that
-// the two share is below one lock. A thread lives as long as its save.
+// It writes from where the bytes lie, for as long as the program leaves them as they are. What it
+// will not have written by then it copies ahead, at the rate that it finds the disk to have; what
+// is left when the program wants to go on, the program copies. The program's thread starts it, asks
+// before it changes what is held, and takes the result; all that the two share is below one lock,
+// and what is held below another (held.c). A thread lives as long as its save.
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,34 +16,38 @@
 #include <unistd.h>
 
 #include "cft_checkpoint.h"
-#include "util/file.h"
+#include "checkpoint/held.h"
 
-enum { LINE = 64, NICE = 10, MESSAGE = 2048, PIECE = 4 << 20 };
+enum {
+  NICE = 10,
+  MESSAGE = 2048,
+  MEASURED = 16 << 20,  // bytes by which the disk's rate is judged at the earliest
+};
+
+static const double TRUSTED = 0.8;  // of the time that the program says it will take
 
 struct cft_saver {
   cft_device *device;
   double retry_s;
-  void *room;  // where held bytes are copied to; kept from save to save
-  size_t bytes;
+  void *room;  // of a device whose memory is not the host's: pinned, what is held is copied there;
+               // kept from save to save
+  size_t room_bytes;
+  cft_held *held;
+  cft_lender lender;
 
   pthread_mutex_t lock;
   pthread_cond_t changed;
   pthread_t thread;
   bool running;  // a thread is to be joined
-  bool copied, cancelled;
+  bool queued;   // a device's copies are on their way, and the thread starts when they are there
+  bool cancelled, nice, no_memory;
   cft_saver_state state;
   char message[MESSAGE], shown[MESSAGE];
-  double started, copied_s, over_s;
+  double started, seconds;  // seconds: how long the program will leave what is held as it is
+  double copying;           // of that, what the thread took for copies
+  int64_t written;          // bytes, by the thread
+  cft_saver_times times;
   cft_save *save;
-  struct span {  // what is copied
-    const void *from;
-    void *to;
-    size_t bytes;
-    int64_t piece;  // the first of its pieces, which all have PIECE bytes but the last
-  } * spans;
-  int64_t count, space;
-  int64_t pieces;
-  atomic_llong next, copied_pieces;  // which is taken next; how many are copied
 };
 
 static double now(void) {
@@ -52,34 +58,27 @@ static double now(void) {
 
 // ---- memory --------------------------------------------------------------------------------
 
-static cft_device *keeper(const cft_saver *s) { return s->device->pin ? s->device : cft_cpu_device(); }
-
 static void give_back(cft_saver *s) {
-  if (s->room && s->device->pin) s->device->unpin(s->device, s->room);
-  if (s->room && !s->device->pin) keeper(s)->free(keeper(s), s->room, s->bytes, CFT_MEM_WORKSPACE);
+  if (s->room) s->device->unpin(s->device, s->room);
   s->room = NULL;
-  s->bytes = 0;
+  s->room_bytes = 0;
 }
 
 cft_status cft_saver_reserve(cft_saver *s, int64_t wanted) {
   size_t bytes = (size_t)wanted;
-  if (bytes <= s->bytes) return CFT_OK;
+  if (!s->device->pin || bytes <= s->room_bytes) return CFT_OK;
   give_back(s);
-  cft_device *d = keeper(s);
-  CFT_TRY(cft_context(d->pin ? d->pin(d, &s->room, bytes)
-                             : d->alloc(d, &s->room, bytes, CFT_MEM_WORKSPACE), "save"));
-  s->bytes = bytes;
+  CFT_TRY(cft_context(s->device->pin(s->device, &s->room, bytes), "save"));
+  s->room_bytes = bytes;
   return CFT_OK;
 }
-
-int64_t cft_saver_room(const cft_saver *s) { return (int64_t)s->bytes; }
 
 // ---- the thread ----------------------------------------------------------------------------
 
 static void set_state(cft_saver *s, cft_saver_state state, const char *message) {
   pthread_mutex_lock(&s->lock);
   s->state = state;
-  if (state >= CFT_SAVER_DONE) s->over_s = now() - s->started;
+  if (state >= CFT_SAVER_DONE) s->times.over = now() - s->started;
   snprintf(s->message, sizeof s->message, "%s", message);
   pthread_cond_broadcast(&s->changed);
   pthread_mutex_unlock(&s->lock);
@@ -91,14 +90,17 @@ static struct timespec after(double seconds) {
   return (struct timespec){.tv_sec = (time_t)at, .tv_nsec = (long)(1e9 * (at - (double)(time_t)at))};
 }
 
-// Wait for the next try; false where nobody wants one any more.
+// The disk is full, says the last message: wait for the next try. False where nobody wants one any
+// more.
 static bool wait_for_room(cft_saver *s) {
+  set_state(s, CFT_SAVER_NO_ROOM, cft_last_error());
   struct timespec until = after(s->retry_s);
   pthread_mutex_lock(&s->lock);
   while (!s->cancelled && pthread_cond_timedwait(&s->changed, &s->lock, &until) != ETIMEDOUT) {
   }
   bool go_on = !s->cancelled;
   pthread_mutex_unlock(&s->lock);
+  if (go_on) set_state(s, CFT_SAVER_WRITING, "");
   return go_on;
 }
 
@@ -119,48 +121,70 @@ static cft_status write_until_done(cft_saver *s, const char *folder) {
   for (;;) {
     cft_status st = write_once(s, folder);
     if (st == CFT_OK || !cft_file_is_full()) return st;
-    set_state(s, CFT_SAVER_NO_ROOM, cft_last_error());
     if (!wait_for_room(s)) return st;
   }
 }
 
-// Copy pieces as long as there are any that nobody has taken: the thread does, and the program helps
-// where it would wait. Whoever copies the last one says so.
-static void copy_pieces(cft_saver *s) {
-  int64_t i = 0;
-  for (int64_t piece; (piece = atomic_fetch_add(&s->next, 1)) < s->pieces;) {
-    while (i + 1 < s->count && s->spans[i + 1].piece <= piece) ++i;  // pieces only grow
-    const struct span *span = &s->spans[i];
-    size_t at = (size_t)(piece - span->piece) * PIECE;
-    size_t bytes = span->bytes - at < PIECE ? span->bytes - at : PIECE;
-    memcpy((char *)span->to + at, (const char *)span->from + at, bytes);
-    if (atomic_fetch_add(&s->copied_pieces, 1) + 1 < s->pieces) continue;
-    pthread_mutex_lock(&s->lock);
-    s->copied = true;
-    s->copied_s = now() - s->started;
-    s->state = CFT_SAVER_WRITING;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
-  }
+// What computes goes first: nobody waits for the rest but the next save.
+static void stand_back(cft_saver *s) {
+  if (!s->nice) (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+  s->nice = true;
 }
+
+// Copy what will not be written when the program wants to change it, by what was written so far;
+// all of it where the program waits already. Without memory the program will wait until it is
+// written.
+static void copy_ahead(cft_saver *s) {
+  if (cft_held_is_free(s->held)) return stand_back(s);
+  if (s->no_memory) return;
+  double from = now(), elapsed = from - s->started;
+  cft_held_bytes bytes = cft_held_count(s->held);
+  int64_t leave = 0;
+  if (!cft_held_is_awaited(s->held)) {
+    if (s->seconds <= 0 || bytes.pending == 0) return;
+    if (s->written < MEASURED && elapsed < 0.1 * s->seconds) return;
+    double left = TRUSTED * s->seconds - elapsed;
+    if (left > 0) leave = (int64_t)(left * (double)s->written / (elapsed - s->copying));
+    if (bytes.pending <= leave) return;
+    // A little at a time, since time passes and the disk may become faster.
+    if (leave < bytes.pending - MEASURED) leave = bytes.pending - MEASURED;
+  }
+  s->no_memory = !cft_held_copy(s->held, leave);
+  s->copying += now() - from;
+}
+
+static const void *take(void *context, int64_t number, size_t at, size_t *bytes) {
+  cft_saver *s = context;
+  copy_ahead(s);
+  return cft_held_take(s->held, number, at, bytes);
+}
+
+static void give(void *context, int64_t number, size_t at, size_t bytes, bool once) {
+  cft_saver *s = context;
+  s->written += (int64_t)bytes;
+  cft_held_give(s->held, number, at, bytes, once);
+}
+
+static void written(void *context, int64_t first, int64_t end) {
+  cft_held_written(((cft_saver *)context)->held, first, end);
+}
+
+// In the midst of a file: what was written of it stays, since where it came from may have changed.
+static bool wait_in_file(void *context) { return wait_for_room(context); }
 
 static void *work(void *context) {
   cft_saver *s = context;
-  copy_pieces(s);
-  pthread_mutex_lock(&s->lock);
-  while (!s->copied) pthread_cond_wait(&s->changed, &s->lock);
-  s->state = CFT_SAVER_WRITING;
-  pthread_mutex_unlock(&s->lock);
-  // What computes goes first from here on; nobody waits for this but the next save.
-  (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
   char *folder = cft_folder_of(cft_save_path(s->save)), *path = cft_format("%s", cft_save_path(s->save));
   cft_status st = CFT_OK;
   if (!folder || !path) CFT_GO(cft_fail(CFT_E_OOM, "save: out of memory"));
   CFT_GO(write_until_done(s, folder));
-  CFT_GO(cft_context(cft_save_verify(path), "read back after it was saved"));
+  stand_back(s);
+  CFT_GO(cft_context(cft_save_verify_on_disk(path), "read back after it was saved"));
 out:
   cft_save_release(s->save);
   s->save = NULL;
+  s->times.copied_bytes = cft_held_count(s->held).copied;
+  cft_held_end(s->held);
   set_state(s, st == CFT_OK ? CFT_SAVER_DONE : CFT_SAVER_FAILED, st == CFT_OK ? "" : cft_last_error());
   free(folder);
   free(path);
@@ -172,6 +196,12 @@ out:
 cft_status cft_saver_new(cft_saver **out, cft_device *device, double retry_s) {
   cft_saver *s = calloc(1, sizeof *s);
   if (!s) return cft_fail(CFT_E_OOM, "save: out of memory");
+  cft_status st = cft_held_new(&s->held);
+  if (st != CFT_OK) {
+    free(s);
+    return st;
+  }
+  s->lender = (cft_lender){s, take, give, written, wait_in_file};
   s->device = device;
   s->retry_s = retry_s;
   pthread_condattr_t how;
@@ -184,44 +214,35 @@ cft_status cft_saver_new(cft_saver **out, cft_device *device, double retry_s) {
   return CFT_OK;
 }
 
-struct gathering {
-  cft_saver *s;
+struct queue {
+  cft_device *device;
+  char *room;
   size_t bytes;
   cft_status st;
 };
 
-static void gather(void *context, const void **held, size_t bytes) {
-  struct gathering *g = context;
-  cft_saver *s = g->s;
-  if (g->st != CFT_OK) return;
-  if (s->count == s->space) {
-    int64_t space = s->space ? 2 * s->space : 256;
-    struct span *spans = realloc(s->spans, (size_t)space * sizeof *spans);
-    if (!spans) {
-      g->st = cft_fail(CFT_E_OOM, "save: out of memory");
-      return;
-    }
-    s->spans = spans;
-    s->space = space;
-  }
-  s->spans[s->count++] = (struct span){.from = *held, .bytes = bytes};
-  g->bytes += (bytes + LINE - 1) / LINE * LINE;
+static void add_bytes(void *context, const void *held, size_t bytes) {
+  (void)held;
+  ((struct queue *)context)->bytes += (bytes + CFT_HELD_LINE - 1) / CFT_HELD_LINE * CFT_HELD_LINE;
 }
 
-// Held pieces have their new address.
-static void point_to_copy(void *context, const void **held, size_t bytes) {
-  struct span **next = context;
-  (void)bytes;
-  *held = (*next)++->to;
+static void queue_copy(void *context, const void *held, size_t bytes) {
+  struct queue *q = context;
+  if (q->st == CFT_OK)
+    q->st = q->device->aside_download(q->device, q->room + q->bytes, held, bytes);
+  add_bytes(q, held, bytes);
 }
 
 // Queue the copies of a device beside its stream; the program's thread waits for them later.
-static cft_status queue_copies(cft_saver *s) {
-  cft_device *d = s->device;
-  CFT_TRY(d->aside_begin(d));
-  for (int64_t i = 0; i < s->count; ++i)
-    CFT_TRY(d->aside_download(d, s->spans[i].to, s->spans[i].from, s->spans[i].bytes));
-  return CFT_OK;
+static cft_status queue_copies(cft_saver *s, cft_save *save) {
+  struct queue q = {.device = s->device};
+  cft_save_each_held(save, add_bytes, &q);
+  CFT_TRY(cft_saver_reserve(s, (int64_t)q.bytes));
+  CFT_TRY(s->device->aside_begin(s->device));
+  q.room = s->room;
+  q.bytes = 0;
+  cft_save_each_held(save, queue_copy, &q);
+  return q.st;
 }
 
 static cft_status start_thread(cft_saver *s) {
@@ -231,52 +252,40 @@ static cft_status start_thread(cft_saver *s) {
   return CFT_OK;
 }
 
-cft_status cft_saver_start(cft_saver *s, cft_save *save) {
+cft_status cft_saver_start(cft_saver *s, cft_save *save, double seconds) {
   if (s->state != CFT_SAVER_IDLE)
     return cft_fail(CFT_E_STATE, "save: the one before it is not over");
   if (!cft_save_is_deferred(save)) return cft_fail(CFT_E_ARG, "save: it is not deferred");
-  struct gathering g = {.s = s};
-  s->count = 0;
-  cft_save_each_held(save, gather, &g);
-  CFT_TRY(g.st);
-  CFT_TRY(cft_saver_reserve(s, (int64_t)g.bytes));
-  size_t at = 0;
-  s->pieces = 0;
-  for (int64_t i = 0; i < s->count; ++i) {
-    s->spans[i].to = (char *)s->room + at;
-    s->spans[i].piece = s->pieces;
-    at += (s->spans[i].bytes + LINE - 1) / LINE * LINE;
-    s->pieces += (int64_t)((s->spans[i].bytes + PIECE - 1) / PIECE);
-  }
-  atomic_store(&s->next, s->device->pin ? s->pieces : 0);
-  atomic_store(&s->copied_pieces, 0);
+  bool queued = s->device->pin != NULL;
   s->started = now();
-  s->cancelled = false;
-  s->copied = s->pieces == 0;
-  s->copied_s = s->over_s = 0;
+  s->seconds = seconds;
+  s->copying = 0;
+  s->written = 0;
+  s->cancelled = s->nice = s->no_memory = false;
+  s->times = (cft_saver_times){0};
   s->message[0] = '\0';
-  if (s->device->pin) CFT_TRY(queue_copies(s));
-  struct span *next = s->spans;
-  cft_save_each_held(save, point_to_copy, &next);
-  s->save = save;
-  s->state = CFT_SAVER_COPYING;
-  if (s->device->pin) return CFT_OK;  // the thread starts when the copies are there
-  cft_status st = start_thread(s);
-  if (st != CFT_OK) {  // the save is the caller's again, with what it held
-    struct span *span = s->spans;
-    for (int64_t i = 0; i < s->count; ++i) s->spans[i].to = (void *)s->spans[i].from;
-    cft_save_each_held(save, point_to_copy, &span);
-    s->save = NULL;
-    s->state = CFT_SAVER_IDLE;
+  if (queued) CFT_TRY(queue_copies(s, save));
+  cft_status st = cft_held_begin(s->held, save, s->room);
+  if (st == CFT_OK) {
+    cft_save_lend(save, &s->lender);
+    s->save = save;
+    s->state = queued ? CFT_SAVER_COPYING : CFT_SAVER_WRITING;
+    s->queued = queued;  // the thread starts when the copies are there
+    st = queued ? CFT_OK : start_thread(s);
   }
+  if (st == CFT_OK) return CFT_OK;
+  cft_save_lend(save, NULL);  // the save is the caller's again
+  cft_held_end(s->held);
+  s->save = NULL;
+  s->state = CFT_SAVER_IDLE;
   return st;
 }
 
 // A device's copies have arrived: the rest is the thread's.
 static cft_status begin_to_write(cft_saver *s) {
   cft_status st = s->device->aside_wait(s->device);
-  s->copied = true;
-  s->copied_s = now() - s->started;
+  s->queued = false;
+  s->times.copied = now() - s->started;
   if (st == CFT_OK) {
     s->state = CFT_SAVER_WRITING;
     st = start_thread(s);
@@ -284,26 +293,26 @@ static cft_status begin_to_write(cft_saver *s) {
   if (st == CFT_OK) return CFT_OK;
   cft_save_release(s->save);
   s->save = NULL;
+  cft_held_end(s->held);
   set_state(s, CFT_SAVER_FAILED, cft_last_error());
   return st;
 }
 
 cft_status cft_saver_copied(cft_saver *s) {
-  cft_saver_state state = cft_saver_look(s, 0);
-  if (state == CFT_SAVER_IDLE) return CFT_OK;
-  if (!s->running && state == CFT_SAVER_COPYING) {
+  if (s->queued) {
     (void)begin_to_write(s);  // a failure is the save's, not the step's
     return CFT_OK;
   }
-  copy_pieces(s);
+  if (cft_saver_look(s, 0) == CFT_SAVER_IDLE || cft_held_is_free(s->held)) return CFT_OK;
+  cft_held_wait(s->held);
   pthread_mutex_lock(&s->lock);
-  while (!s->copied) pthread_cond_wait(&s->changed, &s->lock);
+  s->times.copied = now() - s->started;
   pthread_mutex_unlock(&s->lock);
   return CFT_OK;
 }
 
 cft_saver_state cft_saver_look(cft_saver *s, double seconds) {
-  if (!s->running && seconds > 0 && s->state == CFT_SAVER_COPYING) (void)begin_to_write(s);
+  if (s->queued && seconds > 0) (void)begin_to_write(s);
   pthread_mutex_lock(&s->lock);
   struct timespec until = after(seconds);
   while (seconds > 0 && s->running && s->state < CFT_SAVER_DONE)
@@ -329,23 +338,23 @@ const char *cft_saver_message(cft_saver *s) {
   return s->shown;
 }
 
-void cft_saver_times(cft_saver *s, double *copied, double *over) {
+cft_saver_times cft_saver_took(cft_saver *s) {
   pthread_mutex_lock(&s->lock);
-  *copied = s->copied_s;
-  *over = s->over_s;
+  cft_saver_times times = s->times;
   pthread_mutex_unlock(&s->lock);
+  return times;
 }
 
 void cft_saver_release(cft_saver *s) {
   if (!s) return;
-  if (!s->running && s->state == CFT_SAVER_COPYING) (void)begin_to_write(s);
+  if (s->queued) (void)begin_to_write(s);
   pthread_mutex_lock(&s->lock);
   s->cancelled = true;
   pthread_cond_broadcast(&s->changed);
   pthread_mutex_unlock(&s->lock);
   if (s->running) pthread_join(s->thread, NULL);
   give_back(s);
-  free(s->spans);
+  cft_held_release(s->held);
   pthread_cond_destroy(&s->changed);
   pthread_mutex_destroy(&s->lock);
   free(s);

@@ -25,6 +25,13 @@ bool cft_file_is_full(void) { return last_reason == ENOSPC || last_reason == EDQ
 
 void cft_file_failed(int reason) { last_reason = reason; }
 
+int cft_file_reason(void) { return last_reason; }
+
+bool cft_file_direct(int fd, bool direct) {
+  int flags = fcntl(fd, F_GETFL);
+  return flags >= 0 && fcntl(fd, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+}
+
 cft_status cft_file_fail(const char *verb, const char *path) {
   int reason = errno;
   cft_file_failed(reason);

@@ -80,14 +80,41 @@ void cft_names_sort(cft_names *names);
 // does not write anew. Neither checksums nor a rename: cft_save_commit has both.
 cft_status cft_save_write_noted(cft_save *save);
 
-// Each held piece of a deferred save in the order of its files: `visit` may put another address in
-// the place of the one that it is given.
-void cft_save_each_held(const cft_save *save, void (*visit)(void *, const void **, size_t),
-                        void *context);
+// Each piece that a deferred save holds, numbered from 0 in the order in which it is written.
+void cft_save_each_held(cft_save *save, void (*visit)(void *, const void *, size_t), void *context);
+
+// Who lends what a deferred save holds to the thread that writes it.
+typedef struct cft_lender {
+  void *context;
+  // Where bytes of a held piece are now, from `at` on; *bytes comes with how many are wanted, and
+  // leaves with how many there are, at least one. They stay there until they are given back. NULL:
+  // they are lost, and the message says so.
+  const void *(*take)(void *context, int64_t number, size_t at, size_t *bytes);
+  // `once`: they are not wanted again, whatever happens to their file.
+  void (*give)(void *context, int64_t number, size_t at, size_t bytes, bool once);
+  // The file that has the pieces from `first` to before `end` is on the disk.
+  void (*written)(void *context, int64_t first, int64_t end);
+  // The disk is full: wait, and true to try once more.
+  bool (*wait_for_room)(void *context);
+} cft_lender;
+
+// From here on held pieces are asked for there. Borrows it; NULL ends that.
+void cft_save_lend(cft_save *save, const cft_lender *lender);
+
+// As cft_save_verify, of what the disk has rather than the page cache, where the file system can
+// say.
+cft_status cft_save_verify_on_disk(const char *folder);
 
 // Whether this thread's last failure of the file layer was for want of room on the disk, or of quota.
 bool cft_file_is_full(void);
 void cft_file_failed(int reason);  // notes errno of a failure; 0: none so far
+int cft_file_reason(void);         // and what was noted
+
+// Have reads and writes of a file go past the page cache, or no longer; false where the file system
+// cannot. Position, length and address must then be multiples of CFT_DIRECT_ALIGNMENT, or the call
+// fails with EINVAL.
+enum { CFT_DIRECT_ALIGNMENT = 4096 };
+bool cft_file_direct(int fd, bool direct);
 
 // "VERB PATH: what errno says": E_OOM for ENOMEM, else E_IO. errno stays.
 cft_status cft_file_fail(const char *verb, const char *path);

@@ -86,25 +86,54 @@ int64_t cft_save_bytes(const cft_save *save) {
   return (int64_t)bytes;
 }
 
-void cft_save_each_held(const cft_save *save, void (*visit)(void *, const void **, size_t),
+void cft_save_each_held(cft_save *save, void (*visit)(void *, const void *, size_t),
                         void *context) {
+  int64_t number = 0;
   for (int64_t i = 0; i < save->noted_count; ++i)
     for (int64_t k = 0; k < save->noted[i]->count; ++k) {
       cft_piece *piece = &save->noted[i]->pieces[k];
-      if (piece->held) visit(context, &piece->held, piece->bytes);
+      if (!piece->held) continue;
+      piece->number = number++;
+      visit(context, piece->held, piece->bytes);
     }
+}
+
+void cft_save_lend(cft_save *save, const cft_lender *lender) { save->lender = lender; }
+
+// A held piece that somebody lends, copied to where the writer wants it; it is given back before
+// anything is written, so that nobody who wants to change it waits for a disk.
+static cft_status put_lent(const cft_lender *lender, cft_writer *w, const cft_piece *piece) {
+  for (size_t done = 0, n; done < piece->bytes; done += n) {
+    char *to;
+    CFT_TRY(cft_writer_room(w, &to, &n));
+    if (n > piece->bytes - done) n = piece->bytes - done;
+    const void *from = lender->take(lender->context, piece->number, done, &n);
+    if (!from) return CFT_E_STATE;
+    memcpy(to, from, n);
+    lender->give(lender->context, piece->number, done, n, cft_writer_is_direct(w));
+    cft_writer_filled(w, n);
+  }
+  return CFT_OK;
 }
 
 static cft_status write_one(cft_save *save, const cft_noted *file) {
   cft_writer *w = NULL;
   cft_status st;
+  int64_t first = INT64_MAX, end = 0;
   CFT_GO(cft_writer_new(&w, save, file->name));
   CFT_GO(cft_writer_reserve(w, file->bytes));
   for (int64_t i = 0; i < file->count; ++i) {
     const cft_piece *piece = &file->pieces[i];
-    CFT_GO(cft_writer_put(w, piece->held ? piece->held : file->text + piece->at, piece->bytes));
+    if (!piece->held || !save->lender) {
+      CFT_GO(cft_writer_put(w, piece->held ? piece->held : file->text + piece->at, piece->bytes));
+      continue;
+    }
+    if (piece->number < first) first = piece->number;
+    end = piece->number + 1;
+    CFT_GO(put_lent(save->lender, w, piece));
   }
   CFT_GO(cft_writer_commit(w));
+  if (first < end) save->lender->written(save->lender->context, first, end);
 out:
   cft_writer_release(w);
   return st;

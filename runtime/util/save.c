@@ -296,8 +296,9 @@ static bool checksum_line(char *line, const char **hex, const char **name) {
   return cft_stays_below(*name);
 }
 
-// Every line of `text` (NUL at its end) against the files of the folder.
-static cft_status verify_lines(const char *folder, char *text, size_t bytes) {
+// Every line of `text` (NUL at its end) against the files of the folder, as `hash` has them.
+static cft_status verify_lines(const char *folder, char *text, size_t bytes,
+                               cft_status (*hash)(char *, const char *)) {
   char *last = text;  // the line with the list's own hash
   for (char *p = text; (p = strchr(p, '\n')) && p[1]; ++p) last = p + 1;
   char own[33], *end = NULL;
@@ -318,7 +319,7 @@ static cft_status verify_lines(const char *folder, char *text, size_t bytes) {
                       checksums_name, count + 1);
     char *path = cft_format("%s/%s", folder, name), now[33];
     if (!path) return cft_fail(CFT_E_OOM, "verify %s: out of memory", folder);
-    cft_status st = cft_hash_file(now, path);
+    cft_status st = hash(now, path);
     if (st == CFT_OK && strcmp(hex, now) != 0)
       st = cft_fail(CFT_E_FORMAT, "%s: is not what was written: xxh128 %s, expected %s", path, now,
                     hex);
@@ -332,7 +333,7 @@ static cft_status verify_lines(const char *folder, char *text, size_t bytes) {
   return CFT_OK;
 }
 
-cft_status cft_save_verify(const char *folder) {
+static cft_status verify(const char *folder, cft_status (*hash)(char *, const char *)) {
   cft_status st = CFT_OK;
   cft_mapping map = {0};
   char *text = NULL, *path = cft_format("%s/%s", folder, checksums_name);
@@ -345,10 +346,16 @@ cft_status cft_save_verify(const char *folder) {
   if (!text) CFT_GO(cft_fail(CFT_E_OOM, "verify %s: out of memory", folder));
   if (map.bytes) memcpy(text, map.data, map.bytes);
   text[map.bytes] = '\0';
-  CFT_GO(verify_lines(folder, text, map.bytes));
+  CFT_GO(verify_lines(folder, text, map.bytes, hash));
 out:
   free(text);
   free(path);
   cft_file_unmap(&map);
   return st;
+}
+
+cft_status cft_save_verify(const char *folder) { return verify(folder, cft_hash_file); }
+
+cft_status cft_save_verify_on_disk(const char *folder) {
+  return verify(folder, cft_hash_file_on_disk);
 }

@@ -9,6 +9,7 @@
 typedef struct cft_piece {
   const void *held;  // NULL: of the text
   size_t at, bytes;
+  int64_t number;  // of what is held, among all that its save holds
 } cft_piece;
 
 // A file that is to be written later.
@@ -32,6 +33,7 @@ struct cft_save {
   bool deferred;      // its writers note what they are given
   cft_noted **noted;  // what they have noted so far
   int64_t noted_count, noted_room;
+  const cft_lender *lender;  // of what is held, or NULL: it lies where it was noted
 };
 
 // The end of every name under which something is made: this, and six characters.
@@ -42,6 +44,12 @@ void cft_random_suffix(char suffix[7]);
 
 // A path below a folder, with no step up and no empty one.
 bool cft_stays_below(const char *path);
+
+// Where the writer takes its next bytes, at least one and at most *bytes: whoever fills them says
+// so. A large file's blocks go past the page cache, where that can be.
+cft_status cft_writer_room(cft_writer *w, char **at, size_t *bytes);
+void cft_writer_filled(cft_writer *w, size_t bytes);
+bool cft_writer_is_direct(const cft_writer *w);  // the first write that does has succeeded
 
 // Remember a finished file's checksum; a file that is written again gets its new one.
 cft_status cft_save_note(cft_save *save, const char *name, XXH128_hash_t hash);

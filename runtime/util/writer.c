@@ -9,8 +9,9 @@
 #include "util/save_impl.h"
 
 enum {
-  BUFFER_BYTES = 256 << 10,  // small puts are gathered up to this
-  PIECE_BYTES = 1 << 20,     // large ones are hashed and written in pieces that stay in cache
+  SMALL_BUFFER = 256 << 10,
+  LARGE_BUFFER = 4 << 20,   // of files that are known to be larger than that
+  HASHED_BYTES = 256 << 10  // what is put is copied and hashed in pieces that stay in cache
 };
 
 struct cft_writer {
@@ -19,10 +20,11 @@ struct cft_writer {
   cft_save *save;
   int fd;
   cft_status failed;
-  uint64_t written;  // on its way to the disk
-  size_t used;       // in the buffer
+  uint64_t written;  // on its way to the disk: without what is in the buffer
+  bool direct;       // past the page cache: a fresh page costs more than to hash what it holds
+  size_t used, room;
+  char *buffer;  // `room` bytes, `used` of them hashed and not written yet
   XXH3_state_t *hash;
-  char *buffer;
   cft_noted *noted;  // of a deferred save: nothing else above is used but path and name
 };
 
@@ -50,7 +52,8 @@ cft_status cft_writer_new(cft_writer **out, cft_save *save, const char *path) {
   w->save = save;
   w->path = save ? cft_format("%s/%s", save->temporary, path) : cft_format("%s", path);
   w->hash = XXH3_createState();
-  w->buffer = malloc(BUFFER_BYTES);
+  w->room = SMALL_BUFFER;
+  w->buffer = malloc(w->room);
   if (!w->path || !w->hash || !w->buffer)
     CFT_GO(cft_fail(CFT_E_OOM, "write %s: out of memory", path));
   w->name = w->path + strlen(w->path) - strlen(path);
@@ -99,8 +102,22 @@ void cft_writer_release(cft_writer *w) {
   free(w);
 }
 
+// A large file goes past the page cache where the file system can do that, in blocks of a buffer
+// that is aligned as all disks want it. Where memory for one is not to be had it goes the other
+// way.
+static void begin_direct(cft_writer *w, size_t bytes) {
+  void *buffer = NULL;
+  if (bytes < LARGE_BUFFER || w->written || w->used) return;
+  if (posix_memalign(&buffer, CFT_DIRECT_ALIGNMENT, LARGE_BUFFER) != 0) return;
+  free(w->buffer);
+  w->buffer = buffer;
+  w->room = LARGE_BUFFER;
+  w->direct = cft_file_direct(w->fd, true);
+}
+
 cft_status cft_writer_reserve(cft_writer *w, size_t bytes) {
   if (w->noted) return CFT_OK;  // a deferred save asks for all of its files at once
+  begin_direct(w, bytes);
   if (bytes == 0 || fallocate(w->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) == 0) return CFT_OK;
   if (errno != ENOSPC && errno != EFBIG && errno != EDQUOT) return CFT_OK;
   cft_file_failed(errno);
@@ -108,17 +125,27 @@ cft_status cft_writer_reserve(cft_writer *w, size_t bytes) {
                               strerror(errno));
 }
 
-static cft_status transfer(cft_writer *w, const void *data, size_t bytes) {
-  XXH3_128bits_update(w->hash, data, bytes);
-  w->failed = cft_file_write_all(w->fd, w->path, w->written, data, bytes);
-  w->written += bytes;
-  return w->failed;
+static void end_direct(cft_writer *w) {
+  if (w->direct) (void)cft_file_direct(w->fd, false);
+  w->direct = false;
 }
 
+// What is in the buffer, written. A file system that took the wish to go past the page cache may
+// still refuse a write that does; and who beside a running program has lent what is no longer there
+// waits with it for room on the disk.
 static cft_status flush(cft_writer *w) {
-  size_t bytes = w->used;
+  for (;;) {
+    w->failed = cft_file_write_all(w->fd, w->path, w->written, w->buffer, w->used);
+    if (w->failed == CFT_OK) break;
+    if (w->direct && cft_file_reason() == EINVAL)
+      end_direct(w);
+    else if (!w->save || !w->save->lender || !cft_file_is_full() ||
+             !w->save->lender->wait_for_room(w->save->lender->context))
+      return w->failed;
+  }
+  w->written += w->used;
   w->used = 0;
-  return bytes ? transfer(w, w->buffer, bytes) : CFT_OK;
+  return CFT_OK;
 }
 
 // A failed writer stays failed: what comes after a gap is no file.
@@ -128,19 +155,30 @@ static cft_status check_open(const cft_writer *w) {
   return CFT_OK;
 }
 
+cft_status cft_writer_room(cft_writer *w, char **at, size_t *bytes) {
+  CFT_TRY(check_open(w));
+  if (w->used == w->room) CFT_TRY(flush(w));
+  *at = w->buffer + w->used;
+  *bytes = w->room - w->used < HASHED_BYTES ? w->room - w->used : HASHED_BYTES;
+  return CFT_OK;
+}
+
+void cft_writer_filled(cft_writer *w, size_t bytes) {
+  XXH3_128bits_update(w->hash, w->buffer + w->used, bytes);
+  w->used += bytes;
+}
+
+bool cft_writer_is_direct(const cft_writer *w) { return w->direct && w->written > 0; }
+
 cft_status cft_writer_put(cft_writer *w, const void *data, size_t bytes) {
   CFT_TRY(check_open(w));
   if (w->noted) return w->failed = cft_noted_put(w->noted, data, bytes, false);
-  if (bytes <= BUFFER_BYTES - w->used) {
-    if (bytes) memcpy(w->buffer + w->used, data, bytes);
-    w->used += bytes;
-    return CFT_OK;
-  }
-  CFT_TRY(flush(w));
-  for (size_t done = 0; done < bytes;) {
-    size_t n = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
-    CFT_TRY(transfer(w, (const char *)data + done, n));
-    done += n;
+  for (size_t done = 0, n; done < bytes; done += n) {
+    char *at;
+    CFT_TRY(cft_writer_room(w, &at, &n));
+    if (n > bytes - done) n = bytes - done;
+    memcpy(at, (const char *)data + done, n);
+    cft_writer_filled(w, n);
   }
   return CFT_OK;
 }
@@ -169,6 +207,7 @@ cft_status cft_writer_commit(cft_writer *w) {
     w->noted = NULL;
     return CFT_OK;
   }
+  if (w->used % CFT_DIRECT_ALIGNMENT) end_direct(w);  // the end of a file fits no block
   CFT_TRY(flush(w));
   w->failed = settle(w->fd, w->temporary, w->path);
   w->fd = -1;

@@ -117,7 +117,7 @@ TEST(a_write_fails_half_way) {
     EXPECT_INT(entries_in(folder), 1);
   }
   on.pwrite = (fault){.times = 1, .reason = ENOSPC, .after = 2};
-  EXPECT_FAILS(cft_file_write(NULL, path, data, BYTES), CFT_E_IO, "byte 2097152: No space left");
+  EXPECT_FAILS(cft_file_write(NULL, path, data, BYTES), CFT_E_IO, "byte 524288: No space left");
   cft_writer *w;
   EXPECT_OK(cft_writer_new(&w, NULL, path));
   on.pwrite = (fault){.times = 1, .reason = EIO};

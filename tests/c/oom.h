@@ -14,6 +14,7 @@
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
 extern void __libc_free(void *);
 
 // countdown 0: this allocation fails. volatile, since compilers believe that malloc reads nothing.
@@ -44,6 +45,13 @@ void *realloc(void *old, size_t n) {
   void *p = __libc_realloc(old, n);
   alive += p != NULL && old == NULL;
   return p;
+}
+
+int posix_memalign(void **p, size_t alignment, size_t n) {
+  if (fails()) return ENOMEM;
+  *p = __libc_memalign(alignment, n);
+  alive += *p != NULL;
+  return *p ? 0 : ENOMEM;
 }
 
 void free(void *p) {

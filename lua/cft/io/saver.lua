@@ -1,4 +1,5 @@
---- Saves beside a running program: what is saved is copied while the next step computes, and a thread writes it.
+--- Saves beside a running program: a thread writes what is saved while the next step computes, and what is not written
+-- when that step wants to change it is copied.
 -- @module cft.io.saver
 
 local blame = require "cft.base.blame"
@@ -36,7 +37,7 @@ local function waiting(self, f, ...)
   return a, b
 end
 
---- Have memory for saves of so many bytes of tensors, so that the first one need not wait for it.
+--- Have pinned memory for saves of so many bytes of tensors, so that the first one need not wait for it.
 -- @treturn boolean false where there is not so much
 function Saver:reserve(bytes)
   local status = C.cft_saver_reserve(self.c, bytes)
@@ -44,7 +45,7 @@ function Saver:reserve(bytes)
   return status == C.CFT_OK
 end
 
-local function start(self, path, fill)
+local function start(self, path, fill, seconds)
   local save = saves.begin(path)
   save:defer()
   local ok, err = pcall(fill, save)
@@ -53,7 +54,7 @@ local function start(self, path, fill)
     save:discard()
     error(err, 0)
   end
-  local status = C.cft_saver_start(self.c, c)
+  local status = C.cft_saver_start(self.c, c, seconds or 0)
   if status == C.CFT_OK then
     self.path = path
     return true
@@ -61,15 +62,17 @@ local function start(self, path, fill)
   local message = ffi.string(C.cft_last_error())
   C.cft_save_release(c)
   if status ~= C.CFT_E_OOM then blame("%s", message) end
-  saves.whole(path, fill)  -- no memory for a copy: it is written from where it lies
+  saves.whole(path, fill)  -- no memory for a copy: it is written while the program waits
   return false
 end
 
---- Begin a save; the one before must have been `take`n. Without memory for a copy it is written before this returns.
+--- Begin a save; the one before must have been `take`n. Without pinned memory, where the device wants such, it is written
+-- before this returns.
 -- @string path of the folder that is to appear
 -- @func fill gets a `Save`, as `saves.whole` has it; tensors that it writes stay as they are until `copied`
+-- @number[opt=0] seconds in which they are expected to stay so; what cannot be written by then is copied ahead
 -- @treturn boolean whether it goes on beside the program
-function Saver:start(path, fill) return (waiting(self, start, path, fill)) end
+function Saver:start(path, fill, seconds) return (waiting(self, start, path, fill, seconds)) end
 
 --- Wait until the tensors of the save under way may change.
 function Saver:copied() waiting(self, function() door.check(C.cft_saver_copied(self.c)) end) end
@@ -106,12 +109,10 @@ function Saver:wait(meanwhile)
   end)
 end
 
-local copied_s, over_s = ffi.new "double[1]", ffi.new "double[1]"
-
---- Seconds that the last save took: until all was copied, and until it was over.
+--- What the last save took: seconds until all could change, seconds until it was over, bytes that were copied.
 function Saver:times()
-  C.cft_saver_times(self.c, copied_s, over_s)
-  return copied_s[0], over_s[0]
+  local took = C.cft_saver_took(self.c)
+  return took.copied, took.over, tonumber(took.copied_bytes)
 end
 
 --- Give up what waits for room; what is being written is waited for.

@@ -343,7 +343,7 @@ function Run:finish()
   local summary = trainer and trainer:finish() or {}
   if trainer and trainer.tracer then trainer.tracer:finish() end
   if self.samples.stream then self.samples:close() end
-  local unsaved = self.keeper and self.keeper:finish()
+  local unsaved = self.keeper and self.keeper:finish(summary.seconds)
   if trainer and not self.record then  -- what an earlier run wrote stays
     self.log:say("nothing to train: %d of %d steps are made", trainer.done, self.last_step)
     close(self)

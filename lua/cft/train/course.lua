@@ -145,7 +145,7 @@ local function save(self, how)
   if not again and self.optim.gather then self.optim:gather() end
   if self.journal and not again then self.journal:sync() end
   if self.keeper then
-    if not again then self.keeper:save(self, how) elseif how.now then self.keeper:settle() end
+    if not again then self.keeper:save(self, how) elseif how.now then self.keeper:settle(true) end
     self.saved_in = self.keeper.saved
   elseif not again then
     self.save(self)
@@ -189,16 +189,9 @@ local function enter_journal(self)
   self.entry = nil
 end
 
---- Close the step that is open: hooks, measures, its line in the log, a checkpoint if one is due. Nothing where none
--- is. Ctrl-C meanwhile ends the run: the step is saved.
--- @string[opt] ending "stopped": it is the last one, though there are steps left
--- @usage local trainer = run:trainer()
--- trainer:step().mine = 3   -- logged with the step when it is closed
--- trainer:close()
--- trainer:save_now(), trainer:goes_on()   --> true true
--- trainer:finish().steps   --> 1
--- run:finish()
-function M:close(ending)
+-- Close the step that is open: hooks, measures, its line in the log, a checkpoint if one is due. Nothing where none is.
+-- Ctrl-C meanwhile ends the run: the step is saved. `ending` "stopped": it is the last one, though there are steps left.
+local function close(self, ending)
   local t = self.open_step
   if not t then return end
   self.open_step, self.closing = nil, t
@@ -213,6 +206,7 @@ function M:close(ending)
   local notes = tensor.notes()
   if notes[1] then t.notes = notes end
   self.closing = nil
+  if self.keeper then self.keeper:stepped(t) end
   self.log:progress(t, self.steps)
   for name, value in pairs(t.own or {}) do
     s.metrics = s.metrics or {}
@@ -249,10 +243,28 @@ function M:close(ending)
   if reason == "interrupted" and self.hooks.leave then self.hooks.leave(self) end
 end
 
+--- Somebody may change weights or moments between two steps: what a save under way holds is copied first.
+function M:before_change()
+  if self.keeper then self.keeper:before_change() end
+end
+
+--- Close the step that is open: hooks, measures, its line in the log, a checkpoint if one is due. Nothing where none is.
+-- Weights and moments may be changed when this returns. Ctrl-C meanwhile ends the run: the step is saved.
+-- @usage local trainer = run:trainer()
+-- trainer:step().mine = 3   -- logged with the step when it is closed
+-- trainer:close()
+-- trainer:save_now(), trainer:goes_on()   --> true true
+-- trainer:finish().steps   --> 1
+-- run:finish()
+function M:close()
+  close(self)
+  self:before_change()
+end
+
 --- Save the state after the last step, whatever is due; the step is closed.
 -- @treturn bool false where no step was made since the beginning
 function M:save_now()
-  self:close()
+  close(self)
   if not self.begun or self.done == self.begun.done then return false end
   save(self, { now = true })
   return true
@@ -260,10 +272,10 @@ end
 
 -- Somebody may do something between two steps, or before the first one; steps that are made there are closed.
 local function between(self)
-  self:close()
+  close(self)
   if self.hooks.between and not self.over and self.done < self.steps then
     self.hooks.between(self)
-    self:close()
+    close(self)
   end
   if not self.begun then begin(self) end
 end
@@ -294,7 +306,7 @@ function M:finish()
   if not self.begun then begin(self) end
   if self.summary.steps then return self.summary end  -- it has ended
   local early = self.open_step and self.done < self.steps
-  self:close(early and "stopped" or nil)
+  close(self, early and "stopped" or nil)
   local s = self.summary
   if self.done > self.begun.done then save(self, { now = true }) end
   host.interrupts(true)
@@ -308,6 +320,7 @@ function M:finish()
   s.steps, s.seconds = self.done, host.now() - self.begun.time
   s.tokens, s.learned_tokens, s.shared_tokens = self.tokens, self.learned, self.shared
   s.tokens_per_s = (self.tokens - self.begun.tokens) / math.max(s.seconds, 1e-9)
+  s.saves = self.keeper and self.keeper.cost:summary(s.seconds)
   self.over = self.over or "stopped"  -- no step is made behind it
   return s
 end

@@ -327,7 +327,8 @@ local function make(self)
     blame("the schedule made the learning rate of step %d %s; a number from 0 is wanted", self.done + 1, tostring(lr))
   end
   saves.intact()
-  local span = self.keeper and trace.begin "save: what it has not copied yet"
+  self.until_update = host.now() - start  -- as long a save may write from where weights and moments lie
+  local span = self.keeper and trace.begin "save: what is neither written nor copied yet"
   if self.keeper then self.keeper:before_update() end
   trace.done(span)
   self.updating = true  -- from here on the state is neither that of this step nor of the one before

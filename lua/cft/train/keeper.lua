@@ -3,6 +3,7 @@
 -- One save is under way at a time. A save that fails is said at the next step, and the run goes on; it is forgotten when a
 -- later one succeeds. A full disk is waited for: the run stands still only where the next save is due, or at its end.
 
+local costs = require "cft.train.save_cost"
 local format = require "cft.base.format"
 local host = require "cft.host"
 local saver = require "cft.io.saver"
@@ -16,10 +17,9 @@ Keeper.__index = Keeper
 --- @tab o `device` of the model; `log`; `fill(save, trainer, how)` writes a checkpoint's files; `folder(step)` → its
 -- path; `whole(path, trainer)` is called when one is on the disk and read back; `retry_s` of a full disk
 -- @treturn Keeper with `saved`, the folder of the latest whole checkpoint; `failed`, why the last save failed, nil where
--- it did not; `passing`, a checkpoint that the next one replaces; `count`, saves begun; `stalled`, seconds that the run
--- waited for saves
+-- it did not; `passing`, a checkpoint that the next one replaces; `cost`, what saves took of the run
 function M.new(o)
-  local self = setmetatable({ log = o.log, fill = o.fill, folder = o.folder, whole = o.whole, count = 0, stalled = 0 }, Keeper)
+  local self = setmetatable({ log = o.log, fill = o.fill, folder = o.folder, whole = o.whole, cost = costs.new(), unsaid = 0 }, Keeper)
   self.saver = saver.new(o.device, { now = host.now, retry_s = o.retry_s })
   return self
 end
@@ -36,8 +36,19 @@ function M.bytes_of(model, optim)
   return bytes
 end
 
---- Have memory for the copy before the first step: pinning it takes long. Where there is not so much, each save is written
--- from where the state lies, and the run waits.
+-- Call a method of the saver, and count how long the run stood still for it.
+local function waiting(self, how, method, ...)
+  local before = self.saver.stalled
+  local ok, a, b = pcall(self.saver[method], self.saver, ...)
+  local seconds = self.saver.stalled - before
+  self.cost:wait(seconds, how)
+  self.unsaid = self.unsaid + seconds
+  if not ok then error(a, 0) end
+  return a, b
+end
+
+--- Have pinned memory for the copy before the first step: pinning it takes long. Where there is not so much, each save is
+-- written while the run waits.
 -- @int bytes
 function Keeper:reserve(bytes)
   if not self.saver:reserve(bytes + 2 ^ 20) then
@@ -99,15 +110,30 @@ function Keeper:poll()
 end
 
 --- Wait until the save under way is over. A full disk is waited for; a further Ctrl-C ends the program.
-function Keeper:settle()
+-- @bool[opt] asked for: nothing else is to be done meanwhile
+function Keeper:settle(asked)
   if not self.under_way then return end
-  settle(self, self.saver:wait(function(state, why) tell_of_room(self, state, why) end))
-  self.stalled = self.saver.stalled
+  settle(self, waiting(self, { asked = asked }, "wait", function(state, why) tell_of_room(self, state, why) end))
 end
 
---- Before weights or moments change: what the save under way holds is copied.
+--- Before weights or moments change: what the save under way holds is written or copied.
+-- @tab[opt] how as `Cost:wait` has it
+function Keeper:before_change(how)
+  if self.under_way then waiting(self, how, "copied") end
+end
+
+--- The same within a step, which has a save beside it then.
 function Keeper:before_update()
-  if self.under_way then self.saver:copied() end
+  self.beside = self.under_way ~= nil
+  self:before_change { inside = true }
+end
+
+--- A step was made. @tab t its numbers; gets `save_wait` where a save was under way: seconds that the run stood still for it, in the
+-- step and before it
+function Keeper:stepped(t)
+  self.cost:step(t.seconds, t.tokens, self.beside)
+  if self.beside then t.save_wait = self.unsaid end
+  self.unsaid, self.beside = 0, nil
 end
 
 -- ---- a save ----------------------------------------------------------------------------------
@@ -117,12 +143,12 @@ local function is_full(why)
   return why:find("No space left on device", 1, true) or why:find("Disk quota exceeded", 1, true)
 end
 
--- Begin; the first files of a save are made at once, and may find the disk full.
+-- Begin; the folder of a save is made at once, and may find the disk full.
 local function begin(self, trainer, how)
   local told
   while true do
-    local ok, result = pcall(self.saver.start, self.saver, self.under_way.path,
-                             function(save) self.fill(save, trainer, how) end)
+    local ok, result = pcall(waiting, self, { asked = how.now }, "start", self.under_way.path,
+                             function(save) self.fill(save, trainer, how) end, trainer.until_update)
     if ok then return true, result end
     if not is_full(result) then return false, result end
     if not told then tell_of_room(self, "no room", tostring(result)) end
@@ -137,19 +163,18 @@ end
 -- @treturn boolean whether it has not failed so far
 function Keeper:save(trainer, how)
   how = how or {}
-  self:settle()
+  self:settle(how.now)
+  self.cost:begun()
   self.under_way = { path = self.folder(trainer.done), step = trainer.done, by_time = how.by_time, trainer = trainer,
                      best = trainer.found_best and self.folder(trainer.found_best.step) }
-  self.count = self.count + 1
   local ok, beside = begin(self, trainer, how)
-  self.stalled = self.saver.stalled
   if not ok then
     failed(self, trainer.done, tostring(beside))
     self.under_way = nil
     return false
   end
   if not beside then settle(self, "done") end
-  if how.now then self:settle() end
+  if how.now then self:settle(true) end
   return self.failed == nil
 end
 
@@ -158,13 +183,24 @@ end
 -- @treturn number seconds
 function Keeper:takes(bytes) return self.seconds or bytes / 100e6 + 1 end
 
+local TOLD = 1  -- seconds that saves take of a run before it says so
+
+-- What saves cost, in a line.
+local function tell_of_cost(self, seconds)
+  local c = self.cost:summary(seconds)
+  if not c or c.waited + c.awaited + (c.slower or 0) < TOLD then return end
+  self.log:say("saves: %d; training stood still %.2f s for them, %.2f s at most for one%s%s", c.count, c.waited, c.longest,
+    c.share and (" (a step takes %.2f s); the steps beside them took %.2f s longer: %.1f%% of the run"):format(c.step, c.slower,
+      100 * c.share) or "",
+    c.awaited > 0.1 and ("; then %.1f s until the last one was on the disk"):format(c.awaited) or "")
+end
+
 --- The last word: all is over, or has failed.
+-- @number seconds of the run
 -- @treturn ?string why what is on the disk is not the run's last state
-function Keeper:finish()
-  self:settle()
-  if self.count > 0 and self.stalled > 1 then
-    self.log:say("saves: %d, the run waited %s for them", self.count, format.duration(self.stalled))
-  end
+function Keeper:finish(seconds)
+  self:settle(true)
+  tell_of_cost(self, seconds)
   self.saver:release()
   return self.failed
 end

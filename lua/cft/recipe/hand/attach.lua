@@ -132,6 +132,7 @@ local function run_line(run, client, message)
     return send(client, { id = message.id, done = true, text = "not run, since it cannot be recorded: " .. why .. "\n" })
   end
   record.by_hand(run)
+  run.training:before_change()
   at.running = true
   local problem = at.console.answer(message.line, {
     env = at.env, guard = function(fn) return client.socket:guard(fn) end,
