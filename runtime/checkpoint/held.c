@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "device.h"
+
 enum {
   PIECE = 1 << 20,
   SLAB =

@@ -3,7 +3,6 @@
 #ifndef CFT_CHECKPOINT_HELD_H
 #define CFT_CHECKPOINT_HELD_H
 
-#include "cft_tensor.h"
 #include "util/file.h"
 
 // Of one save at a time. The thread that writes takes pieces from the front and gives them back;

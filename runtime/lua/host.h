@@ -37,6 +37,8 @@ void host_notes(void);
 // whether a person sits at a prompt to return to; see cft_host.h.
 void host_interrupts_install(lua_State *L);
 void host_interrupts_at_prompt(bool prompt);
+// For C that waits: whether Ctrl-C wants the Lua code stopped that called it. It then raises "interrupted" itself.
+bool host_interrupts_stop(lua_State *L);
 
 int host_run(lua_State *L);               // run.c: host.run, a Lua function
 int host_repl(lua_State *L);              // repl.c: host.repl, a Lua function

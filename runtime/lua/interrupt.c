@@ -67,6 +67,12 @@ static void stop_lua(lua_State *L, lua_Debug *where) {
   lua_error(L);
 }
 
+bool host_interrupts_stop(lua_State *L) {
+  if (lua_gethook(L) != stop_lua) return false;
+  lua_sethook(L, NULL, 0, 0);
+  return true;
+}
+
 static void say(const char *text, size_t bytes) {
   ssize_t written = write(STDERR_FILENO, text, bytes);  // stdio is not for signal handlers
   (void)written;

@@ -19,7 +19,7 @@
 
 #include "host.h"
 
-enum { PIPE_BYTES = 1 << 20, DONE = 'd', FAILED = 'f', TEXT = 't' };
+enum { PIPE_BYTES = 1 << 20, LOOK_MS = 200, DONE = 'd', FAILED = 'f', TEXT = 't' };
 
 typedef struct worker {
   pid_t pid;  // 0 once it was waited for
@@ -154,9 +154,13 @@ static int push_end(lua_State *L, worker *w) {
   return 2;
 }
 
-// Whether `bytes` bytes came; false where the pipe ended.
-static bool read_all(int fd, void *data, size_t bytes) {
+// Whether `bytes` bytes came; false where the pipe ended, or where Ctrl-C stops whoever waits: *stopped then. A read of
+// its own would go on when a signal was handled, and a job of a worker may take long.
+static bool read_all(lua_State *L, int fd, void *data, size_t bytes, bool *stopped) {
   for (char *at = data; bytes > 0;) {
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    while (poll(&one, 1, LOOK_MS) <= 0)
+      if ((*stopped = host_interrupts_stop(L))) return false;
     ssize_t got = read(fd, at, bytes);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return false;
@@ -174,12 +178,21 @@ static int read_text(lua_State *L) {
     return 1;
   }
   frame head;
-  if (!read_all(w->fd, &head, sizeof head)) return push_end(L, w);
-  char *text = malloc(head.bytes + 1);
-  if (!text) return luaL_error(L, "no memory for %f bytes of a worker", (double)head.bytes);
-  bool whole = read_all(w->fd, text, head.bytes);
+  bool stopped = false;
+  char *text = NULL;
+  bool whole = read_all(L, w->fd, &head, sizeof head, &stopped);
+  if (whole) {
+    text = malloc(head.bytes + 1);
+    if (!text) return luaL_error(L, "no memory for %f bytes of a worker", (double)head.bytes);
+    whole = read_all(L, w->fd, text, head.bytes, &stopped);
+  }
   if (whole && head.kind != DONE) lua_pushlstring(L, text, head.bytes);
   free(text);
+  if (stopped) {
+    finish(w, true);  // in the midst of a text nobody can read on
+    lua_pushliteral(L, "interrupted");
+    return lua_error(L);
+  }
   if (!whole) return push_end(L, w);
   if (head.kind == TEXT) return 1;
   finish(w, false);

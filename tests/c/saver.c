@@ -273,8 +273,8 @@ TEST(without_memory_for_copies_it_waits_for_the_disk) {
   cft_saver_release(saver);
 }
 
-// No room is found only when a file is synced. What went through the page cache is written anew
-// from what it came from, or from copies; what went past it is lost by then, if it has changed.
+// A disk that is found full only when a file is synced. What went through the page cache is written
+// anew from what it came from, or from copies; what went past it is lost by then, if it has changed.
 TEST(a_disk_that_is_full_at_the_end) {
   const char *folder = scratch("late");
   for (int i = 0; i < 3; ++i) {

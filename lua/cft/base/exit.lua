@@ -3,6 +3,8 @@
 -- @usage local exit = require "cft.base.exit"
 -- pcall(exit.fail, exit.MISSING, "no model at %s", "m")
 
+local host = require "cft.host"
+
 local M = {
   OK = 0,
   FAILED = 1,        -- an error in a script, bad data
@@ -46,6 +48,13 @@ function M.by_signal(signal)
   if signal == "SIGTERM" or signal == "SIGHUP" then return M.TERMINATED end
   if signal == "SIGPIPE" then return M.FAILED end  -- what it prints cannot be written
   return M.INTERRUPTED
+end
+
+--- Has Ctrl-C stopped the code that raised this? Then it is no mistake of that code, and goes on up.
+-- @param err what pcall returned
+-- @treturn bool
+function M.is_interrupt(err)
+  return type(err) == "string" and err:find "interrupted$" ~= nil and host.end_signal() ~= nil
 end
 
 --- The exit code of anything that was raised.

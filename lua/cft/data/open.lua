@@ -114,6 +114,7 @@ local function reader_of(options, made_by)
       by = { name = "fields", from = type(record) == "table" and record or {} }
       local ok, result, reason = pcall(fields, record)
       if not ok then
+        if exit.is_interrupt(result) then error(result, 0) end  -- no fault of the record
         return nil, "fields: " .. (type(result) == "string" and result or ("an error that is a %s, not a message"):format(type(result)))
       end
       if result == nil then return nil, reason or "fields gave nothing for it" end

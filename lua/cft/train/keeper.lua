@@ -58,15 +58,17 @@ end
 
 -- ---- a rank that saves nothing ---------------------------------------------------------------
 
-local Bystander = { count = 0, stalled = 0 }
+local Bystander = {}
 Bystander.__index = Bystander
-for _, name in ipairs { "reserve", "poll", "settle", "before_update", "finish" } do Bystander[name] = function() end end
+for _, name in ipairs { "reserve", "poll", "settle", "before_update", "before_change", "stepped", "finish" } do
+  Bystander[name] = function() end
+end
 function Bystander.save() return true end
 function Bystander.takes() return 0 end
 
 --- In place of a keeper, in a rank for which the first one saves.
 -- @treturn Keeper
-function M.bystander() return setmetatable({}, Bystander) end
+function M.bystander() return setmetatable({ cost = costs.new() }, Bystander) end
 
 -- ---- what became of a save -------------------------------------------------------------------
 
