@@ -166,8 +166,7 @@ local function rule_of(run, o)
 end
 
 -- Where the state of a run is saved, beside it.
-local function keeper_of(run, model, o)
-  local rule = rule_of(run, o)
+local function keeper_of(run, model, rule)
   if run.out and not run.writes then return keepers.bystander() end
   return run.out and keepers.new {
     device = model.device, log = run.log,
@@ -230,11 +229,13 @@ function Run:trainer(opts)
   end
   local o, cfg = check.options("run:trainer", opts, trainer_spec), self.cfg
   train.check_parts("run:trainer", o)
-  self.loaded = o.model or self.loaded
-  local m = self:model()
   scores_of_settings(self, o)
   several.check_scores(self, o)
   self.live = with_scores(o)
+  train.check_best(o.best, self.heldout ~= nil)
+  local rule = rule_of(self, o)
+  self.loaded = o.model or self.loaded
+  local m = self:model()  -- what is wrong with the options is said before it is loaded
   local how = bookkeeping(self, o)
   self.optim = o.optim or optim.of(m, function(name) return cfg[name] end)
   self.survey = memory.survey(o.batches or self.batches, self.last_step)
@@ -244,7 +245,7 @@ function Run:trainer(opts)
     how[name] = hook and function(_, t) return hook(self, t) end
   end
   how.model, how.optim, how.log, how.steps, how.heldout = m, self.optim, self.log, self.last_step, self.heldout
-  self.keeper = keeper_of(self, m, o)
+  self.keeper = keeper_of(self, m, rule)
   if self.keeper and not self.device:find "^cpu" then self.keeper:reserve(keepers.bytes_of(m, self.optim)) end
   how.keeper = self.keeper
   how.batches, how.lr, how.loss, how.stop, how.best = o.batches or self.batches, o.lr or self.lr, o.loss, o.stop, o.best

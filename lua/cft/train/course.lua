@@ -37,8 +37,21 @@ local function enter(self, t, values, who)
   end
 end
 
+-- The ledger is the run's own: what somebody has entered there goes, and is named.
+local function check_ledger(t, who)
+  if type(t.ledger) ~= "table" then return end  -- named as any other number of the step that was taken away
+  for name, entry in pairs(t.ledger) do
+    if type(entry) ~= "table" or type(entry.loss) ~= "number" or type(entry.tokens) ~= "number" then
+      t.ledger[name] = nil
+      blame("%s set '%s' in the step's ledger, which has kinds of text alone; set it on the step itself: t.%s", who,
+        tostring(name), tostring(name))
+    end
+  end
+end
+
 -- What was set on an open step, or changed of it.
 local function take_set(self, t, who)
+  check_ledger(t, who)
   local set = {}
   for name, value in pairs(t) do
     if name ~= "own" and self.made[name] ~= value then set[name] = value end
