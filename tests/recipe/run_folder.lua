@@ -140,10 +140,11 @@ return {
     local first = json.read(out .. "/run.json")
     cft.files.remove(out .. "/step-000003")
     local log = assert(io.open(out .. "/log.jsonl", "ab"))
-    log:write '{"step":4,"ti'
+    log:write '{"step":2}\nnot JSON\n{"step":4,"ti'
     log:close()
     local r = run(out, "--resume")
     expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    expect.match(r.out, "log%.jsonl: 2 lines are no step's, or are not in order, and are gone: lines 5, 6\n")
     local record, steps = json.read(out .. "/run.json"), {}
     expect.same({ record.id, record.started, #record.resumed, record.resumed[1].at_step }, { first.id, first.started, 1, 2 })
     for i, line in ipairs(lines_of(out .. "/log.jsonl")) do steps[i] = line.step or line.run end

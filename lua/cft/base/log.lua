@@ -79,20 +79,33 @@ end
 -- log:go_on(10)
 function Log:go_on(step) self.kept, self.fresh = step, false end
 
--- Cut the file back to that step; it is replaced whole or not at all, and only where that changes it.
+-- Cut the file back to that step; it is replaced whole or not at all, and only where that changes it. A last line without
+-- its end is what a crash leaves; other lines that are no step's, or not in order, somebody has put there: they go, and are named.
 local function cut(self)
   local file = io.open(self.path, "rb")
-  local text, lines = file and file:read "*a" or "", {}
+  local text, lines, odd, last, number = file and file:read "*a" or "", {}, {}, -math.huge, 0
   if file then file:close() end
-  for line in (text .. "\n"):gmatch "([^\n]*)\n" do
+  for line, ending in text:gmatch "([^\n]*)(\n?)" do
+    number = number + 1
     local t = json.decode(line)
-    local later = type(t) == "table" and type(t.step) == "number" and t.step > self.kept
-    if type(t) == "table" and not later then lines[#lines + 1] = line .. "\n" end
+    local step = type(t) == "table" and t.step
+    local header = type(t) == "table" and t.log ~= nil and not lines[1]
+    if header or type(step) == "number" and step > last and step <= self.kept then
+      lines[#lines + 1] = line .. "\n"
+      last = step or last
+    elseif ending ~= "" and not (type(step) == "number" and step > self.kept) then
+      odd[#odd + 1] = number
+    end
   end
   local first = lines[1] and json.decode(lines[1])
   if self.header and not (first and first.log) then table.insert(lines, 1, self.header) end
   local kept = table.concat(lines)
   if kept ~= text then self.write(self.path, kept) end
+  if odd[1] then
+    self:say("%s: %d %s no step's, or %s not in order, and %s gone: %s %s%s", self.path, #odd, #odd == 1 and "line is" or "lines are",
+      #odd == 1 and "is" or "are", #odd == 1 and "is" or "are", #odd == 1 and "line" or "lines", table.concat(odd, ", ", 1, math.min(#odd, 5)),
+      #odd > 5 and ", ..." or "")
+  end
 end
 
 -- The file, open for the next line.
