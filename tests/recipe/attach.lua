@@ -18,7 +18,8 @@ local function listening()
   local out, folder = process.folder(), private "sockets"
   local log = { close_line = function() end }
   local run = { out = out, name = "r", log = log, record = { changed_by_hand = false },
-                training = { done = 3, steps = 9 }, attached = { socket = assert(attach.listen(folder .. "/id")),
+                training = { done = 3, steps = 9, before_change = function() end },
+                attached = { socket = assert(attach.listen(folder .. "/id")),
                 path = folder .. "/id", clients = {} } }
   run.record.id = "id"
   return run, folder .. "/id"

@@ -111,9 +111,6 @@ return {
   refuses("best: nothing is held out, so there is no heldout_loss", hook 'best = { "heldout_loss", "min" }', "heldout="),
   refuses("best names a metric and its direction", hook 'best = { "loss", "min", patience = 3 }'),
   refuses("keep: best counts by the metric that best = { NAME, ... } follows, and there is none", hook "keep = { newest = 1, best = 3 }"),
-  -- Before the model is loaded, which may take long.
-  refuses("best names a metric and its direction", hook 'best = { "loss", "up" }\no.model = function() error "it was loaded" end'),
-  refuses("keep: best counts by the metric", hook 'keep = { best = 3 }\no.model = function() error "it was loaded" end'),
   refuses("after_step set 'foo' in the step's ledger, which has kinds of text alone; set it on the step itself: t%.foo",
     hook "after_step = function(_, t) t.ledger.foo = 3 end"),
   refuses("stop gave a number; true or a text that says why is wanted, or false or nil to go on", hook "stop = function() return 0 end"),

@@ -53,6 +53,7 @@ end
 --- Has Ctrl-C stopped the code that raised this? Then it is no mistake of that code, and goes on up.
 -- @param err what pcall returned
 -- @treturn bool
+-- @usage cft.exit.is_interrupt "data.jsonl: no such file"   --> false
 function M.is_interrupt(err)
   return type(err) == "string" and err:find "interrupted$" ~= nil and host.end_signal() ~= nil
 end

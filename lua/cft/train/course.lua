@@ -257,6 +257,10 @@ local function close(self, ending)
 end
 
 --- Somebody may change weights or moments between two steps: what a save under way holds is copied first.
+-- @usage local trainer = run:trainer()
+-- trainer:step()
+-- trainer:before_change()   -- weights may be set by hand now
+-- run:finish()
 function M:before_change()
   if self.keeper then self.keeper:before_change() end
 end
