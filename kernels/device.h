@@ -79,6 +79,12 @@ struct cft_device {
   // ever timed.
   void (*set_autotune)(cft_device *d, int on);
 
+  // Whether what a row gives in a product x w^T and in attention's forward must not depend, to the bit,
+  // on the rows beside it or on how many there are: the device's own kernels, whose sums have one
+  // order, in place of libraries'. Other products are refused meanwhile. Answers what it was. NULL: no
+  // row ever depends on others.
+  int (*set_rows_alone)(cft_device *d, int on);
+
   // The default stream orders everything that names no other; sync waits for all of it and
   // answers with the first failure that happened meanwhile.
   cft_stream *(*stream)(cft_device *d);

@@ -349,6 +349,12 @@ static void set_autotune(cft_device *device, int on) {
   d->matmul = nullptr;
 }
 
+static int set_rows_alone(cft_device *device, int on) {
+  const int was = of(device)->rows_alone;
+  of(device)->rows_alone = on != 0;
+  return was;
+}
+
 // ---- opening and closing -------------------------------------------------------------------
 
 static void close(cft_device *device) {
@@ -436,6 +442,7 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   d->aside_download = aside_download;
   d->aside_wait = aside_wait;
   d->set_autotune = set_autotune;
+  d->set_rows_alone = set_rows_alone;
   d->stream = default_stream;
   d->sync = sync;
   d->moment = cuda_moment;

@@ -19,6 +19,7 @@
 
 #include "cuda.cuh"
 #include "library.h"
+#include "matmul_alone.h"
 
 // ---- the library ---------------------------------------------------------------------------
 
@@ -518,6 +519,7 @@ cft_status cft_cuda_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *
   const bool empty = a->m == 0 || a->n == 0 || a->k == 0;
   cuda_matmul *h = nullptr;
   bool done = false;
+  if (!empty && q.device->rows_alone) return matmul_alone(q, a);
   if (!empty) CFT_TRY(open_lt(q, &h));
   if (a->a_sum && !empty) CFT_TRY(with_sums(q, h, a, &done));
   if (a->a_sum && !done) CFT_TRY(sum_apart(q, a, a->a_sum, a->a_sum_beta));

@@ -1,10 +1,12 @@
 --- Generation on the CUDA device against the CPU's:  cftrun tests/cuda_emu/generate.lua
 -- With CFT_CUDA_MODULE naming the emulated module this needs no GPU.
 
+local autograd = require "cft.engine.autograd"
 local demo = require "cft.demo"
 local engines = require "cft.generate.engine"
 local expect = require "tests.expect"
 local generate = require "cft.generate"
+local inputs = require "cft.nn.inputs"
 local json = require "cft.base.json"
 local models = require "cft.models"
 local process = require "tests.process"
@@ -39,10 +41,10 @@ local function prompts()
   return list
 end
 
-local function generated(m, o)
+local function generated(m, o, list)
   local all = { max_new = 12, ends = false, logprobs = 2 }
   for name, value in pairs(o or {}) do all[name] = value end
-  return generate(m, prompts(), all)
+  return generate(m, list or prompts(), all)
 end
 
 local function ids_of(results)
@@ -93,6 +95,66 @@ test("bf16, by tensor cores: log-probabilities are the CPU's to rounding", funct
   -- One token each: what follows another token is another text.
   close(generated(gpu, { max_new = 1 }), generated(cpu, { max_new = 1 }), 0.1)
   cpu:release() gpu:release()
+end)
+
+-- Ids and log-probabilities, to the bit.
+local function same(got, wanted, what)
+  for i, r in ipairs(wanted) do
+    for s, sample in ipairs(r.samples) do
+      local where = ("%s: prompt %d, sample %d"):format(what, i, s)
+      expect.same(got[i].samples[s].ids, sample.ids, where)
+      expect.same(got[i].samples[s].logprobs, sample.logprobs, where)
+      expect.same(got[i].samples[s].top, sample.top, where)
+    end
+  end
+end
+
+for _, dtype in ipairs { "f32", "bf16" } do
+  test(dtype .. ", deterministic: the same bits for any batch, chunk, order and preemption; and the trainer's", function()
+    local m = model("cuda", { dtype = dtype, arch = dtype == "f32" and "llama" or "qwen2" })
+    local list = { prompts()[2], prompts()[4], prompts()[3] }
+    local function run(o)
+      local all = { deterministic = true, temperature = 1.3, n = 2, seed = 5, max_new = 5 }
+      for name, value in pairs(o or {}) do all[name] = value end
+      return generated(m, all, list)
+    end
+    local wanted = run()
+    same(run { batch = 1 }, wanted, "batch 1")
+    same(run { batch = 5, chunk = 17 }, wanted, "batch 5")
+    local tight = run { memory = engines.page_bytes(m) * 3, chunk = 30 }
+    same(tight, wanted, "three pages")
+    expect.truthy(tight.counts.preempted > 1, "nobody was preempted")
+    expect.same(tensor.set_rows_alone("cuda", true), false)  -- an engine leaves it as it was
+    local ids, weights = {}, {}
+    for i, r in ipairs(wanted) do
+      ids[i], weights[i] = {}, {}
+      for _, id in ipairs(r.prompt) do table.insert(ids[i], id) table.insert(weights[i], 0) end
+      for _, id in ipairs(r.samples[2].ids) do table.insert(ids[i], id) table.insert(weights[i], 1) end
+    end
+    m.options.suffix = false  -- only rows with loss
+    tensor.scope(autograd.no_grad, function()
+      local _, nll = m:loss(inputs.sequences(ids, weights))
+      local host, at = nll:to_host(), 0
+      for i, r in ipairs(wanted) do
+        for j, logprob in ipairs(r.samples[2].logprobs) do
+          expect.same(logprob, -host[at], ("the trainer's: prompt %d, token %d"):format(i, j))
+          at = at + 1
+        end
+      end
+    end)
+    tensor.set_rows_alone("cuda", false)
+    m:release()
+  end)
+end
+
+test("with rows alone, what they are not promised of is refused", function()
+  local m = model "cuda"
+  tensor.set_rows_alone("cuda", true)
+  expect.raises("rows alone are promised of x w%^T", function()
+    tensor.scope(function() m:loss(inputs.sequences({ { 1, 2, 3 } }, { { 0, 1, 1 } })):backward() end)
+  end)
+  tensor.set_rows_alone("cuda", false)
+  m:release()
 end)
 
 test("nothing is left of a call but the model", function()

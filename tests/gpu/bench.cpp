@@ -3,70 +3,19 @@
 // best matmul rate that it shows.
 //
 //   cuda_bench MODULE [--small] [--json FILE] [SECTION ...]     sections: copy matmul ops attention
+//                                                            generation
 //
 // --small: sizes for a dry run on the emulated device, whose times mean nothing.
 #include <dlfcn.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include <algorithm>
-#include <functional>
-#include <string>
-#include <vector>
+#include "bench.h"
 
-extern "C" {
-#include "device.h"
-}
-
-static cft_device *d;
-static bool small;
+cft_device *d;
+bool small;
 static FILE *json;
 static double copy_rate, matmul_rate;  // bytes and FLOPs a second; the best seen so far
-
-// What ends a row, and no more.
-struct failed_row {};
-
-static void must(cft_status st) {
-  if (st == CFT_OK) return;
-  fprintf(stderr, "cuda_bench: %s: %s\n", cft_status_name(st), cft_last_error());
-  throw failed_row();
-}
-
-// ---- memory --------------------------------------------------------------------------------
-
-// Device memory with contents: normal numbers, since zeros draw less power and run faster.
-class array {
- public:
-  array(int64_t n, cft_dtype t, double scale = 1) : bytes_((size_t)n * cft_dtype_bytes(t)) {
-    must(d->alloc(d, &p_, bytes_, CFT_MEM_OTHER));
-    static uint64_t counter;
-    if (t == CFT_F32 || t == CFT_BF16) {
-      const cft_random_args a = {p_, n, 1, counter++, 0, scale, CFT_NORMAL, t};
-      must(d->kernels->random(d, nullptr, &a));
-    } else {
-      must(d->zero(d, nullptr, p_, bytes_));
-    }
-  }
-  explicit array(const std::vector<int32_t> &v) : bytes_(v.size() * 4) {
-    must(d->alloc(d, &p_, bytes_, CFT_MEM_OTHER));
-    must(d->upload(d, nullptr, p_, v.data(), bytes_));
-  }
-  ~array() { d->free(d, p_, bytes_, CFT_MEM_OTHER); }
-  array(const array &) = delete;
-  void *at(int64_t byte = 0) const { return (char *)p_ + byte; }
-  template <class T>
-  T *as() const {
-    return (T *)p_;
-  }
-
- private:
-  void *p_ = nullptr;
-  size_t bytes_;
-};
 
 // ---- time ----------------------------------------------------------------------------------
 
@@ -78,8 +27,7 @@ static double now() {
 
 static int rows, failures;
 
-// Run what makes rows; one that fails is counted, and whoever comes next is not the worse for it.
-static void try_rows(const std::function<void()> &f) {
+void try_rows(const std::function<void()> &f) {
   try {
     f();
   } catch (const failed_row &) {
@@ -88,7 +36,6 @@ static void try_rows(const std::function<void()> &f) {
   }
 }
 
-// Seconds a call: warmed up, then many in a row between two waits, the best of three rows.
 static double measured(const std::function<cft_status()> &f) {
   must(f());
   must(d->sync(d));
@@ -107,15 +54,13 @@ static double measured(const std::function<cft_status()> &f) {
   return best;
 }
 
-// The same; infinite where the call fails.
-static double seconds_of(const std::function<cft_status()> &f) {
+double seconds_of(const std::function<cft_status()> &f) {
   double seconds = INFINITY;
   try_rows([&] { seconds = measured(f); });
   return seconds;
 }
 
-static void row(const char *section, const std::string &name, double seconds, double bytes,
-                double flops) {
+void row(const char *section, const std::string &name, double seconds, double bytes, double flops) {
   if (!std::isfinite(seconds)) {
     printf("%-10s %-44s failed\n", section, name.c_str());
     return;
@@ -443,10 +388,11 @@ int main(int argc, char **argv) {
   const auto wanted = [&](const char *name) {
     return sections.empty() || std::find(sections.begin(), sections.end(), name) != sections.end();
   };
-  if (wanted("copy") || wanted("ops")) try_rows(bench_copy);
+  if (wanted("copy") || wanted("ops") || wanted("generation")) try_rows(bench_copy);
   if (wanted("matmul") || wanted("attention")) try_rows(bench_matmul);
   if (wanted("ops")) try_rows(bench_ops);
   if (wanted("attention")) try_rows([&] { bench_attention(open); });
+  if (wanted("generation")) try_rows(bench_generation);
   if (json) fclose(json);
   d->close(d);
   // Each has run; what it took is for the reader.

@@ -32,7 +32,7 @@ tests/gpu/needs.sh --libraries "${programs[@]}" |
 cp -r tests/{gpu,ops,train,oracle} "$to/tests"
 cp tests/*.lua "$to/tests"
 mkdir -p "$to/tests/cuda_emu" "$to/tests/golden"
-cp tests/cuda_emu/{training,collectives}.lua "$to/tests/cuda_emu"
+cp tests/cuda_emu/{training,collectives,generate}.lua "$to/tests/cuda_emu"
 cp -r tests/golden/*-small* tests/golden/ops.* "$to/tests/golden"
 git rev-parse HEAD >"$to/COMMIT"
 

@@ -4,8 +4,8 @@
 #   preflight   what is here (cftrun doctor); ends at once where no matrix product can be had
 #   ops         every op against the CPU device, a process a section: one that faults ends no other
 #   training    small models against PyTorch's numbers, whole steps against the CPU, bit-equal repeats; the
-#               runtime's op cases; collectives of one rank
-#   bench       copies, matmuls (heuristic's first and best), ops and attention against their floors
+#               runtime's op cases; collectives of one rank; generation against the CPU
+#   bench       copies, matmuls (heuristic's first and best), ops, attention and generation against their floors
 #   steps       training steps of Qwen2.5-0.5B, 1.5B and 7B of 65,536 tokens, micro-batch and optimizer apart
 #   pytorch     the same in PyTorch, where it is installed
 #   sanitizer   compute-sanitizer on the small cases, with the time that is left
@@ -131,6 +131,7 @@ training() {
   suite "small models against PyTorch's numbers, 20 steps" 50 "$bin/cftrun" tests/run.lua tests/train/golden.lua
   suite "op cases of the runtime" 50 "$bin/cftrun" tests/run.lua tests/ops/
   suite "collectives of one rank, by NCCL" 50 "$bin/cftrun" tests/cuda_emu/collectives.lua
+  suite "generation against the CPU; the same bits in any batch" 50 "$bin/cftrun" tests/cuda_emu/generate.lua
   # The module as the runtime finds it by itself, by way of the driver.
   [[ $dry ]] || suite "the module beside cftrun" 20 env -u CFT_CUDA_MODULE "$bin/cftrun" --device cuda --check
   if [[ -x $tools/cuda_plans ]] && within 30 "$tools/cuda_plans" card >"$raw/card.json" 2>&1; then
@@ -167,7 +168,7 @@ bench() {
   [[ $dry ]] && small=(--small)
   CFT_CUDA_TUNE=0 within 40 "$tools/cuda_bench" "$module" ${small[@]+"${small[@]}"} --json "$raw/first.jsonl" matmul \
     >"$raw/first.log" 2>&1 || failures=$((failures + 1))
-  within 100 "$tools/cuda_bench" "$module" ${small[@]+"${small[@]}"} --json "$raw/bench.jsonl" 2>&1 | tee "$raw/bench.log"
+  within 120 "$tools/cuda_bench" "$module" ${small[@]+"${small[@]}"} --json "$raw/bench.jsonl" 2>&1 | tee "$raw/bench.log"
   [[ ${PIPESTATUS[0]} == 0 ]] || failures=$((failures + 1))
   report
 }

@@ -229,6 +229,14 @@ function M.set_threads(n) door.check(C.cft_cpu_set_threads(n)) end
 -- @treturn int
 function M.threads() return C.cft_cpu_threads() end
 
+--- Whether, from now on, a row of a product x w^T (linear, logits) and of attention's forward must not depend, to the
+-- bit, on the rows beside it (true), or a GPU's libraries may choose by their number (false, as it opens). Other products on
+-- a GPU are refused while it is true. The CPU's rows never depend on others.
+-- @param device or its name
+-- @bool on
+-- @treturn bool what it was
+function M.set_rows_alone(device, on) return C.cft_device_set_rows_alone(M.device(device), on and 1 or 0) ~= 0 end
+
 --- "cpu", "cuda:0".
 -- @param d a device
 function M.device_name(d) return ffi.string(C.cft_device_name(d)) end

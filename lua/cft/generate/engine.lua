@@ -7,6 +7,7 @@
 
 local autograd = require "cft.engine.autograd"
 local blame = require "cft.base.blame"
+local finally = require "cft.base.finally"
 local kernels = require "cft.engine.kernels"
 local kv_cache = require "cft.nn.kv_cache"
 local ops = require "cft.engine.ops"
@@ -28,10 +29,11 @@ function M.page_bytes(model)
 end
 
 --- @tparam Model model its weights are used where they are; they must not change while the engine lives
--- @tab o `pages` of the cache; `batch`, most sequences that are written at once; `chunk`, tokens of prompts a step
+-- @tab o `pages` of the cache; `batch`, most sequences that are written at once; `chunk`, tokens of prompts a step;
+-- `deterministic`, whether no number may depend on what else is in a step on a GPU, too
 function M.new(model, o)
   return setmetatable({
-    model = model, batch = o.batch, chunk = o.chunk, pages = pages.new(o.pages),
+    model = model, batch = o.batch, chunk = o.chunk, deterministic = o.deterministic, pages = pages.new(o.pages),
     cache = kv_cache.new(model.config, o.pages, { dtype = model.dtype, device = model.device }),
     running = {},              -- in the order they came
     returned = {},             -- what waits to go on, the first to do so last
@@ -337,7 +339,12 @@ local function step(self)
 end
 
 --- One forward pass, and what follows from it. @treturn int how many tokens were read
-function Engine:step() return autograd.no_grad(step, self) end
+function Engine:step()
+  if not self.deterministic then return autograd.no_grad(step, self) end
+  local device = self.model.device
+  local was = tensor.set_rows_alone(device, true)
+  return finally(function() tensor.set_rows_alone(device, was) end, autograd.no_grad, step, self)
+end
 
 --- End a sequence now, wherever it stands.
 function Engine:cancel(seq)

@@ -131,9 +131,6 @@ end
 -- @string where for messages
 -- @treturn Engine
 function M.engine_for(model, requests, o, where)
-  if o.deterministic and model.device.host_memory == 0 then
-    blame("%s: 'deterministic' is promised on the CPU only: the libraries of a GPU promise no order of sums", where)
-  end
   local wanted = {}
   for _, r in ipairs(requests) do
     local tokens = math.min(#r.prompt + r.max_new, model.config.context)
@@ -148,7 +145,8 @@ function M.engine_for(model, requests, o, where)
     blame("%s: memory for keys and values is %d bytes, and a page of %d tokens takes %d", where,
           o.memory or bytes_left(model.device), kv_cache.PAGE, bytes)
   end
-  return engines.new(model, { pages = math.min(pages, most), batch = o.batch, chunk = o.chunk })
+  return engines.new(model, { pages = math.min(pages, most), batch = o.batch, chunk = o.chunk,
+                              deterministic = o.deterministic })
 end
 
 -- ---- calls ---------------------------------------------------------------------------------------

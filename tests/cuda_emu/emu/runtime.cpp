@@ -904,5 +904,15 @@ EXPORTED void cuda_emu_set_module_bytes(uint64_t bytes) {
   loaded.clear();
 }
 EXPORTED uint64_t cuda_emu_launches(void) { return count.launches; }
+// What was issued since the last call, as lines "COUNT NAME"; how long the text is, of which at most `bytes` - 1 are there.
+EXPORTED size_t cuda_emu_census(char *text, size_t bytes) {
+  static size_t from;
+  std::map<std::string, uint64_t> counted;
+  for (; from < history.size(); from++) counted[describe(history[from])]++;
+  std::string all;
+  for (const auto &c : counted) all += std::to_string(c.second) + " " + c.first + "\n";
+  if (bytes > 0) snprintf(text, bytes, "%s", all.c_str());
+  return all.size();
+}
 
 }  // extern "C"

@@ -50,7 +50,7 @@ Usage: cftrun eval MODEL --bench NAME[,NAME ...] [option ...]
   --batch N            sequences at once; 64
   --chunk N            tokens of prompts that are read in a step; 512
   --memory SIZE        for keys and values, as 2GiB; half of what is free
-  --deterministic      refuse devices on which an answer could depend on what else is answered
+  --deterministic      no answer depends on what else is answered; on a GPU by kernels of its own, slower
 
   Exit codes: 2, what was asked cannot be; 4, a model or data are not here; 130, interrupted. docs/eval.md says more.]]
 

@@ -42,7 +42,7 @@ Usage: cftrun generate MODEL ["PROMPT"] [option ...]
   --batch N            sequences at once; 64
   --chunk N            tokens of prompts that are read in a step; 512
   --memory SIZE        for keys and values, as 2GiB; half of what is free
-  --deterministic      refuse devices on which an answer could depend on what else is answered
+  --deterministic      no answer depends on what else is answered; on a GPU by kernels of its own, slower
 
   docs/generate.md says more.]]
 
