@@ -190,7 +190,7 @@ local TOLD = 1  -- seconds that saves take of a run before it says so
 -- What saves cost, in a line.
 local function tell_of_cost(self, seconds)
   local c = self.cost:summary(seconds)
-  if not c or c.waited + c.awaited + (c.slower or 0) < TOLD then return end
+  if not c or c.waited + c.awaited + math.max(0, c.slower or 0) < TOLD then return end
   self.log:say("saves: %d; training stood still %.2f s for them, %.2f s at most for one%s%s", c.count, c.waited, c.longest,
     c.share and (" (a step takes %.2f s); the steps beside them took %.2f s longer: %.1f%% of the run"):format(c.step, c.slower,
       100 * c.share) or "",
