@@ -76,7 +76,14 @@ local function take_folder(run)
   local cfg = run.cfg
   local folder, resumes = cfg.out, config.peek(cfg, "resume")  -- which run:trainer does
   if cfg.go_on and not folder then exit.fail(exit.USAGE, "--continue goes on with the run in out=, which is not set") end
-  if not folder or cfg.dry_run or cfg.preview then return end
+  if not folder or cfg.preview then return end
+  if cfg.dry_run then  -- what the run would be refused for
+    local found = run_folder.look(folder)
+    if found and not (cfg.overwrite or resumes or cfg.go_on or config.origin(cfg, "out") == "demo") then
+      run_folder.refuse(folder, found)
+    end
+    return
+  end
   run.out = folder
   if run.ranks.first then run.writes, run.lock = folder, run_folder.take(folder) end
   local found, overwrite = run_folder.look(folder), cfg.overwrite
