@@ -285,7 +285,7 @@ return {
   { "exit() leaves at once", function()
     ends(run { input = "1\nexit() print 'same line'\n2\n" }, 0, "1\n", "")
   end },
-  { "globals of one line are seen by the next, locals are not", function()
-    ends(run { input = "local a = 1\nb = 2\na, b\n" }, 0, "nil\t2\n", "")
+  { "globals of one line are seen by the next, and the locals that it begins with; others are not", function()
+    ends(run { input = "local a = 1\nb = 2 local c = 3\na, b, c\n" }, 0, "1\t2\tnil\n", "")
   end },
 }

@@ -64,7 +64,7 @@ return {
     data(folder, "{}\n")
     expect.same(offered(folder, "cftrun hel"), { "help" })
     expect.same(offered(folder, "cftrun x.lua weight_d"), { "weight_decay=" })
-    expect.same(offered(folder, "cftrun x.lua --res"), { "--resume" })
+    expect.same(offered(folder, "cftrun x.lua --resu"), { "--resume" })
     expect.same(offered(folder, "cftrun x.lua data=m"), { "m.jsonl" })
     expect.same(offered(folder, "cftrun x.lua master="), { "true", "false" })
     is(run { "completion", "fish" }, 0, "complete %-c cftrun %-n __fish_is_first_arg %-a help")

@@ -153,6 +153,7 @@ refused("no number", 2, "%-%-ranks wants a number, 1 to 65536, got 'two'", "--ra
 refused("a command", 2, "%-%-ranks starts a recipe; doctor is a command", "--ranks", "2", "doctor")
 refused("a prompt", 2, "%-i is for one process, and %-%-ranks starts several", "--ranks", "2", "-i", RECIPE)
 refused("a preview", 2, "%-%-preview is for one process, and 2 were started", "--ranks", "2", RECIPE, "--preview", "1")
+refused("a prompt in it", 2, "attach is not for 2 ranks yet", "--ranks", "2", RECIPE, "attach=true")
 refused("a stream", 2, "stream is not for 2 ranks yet", "--ranks", "2", RECIPE, "stream=true")
 
 tests[#tests + 1] = { "--help is given once", function()

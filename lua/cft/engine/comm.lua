@@ -30,12 +30,14 @@ local M = {}
 local Comm = {}
 Comm.__index = Comm
 
--- A missing library ends a run as a missing device does: then there is no id either. That ranks do not
--- come, or do not go together, is an error like any.
-local function must(status, device)
+-- A missing library ends a run as a missing device does: then a GPU has no id either, and a CPU cannot open. That ranks
+-- do not come, or do not go together, is an error like any.
+local function must(status, device, opens)
   if status == C.CFT_E_DEVICE then
     local why = ffi.string(C.cft_last_error())
-    if C.cft_comm_new_id(device, ffi.new "cft_comm_id") == C.CFT_E_DEVICE then exit.fail(exit.DEVICE, "%s", why) end
+    if opens and device.host_memory == 1 or C.cft_comm_new_id(device, ffi.new "cft_comm_id") == C.CFT_E_DEVICE then
+      exit.fail(exit.DEVICE, "%s", why)
+    end
     blame(why)
   end
   door.check(status)
@@ -81,7 +83,7 @@ function M.open(o)
   if o.rank >= o.size then blame("comm.open: rank %d of %d; ranks are numbered from 0", o.rank, o.size) end
   local device, id, out = device_of(o.device), ffi.new "cft_comm_id", ffi.new "cft_comm *[1]"
   ffi.copy(id.bytes, o.id, #o.id)
-  must(C.cft_comm_open(out, device, id, o.rank, o.size, o.timeout), device)
+  must(C.cft_comm_open(out, device, id, o.rank, o.size, o.timeout), device, true)
   -- One that is forgotten must not wait for the others.
   return setmetatable({ c = ffi.gc(out[0], C.cft_comm_abort), rank = o.rank, size = o.size, device = device }, Comm)
 end

@@ -235,6 +235,7 @@ function M.threads() return C.cft_cpu_threads() end
 -- @param device or its name
 -- @bool on
 -- @treturn bool what it was
+-- @usage print(cft.tensor.set_rows_alone("cpu", true))   --> true
 function M.set_rows_alone(device, on) return C.cft_device_set_rows_alone(M.device(device), on and 1 or 0) ~= 0 end
 
 --- "cpu", "cuda:0".

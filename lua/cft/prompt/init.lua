@@ -104,7 +104,7 @@ M.commands = commands  -- name → function, for lines that come from elsewhere
 
 --- Print what `help` has on a module, a function, or a name of either.
 -- @param[opt] what
-function commands.help(what) print(require "cft.prompt.help".page(what)) end
+function commands.help(what) print((require "cft.prompt.help".page(what))) end
 
 function commands.__length(value) return line.length(value) end
 

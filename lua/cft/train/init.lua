@@ -405,8 +405,8 @@ end
 -- run:finish()
 function Trainer:evaluate(batches)
   local sum, weight, ledger, options = 0, 0, {}, self.model.options
-  local skip = options.skip
-  self.ranks:at "held-out samples"
+  local skip, here = options.skip, ranks.here()
+  here:at "held-out samples"
   if self.context then options.skip = false end
   finally(function() options.skip = skip end, autograd.no_grad, function()
     for i = 0, batches:updates() - 1 do
@@ -424,7 +424,7 @@ function Trainer:evaluate(batches)
     end
   end)
   local all = { loss = 0, weight = 0, ledger = {} }
-  for _, part in ipairs(self.ranks:gather { loss = sum, weight = weight, ledger = ledger }) do
+  for _, part in ipairs(here:gather { loss = sum, weight = weight, ledger = ledger }) do
     all.loss, all.weight = all.loss + part.loss, all.weight + part.weight
     ledgers.merge(all.ledger, part.ledger)
   end

@@ -19,6 +19,7 @@ end
 local alone = {
   { "stream", "each rank would have to wait for what the others find in the records that it skips" },
   { "quarantine", "each rank reads all records, and would write them to this file" },
+  { "attach", "what a line changes would have to be changed in all of them" },
 }
 
 --- An error with exit code 2 or 3 where several ranks cannot do what is asked.
@@ -27,7 +28,9 @@ function M.check(run)
   local here, cfg = run.ranks, run.cfg
   for _, row in ipairs(alone) do
     local name, why = row[1], row[2]
-    if config.peek(cfg, name) then exit.fail(exit.USAGE, "%s is not for %d ranks yet: %s", name, here.size, why) end
+    if config.peek(cfg, name) and config.origin(cfg, name) ~= "default" then
+      exit.fail(exit.USAGE, "%s is not for %d ranks yet: %s", name, here.size, why)
+    end
   end
   if run.device ~= "cpu" then
     exit.fail(exit.DEVICE, "%d ranks train on CPUs so far, and this run is on %s; say device=cpu", here.size, run.device)
