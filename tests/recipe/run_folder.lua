@@ -119,6 +119,12 @@ return {
     local err = refused(out)
     expect.match(err, "^cftrun: out '[^\n]*/out' holds a run already %(recipes/sft.lua, %d[^\n]*Z, finished, step%-000003%), and a folder "
       .. "belongs to one run: go on with it by %-%-resume, remove it and begin anew by %-%-overwrite, or give this run another out=\n$")
+    expect.match(refused(out, "--dry-run"), "holds a run already")
+    for _, way in ipairs { "--overwrite", "--resume" } do
+      local before, r = all_of(out), run(out, "--dry-run", way)
+      expect.same({ r.code, r.err }, { 0, "" })
+      expect.same(all_of(out), before)
+    end
     refused(out, "--overwrite", "--resume")
     refused(out, "--overwrite", "ranks=3")          -- a mistake is found before anything is removed
     refused(out, "--overwrite", "model=" .. out .. "/step-000003")  -- it would read what it removes
