@@ -178,7 +178,7 @@ test("a file whose program was killed anywhere becomes the same file", function(
       'kill -0 $pid 2>/dev/null || break; sleep 0.002; done; kill -9 $pid; wait $pid; echo code=$?'):format(table.concat(words, " "), again, share * #whole + 1)
     if not process.shell(script, "."):find "code=137" then break end
     kills = kills + 1
-    expect.same(io.open(again), nil)
+    if io.open(again) then break end  -- it was just done
   end
   expect.truthy(kills > 0, "nobody was killed")
   if not io.open(again) then expect.same(many(path, again, "--batch", "2").code, 0) end
@@ -209,7 +209,7 @@ end)
 test("Ctrl-C stops an answer, and not the conversation", function()
   local folder_ = process.folder()
   tiny_chat(folder_ .. "/long", 8192)
-  local out = process.shell(([[mkfifo in; exec 4<>in
+  local out = process.shell(([[mkfifo in; exec 4<>in; : >out
     env --default-signal=INT cftrun generate long --max-new 8000 --no-ends <in 4>&- >out 2>err & pid=$!
     grown() { for i in $(seq 1000); do [ "$(stat -c %%s out)" -lt $1 ] || return 0; sleep 0.01; done; echo "nothing came"; }
     stopped() { for i in $(seq 1000); do [ "$(grep -c '(stopped)' out)" != $1 ] || return 0; sleep 0.01; done; echo "nothing stopped"; }
