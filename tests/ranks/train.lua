@@ -50,7 +50,7 @@ local function run(n, folder, ...)
 end
 
 -- What one process makes, once.
-local STEPS = 12
+local STEPS = 50
 local alone
 local function on_one()
   if not alone then
@@ -104,7 +104,7 @@ local tests = {
     run(4, four, "steps=" .. STEPS, "save_every=4", "zero=1")
     same_run(steps_of(on_one()), steps_of(four))
     for _, n in ipairs { 2, 1 } do
-      os.execute(("rm -rf %s%s %s/step-000008"):format(four, last, four))
+      os.execute(("find %s -maxdepth 1 -name 'step-*' ! -name step-000004 -exec rm -r {} +"):format(four))
       expect.truthy(run(n, four, "steps=" .. STEPS, "--resume", "zero=" .. n % 2).out:find "resumed at step 4 from ")
       same_run(steps_of(on_one()), steps_of(four))
       same_weights(on_one() .. last, four .. last)
@@ -112,8 +112,8 @@ local tests = {
   end },
 }
 
-for stage = 1, require "cft.ranks.zero".MOST do
-  for _, n in ipairs { 2, 4 } do
+for stage = 0, require "cft.ranks.zero".MOST do
+  for _, n in ipairs(stage == 0 and { 4 } or { 2, 4 }) do
     tests[#tests + 1] = { ("ZeRO-%d on %d ranks"):format(stage, n), function() as_one(n, "zero=" .. stage) end }
   end
 end
