@@ -44,11 +44,11 @@ end
 -- Micro-batches halved until a stage fits without recomputation, or nil: they hold the longest sample, and enough tokens for
 -- products to run at their rate.
 local function smaller(c, how, step, cluster, stage)
-  local tokens = step.micro / 2
+  local tokens = math.floor(step.micro / 2)
   while tokens >= math.max(step.longest, FEWEST_TOKENS) do
     local r = choice(c, how, step, cluster, stage, 0, tokens)
     if r.fits then return r end
-    tokens = tokens / 2
+    tokens = math.floor(tokens / 2)
   end
 end
 

@@ -5,6 +5,7 @@
 
 local host = require "cft.host"
 local kernels = require "cft.engine.kernels"
+local measured = require "cft.engine.rates"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
@@ -78,8 +79,7 @@ local function best_of(done, call)
   return best
 end
 
-local COPIED = 2 ^ 24  -- numbers of 4 bytes: more than the caches of two cores hold
-local ROWS = 4096      -- of the product, at most
+local ROWS = 4096  -- of the product, at most
 
 --- Rates of a device of this machine for a model's shapes, measured: the product that gives gate and up, and a large copy.
 -- Attention is taken to be as much slower than that product as it is on GPUs. It takes a tenth of a second.
@@ -88,14 +88,16 @@ local ROWS = 4096      -- of the product, at most
 -- @treturn table `name`, `matmul`, `attention`, `copy` as of `of`
 function M.measure(c, dtype, tokens, device)
   local how = { dtype = dtype, device = device }
-  return tensor.scope(function()
+  return tensor.as_class("cache", tensor.scope, function()  -- of no run's peak a part
     local done = tensor.zeros({ 1 }, { device = device })
     local x, w = tensor.ones({ math.min(tokens, ROWS), c.d }, how), tensor.ones({ 2 * c.ffn, c.d }, how)
-    local from, to = tensor.ones({ COPIED }, { device = device }), tensor.ones({ COPIED }, { device = device })
+    local copying = measured.copying(device)
+    local copy = copying.bytes / best_of(done, copying.run)
+    copying.release()
     local matmul = 4 * c.d * c.ffn * x:dim(0) / best_of(done, function() kernels.linear_fwd(x, w, nil) end)
     return { name = tensor.device_description(device), matmul = matmul,
              attention = matmul * M.shares.attention / M.shares.matmul,
-             copy = 8 * COPIED / best_of(done, function() kernels.axpby(to, from, 1, 0) end) }
+             copy = copy }
   end)
 end
 
