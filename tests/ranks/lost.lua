@@ -88,6 +88,12 @@ kill -TERM $run; wait $run; echo "code $?"; cat said]]):format(RECIPE), folder)
     expect.truthy(r.err:find "%-%-continue goes on with the run in out=, which is not set", r.err)
     expect.same(host.list(folder), { ".lock", "run.json" })
   end },
+  { "srun without a plugin for MPI: what to say, and no run", function()
+    local out = process.folder() .. "/run"
+    local r = process.cftrun { RECIPE, "out=" .. out, env = { SLURM_PROCID = "0", SLURM_STEP_NUM_TASKS = "2" } }
+    expect.truthy(r.code ~= 0 and not host.kind(out .. "/run.json"), r.out)
+    expect.truthy(r.err:find "without PMIx or PMI%-2; if MPI does not find them, say srun %-%-mpi=pmix", r.err)
+  end },
   { "--restarts without --ranks is refused", function()
     local r = process.cftrun { RECIPE, "--restarts", "1" }
     expect.same(r.code, 2)

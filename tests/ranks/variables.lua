@@ -38,6 +38,12 @@ return {
   says("mpirun in an allocation of Slurm, whose step is mpirun's own", with(open_mpi,
     { SLURM_PROCID = "0", SLURM_STEP_NUM_TASKS = "1" }),
     { launcher = "Open MPI's mpirun", rank = 1, size = 4, local_rank = 1, local_size = 2 }),
+  { "srun with a plugin for MPI, and without", function()
+    local function without(set) return variables.without_plugin({ launcher = "srun" }, function(name) return set[name] end) end
+    expect.same(without { SLURM_PROCID = "0" }, true)
+    expect.same(without { PMIX_RANK = "0" }, false)
+    expect.same(variables.without_plugin({ launcher = "MPICH's mpirun" }, function() end), false)
+  end },
   refuses("two that disagree", with(open_mpi, { RANK = "0", WORLD_SIZE = "4" }),
     "OMPI_COMM_WORLD_RANK=1 and OMPI_COMM_WORLD_SIZE=4 say rank 1 of 4, RANK=0 and WORLD_SIZE=4 rank 0 of 4: two launchers"),
   refuses("a rank beyond the size", { RANK = "4", WORLD_SIZE = "4" }, "RANK is 4 and WORLD_SIZE is 4; ranks are numbered"),

@@ -85,6 +85,10 @@ function M.join()
     exit.fail(exit.DEVICE, "torchrun has started %d ranks, whose rendezvous is not implemented: start them with mpirun, srun or "
       .. "cftrun --ranks %d", found.size, found.size)
   end
+  if found.rank == 0 and variables.without_plugin(found) then
+    io.stderr:write("cftrun: srun has started these ranks without PMIx or PMI-2; if MPI does not find them, say srun "
+      .. "--mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH)\n")
+  end
   local opened = comm.open { id = ("\0"):rep(128), rank = found.rank, size = found.size, device = "cpu" }
   local self = setmetatable({ rank = found.rank, size = found.size, first = found.rank == 0, launcher = found.launcher,
                               cpu = opened, comm = opened }, Ranks)

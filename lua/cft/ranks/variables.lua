@@ -56,4 +56,15 @@ function M.read(get)
   return found
 end
 
+--- Has srun started this without a plugin for MPI, which then knows of no other ranks?
+-- @tab found of `read`
+-- @func[opt] get name of a variable → its text or nil
+-- @treturn boolean
+-- @usage local variables = require "cft.ranks.variables"
+-- print(variables.without_plugin({ launcher = "srun" }, function() return nil end))   --> true
+function M.without_plugin(found, get)
+  get = get or os.getenv
+  return found.launcher == "srun" and not (get "PMIX_RANK" or get "PMI_FD" or get "PMI_CONTROL_PORT")
+end
+
 return M
