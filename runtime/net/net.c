@@ -3,102 +3,22 @@
 // Redirects are followed here and not by libcurl, because each one is a decision: does the token go
 // along, is it still HTTP, does the Hub say before the redirect that it has another file than the
 // one we want.
+#include "cft_net.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "cft_net.h"
-#include "net/library.h"
-#include "net/part.h"
+#include "net/answer.h"
 #include "util/file.h"
 
 enum {
   MOST_REDIRECTS = 10,
-  MOST_HEADER_BYTES = 64 << 10,
   LOCK_MS = 100,             // between two tries to get a lock
   SLOWEST = 1000,            // bytes a second; slower for as long as a stall may last is one
   RECEIVE_BYTES = 512 << 10  // fewer, larger pieces; the most that libcurl takes
 };
-
-typedef struct origin {
-  char *scheme, *host, *port;
-} origin;
-
-struct cft_net {
-  int references;
-  const cft_curl *curl;
-  CURLM *multi;
-  origin endpoint;
-  struct curl_slist *authorization;  // NULL without a token
-  int stall_seconds;
-  cft_transfer *first;  // of those that have not ended
-};
-
-struct cft_transfer {
-  cft_net *net;
-  cft_transfer *next;
-  cft_transfer_state state;
-  CURL *easy;
-  bool added;    // to the multi handle
-  bool wanted;   // the body under way is what was asked for: it has been looked at
-  bool ignored;  // it is that of a redirect or an error
-  int redirects;
-  char *url;  // of this hop
-  char *message;
-  int http;
-  int64_t retry_after, received;
-  char headers[MOST_HEADER_BYTES];  // of the last answer: lines that end in NUL
-  size_t header_bytes;
-  char error[CURL_ERROR_SIZE];
-  cft_part *part;  // a download's; else the answer is kept here
-  char *body;
-  size_t bytes, room, limit;
-};
-
-// ---- URLs --------------------------------------------------------------------------------------
-
-static void origin_clear(const cft_curl *curl, origin *o) {
-  curl->free(o->scheme);
-  curl->free(o->host);
-  curl->free(o->port);
-  *o = (origin){0};
-}
-
-// Take a URL apart, down to a path where one is wanted. E_ARG if it is not a URL.
-static cft_status origin_of(const cft_curl *curl, origin *o, char **path, const char *url) {
-  *o = (origin){0};
-  CURLU *u = curl->url();
-  if (!u) return cft_fail(CFT_E_OOM, "URL: out of memory");
-  bool fits = curl->url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
-              curl->url_get(u, CURLUPART_SCHEME, &o->scheme, 0) == CURLUE_OK &&
-              curl->url_get(u, CURLUPART_HOST, &o->host, 0) == CURLUE_OK &&
-              curl->url_get(u, CURLUPART_PORT, &o->port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-              (!path || curl->url_get(u, CURLUPART_PATH, path, 0) == CURLUE_OK);
-  curl->url_cleanup(u);
-  if (fits && (strcmp(o->scheme, "https") == 0 || strcmp(o->scheme, "http") == 0)) return CFT_OK;
-  origin_clear(curl, o);
-  return cft_fail(CFT_E_ARG, "%s is no URL with http:// or https://", QUOTED(url));
-}
-
-static bool same_origin(const origin *a, const origin *b) {
-  return strcmp(a->scheme, b->scheme) == 0 && strcasecmp(a->host, b->host) == 0 &&
-         strcmp(a->port, b->port) == 0;
-}
-
-// A URL as a message may show it: a query can be a signature, a user has a password.
-static char *shown(const cft_curl *curl, const char *url) {
-  origin o;
-  char *path = NULL, *text = NULL;
-  if (origin_of(curl, &o, &path, url) == CFT_OK) {
-    bool usual = strcmp(o.port, strcmp(o.scheme, "https") == 0 ? "443" : "80") == 0;
-    text = cft_format("%s://%s%s%s%.200s", o.scheme, o.host, usual ? "" : ":", usual ? "" : o.port,
-                      path);
-    curl->free(path);
-    origin_clear(curl, &o);
-  }
-  return text;
-}
 
 // ---- the endpoint ------------------------------------------------------------------------------
 
@@ -128,7 +48,7 @@ cft_status cft_net_new(cft_net **out, const char *endpoint, const char *token, i
   cft_net *net = calloc(1, sizeof *net);
   if (!net) return cft_fail(CFT_E_OOM, "connect: out of memory");
   *net = (cft_net){.references = 1, .curl = curl, .stall_seconds = stall_seconds};
-  CFT_GO(origin_of(curl, &net->endpoint, NULL, endpoint));
+  CFT_GO(cft_origin_of(curl, &net->endpoint, NULL, endpoint));
   if (token) CFT_GO(authorize(net, token));
   net->multi = curl->multi_init();
   if (!net->multi) CFT_GO(cft_fail(CFT_E_OOM, "connect: out of memory"));
@@ -143,165 +63,21 @@ void cft_net_release(cft_net *net) {
   if (!net || --net->references > 0) return;
   if (net->multi) net->curl->multi_cleanup(net->multi);
   net->curl->slist_free_all(net->authorization);
-  origin_clear(net->curl, &net->endpoint);
+  cft_origin_clear(net->curl, &net->endpoint);
   free(net);
 }
 
 // ---- how a transfer ends -----------------------------------------------------------------------
 
-static bool has_ended(const cft_transfer *t) { return t->state >= CFT_TRANSFER_DONE; }
-
-// The message is that of the thread's last failure; `at_url` puts the URL in front of it.
-static void end(cft_transfer *t, cft_transfer_state state, bool at_url) {
-  if (has_ended(t)) return;
+void cft_transfer_end(cft_transfer *t, cft_transfer_state state, bool at_url) {
+  if (cft_transfer_has_ended(t)) return;
   t->state = state;
   if (state == CFT_TRANSFER_DONE) return;
-  char *url =
-      at_url ? shown(t->net->curl, t->url) : NULL;  // overwrites no message: it is no failure
+  // Overwrites no message: it is no failure.
+  char *url = at_url ? cft_url_shown(t->net->curl, t->url) : NULL;
   t->message =
       url ? cft_format("%s: %s", url, cft_last_error()) : cft_format("%s", cft_last_error());
   free(url);
-}
-
-#define END(t, state, ...) (cft_fail(CFT_E_IO, __VA_ARGS__), end(t, state, true))
-
-// ---- what a server says ------------------------------------------------------------------------
-
-const char *cft_transfer_header(const cft_transfer *t, const char *name) {
-  size_t n = strlen(name);
-  for (const char *line = t->headers; line < t->headers + t->header_bytes; line += strlen(line) + 1)
-    if (strncasecmp(line, name, n) == 0 && line[n] == ':')
-      return line + n + 1 + strspn(line + n + 1, " \t");
-  return NULL;
-}
-
-static size_t on_header(char *data, size_t one, size_t bytes, void *transfer) {
-  (void)one;
-  cft_transfer *t = transfer;
-  if (bytes >= 5 && strncmp(data, "HTTP/", 5) == 0) t->header_bytes = 0;  // behind a 100 Continue
-  size_t n = bytes;
-  while (n > 0 && strchr(" \t\r\n", data[n - 1])) --n;
-  if (n == 0 || memchr(data, '\0', n)) return bytes;
-  if (n + 1 > sizeof t->headers - t->header_bytes) {
-    END(t, CFT_TRANSFER_WRONG, "the headers are more than %d bytes", MOST_HEADER_BYTES);
-    return 0;
-  }
-  memcpy(t->headers + t->header_bytes, data, n);
-  t->headers[t->header_bytes + n] = '\0';
-  t->header_bytes += n + 1;
-  return bytes;
-}
-
-static int status_of(cft_transfer *t) {
-  long http = 0;
-  t->net->curl->easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &http);
-  return (int)http;
-}
-
-// The Hub says in front of a redirect which file is behind it. Learning here that it is another one
-// saves its bytes.
-static bool is_the_file(cft_transfer *t) {
-  const char *size = cft_transfer_header(t, "X-Linked-Size"),
-             *etag = cft_transfer_header(t, "X-Linked-Etag");
-  int64_t wanted = cft_part_wanted(t->part);
-  const char *digest = cft_part_digest(t->part);
-  if (size && strtoll(size, NULL, 10) != wanted) {
-    END(t, CFT_TRANSFER_WRONG, "the server has %s bytes of it, the repository lists %" PRId64,
-        QUOTED(size), wanted);
-    return false;
-  }
-  if (!etag) return true;
-  if (strncmp(etag, "W/", 2) == 0) etag += 2;
-  etag += *etag == '"';
-  size_t digits = strspn(etag, "0123456789abcdef");
-  if (digits == strlen(digest) && strncmp(etag, digest, digits) != 0) {
-    END(t, CFT_TRANSFER_WRONG, "the server has %.64s, the repository lists %s", etag, digest);
-    return false;
-  }
-  return true;
-}
-
-// Where the bytes of this answer belong: "bytes 100-199/200".
-static bool begins_where_we_are(cft_transfer *t) {
-  const char *range = cft_transfer_header(t, "Content-Range");
-  int64_t at = cft_part_bytes(t->part), from = -1, total = cft_part_wanted(t->part);
-  if (range && sscanf(range, "bytes %" SCNd64 "-%*[0-9]/%" SCNd64, &from, &total) >= 1 &&
-      from == at && total == cft_part_wanted(t->part))
-    return true;
-  END(t, CFT_TRANSFER_WRONG, "asked for bytes from %" PRId64 " of %" PRId64 ", the server sends %s",
-      at, cft_part_wanted(t->part), range ? QUOTED(range) : "no Content-Range");
-  return false;
-}
-
-// The first look at an answer of success; false ends the transfer.
-static bool admit(cft_transfer *t) {
-  t->wanted = true;
-  if (!t->part) return true;
-  if (!is_the_file(t)) return false;
-  if (status_of(t) == 206) {
-    if (!begins_where_we_are(t)) return false;
-  } else if (cft_part_bytes(t->part) > 0 && cft_part_restart(t->part) != CFT_OK) {
-    end(t, CFT_TRANSFER_FAILED, false);
-    return false;
-  }
-  curl_off_t length = -1;
-  t->net->curl->easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-  int64_t wanted = cft_part_wanted(t->part), there = cft_part_bytes(t->part) + (int64_t)length;
-  if (length < 0 || there == wanted) return true;
-  END(t, CFT_TRANSFER_WRONG,
-      "the server has %" PRId64 " bytes of it, the repository lists %" PRId64, there, wanted);
-  return false;
-}
-
-static bool is_success(const cft_transfer *t, int http) {
-  return http == 200 || (t->part && http == 206);
-}
-
-static bool keep(cft_transfer *t, const char *data, size_t bytes) {
-  if (bytes > t->limit - t->bytes) {
-    END(t, CFT_TRANSFER_WRONG, "the answer is more than %zu bytes", t->limit);
-    return false;
-  }
-  if (bytes > t->room - t->bytes) {
-    size_t room = t->room ? t->room : 16 << 10;
-    while (room - t->bytes < bytes) room *= 2;
-    char *body = realloc(t->body, room);
-    if (!body) {
-      cft_fail(CFT_E_OOM, "an answer of more than %zu bytes: out of memory", t->bytes);
-      end(t, CFT_TRANSFER_FAILED, true);
-      return false;
-    }
-    t->body = body;
-    t->room = room;
-  }
-  memcpy(t->body + t->bytes, data, bytes);
-  t->bytes += bytes;
-  return true;
-}
-
-static bool write_part(cft_transfer *t, const char *data, size_t bytes) {
-  if ((int64_t)bytes > cft_part_wanted(t->part) - cft_part_bytes(t->part)) {
-    END(t, CFT_TRANSFER_WRONG, "more than the %" PRId64 " bytes come that the repository lists",
-        cft_part_wanted(t->part));
-    return false;
-  }
-  if (cft_part_put(t->part, data, bytes) == CFT_OK) return true;
-  end(t, CFT_TRANSFER_FAILED, false);
-  return false;
-}
-
-// Anything but `bytes` makes libcurl give the request up.
-static size_t on_body(char *data, size_t one, size_t bytes, void *transfer) {
-  (void)one;
-  cft_transfer *t = transfer;
-  if (has_ended(t)) return 0;
-  if (!t->wanted && !t->ignored) {
-    t->ignored = !is_success(t, status_of(t));
-    if (!t->ignored && !admit(t)) return 0;
-  }
-  if (t->ignored) return bytes;
-  t->received += (int64_t)bytes;
-  return (t->part ? write_part(t, data, bytes) : keep(t, data, bytes)) ? bytes : 0;
 }
 
 // ---- a request, from hop to hop ----------------------------------------------------------------
@@ -322,9 +98,9 @@ static cft_status set_options(cft_transfer *t, bool with_token) {
   SET(USERAGENT, "cft");
   // Connections of their own: streams of one HTTP/2 connection share its window and its fate.
   SET(HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-  SET(WRITEFUNCTION, on_body);
+  SET(WRITEFUNCTION, cft_answer_on_body);
   SET(WRITEDATA, (void *)t);
-  SET(HEADERFUNCTION, on_header);
+  SET(HEADERFUNCTION, cft_answer_on_header);
   SET(HEADERDATA, (void *)t);
   SET(SUPPRESS_CONNECT_HEADERS, 1L);  // a proxy's
   SET(ERRORBUFFER, t->error);
@@ -343,39 +119,39 @@ static cft_status set_options(cft_transfer *t, bool with_token) {
 // Ask at t->url.
 static void request(cft_transfer *t) {
   cft_net *net = t->net;
-  origin there;
-  if (origin_of(net->curl, &there, NULL, t->url) != CFT_OK) {
-    end(t, CFT_TRANSFER_WRONG, false);
+  cft_origin there;
+  if (cft_origin_of(net->curl, &there, NULL, t->url) != CFT_OK) {
+    cft_transfer_end(t, CFT_TRANSFER_WRONG, false);
     return;
   }
-  bool ours = same_origin(&there, &net->endpoint);
-  origin_clear(net->curl, &there);
+  bool ours = cft_origin_same(&there, &net->endpoint);
+  cft_origin_clear(net->curl, &there);
   t->state = CFT_TRANSFER_RUNNING;
   t->wanted = t->ignored = false;
   t->header_bytes = 0;
   t->error[0] = '\0';
   if (set_options(t, ours) != CFT_OK) {
-    end(t, CFT_TRANSFER_FAILED, true);
+    cft_transfer_end(t, CFT_TRANSFER_FAILED, true);
     return;
   }
   CURLMcode code = net->curl->multi_add_handle(net->multi, t->easy);
   t->added = code == CURLM_OK;
   if (t->added) return;
   cft_fail(CFT_E_INTERNAL, "libcurl: %s", net->curl->multi_strerror(code));
-  end(t, CFT_TRANSFER_FAILED, true);
+  cft_transfer_end(t, CFT_TRANSFER_FAILED, true);
 }
 
 static void redirect(cft_transfer *t, const char *to) {
-  char *next = cft_format("%s", to), *where = shown(t->net->curl, to);
+  char *next = cft_format("%s", to), *where = cft_url_shown(t->net->curl, to);
   if (!next) {
     cft_fail(CFT_E_OOM, "a redirect: out of memory");
-    end(t, CFT_TRANSFER_FAILED, true);
+    cft_transfer_end(t, CFT_TRANSFER_FAILED, true);
   } else if (!where) {
-    END(t, CFT_TRANSFER_WRONG, "is redirected to what is no HTTP: %s", QUOTED(next));
+    CFT_END_WITH(t, CFT_TRANSFER_WRONG, "is redirected to what is no HTTP: %s", QUOTED(next));
   } else if (strncmp(where, "http:", 5) == 0 && strncasecmp(t->url, "https:", 6) == 0) {
-    END(t, CFT_TRANSFER_WRONG, "is redirected from https to %s", where);
+    CFT_END_WITH(t, CFT_TRANSFER_WRONG, "is redirected from https to %s", where);
   } else if (++t->redirects > MOST_REDIRECTS) {
-    END(t, CFT_TRANSFER_WRONG, "more than %d redirects", MOST_REDIRECTS);
+    CFT_END_WITH(t, CFT_TRANSFER_WRONG, "more than %d redirects", MOST_REDIRECTS);
   } else {
     free(t->url);
     t->url = next;
@@ -384,32 +160,6 @@ static void redirect(cft_transfer *t, const char *to) {
   }
   free(next);
   free(where);
-}
-
-static void finish_file(cft_transfer *t) {
-  bool right = false;
-  const char *found = "";
-  if (cft_part_finish(t->part, &right, &found) != CFT_OK) {
-    end(t, CFT_TRANSFER_FAILED, false);
-  } else if (right) {
-    end(t, CFT_TRANSFER_DONE, false);
-  } else {
-    END(t, CFT_TRANSFER_CORRUPT, "the checksum is %s, the repository lists %s", found,
-        cft_part_digest(t->part));
-  }
-}
-
-// A whole answer of success has come.
-static void finish(cft_transfer *t) {
-  if (!t->wanted && !admit(t)) return;  // it had no body
-  if (!t->part) {
-    end(t, CFT_TRANSFER_DONE, false);
-  } else if (cft_part_bytes(t->part) < cft_part_wanted(t->part)) {
-    END(t, CFT_TRANSFER_LOST, "the connection ended at byte %" PRId64 " of %" PRId64,
-        cft_part_bytes(t->part), cft_part_wanted(t->part));
-  } else {
-    finish_file(t);
-  }
 }
 
 // libcurl gave up.
@@ -433,34 +183,35 @@ static void lose(cft_transfer *t, CURLcode code) {
     case CURLE_OUT_OF_MEMORY: state = CFT_TRANSFER_FAILED; break;
     default: state = CFT_TRANSFER_LOST;
   }
-  END(t, state, "%s", why);
+  CFT_END_WITH(t, state, "%s", why);
 }
 
 static void on_done(cft_transfer *t, CURLcode code) {
   const cft_curl *curl = t->net->curl;
   curl->multi_remove_handle(t->net->multi, t->easy);
   t->added = false;
-  if (has_ended(t)) return;  // by a callback
-  t->http = status_of(t);
+  if (cft_transfer_has_ended(t)) return;  // by a callback
+  t->http = cft_answer_status(t);
   curl_off_t retry_after = 0;
   curl->easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
   t->retry_after = (int64_t)retry_after;
   char *to = NULL;
   if (t->http / 100 == 3) curl->easy_getinfo(t->easy, CURLINFO_REDIRECT_URL, &to);
-  if (to && t->part && !is_the_file(t)) return;
+  if (to && t->part && !cft_answer_is_the_file(t)) return;
   if (to) {
     redirect(t, to);
   } else if (t->http == 416 && t->part && cft_part_bytes(t->part) > 0) {
-    if (cft_part_restart(t->part) != CFT_OK) end(t, CFT_TRANSFER_FAILED, false);
-    END(t, CFT_TRANSFER_LOST, "the server does not go on where the file ends; it begins anew");
+    if (cft_part_restart(t->part) != CFT_OK) cft_transfer_end(t, CFT_TRANSFER_FAILED, false);
+    CFT_END_WITH(t, CFT_TRANSFER_LOST,
+                 "the server does not go on where the file ends; it begins anew");
   } else if (t->http >= 300) {
-    END(t, CFT_TRANSFER_REFUSED, "status %d", t->http);
+    CFT_END_WITH(t, CFT_TRANSFER_REFUSED, "status %d", t->http);
   } else if (code != CURLE_OK) {
     lose(t, code);
-  } else if (is_success(t, t->http)) {
-    finish(t);
+  } else if (cft_answer_is_success(t, t->http)) {
+    cft_answer_finish(t);
   } else {
-    END(t, CFT_TRANSFER_REFUSED, "status %d", t->http);
+    CFT_END_WITH(t, CFT_TRANSFER_REFUSED, "status %d", t->http);
   }
 }
 
@@ -551,16 +302,17 @@ static void prepare(cft_transfer *t) {
   bool more = false;
   if (t->state == CFT_TRANSFER_LOCKED) {
     bool locked, whole;
-    if (cft_part_lock(t->part, &locked, &whole) != CFT_OK) end(t, CFT_TRANSFER_FAILED, false);
+    if (cft_part_lock(t->part, &locked, &whole) != CFT_OK)
+      cft_transfer_end(t, CFT_TRANSFER_FAILED, false);
     if (!locked) return;
-    if (whole) end(t, CFT_TRANSFER_DONE, false);
-    if (has_ended(t)) return;
+    if (whole) cft_transfer_end(t, CFT_TRANSFER_DONE, false);
+    if (cft_transfer_has_ended(t)) return;
     t->state = CFT_TRANSFER_READING;
   }
   if (cft_part_read(t->part, &more) != CFT_OK) {
-    end(t, CFT_TRANSFER_FAILED, false);
+    cft_transfer_end(t, CFT_TRANSFER_FAILED, false);
   } else if (!more && cft_part_bytes(t->part) == cft_part_wanted(t->part)) {
-    finish_file(t);
+    cft_answer_finish_file(t);
   } else if (!more) {
     request(t);
   }
@@ -570,7 +322,7 @@ static void prepare(cft_transfer *t) {
 static void sweep(cft_net *net) {
   for (cft_transfer **p = &net->first; *p;) {
     cft_transfer *t = *p;
-    if (!has_ended(t)) {
+    if (!cft_transfer_has_ended(t)) {
       p = &t->next;
       continue;
     }
@@ -584,7 +336,7 @@ cft_status cft_net_wait(cft_net *net, int ms) {
   bool at_once = false;
   for (cft_transfer *t = net->first; t; t = t->next) {
     if (t->state < CFT_TRANSFER_RUNNING) prepare(t);
-    at_once = at_once || t->state == CFT_TRANSFER_READING || has_ended(t);
+    at_once = at_once || t->state == CFT_TRANSFER_READING || cft_transfer_has_ended(t);
     if (t->state == CFT_TRANSFER_LOCKED && ms > LOCK_MS) ms = LOCK_MS;
   }
   int running = 0;
