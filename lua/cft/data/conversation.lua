@@ -8,251 +8,15 @@
 -- local record = conversation.of { instruction = "Add.", input = "2 + 3", output = "5. Conclusion: right" }
 -- print(conversation.answer(record), conversation.verdict(record))   --> 5. Conclusion: right   true
 
-local blame = require "cft.base.blame"
-local check = require "cft.base.check"
+local fields = require "cft.data.fields"
 local json = require "cft.base.json"
+local message = require "cft.data.message"
 local template = require "cft.text.template"
-local texts = require "cft.base.text"
 
-local M = {}
+local field = fields.field
+local add_texts, emptiness, message_of = message.add_texts, message.emptiness, message.of
 
--- ---- fields ----------------------------------------------------------------------------------
-
-local function set(names)
-  local found = {}
-  for name in names:gmatch "%S+" do found[name] = true end
-  return found
-end
-
--- null is how JSON says that a field is not there.
-local function field(record, name)
-  local value = record[name]
-  if value ~= json.null then return value end
-end
-
--- Does a value say nothing? LLaMA-Factory writes `tools` as a text of JSON.
-local function is_nothing(value)
-  if value == json.null or value == "" or value == "[]" or value == "{}" then return true end
-  if type(value) ~= "table" then return false end
-  for _, inner in pairs(value) do
-    if not is_nothing(inner) then return false end
-  end
-  return true
-end
-
-local TOOLS = "calls of tools are known as OpenAI's 'tool_calls' and the role 'tool'; `fields` can bring them into that form"
-local MEDIA = "only text can be trained on"
-local WEIGHTS = "weights inside a message are those of its parts: content = { { text =, learn = }, ... }"
-local PAIR = "of a preference pair one answer can be trained on: `fields` gives it as 'output'"
-
--- Fields that change what is trained on and that nothing here can say: the record is refused.
-local refused = {
-  record = { functions = TOOLS, images = MEDIA, image = MEDIA, videos = MEDIA, video = MEDIA,
-    audios = MEDIA, audio = MEDIA, rejected_response = PAIR, rejected_messages = PAIR, kto_tag = PAIR },
-  message = { function_call = TOOLS, loss_scale = WEIGHTS, train_detail = WEIGHTS,
-    training_detail = WEIGHTS, images = MEDIA, audio = MEDIA },
-}
-local tool_roles = set "function ipython observation function_call tool_call tool_response"
-
--- Fields of messages that presets have no words for, and the model's own chat template may have. `name` goes along.
-local own_fields = { "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking", "name" }
-
-local function refusal(of, kind)
-  local first  -- of two, the same one is always named
-  for name in pairs(refused[kind]) do
-    local value = of[name]
-    if value and not is_nothing(value) and not (first and first < name) then first = name end
-  end
-  return first and ("'%s': %s"):format(first, refused[kind][first])
-end
-
--- All names that are known, for hints.
-local known = {
-  record = set "messages conversations prompt completion instruction input output system history raw tools",
-  message = set("role content from value name weight train training loss learn tool_calls tool_call_id "
-    .. "reasoning_content reasoning thinking"),
-  part = set "type text kind learn verdict",
-}
-for kind, names in pairs(refused) do
-  for name in pairs(names) do known[kind][name] = true end
-end
-
--- A table that a function made is held to its names, but for those that it was given.
-local function check_names(made, kind, by)
-  if type(made) ~= "table" then return end
-  for name in pairs(made) do
-    if type(name) == "string" and not known[kind][name] and name ~= "unused" and by.from[name] == nil then
-      local meant = check.closest(name, known[kind])
-      if meant then blame("%s gave a %s with '%s'; did you mean '%s'?", by.name, kind, name, meant) end
-    end
-  end
-end
-
--- Note the fields that nothing reads.
-local function note_unused(of, used, unused, prefix)
-  for name, value in pairs(of) do
-    if not used[name] and not is_nothing(value) then unused[prefix .. tostring(name)] = true end
-  end
-end
-
--- ---- messages --------------------------------------------------------------------------------
-
-local function part_problem(part)
-  if type(part) ~= "table" then return "has a part without text" end
-  for name in pairs(part) do
-    local meant = not known.part[name] and check.closest(tostring(name), known.part)
-    if meant then return ("has a part with '%s'; did you mean '%s'?"):format(tostring(name), meant) end
-  end
-  local form, kind = field(part, "type"), field(part, "kind")
-  local learn, verdict = field(part, "learn"), field(part, "verdict")
-  if form ~= nil and form ~= "text" then return ("has a part of the type '%s'; %s"):format(tostring(form), MEDIA) end
-  if type(part.text) ~= "string" then return "has a part without text" end
-  if kind ~= nil and type(kind) ~= "string" then return "has a part whose kind is no text" end
-  if verdict ~= nil and type(verdict) ~= "boolean" then return "has a part whose verdict is not true or false" end
-  local is_weight = type(learn) == "number" and learn >= 0 and learn < math.huge
-  if learn ~= nil and type(learn) ~= "function" and not is_weight then
-    return "has a part whose learn is no number from 0 and no function"
-  end
-end
-
--- A content as it is kept: a text, or a list of parts where any says more than its text. nil and what is wrong.
-local function content_of(content, unused, list_name)
-  if type(content) == "string" then return content end
-  if type(content) ~= "table" or #content == 0 then return nil, "is no text" end
-  local parts, says_more = {}, false
-  for i, part in ipairs(content) do
-    local problem = part_problem(part)
-    if problem then return nil, problem end
-    note_unused(part, known.part, unused, list_name .. ".content.")
-    local kind, learn, verdict = field(part, "kind"), field(part, "learn"), field(part, "verdict")
-    parts[i] = { text = part.text, kind = kind, learn = learn, verdict = verdict }
-    says_more = says_more or kind ~= nil or learn ~= nil or verdict ~= nil
-  end
-  return says_more and parts or M.text(parts)
-end
-
--- Why a content can be neither a question nor an answer; nil where it can. White space alone is what a template that
--- trims makes empty.
-local function emptiness(content)
-  local text = M.text(content)
-  return text == "" and "is empty" or texts.trim_left(text) == "" and "is white space alone" or nil
-end
-
--- OpenAI's and Mistral's, axolotl's two, ms-swift's, and ours.
-local flags = { "weight", "train", "training", "loss", "learn" }
-local says = { [0] = false, [1] = true, [true] = true, [false] = false }
-
--- Has an answer loss weight? nil where its message does not say; nil and what is wrong with what it says.
-local function learned_of(message, role)
-  local learned, by
-  for _, name in ipairs(flags) do
-    local value = field(message, name)
-    if value ~= nil and value ~= "" then
-      local this = says[value]
-      if this == nil then return nil, ("has %s = %s; 0, 1, false and true are known"):format(name, tostring(value)) end
-      if this and role ~= "assistant" and name ~= "weight" then
-        return nil, ("has %s = %s and the role '%s'; only answers can have loss weight"):format(name, tostring(value),
-          role)
-      end
-      if by and this ~= learned then return nil, ("has %s and %s, and they disagree"):format(by, name) end
-      learned, by = this, name
-    end
-  end
-  return learned
-end
-
-local share_gpt = { human = "user", gpt = "assistant" }
-local message_fields = set("role content from value weight train training loss learn tool_calls tool_call_id "
-  .. "reasoning_content reasoning thinking")
-local made_fields = set "role content own list name learn"
-
--- What is wrong with the calls of a message; nil where nothing is.
-local function calls_problem(calls)
-  if type(calls) ~= "table" or #calls == 0 then return "has 'tool_calls' that are no list of calls" end
-  for k, call in ipairs(calls) do
-    local called = type(call) == "table" and call["function"]
-    if type(called) ~= "table" or type(called.name) ~= "string" then
-      return ("has tool_calls[%d] without a function and its name"):format(k - 1)
-    end
-    local arguments = field(called, "arguments")
-    if type(arguments) == "string" then
-      local object, why = json.decode(arguments)
-      if type(object) ~= "table" then
-        return ("has tool_calls[%d].function.arguments that are no JSON object: %s"):format(k - 1, why or arguments)
-      end
-    elseif arguments ~= nil and type(arguments) ~= "table" then
-      return ("has tool_calls[%d].function.arguments of the type %s; an object is wanted"):format(k - 1, type(arguments))
-    end
-  end
-end
-
--- Reasoning has three names. Two in one message must say the same.
-local function reasoning_problem(own)
-  local first
-  for _, name in ipairs { "reasoning_content", "thinking", "reasoning" } do
-    local value = own and own[name]
-    if value and first and own[first] ~= value then return ("has '%s' and '%s', and they disagree"):format(first, name) end
-    first = first or value and name
-  end
-end
-
--- What the model's own chat template alone can say of a message; nil where there is nothing; nil and what is wrong. `kept`
--- is what a conversation that a function changed has of it.
-local function own_of(came, role, kept)
-  local own
-  for _, name in ipairs(own_fields) do
-    local value = field(came, name)
-    if value == nil and kept then value = kept[name] end
-    if value ~= nil and not is_nothing(value) then
-      if name == "tool_calls" then
-        if role ~= "assistant" then return nil, ("has 'tool_calls' and the role '%s'"):format(tostring(role)) end
-        local problem = calls_problem(value)
-        if problem then return nil, problem end
-      elseif type(value) ~= "string" then
-        if name ~= "name" then return nil, ("has '%s', which is no text but a %s"):format(name, type(value)) end
-        value = nil
-      end
-      own = own or {}
-      own[name] = value
-    end
-  end
-  local problem = reasoning_problem(own)
-  if problem then return nil, problem end
-  return own
-end
-
--- The message of one of the lists: `{ role, content, learn = false }`; nil and what is wrong. `learn` is false for an
--- answer that is context.
-local function message_of(came, unused, list_name, made)
-  if type(came) ~= "table" then return nil, "is no object" end
-  local problem = refusal(came, "message")
-  if problem then return nil, "has " .. problem end
-  local role, content = field(came, "role"), field(came, "content")
-  if role == nil then
-    role = field(came, "from")
-    role = share_gpt[role] or role
-  end
-  if content == nil then content = field(came, "value") end
-  if tool_roles[role] then return nil, ("has the role '%s': %s"):format(role, TOOLS) end
-  local own
-  local kept = made and type(came.own) == "table" and came.own or nil
-  own, problem = own_of(came, role, kept)
-  if problem then return nil, problem end
-  local no_content = (content == nil or kept and kept.no_content) and own and own.tool_calls
-  if no_content then content = content or "" end
-  content, problem = content_of(content, unused, list_name)
-  if not content then return nil, problem, true end
-  local learned, why = learned_of(came, tostring(role))
-  if why then return nil, why end
-  note_unused(came, kept and made_fields or message_fields, unused, list_name .. ".")
-  local message = { role = role, content = content }
-  if own then
-    own.no_content = no_content and content == "" or nil
-    message.own, message.list = own, kept and came.list or list_name
-  end
-  if role == "assistant" and learned == false then message.learn = false end
-  return message
-end
+local M = { text = message.text }
 
 -- ---- shapes ----------------------------------------------------------------------------------
 -- Each gets a record, whether it may be empty, the set of fields that nothing reads, and who made it, if a
@@ -304,11 +68,11 @@ end
 -- The tools of a record: a list, or a text of JSON that is one; nil where there are none; nil and what is wrong.
 local function tools_of(record)
   local tools = field(record, "tools")
-  if tools == nil or is_nothing(tools) then return nil end
+  if tools == nil or fields.is_nothing(tools) then return nil end
   local why
   if type(tools) == "string" then
     tools, why = json.decode(tools, nil, "")
-    if tools ~= nil and is_nothing(tools) then return nil end
+    if tools ~= nil and fields.is_nothing(tools) then return nil end
   end
   if type(tools) ~= "table" or #tools == 0 then return nil, "'tools' is no list of tools" .. (why and ": " .. why or "") end
   return tools
@@ -334,7 +98,7 @@ local function add_list(messages, record, name, unused, by)
     if given == came then by = nil end  -- the file's own list
   end
   for i, one in ipairs(came) do
-    if by then check_names(one, "message", by) end
+    if by then fields.check_names(one, "message", by) end
     local message, problem, of_content = message_of(one, unused, name, type(record.raw) == "table")
     if not message then
       return nil, ((of_content and "the content of " or "") .. "message %d %s"):format(i, problem)
@@ -356,7 +120,7 @@ end
 -- TRL's: both are texts, or lists of messages, of which the completion has loss weight.
 local function of_completion(record, allow_empty, unused, by)
   local prompt, completion, messages, problem = field(record, "prompt"), field(record, "completion"), {}, nil
-  if type(record.label) == "boolean" then return nil, "the record has 'label': " .. PAIR end
+  if type(record.label) == "boolean" then return nil, "the record has 'label': " .. fields.PAIR end
   if type(prompt) == "string" and type(completion) == "string" then
     messages = { { role = "user", content = prompt }, { role = "assistant", content = completion } }
   else
@@ -422,15 +186,15 @@ end
 -- The first that fits is the record's.
 local shapes = {
   { fits = function(r) return field(r, "messages") ~= nil end, make = of_list "messages",
-    fields = set "messages system" },
+    fields = fields.set "messages system" },
   { fits = function(r) return field(r, "conversations") ~= nil end, make = of_list "conversations",
-    fields = set "conversations system" },
+    fields = fields.set "conversations system" },
   { fits = function(r)
       return field(r, "prompt") ~= nil and field(r, "completion") ~= nil and field(r, "output") == nil
     end,
-    make = of_completion, fields = set "prompt completion system" },
+    make = of_completion, fields = fields.set "prompt completion system" },
   { fits = function(r) return r.instruction ~= nil or r.output ~= nil end, make = of_instruction,
-    fields = set "instruction input output system history" },
+    fields = fields.set "instruction input output system history" },
 }
 
 local function shape_of(record)
@@ -445,7 +209,7 @@ local function shape_of(record)
 end
 
 -- Fields of a conversation beside its messages, which a function may hand on.
-local passed_on = set "raw unused tools needs"
+local passed_on = fields.set "raw unused tools needs"
 
 --- A record of one of the known shapes as a conversation; docs/data.md has the shapes, and what becomes of each field.
 -- Contents are texts, or lists of parts `{ text =, kind =, learn =, verdict = }` (see `cft.text.template`); a message
@@ -462,9 +226,9 @@ local passed_on = set "raw unused tools needs"
 -- cft.data.conversation { instruction = "2 + 3?" }   --> nil "there is no 'output'"
 function M.of(record, allow_empty, by)
   if type(record) ~= "table" or json.is_array(record) then return nil, "the record is no object" end
-  if by then check_names(record, "record", by) end
-  local problem = refusal(record, "record")
-  if problem then return nil, "the record has " .. problem end
+  if by then fields.check_names(record, "record", by) end
+  local problem = fields.refusal(record, "record")
+  if problem then return nil, problem end
   local unused, messages = {}, nil
   local shape, reason = shape_of(record)
   if shape then messages, reason = shape.make(record, allow_empty, unused, by) end
@@ -475,12 +239,12 @@ function M.of(record, allow_empty, by)
   end
   if not messages then
     local chosen, rejected = field(record, "chosen"), field(record, "rejected")
-    return nil, chosen and rejected and "the record has 'chosen' and 'rejected': " .. PAIR or reason
+    return nil, chosen and rejected and "the record has 'chosen' and 'rejected': " .. fields.PAIR or reason
   end
   local made = type(record.raw) == "table" and record.raw  -- a conversation that a function changed
   for name, value in pairs(record) do
     local ours = shape.fields[name] or name == "tools" or made and passed_on[name]
-    if not ours and not is_nothing(value) then unused[tostring(name)] = true end
+    if not ours and not fields.is_nothing(value) then unused[tostring(name)] = true end
   end
   for name in pairs(made and type(record.unused) == "table" and record.unused or {}) do unused[name] = true end
   return { messages = messages, tools = tools, needs = needs_of(messages, tools), raw = made or record,
@@ -488,20 +252,6 @@ function M.of(record, allow_empty, by)
 end
 
 -- ---- texts -----------------------------------------------------------------------------------
-
--- Append the texts of a content.
-local function add_texts(list, content)
-  if type(content) == "string" then
-    list[#list + 1] = content
-  else
-    for _, part in ipairs(content) do list[#list + 1] = part.text end
-  end
-  return list
-end
-
---- The text of a content.
--- @param content a text, or a list of parts
-function M.text(content) return type(content) == "string" and content or table.concat(add_texts({}, content)) end
 
 -- What a message says beside its content, as one text.
 local function own_text(message)
