@@ -73,7 +73,7 @@ end
 
 -- ---- messages --------------------------------------------------------------------------------
 
-local tool_roles = M.set "function ipython observation function_call tool_call tool_response"
+local tool_roles = fields.set "function ipython observation function_call tool_call tool_response"
 
 -- Fields of messages that presets have no words for, and the model's own chat template may have. `name` goes along.
 local own_fields = { "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking", "name" }
