@@ -129,19 +129,15 @@ static block block_at(const problem *p, int64_t b, int64_t kh, int64_t first) {
   return x;
 }
 
-// Where row r of the block stands among the rows of q, and which head it is.
-static int64_t query_of(const problem *p, const block *x, int64_t r) {
-  return p->cu_q[x->b] + x->first + r / p->group;
-}
-static int64_t head_of(const problem *p, const block *x, int64_t r) {
-  return x->kh * p->group + r % p->group;
-}
+// The block's first query among the rows of q, and its first head. A query's heads lie behind each other.
+static int64_t query_of(const problem *p, const block *x) { return p->cu_q[x->b] + x->first; }
+static int64_t head_of(const problem *p, const block *x) { return x->kh * p->group; }
 
 // The block's rows of q, do or the like: (padded, width).
 static void pack_rows(num *y, const problem *p, const block *x, const real *from, int64_t stride) {
-  for (int64_t r = 0; r < x->rows; r++)
-    pack(y + r * p->width, p->width, from + query_of(p, x, r) * stride + head_of(p, x, r) * p->D, 0,
-         1, 1, p->D);
+  from += query_of(p, x) * stride + head_of(p, x) * p->D;
+  for (int64_t i = 0; i < x->count; i++)
+    pack(y + i * p->group * p->width, p->width, from + i * stride, p->D, p->group, p->group, p->D);
   memset(y + x->rows * p->width, 0, (size_t)((x->padded - x->rows) * p->width) * sizeof *y);
 }
 
@@ -149,11 +145,13 @@ static void pack_rows(num *y, const problem *p, const block *x, const real *from
 static void unpack_rows(real *to, int64_t stride, const problem *p, const block *x,
                         const acc *columns, const acc *scale, acc *spare) {
   transpose((unit *)spare, p->width, (const num *)columns, x->padded * PAIR, p->width, x->padded);
-  for (int64_t r = 0; r < x->rows; r++) {
-    real *y = to + query_of(p, x, r) * stride + head_of(p, x, r) * p->D;
-    SIMD
-    for (int64_t j = 0; j < p->D; j++) y[j] = STORE(spare[r * p->width + j] * scale[r]);
-  }
+  to += query_of(p, x) * stride + head_of(p, x) * p->D;
+  for (int64_t i = 0, r = 0; i < x->count; i++)
+    for (int64_t h = 0; h < p->group; h++, r++) {
+      real *y = to + i * stride + h * p->D;
+      SIMD
+      for (int64_t j = 0; j < p->D; j++) y[j] = STORE(spare[r * p->width + j] * scale[r]);
+    }
 }
 
 // How many of the n keys from j lie behind each other in memory.
@@ -190,18 +188,21 @@ static operand key_columns(unit *spare, unit *turned, const problem *p, const re
 
 // seen[r]: how many keys row r sees; the padding sees none.
 static void count_seen(acc *seen, const problem *p, const block *x) {
-  for (int64_t r = 0; r < x->rows; r++) seen[r] = (acc)seen_by(p, x->b, x->first + r / p->group);
+  for (int64_t i = 0, r = 0; i < x->count; i++) {
+    acc keys = (acc)seen_by(p, x->b, x->first + i);
+    for (int64_t h = 0; h < p->group; h++) seen[r++] = keys;
+  }
   for (int64_t r = x->rows; r < x->padded; r++) seen[r] = 0;
 }
 
-// 2^x for x <= 0, and up to 127; below -126 it stays at 2^-126. NaN stays NaN.
+// 2^x for x <= 0, and up to 127; 0 below -126. NaN stays NaN. Written so that a compiler which must mind NaN has no select
+// in it but one with 0, which is a mask: others are three instructions on many processors.
 static inline acc exp2_small(acc x) {
 #ifdef CFT_CPU_F64
   return exp2(x);
 #else
-  const float magic = 12582912.0f;  // 1.5 * 2^23: the sum's low bits are round(x)
-  x = x < -126.0f ? -126.0f : x;
-  x = x > 127.0f ? 127.0f : x;
+  const float magic = 12583039.0f;  // 1.5 * 2^23 + 127: the sum's low bits are the exponent of 2^round(x)
+  const int32_t most = 0x4b400000 + 254;
   float shifted = x + magic;
   float r = x - (shifted - magic);
   float y = 1.535336188e-4f;  // Cephes' exp2f
@@ -211,8 +212,61 @@ static inline acc exp2_small(acc x) {
   y = y * r + 2.402264791e-1f;
   y = y * r + 6.931472028e-1f;
   y = y * r + 1.0f;
-  return y * bits_f32((f32_bits(shifted) << 23) + 0x3f800000u);
+  int32_t bits = (int32_t)f32_bits(shifted);
+  bits = bits < most ? bits : most;
+  y *= bits_f32((uint32_t)bits << 23);
+  return x < -126.0f ? 0.0f : y;
 #endif
+}
+
+// ---- panels ------------------------------------------------------------------------------------
+//
+// Columns of a block that go together, as many as `product` has in registers. Its last query sees `reach` of the keys
+// [j0, j0 + n), and a product of these columns ends there: at the diagonal that is half of the work.
+
+static int64_t panel_width(int64_t left) {
+  int64_t vectors = left / LANES;
+  return LANES * (NR == 3 && vectors == 4 ? 2 : cpu_min(vectors, NR));
+}
+
+static int64_t reach(const problem *p, const block *x, int64_t r, int64_t width, int64_t j0, int64_t n) {
+  int64_t last = cpu_min(r + width, x->rows) - 1;
+  if (last < r) return 0;
+  return cpu_max(0, cpu_min(n, seen_by(p, x->b, x->first + last / p->group) - j0));
+}
+
+// c (m, R) = [c +] a b over the block's columns, k and m rounded up to what a product takes: rows of c that are keys from
+// j0 on, or a sum over them.
+static void product_of_keys(acc *c, const problem *p, const block *x, operand a, const unit *b, int64_t j0, int64_t n) {
+  int64_t R = x->padded, most = round_up(n, PAIRS ? PAD : MR);
+  for (int64_t r = 0, width; r < R; r += width) {
+    width = p->tiles ? R : panel_width(R - r);
+    int64_t m = p->tiles ? most : round_up(reach(p, x, r, width, j0, n), MR);
+    product(p->tiles, c + r, R, a, b + r, R, m, width, p->width / PAIR, 0, NULL);
+  }
+}
+
+static void product_over_keys(acc *c, const problem *p, const block *x, operand a, const unit *b, int64_t j0, int64_t n) {
+  int64_t R = x->padded, most = round_up(n, PAIRS ? PAD : MR);
+  for (int64_t r = 0, width; r < R; r += width) {
+    width = p->tiles ? R : panel_width(R - r);
+    int64_t k = p->tiles ? most : round_up(reach(p, x, r, width, j0, n), PAIR);
+    product(p->tiles, c + r, R, a, b + r, R, p->width, width, k / PAIR, j0 > 0, NULL);
+  }
+}
+
+// c (n, W) += a b, a sum over the block's rows: keys that only its last rows see leave out the others.
+enum { KEY_PANEL = 24 };
+static void product_over_rows(acc *c, const problem *p, const block *x, const unit *a, const unit *b, int64_t j0,
+                              int64_t n) {
+  int64_t R = x->padded, W = p->width, m = round_up(n, PAIRS ? PAD : MR), i = 0;
+  for (int64_t j = 0, count; j < m; j += count) {
+    count = p->tiles ? m : cpu_min(KEY_PANEL, m - j);
+    while (i < x->count && seen_by(p, x->b, x->first + i) <= j0 + j) i++;
+    int64_t r = p->tiles ? 0 : i * p->group / PAIR;
+    product(p->tiles, c + j * W, W, (operand){a + j * (R / PAIR) + r, R / PAIR, 1}, b + r * W, W, count, W, R / PAIR - r, 1,
+            NULL);
+  }
 }
 
 static const double LOG2E = 1.4426950408889634, LN2 = 0.6931471805599453;
@@ -238,46 +292,58 @@ static int64_t forward_layout(forward_scratch *w, const problem *p, char *memory
   return at - memory;
 }
 
-// s (n, R), times `scale`: its running maximum, then its powers of 2 in place, and their running
-// sum.
-static void softmax_block(const forward_scratch *w, int64_t R, int64_t j0, int64_t n, acc scale,
-                          int masked) {
-  acc *top = w->top, *sum = w->sum, *keep = w->keep, *seen = w->seen;
+// Of `width` columns of s (n, R), times `scale`: the running maximum of each, then its powers of 2 in place, and their
+// running sum. Of keys from j0 on; a column's first `seen` ones count. What lies in registers is written out: a column
+// has its maximum and sum there from the first key to the last.
+static inline __attribute__((always_inline)) void softmax_panel(acc *s, int64_t R, int64_t j0, int64_t n, acc scale,
+                                                                acc *top, acc *sum, acc *keep, const acc *seen,
+                                                                const int masked, const int width) {
   const acc none = -(acc)INFINITY;
-  memcpy(keep, top, (size_t)R * sizeof *keep);
+  acc high[NR * LANES], total[NR * LANES];
+  SIMD
+  for (int r = 0; r < width; r++) high[r] = top[r];
   for (int64_t j = 0; j < n; j++) {
-    acc *s = w->s + j * R;
-    if (masked) {
-      SIMD
-      for (int64_t r = 0; r < R; r++) {
-        acc x = (acc)(j0 + j) < seen[r] ? s[r] * scale : none;
-        top[r] = x > top[r] ? x : top[r];
-      }
-    } else {
-      SIMD
-      for (int64_t r = 0; r < R; r++) top[r] = s[r] * scale > top[r] ? s[r] * scale : top[r];
+    SIMD
+    for (int r = 0; r < width; r++) {
+      acc x = s[j * R + r] * scale;
+      if (masked) x = (acc)(j0 + j) < seen[r] ? x : none;
+      high[r] = x > high[r] ? x : high[r];
     }
   }
   SIMD
-  for (int64_t r = 0; r < R; r++) {
-    keep[r] = top[r] == none ? 1 : exp2_small(keep[r] - top[r]);
-    sum[r] *= keep[r];
+  for (int r = 0; r < width; r++) {
+    keep[r] = high[r] == none ? 1 : exp2_small(top[r] - high[r]);
+    total[r] = sum[r] * keep[r];
+    top[r] = high[r];
   }
   for (int64_t j = 0; j < n; j++) {
-    acc *s = w->s + j * R;
-    if (masked) {
-      SIMD
-      for (int64_t r = 0; r < R; r++) {
-        s[r] = (acc)(j0 + j) < seen[r] ? exp2_small(s[r] * scale - top[r]) : 0;
-        sum[r] += s[r];
-      }
-    } else {
-      SIMD
-      for (int64_t r = 0; r < R; r++) {
-        s[r] = exp2_small(s[r] * scale - top[r]);
-        sum[r] += s[r];
-      }
+    SIMD
+    for (int r = 0; r < width; r++) {
+      acc x = exp2_small(s[j * R + r] * scale - high[r]);
+      if (masked) x = (acc)(j0 + j) < seen[r] ? x : 0;
+      s[j * R + r] = x;
+      total[r] += x;
     }
+  }
+  SIMD
+  for (int r = 0; r < width; r++) sum[r] = total[r];
+}
+
+static void softmax_block(const forward_scratch *w, const problem *p, const block *x, int64_t j0, int64_t n) {
+  int64_t R = x->padded;
+  acc scale = p->scale * (acc)LOG2E;
+  for (int64_t r = 0, width; r < R; r += width) {
+    width = panel_width(R - r);
+    int64_t m = reach(p, x, r, width, j0, n);
+#define PANEL(masked, vectors)                                                                             \
+  softmax_panel(w->s + r, R, j0, m, scale, w->top + r, w->sum + r, w->keep + r, w->seen + r, masked, \
+                (vectors) * LANES)
+    if (r + width > x->rows || j0 + m > (int64_t)w->seen[r])
+      width == NR * LANES ? PANEL(1, NR) : width == 2 * LANES ? PANEL(1, 2) : PANEL(1, 1);
+    else
+      width == NR * LANES ? PANEL(0, NR) : width == 2 * LANES ? PANEL(0, 2) : PANEL(0, 1);
+#undef PANEL
+    for (int64_t j = m; j < n; j++) memset(w->s + j * R + r, 0, (size_t)width * sizeof *w->s);
   }
 }
 
@@ -288,7 +354,7 @@ static void score(const forward_scratch *w, const problem *p, const block *x, in
     run = run_of(p, j0 + j, n - j);
     int64_t m = round_up(run, PAIRS ? PAD : MR);
     operand k = key_rows(w->k, p, key_at(p, x, p->k, p->k_stride, j0 + j), p->k_stride, run, m);
-    product(p->tiles, w->s + j * R, R, k, w->qt, R, m, R, p->width / PAIR, 0, NULL);
+    product_of_keys(w->s + j * R, p, x, k, w->qt, j0 + j, run);
   }
 }
 
@@ -320,7 +386,7 @@ static void forward(real *o, int64_t o_stride, acc *lse, const problem *p, const
   for (int64_t j0 = 0; j0 < x->most; j0 += KEYS) {
     int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
     score(&w, p, x, j0, n);
-    softmax_block(&w, R, j0, n, p->scale * (acc)LOG2E, j0 + n > x->least || R > x->rows);
+    softmax_block(&w, p, x, j0, n);
     memset(w.s + n * R, 0, (size_t)((m - n) * R) * sizeof *w.s);
     if (j0 > 0)
       for (int64_t j = 0; j < W; j++) {
@@ -328,14 +394,13 @@ static void forward(real *o, int64_t o_stride, acc *lse, const problem *p, const
         for (int64_t r = 0; r < R; r++) w.ot[j * R + r] *= w.keep[r];
       }
     operand vt = value_columns(&w, p, x, j0, n, m);
-    product(p->tiles, w.ot, R, vt, sums_in_pairs(w.p_pairs, w.s, m, R), R, W, R, m / PAIR, j0 > 0,
-            NULL);
+    product_over_keys(w.ot, p, x, vt, sums_in_pairs(w.p_pairs, w.s, m, R), j0, n);
   }
-  for (int64_t r = 0; r < x->rows; r++) {
-    if (lse)
-      lse[query_of(p, x, r) * p->H + head_of(p, x, r)] =
-          w.sum[r] == 0 ? -(acc)INFINITY : w.top[r] * (acc)LN2 + LOG(w.sum[r]);
-    w.keep[r] = w.sum[r] == 0 ? 0 : 1 / w.sum[r];
+  for (int64_t r = 0; r < x->rows; r++) w.keep[r] = w.sum[r] == 0 ? 0 : 1 / w.sum[r];
+  for (int64_t i = 0, r = 0; lse && i < x->count; i++) {
+    acc *y = lse + (query_of(p, x) + i) * p->H + head_of(p, x);
+    for (int64_t h = 0; h < p->group; h++, r++)
+      y[h] = w.sum[r] == 0 ? -(acc)INFINITY : w.top[r] * (acc)LN2 + LOG(w.sum[r]);
   }
   unpack_rows(o, o_stride, p, x, w.ot, w.keep, (acc *)w.qt);
 }
@@ -447,6 +512,18 @@ static int64_t backward_layout(backward_scratch *w, const problem *p, int64_t ke
   return at - memory;
 }
 
+// The inner product of two rows, in sixteen sums whatever the instruction set.
+static acc inner(const real *a, const real *b, int64_t n) {
+  acc part[16] = {0}, sum = 0;
+  int64_t j = 0;
+  for (; j + 16 <= n; j += 16)
+    SIMD
+    for (int l = 0; l < 16; l++) part[l] += LOAD(a[j + l]) * LOAD(b[j + l]);
+  for (; j < n; j++) part[j % 16] += LOAD(a[j]) * LOAD(b[j]);
+  for (int l = 0; l < 16; l++) sum += part[l];
+  return sum;
+}
+
 static void pack_queries(const backward_scratch *w, const cft_attention_bwd_args *a,
                          const problem *p, const block *x) {
   int64_t R = x->padded, W = p->width;
@@ -460,15 +537,12 @@ static void pack_queries(const backward_scratch *w, const cft_attention_bwd_args
   transpose(w->gt, R, rows, W, R, W / PAIR);
   count_seen(w->seen, p, x);
   for (int64_t r = 0; r < R; r++) w->lse[r] = w->delta[r] = 0, w->scale[r] = p->scale;
-  for (int64_t r = 0; r < x->rows; r++) {
-    int64_t i = query_of(p, x, r), h = head_of(p, x, r);
-    const real *o = (const real *)a->o + i * a->o_stride + h * p->D;
-    const real *g = (const real *)a->do_ + i * a->do_stride + h * p->D;
-    acc part[16] = {0};  // always so many: the bits do not depend on where the row stands
-    for (int64_t j = 0; j < p->D; j++) part[j % 16] += LOAD(o[j]) * LOAD(g[j]);
-    for (int l = 0; l < 16; l++) w->delta[r] += part[l];
-    w->lse[r] = ((const acc *)a->lse)[i * p->H + h] * (acc)LOG2E;
-  }
+  for (int64_t i = query_of(p, x), r = 0; r < x->rows; i++)
+    for (int64_t h = head_of(p, x); h < head_of(p, x) + p->group; h++, r++) {
+      w->delta[r] = inner((const real *)a->o + i * a->o_stride + h * p->D,
+                          (const real *)a->do_ + i * a->do_stride + h * p->D, p->D);
+      w->lse[r] = ((const acc *)a->lse)[i * p->H + h] * (acc)LOG2E;
+    }
 }
 
 // Keys from j0 against the block's queries: to dk and dv of these keys unless they are NULL, and to
@@ -479,8 +553,8 @@ static void backward_block(const backward_scratch *w, const problem *p, const bl
   int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
   operand k = key_rows(w->k, p, key_at(p, x, p->k, p->k_stride, j0), p->k_stride, n, m);
   operand v = key_rows(w->v, p, key_at(p, x, p->v, p->v_stride, j0), p->v_stride, n, m);
-  product(p->tiles, w->s, R, k, w->qt, R, m, R, W / PAIR, 0, NULL);
-  product(p->tiles, w->dp, R, v, w->gt, R, m, R, W / PAIR, 0, NULL);
+  product_of_keys(w->s, p, x, k, w->qt, j0, n);
+  product_of_keys(w->dp, p, x, v, w->gt, j0, n);
   int masked = j0 + n > x->least || R > x->rows;
   acc scale = p->scale * (acc)LOG2E;
   const acc *lse = w->lse, *delta = w->delta, *seen = w->seen;
@@ -490,7 +564,7 @@ static void backward_block(const backward_scratch *w, const problem *p, const bl
       SIMD
       for (int64_t r = 0; r < R; r++) {
         s[r] = (acc)(j0 + j) < seen[r] ? exp2_small(s[r] * scale - lse[r]) : 0;
-        dp[r] = s[r] * (dp[r] - delta[r]);
+        dp[r] = (acc)(j0 + j) < seen[r] ? s[r] * (dp[r] - delta[r]) : 0;
       }
     } else {
       SIMD
@@ -503,15 +577,12 @@ static void backward_block(const backward_scratch *w, const problem *p, const bl
   memset(w->s + n * R, 0, (size_t)((m - n) * R) * sizeof *w->s);
   memset(w->dp + n * R, 0, (size_t)((m - n) * R) * sizeof *w->dp);
   if (dk) {
-    operand prob = {sums_in_rows(w->p_rows, w->s, m, R), R / PAIR, 1};
-    operand ds = {sums_in_rows(w->ds_rows, w->dp, m, R), R / PAIR, 1};
-    product(p->tiles, dv, W, prob, w->g, W, m, W, R / PAIR, 1, NULL);
-    product(p->tiles, dk, W, ds, w->q, W, m, W, R / PAIR, 1, NULL);
+    product_over_rows(dv, p, x, sums_in_rows(w->p_rows, w->s, m, R), w->g, j0, n);
+    product_over_rows(dk, p, x, sums_in_rows(w->ds_rows, w->dp, m, R), w->q, j0, n);
   }
   if (dq) {
     operand kt = key_columns(w->k_pairs, w->kt, p, key_at(p, x, p->k, p->k_stride, j0), p->k_stride, n, m);
-    product(p->tiles, w->dqt, R, kt, sums_in_pairs(w->ds_pairs, w->dp, m, R), R, W, R, m / PAIR,
-            j0 > 0, NULL);
+    product_over_keys(w->dqt, p, x, kt, sums_in_pairs(w->ds_pairs, w->dp, m, R), j0, n);
   }
 }
 

@@ -100,8 +100,8 @@ static inline __attribute__((always_inline)) void one_query(real *out, acc *lse,
                                                             const one_scratch *w, const int heads) {
   int64_t W = p->width;
   acc top[MOST_HEADS], sum[MOST_HEADS];
-  pack_rows(w->q, p, &(block){.b = x->b, .kh = x->kh, .first = x->first, .rows = heads, .padded = heads}, p->q,
-            p->q_stride);
+  pack_rows(w->q, p, &(block){.b = x->b, .kh = x->kh, .first = x->first, .count = 1, .rows = heads, .padded = heads},
+            p->q, p->q_stride);
   for (int h = 0; h < heads; h++) top[h] = -(acc)INFINITY, sum[h] = 0;
   memset(w->o, 0, (size_t)(heads * W) * sizeof *w->o);
   for (int64_t j0 = 0; j0 < x->most; j0 += KEYS) {
