@@ -6,6 +6,7 @@
 --   ./run.sh recipes/hello.lua --preview 2      what the model sees; what it learns is marked
 --   ./run.sh recipes/hello.lua steps=100        too early to be right
 local cft = require "cft"
+local texts = require "cft.base.text"
 
 local cfg = cft.config {             -- every name here can be set on the command line
   template = "chatml", steps = 700, batch = 32, tokens = 4096,
@@ -38,7 +39,7 @@ cft.recipe.run(cfg, {
     local asked, good = {}, 0
     for i, record in run.heldout_source:records() do asked[i + 1] = record end
     for i, text in ipairs(cft.generate.answers(run, asked, { max_new = 16 })) do
-      if i <= 5 then print(("  %-24s -> %s"):format(asked[i].messages[1].content, text)) end
+      if i <= 5 then print(("  %-24s -> %s"):format(asked[i].messages[1].content, texts.quoted(text))) end
       if text == asked[i].messages[2].content then good = good + 1 end
     end
     print(("%d of %d critiques of answers it never saw are right, word for word"):format(good, #asked))
