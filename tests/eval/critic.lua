@@ -1,6 +1,7 @@
 -- Answers that their own model judges: crit@k, on a model whose verdicts are planted.
 
 local cft = require "cft"
+local critics = require "cft.eval.judge.critic"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
 local file = require "cft.eval.file"
@@ -193,6 +194,23 @@ return {
     expect.same(got.samples[1].critiques, json.array())
     near(rows_of { got }["crit@1 answered"][2], 0)
     m:release()
+  end },
+  { "a model's own template asks for a critique, and reads its verdict, as ours does", function()
+    local m, tok = planted()
+    m:release()
+    tok.chat_template = "{% for m in messages %}{% if loop.first %}<|im_start|>system\n" .. SYSTEM .. "<|im_end|>\n{% endif %}" ..
+      "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    local own, ours = critics.new(tok, options { critic_template = "auto" }), critics.new(tok, options())
+    for _, solution in ipairs { "\\boxed{4}", "" } do
+      local prompt = own:prompt(QUESTION, solution, "here")
+      expect.same(prompt, ours:prompt(QUESTION, solution, "here"))
+      expect.same(tok:decode { unpack(prompt, #prompt - 2) }, "<|im_start|>assistant\n")
+      local said = "Conclusion: wrong [END]"
+      local _, first, last = own:verdict(said)
+      local read = own:reading(QUESTION, solution, said, first, last, "here")
+      expect.same(read, ours:reading(QUESTION, solution, said, first, last, "here"))
+      expect.same({ tok:decode { read.right }, tok:decode { read.wrong } }, { " right", " wrong" })
+    end
   end },
   { "cftrun eval: rows, the page, grading again, what is refused", function()
     local m, tok = planted()

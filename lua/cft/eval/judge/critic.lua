@@ -48,11 +48,15 @@ local function conversation(self, question, solution, said, where)
   return { messages = { { role = "user", content = parts }, { role = "assistant", content = said } } }
 end
 
+-- Stands for a critique that is still to be written: of a message without a text a model's own template writes nothing
+-- by which one could tell where it begins.
+local TO_COME = "."
+
 --- What a critic of a solution is given to go on from.
 -- @string question @string solution @string where for messages
 -- @treturn table ids
 function Critic:prompt(question, solution, where)
-  local ids, why = mask.prompt(conversation(self, question, solution, "", where), self.chat, self.tok)
+  local ids, why = mask.prompt(conversation(self, question, solution, TO_COME, where), self.chat, self.tok)
   return ids or blame("%s: %s", where, why)
 end
 
