@@ -36,11 +36,19 @@ return {
     got = run(path, "--mode=paper", "--reference-strips", "1", "--keep-units")
     expect.match(got.out, "mode paper: 4 graded")
   end },
+  { "labels: true and false in any form; what says neither is counted, and no part of any share", function()
+    local got = run(written { { response = "5", reference = "5", label = "False" }, { response = "5", reference = "5", label = 1 },
+                              { response = "5", reference = "5", label = "yes" }, { response = "5", reference = "5" } })
+    expect.match(got.out, "of 2 labels 50.0%% agree; of what is said to be right 50.0%% is labelled so\n" ..
+                 "  2 records have no label that says true or false\n")
+  end },
   { "what cannot be graded is one message", function()
     local path = written(good)
     for _, row in ipairs {
       { { }, 2, "a file is wanted" }, { { path, "--mode", "lax" }, 2, "must be one of" },
       { { path, "--keep-units" }, 2, "are of the modes paper and qwen" }, { { path, "--out", path }, 2, "is the file that is read" },
+      { { path, "--out", (path:gsub("/([^/]*)$", "/./%1")) }, 2, "is the file that is read" },
+      { { path, "--mode", "paper", "--keep-units=no" }, 2, "--keep-units takes no value" },
       { { written { { reference = "5" } } }, 1, "record 0: it has neither a `response` nor a `prediction`" },
       { { written { { response = "5" } } }, 1, "record 0: it has neither a `reference` nor an `answer`" },
       { { written { { response = "5", prediction = "5", answer = "5" } } }, 1, "both `response` and `prediction`" },

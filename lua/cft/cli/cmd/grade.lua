@@ -3,7 +3,7 @@
 --   cftrun grade FILE [--mode MODE] [--out FILE] [--keep-units] [--reference-strips N]
 --
 -- FILE is JSONL, JSON, CSV or Parquet. A record has `response`, all that a model wrote, or `prediction`, an answer as it is;
--- and `reference`, or where that is absent `answer`. With a `label` (true or false: is it right?) in every record the
+-- and `reference`, or where that is absent `answer`. Where records have a `label` (true or false, 1 or 0: is it right?) the
 -- agreement with the labels is printed too. MODE is symbolic (if absent), strict, paper or qwen; the last two options are
 -- of paper and qwen (docs/grade.md). --out writes the records with `verdict`, `reason` and `graded`, what was compared.
 
@@ -51,6 +51,10 @@ local function parts(record)
   return response or prediction, response ~= nil, reference
 end
 
+-- What a record's label says, written as text, for CSV has nothing else; nil where it says neither.
+local LABELS = { ["true"] = true, ["false"] = false, ["1"] = true, ["0"] = false }
+local function label_of(record) return LABELS[tostring(record.label):lower()] end
+
 local function grade_all(o, source, each)
   local grader = grade.new { mode = o.mode, keep_units = o.keep_units, reference_strips = o.reference_strips }
   for i = 0, source:size() - 1 do
@@ -62,20 +66,25 @@ local function grade_all(o, source, each)
   end
 end
 
--- { verdict → { n, reasons = { reason → n } } }, and of labels how many there are, agree, and how right ones are labelled.
+-- { verdict → { n, reasons = { reason → n } } }, and of labels how many are given, how many say
+-- true or false, how many agree, how many answers that have one are right, and how many of these are
+-- labelled so.
 local function counters()
-  local t = { n = 0, labels = 0, agree = 0, labelled_right = 0 }
+  local t = { n = 0, given = 0, labels = 0, agree = 0, right_of_labelled = 0, labelled_right = 0 }
   for _, verdict in ipairs { "right", "wrong", "unknown" } do t[verdict] = { n = 0, reasons = {} } end
   return t
 end
 
 local function count(t, record, v)
+  local label = label_of(record)
   local of, right = t[v.verdict], v.verdict == "right"
   t.n, of.n, of.reasons[v.reason] = t.n + 1, of.n + 1, (of.reasons[v.reason] or 0) + 1
-  if type(record.label) ~= "boolean" then return end
+  if record.label ~= nil then t.given = t.given + 1 end
+  if label == nil then return end
   t.labels = t.labels + 1
-  if record.label == right then t.agree = t.agree + 1 end
-  if right and record.label then t.labelled_right = t.labelled_right + 1 end
+  if label == right then t.agree = t.agree + 1 end
+  if right then t.right_of_labelled = t.right_of_labelled + 1 end
+  if right and label then t.labelled_right = t.labelled_right + 1 end
 end
 
 local function percent(n, of) return ("%.1f%%"):format(100 * n / math.max(of, 1)) end
@@ -93,7 +102,10 @@ local function show(o, t, seconds)
   end
   if t.labels > 0 then
     say("  of %s labels %s agree; of what is said to be right %s is labelled so", format.count(t.labels),
-        percent(t.agree, t.labels), percent(t.labelled_right, t.right.n))
+        percent(t.agree, t.labels), percent(t.labelled_right, t.right_of_labelled))
+  end
+  if t.labels < t.n and (t.labels > 0 or t.given > 0) then
+    say("  %s records have no label that says true or false", format.count(t.n - t.labels))
   end
   say("  %.0f a second", t.n / math.max(seconds, 1e-9))
 end
@@ -108,7 +120,7 @@ function M.run(args)
   if (o.keep_units or o.reference_strips) and o.mode ~= "paper" and o.mode ~= "qwen" then
     exit.fail(exit.USAGE, "grade: --keep-units and --reference-strips are of the modes paper and qwen")
   end
-  if o.out == o.file then exit.fail(exit.USAGE, "grade: --out is the file that is read") end
+  if o.out and data.real(o.out) == data.real(o.file) then exit.fail(exit.USAGE, "grade: --out is the file that is read") end
   local t, lines, start = counters(), {}, host.now()
   grade_all(o, data.open(o.file, { schema = "none" }), function(record, v)
     count(t, record, v)
