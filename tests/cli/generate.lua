@@ -1,6 +1,7 @@
 -- `cftrun generate` as its users meet it, with a tiny model in a folder.
 
 local expect = require "tests.expect"
+local host = require "cft.host"
 local json = require "cft.base.json"
 local file = require "cft.generate.file"
 local process = require "tests.process"
@@ -69,6 +70,9 @@ test("what is refused, with words and a code", function()
   refused("%-%-seed wants a value", 2, model(), "a", "--seed")
   refused("%-%-memory must be a size, as 2GiB, got 'much'", 2, model(), "a", "--memory", "much")
   refused("%-%-bias wants ID=NUMBER, got 'x'", 2, model(), "a", "--bias", "x")
+  refused("%-%-bias names token 5 twice, with 1 and 2", 2, model(), "a", "--bias", "5=1", "--bias", "5=2")
+  refused("%-%-max%-new is said twice: 4 and 5", 2, model(), "a", "--max-new", "4", "--max-new", "5")
+  refused("is a folder; a file of prompts is wanted", 4, model(), "--file", process.folder(), "--out", model() .. "-out")
   refused("a prompt and %-%-file", 2, model(), "a", "--file", "x", "--out", "y")
   refused("%-%-file wants %-%-out", 2, model(), "--file", "x")
   refused("%-%-out wants %-%-file", 2, model(), "--out", "x")
@@ -158,7 +162,15 @@ test("what a file must not be", function()
   refused("line 1: a field 'generated' is there already", 1, { '{"prompt":"x","generated":1}' })
   refused("line 1: message 1 must have a role", 1, { '{"messages":[{"role":"x","content":"y"}]}' })
   refused("line 1: a prompt of %d+ tokens, but the model's context is 128", 1, { ('{"prompt":"%s"}'):format(("x"):rep(400)) })
+  refused("line 2: id 999999 in a prompt; the model's vocabulary is 0 to %d+", 1, { records[1], '{"ids":[999999]}' })
+  refused("line 1: a system message stands in front of texts and conversations", 1, { '{"ids":[72]}' }, "--system", "Be brief.")
+  refused("line 1: a conversation needs the chat template, and what is raw", 1, { '{"messages":[{"role":"user","content":"a"}]}' },
+          "--raw")
   local path, out = files()
+  local lock = host.lock(out .. ".part.lock")
+  local busy = many(path, out)
+  expect.truthy(busy.code == 2 and busy.err:find "out.jsonl.part is being written by process", busy.err)
+  lock:release()
   process.write(out, "mine")
   local r = many(path, out)
   expect.same(r.code, 2)

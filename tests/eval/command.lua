@@ -3,6 +3,7 @@
 local demo = require "cft.demo"
 local expect = require "tests.expect"
 local file = require "cft.eval.file"
+local host = require "cft.host"
 local json = require "cft.base.json"
 local models = require "cft.models"
 local process = require "tests.process"
@@ -117,6 +118,46 @@ test("a benchmark of one's own; data in the folder itself", function()
   expect.same(r.code, 0, r.err)
   r = run(place .. "/r.jsonl")
   expect.truthy(r.code ~= 0 and r.err:find "no benchmark 'mine'", r.err)
+  local text = process.contents(place .. "/r.jsonl")
+  process.write(place .. "/r.jsonl", (text:gsub('"bench":"mine"', '"bench":"' .. place .. '/mine.lua"')))
+  r = run(place .. "/r.jsonl")
+  expect.truthy(r.code ~= 0 and r.err:find "no benchmark '/.*mine.lua'", "what results name is not run: " .. r.err)
+end)
+
+test("of a file of results what is asked for; two files that are not alike", function()
+  local place = (model() and process.folder())
+  local a, b, page = place .. "/a.jsonl", place .. "/b.jsonl", place .. "/p.html"
+  expect.same(measured(a, "gsm8k,amc23", "--page", page).code, 0)
+  local r = run(a, "--bench", "amc23", "--regrade", "paper", "--out", b, "--page", page)
+  expect.same(r.code, 0, r.err)
+  expect.truthy(r.out:find "amc23" and not r.out:find "gsm8k", r.out)
+  expect.truthy(not process.contents(page):find "gsm8k", "the page has these alone")
+  local read = file.read(b)
+  expect.same({ read.names, read.head.benches.gsm8k, read.head.benches.amc23.problems }, { { "amc23" }, nil, 2 })
+  r = run(b, "--bench", "gsm8k")
+  expect.truthy(r.code == 2 and r.err:find "has no results of gsm8k; it has amc23", r.err)
+  r = run(a, b, "--bench", "amc23")
+  expect.truthy(r.code == 0 and r.out:find 'not alike in the two files: grade "symbolic" and "paper"\n', r.out .. r.err)
+end)
+
+test("what is there is not written over, nor by two at once", function()
+  local place = (model() and process.folder())
+  local out = place .. "/r.jsonl"
+  expect.same(measured(out, "gsm8k").code, 0)
+  local text = process.contents(out)
+  for _, case in ipairs { { "is there already, and is no page", out, "--page", out }, { "is a folder", out, "--page", place },
+                          { "are the same file", out, "--regrade", "paper", "--page", place .. "/./q", "--out", place .. "/q" } } do
+    local r = run(unpack(case, 2))
+    expect.truthy(r.code == 2 and r.err:find(case[1], 1, true), r.err)
+  end
+  expect.same(process.contents(out), text)
+  local other = place .. "/other.jsonl"
+  local lock = host.lock(other .. ".part.lock")
+  local r = measured(other, "gsm8k")
+  expect.truthy(r.code == 2 and r.err:find "other.jsonl.part is being written by process %d+ on ", r.err)
+  lock:release()
+  expect.same(measured(other, "gsm8k").code, 0)
+  expect.same({ process.contents(other), host.kind(other .. ".part.lock") }, { text, nil })
 end)
 
 test("what is refused, with words and a code", function()
@@ -139,6 +180,12 @@ test("what is refused, with words and a code", function()
   refused("is in no data set of the Hub", 4, model(), "--bench", "math-validation")
   refused("no folder or file /nowhere/x", 4, "/nowhere/x", "--bench", "gsm8k", "--data", data)
   refused("%-%-regrade is for a file of results", 2, model(), "--bench", "gsm8k", "--regrade", "paper")
+  refused("%-%-limit is said twice: 1 and 2", 2, model(), "--bench", "gsm8k", "--limit", "1", "--limit=2")
+  refused("%-%-deterministic takes no value", 2, model(), "--bench", "gsm8k", "--deterministic=no")
+  refused("%-%-stop must be a text that is not empty", 2, model(), "--bench", "gsm8k", "--stop", "")
+  process.write(place .. "/long.jsonl", json.encode { question = ("word "):rep(600), answer = "#### 4" } .. "\n")
+  refused("gsm8k, problem 1: a prompt of %d+ tokens, but the model's context is 512", 2, model(), "--bench", "gsm8k", "--data",
+          place .. "/long.jsonl", "--out", place .. "/long-eval.jsonl")
   process.write(place .. "/x.jsonl", '{"a":1}\n')
   refused("is no file of results", 1, place .. "/x.jsonl")
   refused("there is no file", 4, place .. "/none.jsonl")

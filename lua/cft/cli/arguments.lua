@@ -34,6 +34,7 @@ return function(where, args, specs, places)
       refuse("unknown argument '%s'%s", args[i], check.suggestion(flag or args[i], flags))
     else
       if spec[1] == "boolean" then
+        if args[i]:find("=", 1, true) then refuse("--%s takes no value, got '%s'", flag, args[i]) end
         value = true
       elseif not args[i]:find("=", 1, true) then
         i = i + 1
@@ -47,6 +48,8 @@ return function(where, args, specs, places)
         o[name] = o[name] or {}
         table.insert(o[name], value)
       else
+        local said = o[name]
+        if said ~= nil and said ~= value then refuse("--%s is said twice: %s and %s", flag, tostring(said), tostring(value)) end
         o[name] = value
       end
     end

@@ -11,6 +11,7 @@ local finally = require "cft.base.finally"
 local grade = require "cft.grade"
 local host = require "cft.host"
 local json = require "cft.base.json"
+local part = require "cft.io.part"
 local work = require "cft.eval.work"
 
 local M = {}
@@ -73,14 +74,7 @@ local function begun(out, head)
   return entries
 end
 
---- Answer tasks into a file.
--- @tparam Model model @tparam Tokenizer tok @tab tasks @tab o as in `cft.eval.work`
--- @string out @tab head what was asked, for those who read the file and to know it again
--- @func progress called with an entry, its number, whether it was in the file already, and how many further
--- ones are done, in parts
--- @treturn table the entries
-function M.run(model, tok, tasks, o, out, head, progress)
-  head[M.HEAD] = M.VERSION
+local function answer(model, tok, tasks, o, out, head, progress)
   local entries = begun(out, head)
   if #entries > #tasks then exit.fail(exit.USAGE, "eval: %s.part has %d problems, and %d are asked", out, #entries, #tasks) end
   for i, entry in ipairs(entries) do progress(entry, i, true) end
@@ -95,6 +89,17 @@ function M.run(model, tok, tasks, o, out, head, progress)
   end)
   files.replace(out .. ".part", out)
   return entries
+end
+
+--- Answer tasks into a file.
+-- @tparam Model model @tparam Tokenizer tok @tab tasks @tab o as in `cft.eval.work`
+-- @string out @tab head what was asked, for those who read the file and to know it again
+-- @func progress called with an entry, its number, whether it was in the file already, and how many further
+-- ones are done, in parts
+-- @treturn table the entries
+function M.run(model, tok, tasks, o, out, head, progress)
+  head[M.HEAD] = M.VERSION
+  return part.alone("eval", out, function() return answer(model, tok, tasks, o, out, head, progress) end)
 end
 
 local function check_head(head, path)
@@ -114,8 +119,10 @@ local function is_critique(c)
   return says and type(c.text) == "string" and (c.p == nil or type(c.p) == "number" and c.p >= 0 and c.p <= 1)
 end
 
+local VERDICTS = { right = true, wrong = true, unknown = true }
+
 local function is_sample(s)
-  if type(s) ~= "table" or type(s.text) ~= "string" or type(s.verdict) ~= "string" then return false end
+  if type(s) ~= "table" or type(s.text) ~= "string" or not VERDICTS[s.verdict] then return false end
   for _, name in ipairs { "answer", "reason", "finish" } do
     if s[name] ~= nil and type(s[name]) ~= "string" then return false end
   end
@@ -169,10 +176,13 @@ end
 -- @string mode
 function M.regrade(result, mode)
   for _, name in ipairs(result.names) do
-    local bench = benchmarks.get(name)
+    local bench = benchmarks.get(name, true)
     for _, entry in ipairs(result.entries[name]) do
       for i, s in ipairs(entry.samples) do
-        local again = work.graded(bench, entry.problem, s.text, mode)
+        local ok, again = pcall(work.graded, bench, entry.problem, s.text, mode)
+        if not ok then
+          exit.fail(exit.FAILED, "eval: %s: %s, problem %d: %s", result.path, name, entry.problem.number, tostring(again))
+        end
         again.text, again.finish, again.tokens, again.critiques = s.text, s.finish, s.tokens, s.critiques
         entry.samples[i] = again
       end

@@ -30,7 +30,7 @@ local function scores(results)
   local rows = {}
   for i, result in ipairs(results) do
     for _, name in ipairs(result.names) do
-      local s, parts = score.of(benchmarks.get(name), result.entries[name], result.head.grade), {}
+      local s, parts = score.of(benchmarks.get(name, true), result.entries[name], result.head.grade), {}
       for k, row in ipairs(s.rows) do parts[k] = row[1] .. " " .. score.percent(row[2], row[3]) end
       local chooser = result.head.selected_by == name
       rows[#rows + 1] = { name .. (chooser and " (chose this checkpoint: the score says too much)" or ""), (#results > 1 and i .. ": " or "") .. tostring(result.head.model), ("%d"):format(s.problems),

@@ -5,6 +5,7 @@ local benchmarks = require "cft.eval.benchmarks"
 local compare = require "cft.eval.compare"
 local format = require "cft.base.format"
 local host = require "cft.host"
+local json = require "cft.base.json"
 local score = require "cft.eval.score"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
@@ -50,9 +51,10 @@ end
 --- Print the scores of a file of results.
 -- @tab result of `cft.eval.file`
 function M.scores(result)
-  print(("%s, %s"):format(texts.printable(result.path or ""), texts.printable(tostring(result.head.model))))
+  local model = tostring(result.head.model or "no model is named")
+  print(("%s, %s"):format(texts.printable(result.path or ""), texts.printable(model)))
   for _, name in ipairs(result.names) do
-    local s = score.of(benchmarks.get(name), result.entries[name], result.head.grade)
+    local s = score.of(benchmarks.get(name, true), result.entries[name], result.head.grade)
     local notes = {}
     if result.head.selected_by == name then notes[1] = "it chose this checkpoint, so the score says too much" end
     if s.unknown > 0 then notes[#notes + 1] = ("%d not judged (unknown)"):format(s.unknown) end
@@ -63,9 +65,23 @@ function M.scores(result)
   end
 end
 
+local SETTINGS = { "grade", "template", "samples", "temperature", "top_k", "top_p", "min_p", "penalty", "max_new", "stop" }
+
+-- How two models were asked and graded otherwise, which is a part of the difference.
+local function otherwise(a, b)
+  local list = {}
+  for _, name in ipairs(SETTINGS) do
+    local one, other = json.encode(a[name] == nil and json.null or a[name]), json.encode(b[name] == nil and json.null or b[name])
+    if one ~= other then list[#list + 1] = ("%s %s and %s"):format(name, one, other) end
+  end
+  return list
+end
+
 --- Print how the second file compares with the first.
 -- @int[opt] seed of the draws
 function M.comparison(first, second, seed)
+  local list = otherwise(first.head, second.head)
+  if #list > 0 then print("not alike in the two files: " .. texts.printable(table.concat(list, "; "))) end
   for _, name in ipairs(first.names) do
     local other = second.entries[name]
     local r = other and compare.of(first.entries[name], other, { seed = seed })

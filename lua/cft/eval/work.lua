@@ -2,6 +2,7 @@
 -- @module cft.eval.work
 
 local critics = require "cft.eval.judge.critic"
+local exit = require "cft.base.exit"
 local finally = require "cft.base.finally"
 local fork = require "cft.eval.judge.fork"
 local generate = require "cft.generate"
@@ -203,6 +204,10 @@ local function sizes_of(self, tasks, first)
   for i = first, #tasks do
     local call = answering(tasks[i], o)
     local ids = prompts.ids(self.tok, tasks[i].bench, tasks[i].problem, o.template, where_of(tasks[i]))
+    if #ids >= self.model.config.context then
+      exit.fail(exit.USAGE, "%s: a prompt of %d tokens, but the model's context is %d", where_of(tasks[i]), #ids,
+                self.model.config.context)
+    end
     sizes[#sizes + 1] = { prompt = ids, n = o.n, max_new = call.max_new }
     -- A critic reads the question and the answer, of which each token may come back as three where it was no
     -- UTF-8.

@@ -11,6 +11,7 @@ local finally = require "cft.base.finally"
 local generate = require "cft.generate"
 local host = require "cft.host"
 local json = require "cft.base.json"
+local part = require "cft.io.part"
 local prompts = require "cft.generate.prompt"
 local texts = require "cft.generate.text"
 
@@ -40,6 +41,7 @@ end
 local function lines_of(path)
   local file, why = io.open(path, "rb")
   if not file then exit.fail(exit.MISSING, "generate: %s", why) end
+  if host.kind(path) == "folder" then exit.fail(exit.MISSING, "generate: %s is a folder; a file of prompts is wanted", path) end
   local list, number = {}, 0
   for line in file:lines() do
     number = number + 1
@@ -62,11 +64,7 @@ local function whole_lines(path)
   local text = file:read "*a"
   file:close()
   local whole = text:match "^(.*\n)" or ""
-  if #whole < #text then
-    file = assert(io.open(path, "wb"))
-    assert(file:write(whole))
-    file:close()
-  end
+  if #whole < #text then files.write(path, whole) end
   return select(2, whole:gsub("\n", ""))
 end
 
@@ -144,31 +142,33 @@ local function run(engine, lines, tok, o, model, first, put)
   end
 end
 
---- Answer a file of prompts.
--- @tparam Model model @tparam ?Tokenizer tok
--- @string path JSONL: records with `prompt`, `messages` or `ids`; other fields are copied
--- @string out JSONL: each record with `generated`, a list of { text, finish, tokens }, with `logprobs` also ids,
--- logprobs and top
--- @tab o of `cft.generate.options`, checked
--- @func[opt] progress called with how many answers are written, and of how many
--- @treturn table what the engine counted
-function M.run(model, tok, path, out, o, progress)
-  local where, lines, sizes = "generate", lines_of(path), {}
-  if not tok then blame("%s: the model came without a tokenizer, and answers are texts", where) end
-  -- All are looked at before the first is answered.
+-- What the lines ask of the engine: all are looked at before the first is answered.
+local function sizes_of(model, tok, lines, o)
+  local sizes = {}
   for i, line in ipairs(lines) do
     local _, ids = parsed(line, tok, o)
     if #ids >= model.config.context then
       blame("%s: a prompt of %d tokens, but the model's context is %d", line[2], #ids, model.config.context)
     end
+    for _, id in ipairs(ids) do
+      if id < 0 or id >= model.config.vocab then
+        blame("%s: id %d in a prompt; the model's vocabulary is 0 to %d", line[2], id, model.config.vocab - 1)
+      end
+    end
     sizes[i] = { prompt = ids, n = o.n, max_new = o.max_new }
   end
+  return sizes
+end
+
+-- What `M.run` does while no other process writes the same file.
+local function write(model, tok, lines, path, out, o, progress)
+  local sizes = sizes_of(model, tok, lines, o)
   local done = begun(model, path, out, o)
-  if done > #lines then blame("%s: %s.part has %d answers, for %d prompts", where, out, done, #lines) end
+  if done > #lines then blame("generate: %s.part has %d answers, for %d prompts", out, done, #lines) end
   local counts = {}
   local file, why = io.open(out .. ".part", "ab")
   if not file then exit.fail(exit.FAILED, "generate: %s", why) end
-  local engine = #lines > done and generate.engine_for(model, sizes, o, where)
+  local engine = #lines > done and generate.engine_for(model, sizes, o, "generate")
   sizes = nil
   finally(function()
     if engine then engine:release() end
@@ -184,6 +184,20 @@ function M.run(model, tok, path, out, o, progress)
   files.replace(out .. ".part", out)
   files.remove(out .. ".part.json")
   return counts
+end
+
+--- Answer a file of prompts.
+-- @tparam Model model @tparam ?Tokenizer tok
+-- @string path JSONL: records with `prompt`, `messages` or `ids`; other fields are copied
+-- @string out JSONL: each record with `generated`, a list of { text, finish, tokens }, with `logprobs` also ids,
+-- logprobs and top
+-- @tab o of `cft.generate.options`, checked
+-- @func[opt] progress called with how many answers are written, and of how many
+-- @treturn table what the engine counted
+function M.run(model, tok, path, out, o, progress)
+  local lines = lines_of(path)
+  if not tok then blame "generate: the model came without a tokenizer, and answers are texts" end
+  return part.alone("generate", out, function() return write(model, tok, lines, path, out, o, progress) end)
 end
 
 return M

@@ -78,6 +78,7 @@ function M.ids(prompt, tok, o, where)
     for i, id in ipairs(prompt) do
       if type(id) ~= "number" or id % 1 ~= 0 then blame("%s: id %d of a prompt is %s", where, i, tostring(id)) end
     end
+    if o.system then blame("%s: a system message stands in front of texts and conversations, and this prompt is ids", where) end
     return prompt
   end
   if type(prompt) ~= "string" and (type(prompt) ~= "table" or #prompt == 0) then
@@ -88,6 +89,9 @@ function M.ids(prompt, tok, o, where)
   if type(prompt) == "string" and (o.raw or not tok.chat_template) then
     if o.system then blame("%s: a system message needs a chat template, and this prompt is plain text", where) end
     return encoded(tok, prompt, { add_special = true }, where)
+  end
+  if o.raw and type(prompt) ~= "string" then
+    blame("%s: a conversation needs the chat template, and what is raw goes past it; give a text", where)
   end
   local messages = type(prompt) == "string" and { { role = "user", content = prompt } } or prompt
   if o.system then messages = { { role = "system", content = o.system }, unpack(messages) } end

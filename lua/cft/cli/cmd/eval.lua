@@ -4,11 +4,13 @@ local arguments = require "cft.cli.arguments"
 local benchmarks = require "cft.eval.benchmarks"
 local check = require "cft.base.check"
 local critics = require "cft.eval.judge.critic"
+local data = require "cft.data.open"
 local eval = require "cft.eval"
 local exit = require "cft.base.exit"
 local format = require "cft.base.format"
 local generate = require "cft.generate"
 local grade = require "cft.grade"
+local host = require "cft.host"
 local load_model = require "cft.cli.model"
 local prompts = require "cft.generate.prompt"
 local show = require "cft.eval.show"
@@ -26,7 +28,7 @@ Usage: cftrun eval MODEL --bench NAME[,NAME ...] [option ...]
   on with the same command. The second shows such a file, the third compares two on the same problems.
 
   --bench NAMES        %s,
-                       or the path of a Lua file that returns one (docs/eval.md)
+                       or the path of a Lua file that returns one (docs/eval.md); of results: these alone
   --data DIR           where the data are: DIR/gsm8k, DIR/bench/math-500, or DIR itself; absent, the Hub's cache
   --limit N            the first N problems of each
   --out FILE           the results, JSONL; MODEL's name and -eval.jsonl
@@ -63,7 +65,8 @@ local specs = {
   template = { "string", "auto", one_of = templates.names },
   critiques = { "integer", 0, min = 0, max = 4096 }, critique_form = { "string", "paper", one_of = critics.forms },
   critic_template = { "string", "auto", one_of = critics.templates }, critique_max_new = { "integer", optional = true, min = 1 },
-  stop = { "string", optional = true, list = true }, max_new = { "integer", optional = true, min = 1 },
+  stop = { "string", optional = true, list = true, fits = function(v) if v == "" then return "a text that is not empty" end end },
+  max_new = { "integer", optional = true, min = 1 },
   dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu" },
   memory = { "string", optional = true, fits = function(v) if not format.size(v) then return "a size, as 2GiB" end end },
   help = { "boolean", false },
@@ -135,6 +138,18 @@ local function benches_of(text, critiques)
   return list
 end
 
+-- A page takes the place of an older page, and of nothing else: what cannot be is said before anything is done.
+local function check_page(path, out)
+  if out and data.real(path) == data.real(out) then refuse "--page and --out are the same file" end
+  if host.kind(path) == "folder" then refuse("--page %s is a folder; a file is wanted", path) end
+  local file = io.open(path, "rb")
+  local head = file and file:read(15) or ""
+  if file then file:close() end
+  if head ~= "" and head:lower() ~= "<!doctype html>" then
+    refuse("--page %s is there already, and is no page; name another file", path)
+  end
+end
+
 local function load(o)
   local model = load_model("eval", o)
   local tok = prompts.tokenizer_of(model)
@@ -148,6 +163,7 @@ local function measure(o)
   local benches = benches_of(o.bench, o.critiques)
   o.out = o.out or name_of(o.model) .. "-eval.jsonl"
   o.n = o.samples
+  if o.page then check_page(o.page, o.out) end
   local problems = eval.problems(benches, o)  -- before the model is loaded: what is missing is said at once
   local model, tok = load(o)
   local result = eval.to_file(model, tok, benches, problems, o, show.progress(benches, problems))
@@ -156,10 +172,25 @@ local function measure(o)
   if o.page then eval.page(o.page, { result }) end
 end
 
+-- Leave only these benchmarks in a file's results.
+local function keep(result, benches)
+  local names, kept, told = {}, {}, {}
+  for i, bench in ipairs(benches) do
+    if not result.entries[bench.name] then
+      refuse("%s has no results of %s; it has %s", result.path, bench.name, table.concat(result.names, ", "))
+    end
+    names[i], kept[bench.name] = bench.name, result.entries[bench.name]
+    told[bench.name] = type(result.head.benches) == "table" and result.head.benches[bench.name] or nil
+  end
+  result.names, result.entries, result.head.benches = names, kept, told
+end
+
 local function results(o)
-  if o.bench then benches_of(o.bench, 0) end
+  local benches = o.bench and benches_of(o.bench, 0)
+  if o.page then check_page(o.page, o.out) end
   local list = { eval.read(o.model), o.second and eval.read(o.second) or nil }
   for _, result in ipairs(list) do
+    if benches then keep(result, benches) end
     if o.regrade then eval.regrade(result, o.regrade) end
     show.scores(result)
   end

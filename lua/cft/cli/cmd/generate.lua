@@ -49,7 +49,8 @@ Usage: cftrun generate MODEL ["PROMPT"] [option ...]
 local specs = {
   model = { "string", optional = true }, prompt = { "string", optional = true }, file = { "string", optional = true },
   out = { "string", optional = true }, raw = { "boolean", false }, system = { "string", optional = true },
-  stop = { "string", optional = true, list = true }, bias = { "string", optional = true, list = true },
+  stop = { "string", optional = true, list = true, fits = function(v) if v == "" then return "a text that is not empty" end end },
+  bias = { "string", optional = true, list = true },
   no_ends = { "boolean", false }, help = { "boolean", false },
   dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu" },
   memory = { "string", optional = true, fits = function(v) if not format.size(v) then return "a size, as 2GiB" end end },
@@ -68,8 +69,9 @@ local function bias_of(list)
     local id, value = text:match "^(%d+)=([-+%d.eE]+)$"
     value = tonumber(value)
     if not value then refuse("--bias wants ID=NUMBER, got '%s'", text) end
-    bias = bias or {}
-    bias[tonumber(id)] = value
+    bias, id = bias or {}, tonumber(id)
+    if bias[id] and bias[id] ~= value then refuse("--bias names token %d twice, with %g and %g", id, bias[id], value) end
+    bias[id] = value
   end
   return bias
 end

@@ -59,11 +59,12 @@ function M.known(name) return known[name] or own[name] ~= nil or name:find "%.lu
 
 --- A benchmark.
 -- @string name one of `names`, of a file that was loaded before, or the path of a Lua file
+-- @bool[opt] here no path: nothing is loaded that others, as a file of results, have named
 -- @treturn table
-function M.get(name)
+function M.get(name, here)
   if own[name] then return own[name] end
-  if name:find "%.lua$" then return from_file(name) end
-  if not M.known(name) then
+  if name:find "%.lua$" and not here then return from_file(name) end
+  if not known[name] then
     blame("eval: no benchmark '%s'%s; there are %s, or the path of a Lua file", name, check.suggestion(name, M.names),
           table.concat(M.names, ", "))
   end
