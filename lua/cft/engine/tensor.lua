@@ -56,6 +56,32 @@ function Tensor:release(why)
   door.release(c)
 end
 
+--- Take the memory of another tensor, which is released by that: whoever knows this one, the tape among them, finds that memory
+-- from here on.
+-- @tparam Tensor other
+-- @treturn Tensor itself
+-- @usage local x = cft.zeros { 2 }
+-- x:release()
+-- x:become(cft.ones { 2 })   --> (2) f32 on cpu {1, 1}
+function Tensor:become(other)
+  self:release()
+  self.c, other.c = other.c, nil
+  other.was, other.why = describe(self.c), "when another tensor took its memory"
+  return self
+end
+
+local sixteen = ffi.new "uint8_t[16]"
+
+--- The XXH3-128 of its bytes.
+-- @treturn string of 16
+-- @usage cft.ones({ 2 }):digest() == cft.ones({ 2 }):digest(), cft.ones({ 2 }):digest() == cft.zeros({ 2 }):digest()   --> true false
+function Tensor:digest()
+  local host = self:is_contiguous() and M.device_name(self:device()) == "cpu" and self or M.contiguous(self:to "cpu")
+  C.cft_bytes_hash(sixteen, host.c.data, host:bytes())
+  if host ~= self then host:release() end
+  return ffi.string(sixteen, 16)
+end
+
 --- Let this tensor outlive the step or scope it was made in.
 -- @treturn Tensor itself
 -- @usage local sum = cft.scope(function()

@@ -74,6 +74,14 @@ end
 -- @treturn boolean whether it goes on beside the program
 function Saver:start(path, fill, seconds) return (waiting(self, start, path, fill, seconds)) end
 
+--- Write a save before this returns, of what is there only while it is written.
+-- @string path @func fill as of `start`
+-- @treturn boolean false: nothing goes on beside the program
+function Saver:write(path, fill)
+  waiting(self, function() saves.whole(path, fill) end)
+  return false
+end
+
 --- Wait until the tensors of the save under way may change.
 function Saver:copied() waiting(self, function() door.check(C.cft_saver_copied(self.c)) end) end
 

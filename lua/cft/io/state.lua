@@ -67,12 +67,22 @@ local function keys_of(t, where)
   return keys
 end
 
-local function put_tensor(writer, t, held)
-  local a = ffi.new "cft_array"
-  safetensors.fill_array(a, "files.write_state", { name = "", tensor = t })
+local Later = {}
+
+--- A tensor that is made when it is its turn to be written, and released then.
+-- @tab entry `name`, `dtype`, `dims`, `make`, as `files.write_tensors` has it
+-- @return the same table, which a state may hold
+-- @usage local state = require "cft.io.state"
+-- state.write(path, { x = state.later { name = "x", dtype = "f32", dims = { 2 }, make = function() return cft.ones { 2 } end } })
+-- state.read(path).x:tensor()   --> (2) f32 on cpu {1, 1}
+function M.later(entry) return setmetatable(entry, Later) end
+
+local function put_tensor(writer, entry, held)
+  local a, t = ffi.new "cft_array", entry.tensor
+  safetensors.fill_array(a, "files.write_state", entry)
   door.check(C.cft_state_put_array(writer, a))
-  if held and t:is_contiguous() then return door.check(C.cft_state_put_held(writer, t.c.data, a.bytes)) end
-  local host, temporary = safetensors.host_tensor { tensor = t }
+  if held and t and t:is_contiguous() then return door.check(C.cft_state_put_held(writer, t.c.data, a.bytes)) end
+  local host, temporary = safetensors.host_tensor(entry)
   local status = C.cft_state_put_data(writer, host.c.data, a.bytes)
   for _, one in ipairs(temporary) do one:release() end
   door.check(status)
@@ -87,6 +97,8 @@ local function put(writer, value, where, depth, held)
   elseif kind == "boolean" then
     door.check(C.cft_state_put_bool(writer, value))
   elseif tensor.is(value) then
+    put_tensor(writer, { name = "", tensor = value }, held)
+  elseif getmetatable(value) == Later then
     put_tensor(writer, value, held)
   elseif kind == "table" then
     if depth == 64 then blame("%s: tables too deep in each other, or in themselves", where) end

@@ -42,7 +42,7 @@ local function generation_config(model, tokenizer, end_token)
 end
 
 --- Write a model into a folder that is being saved; inside of a scope, which releases its views of the weights.
--- @tparam Save save @tparam Model model @tab o as `write`
+-- @tparam Save save @tparam Model model @tab o as `write`; `weights`, entries of `files.write_tensors` in place of the model's
 function M.fill(save, model, o)
   local config = configs.write(model.config, model.dtype)
   local generation, spellings = generation_config(model, o.tokenizer, o.end_token)
@@ -52,8 +52,11 @@ function M.fill(save, model, o)
   local how = { indent = 2, spellings = model.spellings, floats = configs.floats }
   save:write("config.json", json.encode(config, how) .. "\n")
   save:write("generation_config.json", json.encode(generation, { indent = 2, spellings = spellings }) .. "\n")
-  local entries = {}  -- a tied head is the embedding, and is not written twice
-  for name, t in model:named() do entries[#entries + 1] = { name = name, tensor = t } end
+  local entries = o.weights
+  if not entries then
+    entries = {}  -- a tied head is the embedding, and is not written twice
+    for name, t in model:named() do entries[#entries + 1] = { name = name, tensor = t } end
+  end
   save:write_tensors("model.safetensors", entries, { max_shard_bytes = o.max_shard_bytes })
   if o.tokenizer then o.tokenizer:save("", save:handle()) end
   if folder_of(model) then additional.copy(save, model.path) end

@@ -11,6 +11,7 @@ local inputs = require "cft.nn.inputs"
 local json = require "cft.base.json"
 local linear = require "cft.nn.linear"
 local ops = require "cft.engine.ops"
+local ranks = require "cft.ranks"
 local rope = require "cft.nn.rope"
 local tensor = require "cft.engine.tensor"
 
@@ -23,7 +24,7 @@ local function build(config, o)
   local device = tensor.device(o.device or tensor.default_device())
   local arch = archs.module(config)
   local m = setmetatable({ config = config, arch = arch, dtype = o.dtype, device = device }, Model)
-  m.weights = arch.build(config, { dtype = o.dtype, device = device })
+  m.weights = arch.build(config, { dtype = o.dtype, device = device, parts = o.parts and ranks.here().size > 1 })
   m.groups = m.weights.groups
   m.frequencies = rope.frequencies(config.head_dim, config.theta, config.scaling)
   m.options = { skip = true, suffix = device.host_memory == 0, deterministic = false }
@@ -43,7 +44,7 @@ local shape_spec = {
   theta = { "number", 10000, min = 1 }, eps = { "number", 1e-6 }, tied = { "boolean", false },
   scaling = { "table", optional = true }, init = { "number", 0.02, min = 0 },
   dtype = { "string", "f32", one_of = { "f32", "bf16", "f64" } }, device = { "any", optional = true },
-  seed = { "integer", 0, min = 0 },
+  seed = { "integer", 0, min = 0 }, parts = { "boolean", false },
 }
 
 -- The config of a shape, by options that were checked.
@@ -69,7 +70,8 @@ function M.shape(opts) return config_of(check.options("models.new", opts, shape_
 
 --- A model of any shape with random weights: normal with deviation `init`, norms 1, biases 0.
 -- @tab opts `arch`, `d`, `layers`, `heads`, `ffn`, `vocab`; and as wanted `kv_heads`, `head_dim`,
--- `context`, `theta`, `scaling`, `eps`, `tied`, `init`, `dtype`, `device`, `seed`
+-- `context`, `theta`, `scaling`, `eps`, `tied`, `init`, `dtype`, `device`, `seed`; `parts`, each of several ranks keeps its part
+-- alone, for zero = 3
 -- @treturn Model
 -- @usage local m = cft.models.new { arch = "qwen2", d = 64, layers = 2, heads = 4, ffn = 128, vocab = 97, dtype = "bf16" }
 -- m:count(), m.config.head_dim   --> 95040 16
@@ -78,7 +80,7 @@ function M.new(opts)
   local c = config_of(o)
   local m = build(c, o)
   local counter = 0
-  for _, g in ipairs(m.groups) do
+  local function fill(g)
     for _, e in ipairs(g.entries) do
       if #e.dims == 2 then
         g[e.key]:normal_(o.seed, counter, 0, o.init)
@@ -88,6 +90,7 @@ function M.new(opts)
       end
     end
   end
+  for _, g in ipairs(m.groups) do g:whole(function() fill(g) end) end
   return m
 end
 
@@ -95,7 +98,7 @@ end
 
 local load_spec = {
   dtype = { "string", "f32", one_of = { "f32", "bf16", "f64" } }, device = { "any", optional = true },
-  vocab = { "integer", optional = true, min = 1 },
+  vocab = { "integer", optional = true, min = 1 }, parts = { "boolean", false },
 }
 
 local EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -218,7 +221,7 @@ end
 
 --- Load a model by folder, GGUF file, or name in the local Hub cache.
 -- @string name @tab[opt] opts `dtype` "f32", `device`; `vocab`, a larger vocabulary than the files',
--- whose further rows of embedding and head begin as the mean of the others
+-- whose further rows of embedding and head begin as the mean of the others; `parts` as of `new`
 -- @treturn Model, or nil and what is missing; its `notes` are lines about facts on which its files disagree
 -- @usage model:save(folder)
 -- local m = cft.models.load(folder, { dtype = "bf16" })
@@ -268,7 +271,7 @@ function Model:read(source, opts)
   local from_rows = check.options("model:read", opts or {}, read_spec).grow_from
   local wanted, own = {}, {}
   for _, name in ipairs(source:names()) do own[name] = true end
-  for _, g in ipairs(self.groups) do
+  local function read(g)
     for _, p in ipairs(g.parts) do
       local to = g:part(g.flat, p)
       local name = p.name == EMBEDDING and self.config.tied and not own[EMBEDDING] and HEAD or p.name
@@ -289,6 +292,7 @@ function Model:read(source, opts)
       wanted[name] = true
     end
   end
+  for _, g in ipairs(self.groups) do g:whole(function() read(g) end) end
   for name in pairs(own) do
     local harmless = name:match "rotary_emb%.inv_freq$" or (self.config.tied and name == HEAD)
     if not wanted[name] and not harmless then
@@ -315,7 +319,7 @@ end
 function Model:count()
   local n = 0
   for _, g in ipairs(self.groups) do
-    for _, e in ipairs(g.entries) do n = n + g[e.key]:count() end
+    for _, e in ipairs(g.entries) do n = n + e.dims[1] * (e.dims[2] or 1) end
   end
   return n
 end

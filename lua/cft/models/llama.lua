@@ -89,7 +89,7 @@ function M.build(c, opts)
   local m = { blocks = {} }
   m.embed = parameters.group("embed", {
     { key = "table", dims = { c.vocab, c.d }, decay = true, parts = "model.embed_tokens.weight" },
-  }, opts)
+  }, opts):made()
   m.groups = { m.embed }
   local q, kv = c.heads * c.head_dim, 2 * c.kv_heads * c.head_dim
   for i = 0, c.layers - 1 do
@@ -99,13 +99,13 @@ function M.build(c, opts)
       g.q, g.kv = g:rows("qkv", 0, q), g:rows("qkv", q, kv)
       if c.qkv_bias then g.q_bias, g.kv_bias = g:rows("qkv_bias", 0, q), g:rows("qkv_bias", q, kv) end
     end
-    m.blocks[#m.blocks + 1], m.groups[#m.groups + 1] = b, g
+    m.blocks[#m.blocks + 1], m.groups[#m.groups + 1] = b, g:made()
   end
   local last = { { key = "norm", dims = { c.d }, parts = "model.norm.weight" } }
   if not c.tied then
     table.insert(last, 1, { key = "head", dims = { c.vocab, c.d }, decay = true, parts = "lm_head.weight" })
   end
-  m.last = parameters.group("last", last, opts)
+  m.last = parameters.group("last", last, opts):made()
   m.groups[#m.groups + 1] = m.last
   m.head = c.tied and m.embed.table or m.last.head
   return m
@@ -165,22 +165,36 @@ end
 --- Final hidden states, normalised: of every row, or of `at.rows` where there are any.
 -- @tab m from `build` @tab c config @tab at a batch on the device, see `cft.nn.inputs`
 -- @tab[opt] o `recompute`: blocks whose activations are made again on the way back; `watch`: `reached` and `passed`, which get
--- a block's group when the way back comes to the block, and when its gradient is complete
+-- a group when the way back comes to where it is used, and when its gradient is complete; and `turn`, called when the blocks
+-- are done, before the head is reached
 -- @treturn Tensor (m, d)
 function M.hidden(m, c, at, o)
   if at.cache then return hidden_of_pages(m, c, at) end
+  local watch = o and o.watch
+  local function on_return(what, group)
+    if watch then autograd.on_return(watch[what], group) end
+  end
+  m.embed:enter()
+  on_return("passed", m.embed)
   local x, branch = ops.embedding(m.embed.table, at.ids), nil -- (n, d)
+  on_return("reached", m.embed)
+  if not c.tied then m.embed:leave() end
   for i, block in ipairs(m.blocks) do
-    local rows, watch = i == #m.blocks and at.rows or nil, o and o.watch
-    if watch then autograd.on_return(watch.passed, block.group) end
+    local rows = i == #m.blocks and at.rows or nil
+    block.group:enter()
+    on_return("passed", block.group)
     if o and o.recompute and o.recompute(i, #m.blocks) and autograd.recording() then
       if branch then x, branch = ops.add(x, branch), nil end  -- (n, d)
       x = autograd.checkpoint(whole, block, x, at, rows)      -- (m, d)
     else
       x, branch = tensor.block(block.forward, block, x, branch, at, rows)  -- (m, d), (m, d)
     end
-    if watch then autograd.on_return(watch.reached, block.group) end
+    on_return("reached", block.group)
+    block.group:leave()
   end
+  m.last:enter()
+  on_return("passed", m.last)
+  if watch then watch.turn() end
   return (tensor.block(last_norm, x, branch, m.last.norm, c.eps))  -- (m, d)
 end
 

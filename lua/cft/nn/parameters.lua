@@ -20,11 +20,11 @@ local function count(dims)
   return n
 end
 
---- Make a group.
+--- Make a group. Its `flat` has `length` elements.
 -- @string name of the block, for logs and saved state
 -- @tab entries in the order of the buffer: `key`, `dims`, `parts` (a list of `{ name, rows }` that
 -- split the first dimension; a plain string is one part), `decay`
--- @tab opts `dtype`, `device`
+-- @tab opts `dtype`, `device`; `parts`, each rank is to keep its part alone from `made` on
 -- @treturn Group with a field a key
 -- @usage local g = cft.nn.parameters.group("block", {
 --   { key = "qkv", dims = { 6, 2 }, parts = { { "q", 2 }, { "k", 2 }, { "v", 2 } }, decay = true },
@@ -39,7 +39,8 @@ end
 -- g.qkv.grad:shape()                            --> { 6, 2 }
 -- g:release()
 function M.group(name, entries, opts)
-  local g = setmetatable({ name = name, entries = {}, parts = {} }, Group)
+  opts = opts or {}
+  local g = setmetatable({ name = name, entries = {}, parts = {}, in_parts = opts.parts }, Group)
   local at = 0
   for _, decayed in ipairs { true, false } do
     for _, e in ipairs(entries) do
@@ -52,7 +53,8 @@ function M.group(name, entries, opts)
   end
   local whole = ALIGN * ranks.here().size  -- so that each rank's part has whole lines
   at = math.ceil(at / whole) * whole
-  g.flat = tensor.as_class("param", tensor.zeros, { at }, opts):keep()
+  g.length = at
+  g.flat = tensor.as_class("param", tensor.zeros, { at }, { dtype = opts.dtype, device = opts.device }):keep()
   for _, e in ipairs(g.entries) do
     local t = g:view(g.flat, e)
     t.requires_grad = true
@@ -89,6 +91,16 @@ function Group:part(flat, p)
   return t
 end
 
+--- Where a named part lies in a flat buffer.
+-- @tab p one of `parts`
+-- @treturn int its first element, from 0 @treturn int how many @treturn table its dims
+-- @usage local g = cft.nn.parameters.group("block", { { key = "w", dims = { 4, 8 }, parts = { { "a", 1 }, { "b", 3 } } } })
+-- g:span(g.parts[2])   --> 8 24 { 3, 8 }
+function Group:span(p)
+  local dims = { p.rows, unpack(p.entry.dims, 2) }
+  return p.entry.from + p.row * count(dims) / p.rows, count(dims), dims
+end
+
 --- Rows of an entry as a parameter of their own: the same weights, the same gradient.
 -- @string key of the entry
 -- @int from the first row, from 0
@@ -103,13 +115,13 @@ function Group:rows(key, from, len)
 end
 
 local function zeros(self, n, dtype)
-  return tensor.as_class("grad", tensor.zeros, { n }, { dtype = dtype, device = self.flat:device() }):keep()
+  return tensor.as_class("grad", tensor.zeros, { n }, { dtype = dtype, device = (self.own or self.flat):device() }):keep()
 end
 
 --- Give every parameter its gradient, a view of one flat buffer of zeros.
 -- @string dtype of the buffer; the default one if absent
 function Group:make_grad(dtype)
-  self.grad = zeros(self, self.flat:count(), dtype)
+  self.grad = zeros(self, self.length, dtype)
   for _, e in ipairs(self.entries) do self[e.key].grad = self:view(self.grad, e) end
   for _, a in ipairs(self.aliases or {}) do
     a.tensor.grad = tensor.narrow(self[a.key].grad, 0, a.from, a.len):keep()
@@ -137,7 +149,7 @@ end
 function Group:zero_grad(dtype)
   if self.parts_of then
     self.grad_dtype = dtype
-    if self.own_grad then self.own_grad:zero_() else self.own_grad = zeros(self, self.flat:count() / self.parts_of, dtype) end
+    if self.own_grad then self.own_grad:zero_() else self.own_grad = zeros(self, self.length / self.parts_of, dtype) end
   elseif self.grad then
     self.grad:zero_()
   else
@@ -145,9 +157,93 @@ function Group:zero_grad(dtype)
   end
 end
 
+-- ---- weights in parts --------------------------------------------------------------------------
+
+local WHY = "when zero = 3 cut the model into parts; model:loss and model:logits gather it, if all ranks call them"
+
+-- Everything that is a view of `flat`, and how it is made.
+local function each_view(self, fn)
+  for _, e in ipairs(self.entries) do fn(self[e.key], function() return self:view(self.flat, e) end) end
+  for _, a in ipairs(self.aliases or {}) do
+    fn(a.tensor, function() return tensor.narrow(self[a.key], 0, a.from, a.len):keep() end)
+  end
+end
+
+--- Let the whole weights go: `flat`, and what shows parts of it, are released tensors until `bind`.
+function Group:unbind()
+  each_view(self, function(t) t:release(WHY) end)
+  self.flat:release(WHY)
+end
+
+--- Have the whole weights in this memory.
+-- @tparam Tensor flat of `length` elements; its memory is the group's from now on, and it a released tensor
+function Group:bind(flat)
+  self.flat:become(flat)
+  each_view(self, function(t, make) t:become(make()) end)
+end
+
+-- Take this rank's part of the whole, and let that go. What all ranks had alike is known by its hash.
+local function take_part(self)
+  self.digest_of_whole = self.flat:digest()
+  local part = tensor.narrow(self.flat, 0, self.from, self.own:count())
+  self.own:copy_(part)
+  part:release()
+  self:unbind()
+end
+
+--- From here on keep one part of the weights alone, `own`; the whole is there between `bind` and `unbind`.
+-- @int from its first element, from 0 @int n how many elements it has
+-- @usage local g = cft.nn.parameters.group("block", { { key = "w", dims = { 8, 8 }, parts = "w", decay = true } })
+-- g.w:fill_(3)
+-- g:cut(32, 32)
+-- g.own:count(), select(2, pcall(g.w.sum, g.w))   --> 32 "...(8, 8) f32 was released when zero = 3 cut..."
+-- g:bind(cft.ones { g.length })
+-- g.w:sum():item()                                --> 64
+-- g:unbind()
+-- g:whole(function() g.w:fill_(5) end)
+-- g.own:sum():item(), g:digest() ~= nil           --> 160 true
+function Group:cut(from, n)
+  self.from = from
+  self.own = tensor.as_class("param", tensor.empty, { n }, { dtype = self.flat:dtype(), device = self.flat:device() }):keep()
+  take_part(self)
+end
+
+--- All that shows its weights is named: where ranks keep parts, it is cut, so that a model is never whole while it is made.
+-- @treturn Group itself
+-- @usage local g = cft.nn.parameters.group("block", { { key = "w", dims = { 8, 8 }, parts = "w" } }, { parts = true }):made()
+-- g.own:count()   --> 64
+function Group:made()
+  if self.in_parts then
+    local here = ranks.here()
+    self:cut(here.rank * self.length / here.size, self.length / here.size)
+  end
+  return self
+end
+
+--- Call `fn`, which fills all weights; of a group that is cut this rank's part stays.
+-- @func fn
+function Group:whole(fn)
+  if not self.own then return fn() end
+  local like = { dtype = self.own:dtype(), device = self.own:device() }
+  self:bind(tensor.as_class("param", tensor.zeros, { self.length }, like):keep())
+  fn()
+  take_part(self)
+end
+
+--- A hash of all weights; of a group that is cut, as they were last filled.
+-- @treturn string
+function Group:digest() return self.digest_of_whole or self.flat:digest() end
+
+--- Forward comes to this group: whoever keeps it in parts, `keeper`, gathers it.
+function Group:enter() if self.keeper then self.keeper:enter(self) end end
+
+--- Forward needs it no more.
+function Group:leave() if self.keeper then self.keeper:leave(self) end end
+
 --- Release everything; the group is not usable afterwards.
 function Group:release()
   self:drop_grad()
+  if self.own then self.own:release() end
   for _, e in ipairs(self.entries) do self[e.key]:release() end
   for _, a in ipairs(self.aliases or {}) do a.tensor:release() end
   if self.own_grad then self.own_grad:release() end

@@ -239,7 +239,8 @@ function Run:trainer(opts)
   local how = bookkeeping(self, o)
   self.optim = o.optim or optim.of(m, function(name) return cfg[name] end)
   self.survey = memory.survey(o.batches or self.batches, self.last_step)
-  self.log:say("%s", memory.apply(m, self.survey.fullest or cfg.tokens, cfg.memory))
+  local passing = self.optim.zero and self.optim.zero:passing()
+  self.log:say("%s", memory.apply(m, self.survey.fullest or cfg.tokens, cfg.memory, passing))
   for _, name in ipairs { "after_step", "evaluate" } do
     local hook = o[name]
     how[name] = hook and function(_, t) return hook(self, t) end
@@ -286,7 +287,9 @@ end
 function Run:begin(later)
   if self.record then return end
   local keeps = self.out and self.heldout_samples and self.loaded
-  self.kept = config.when(self.cfg, "report_samples", keeps, "samples of held-out records are kept in out=") or 0
+  local in_parts = self.optim and self.optim.zero and self.optim.zero.cuts_weights
+  self.kept = config.when(self.cfg, "report_samples", keeps and not in_parts, in_parts
+    and "with zero=3 no rank has the weights to write text with" or "samples of held-out records are kept in out=") or 0
   local listens = config.when(self.cfg, "attach", self.out, "cftrun attach finds a run by its out=")
     and self.ranks.size == 1
   config.refuse_unread(self.cfg, false, later)

@@ -1,6 +1,7 @@
 --- The model and the tokenizer of a run: those of a path, the demo's, or the recipe's own; and how long a sample they allow.
 
 local blame = require "cft.base.blame"
+local config = require "cft.config"
 local configs = require "cft.models.config"
 local demo = require "cft.demo"
 local exit = require "cft.base.exit"
@@ -67,7 +68,8 @@ end
 
 -- The shape of the recipe's own model, with what the run makes of it.
 local function own_shape(run)
-  local shape = { vocab = run.tokenizer:size(), seed = run.cfg.seed, device = run.device, dtype = run.dtype }
+  local shape = { vocab = run.tokenizer:size(), seed = run.cfg.seed, device = run.device, dtype = run.dtype,
+                  parts = config.peek(run.cfg, "zero") == 3 }
   for name, value in pairs(run.own.model) do shape[name] = value end
   return shape
 end
@@ -112,7 +114,8 @@ function M.model(run)
     m = own_model(run)
   else
     local grown = run.samples.report and #run.samples.report.added > 0
-    m = assert(models.load(run.path, { dtype = run.dtype, vocab = grown and run.tokenizer:size() or nil }))
+    m = assert(models.load(run.path, { dtype = run.dtype, vocab = grown and run.tokenizer:size() or nil,
+                                        parts = config.peek(run.cfg, "zero") == 3 }))
   end
   hold_to_rows(run, m.config.vocab)
   run.log:say("model %s: %s parameters in %s", run.own and run.own.name or run.cfg.model, format.count(m:count()), m.dtype)

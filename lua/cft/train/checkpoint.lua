@@ -53,13 +53,14 @@ end
 -- @usage cft.checkpoint.folder("runs/mine", 12)   --> "runs/mine/step-000012"
 function M.folder(out, step) return ("%s/step-%06d"):format(out, step) end
 
--- Write the files of a checkpoint into a save; its tensors stay as they are until that is over.
+-- Write the files of a checkpoint into a save, within `optim:lend`; its tensors stay as they are until that is over.
 -- @tparam Save save @tab run of `cft.recipe` @tparam Trainer trainer
 -- @tab[opt] how `by_time`: the next checkpoint replaces this one
 function M.fill(save, run, trainer, how)
   local end_token = run.chat:end_token(run.tokenizer)
   tensor.scope(function()
-    folders.fill(save, trainer.model, { tokenizer = run.tokenizer, end_token = end_token })
+    local weights = trainer.optim.weights and trainer.optim:weights()
+    folders.fill(save, trainer.model, { tokenizer = run.tokenizer, end_token = end_token, weights = weights })
     local state = state_of(run, trainer)
     state.by_time = how and how.by_time or nil
     save:write_state("state.msgpack", state)
@@ -73,7 +74,8 @@ end
 -- run:finish()
 function M.save(run, trainer)
   local folder = M.folder(run.out, trainer.done)
-  saves.whole(folder, function(save) M.fill(save, run, trainer) end)
+  local function write() saves.whole(folder, function(save) M.fill(save, run, trainer) end) end
+  if trainer.optim.lend then trainer.optim:lend(write) else write() end
   return folder
 end
 

@@ -155,14 +155,14 @@ local function save(self, how)
   local again = self.saved_at == self.done
   self.saved_at, self.saved_time = self.done, host.now()
   self.measured[self.done] = self.metric  -- for who decides which checkpoints stay
-  if not again and self.optim.gather then self.optim:gather() end
   if self.journal and not again then self.journal:sync() end
-  if self.keeper then
-    if not again then self.keeper:save(self, how) elseif how.now then self.keeper:settle(true) end
-    self.saved_in = self.keeper.saved
-  elseif not again then
-    self.save(self)
+  if not again then
+    local write = self.keeper and function() self.keeper:save(self, how) end or function() self.save(self) end
+    if self.optim.lend then self.optim:lend(write) else write() end
+  elseif self.keeper and how.now then
+    self.keeper:settle(true)
   end
+  if self.keeper then self.saved_in = self.keeper.saved end
   trace.done(span)
 end
 

@@ -109,6 +109,9 @@ function M.new(opts)
       self.ranks.size)
   end
   self.zero = self.optim.zero or sharding.new({}, 0)
+  if self.loss and self.zero.cuts_weights then
+    exit.fail(exit.USAGE, "zero=3 gathers weights by the model's own way, and this recipe has a loss of its own: say zero=2")
+  end
   self.hooks = {}
   for _, name in ipairs(hooks) do self.hooks[name], self[name] = rawget(self, name), nil end
   self.done = 0                    -- optimizer steps made: with the seed, all there is of a position
@@ -197,9 +200,9 @@ end
 -- End the run: a number of a step is not finite.
 function Trainer:refuse(step, what, value, micros, weight)
   local own, names = {}, {}
-  for _, micro in ipairs(weight ~= 0 and micros or {}) do
-    for _, name in ipairs(culprits(self.model, micro)) do own[#own + 1] = name end
-  end
+  self.zero:forward(weight ~= 0 and #micros or 0, function(i)
+    for _, name in ipairs(culprits(self.model, micros[i])) do own[#own + 1] = name end
+  end)
   for _, list in ipairs(self.ranks:gather(own)) do
     for _, name in ipairs(list) do names[#names + 1] = name end
   end
@@ -312,7 +315,7 @@ local function make(self)
   local rounds = self.zero:rounds(#micros)
   for i, micro in ipairs(micros) do
     alive(self, ("step %d/%d"):format(self.done + 1, self.steps), ("micro-batch %d of %d"):format(i, #micros))
-    self.model.options.watch = self.zero:watch(i == #micros)
+    self.model.options.watch = self.zero:watch(i == #micros, self.loss ~= nil)
     losses[i], nlls[i], laid[i] = self:accumulate(micro)
     self.zero:passed()
     local saved = tonumber(micro.batch.saved or 0)  -- a batch from Lua lists shares nothing
@@ -413,14 +416,14 @@ function Trainer:evaluate(batches)
       local micros, w = batches:update(0, i)
       weight = weight + w
       alive(self, "held out", ("batch %d of %d"):format(i + 1, batches:updates()))
-      for _, micro in ipairs(micros) do
+      self.zero:forward(#micros, function(k)
         tensor.scope(function()
-          local loss, nll, at = self.model:loss(micro.batch)
+          local loss, nll, at = self.model:loss(micros[k].batch)
           local read = tensor.read_all { loss, nll }
           sum = sum + read[1][0]
-          ledgers.enter(ledger, micro, read[2], at, self.context)
+          ledgers.enter(ledger, micros[k], read[2], at, self.context)
         end)
-      end
+      end)
     end
   end)
   local all = { loss = 0, weight = 0, ledger = {} }

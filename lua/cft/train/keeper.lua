@@ -30,7 +30,7 @@ local SIZE = { f64 = 8, f32 = 4, bf16 = 2 }
 function M.bytes_of(model, optim)
   local bytes = 0
   for i, group in ipairs(model.groups) do
-    bytes = bytes + group.flat:count() * SIZE[group.flat:dtype()]
+    bytes = bytes + group.length * SIZE[model.dtype]
     for _, t in pairs(optim.slots[i]) do bytes = bytes + t:count() * SIZE[t:dtype()] end
   end
   return bytes
@@ -81,6 +81,7 @@ end
 local function done(self)
   local one = self.under_way
   local _, seconds = self.saver:times()
+  if not one.beside then seconds = host.now() - one.begun end
   self.saved, self.failed, self.seconds = one.path, nil, seconds
   if self.passing and self.passing ~= one.path and self.passing ~= one.best then saves.remove(self.passing) end
   self.passing = one.by_time and one.path or nil
@@ -148,8 +149,10 @@ end
 -- Begin; the folder of a save is made at once, and may find the disk full.
 local function begin(self, trainer, how)
   local told
+  local in_parts = trainer.optim.is_whole and not trainer.optim:is_whole()  -- on several ranks, which wait until it is written
   while true do
-    local ok, result = pcall(waiting, self, { asked = how.now }, "start", self.under_way.path,
+    local method = in_parts and "write" or "start"
+    local ok, result = pcall(waiting, self, { asked = how.now }, method, self.under_way.path,
                              function(save) self.fill(save, trainer, how) end, trainer.until_update)
     if ok then return true, result end
     if not is_full(result) then return false, result end
@@ -168,13 +171,14 @@ function Keeper:save(trainer, how)
   self:settle(how.now)
   self.cost:begun()
   self.under_way = { path = self.folder(trainer.done), step = trainer.done, by_time = how.by_time, trainer = trainer,
-                     best = trainer.found_best and self.folder(trainer.found_best.step) }
+                     best = trainer.found_best and self.folder(trainer.found_best.step), begun = host.now() }
   local ok, beside = begin(self, trainer, how)
   if not ok then
     failed(self, trainer.done, tostring(beside))
     self.under_way = nil
     return false
   end
+  self.under_way.beside = beside
   if not beside then settle(self, "done") end
   if how.now then self:settle(true) end
   return self.failed == nil

@@ -97,9 +97,11 @@ end
 --- Plan a step, and have the model recompute as many blocks as that takes.
 -- @tparam Model model @int tokens of the largest micro-batch that comes: see `survey`
 -- @string[opt] budget such as "8GiB"
+-- @int[opt=0] passing bytes of weights and gradients that are whole for a while, of what ranks keep in parts
 -- @treturn string what was planned, for the log
-function M.apply(model, tokens, budget)
-  local plan = M.plan(model, tokens, budget and M.bytes(budget), tensor.memory(model.device).total)
+function M.apply(model, tokens, budget, passing)
+  local held = tensor.memory(model.device).total + (passing or 0)
+  local plan = M.plan(model, tokens, budget and M.bytes(budget), held)
   if plan.recompute > 0 then model.options.recompute = function(i) return i <= plan.recompute end end
   return ("memory: about %s for the fullest micro-batch, %d tokens; %d of %d blocks recomputed"):format(
     format.bytes(plan.bytes), tokens, plan.recompute, model.config.layers)

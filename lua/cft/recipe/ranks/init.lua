@@ -32,6 +32,9 @@ function M.check(run)
       exit.fail(exit.USAGE, "%s is not for %d ranks yet: %s", name, here.size, why)
     end
   end
+  if cfg.demo and config.peek(cfg, "zero") == 3 then
+    exit.fail(exit.USAGE, "--demo has the model write text, for which no rank has the weights with zero=3: say zero=2")
+  end
   if run.device ~= "cpu" then
     exit.fail(exit.DEVICE, "%d ranks train on CPUs so far, and this run is on %s; say device=cpu", here.size, run.device)
   end
@@ -68,7 +71,7 @@ function M.compare(run, model)
   local here = run.ranks
   if here.size == 1 then return end
   local parts = {}
-  for i, g in ipairs(model.groups) do parts[i] = hash.digest(g.flat.c.data, g.flat:bytes()) end
+  for i, g in ipairs(model.groups) do parts[i] = g:digest() end
   local hashes = here:gather(hash.text(table.concat(parts)))
   for r, other in ipairs(hashes) do
     if other ~= hashes[1] then

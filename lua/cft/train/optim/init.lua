@@ -11,6 +11,7 @@ local check = require "cft.base.check"
 local door = require "cft.engine.ffi"
 local exit = require "cft.base.exit"
 local sharding = require "cft.ranks.zero"
+local states = require "cft.io.state"
 local tensor = require "cft.engine.tensor"
 local C = door.C
 
@@ -26,7 +27,7 @@ local shared = {
   { "moments", { "string", "f32", one_of = { "f32", "bf16" },
                  help = "dtype of moments; bf16 with stochastic rounding" } },
   { "zero", { "integer", 0, min = 0, max = sharding.MOST, resume = "free",
-              help = "of several ranks, what each keeps a part of: 0 nothing, 1 the optimizer's state, 2 gradients too" } },
+              help = "of several ranks, what each keeps a part of: 0 nothing, 1 the optimizer's state, 2 gradients too, 3 weights too" } },
 }
 
 -- ---- settings --------------------------------------------------------------------------------
@@ -87,13 +88,14 @@ Optimizer.__index = Optimizer
 
 -- What a group has: a tensor for each kind of the rule's state, and the master weights; of the elements that this rank
 -- steps.
-local function slot_of(rule, model, group, o, from, n)
+local function slot_of(rule, model, zero, i, o)
+  local from, n = zero:stepped(i)
   local wide = model.dtype == "f64" and "f64" or "f32"
   local how = { dtype = model.dtype == "f64" and "f64" or o.moments, device = model.device }
   local s = {}
   for _, kind in ipairs(rule.state) do s[kind] = tensor.zeros({ n }, how):keep() end
   if model.dtype == "bf16" and o.master then
-    local own = tensor.narrow(group.flat, 0, from, n)
+    local own = zero:weights(i, from, n)
     s.master = tensor.cast(own, wide):keep()
     own:release()
   end
@@ -106,7 +108,7 @@ local function new(rule, model, opts)
                               zero = sharding.new(model.groups, o.zero) }, Optimizer)
   model:zero_grad()
   tensor.as_class("optim", function()
-    for i, g in ipairs(model.groups) do self.slots[i] = slot_of(rule, model, g, o, self.zero:stepped(i)) end
+    for i in ipairs(model.groups) do self.slots[i] = slot_of(rule, model, self.zero, i, o) end
     self.sum = tensor.zeros({ 1 }, { dtype = "f64", device = model.device }):keep()
     self.scale = tensor.zeros({ 3 }, { device = model.device }):keep()
   end)
@@ -117,12 +119,12 @@ local sum_squares, clip_scale = door.call(C.cft_sum_squares, 3), door.call(C.cft
 
 -- Have the rule step elements `from` to `to` - 1 of group i's buffers, those of them that are this rank's.
 local function update_run(self, i, from, to, at)
-  local group, first, n = self.model.groups[i], self.zero:stepped(i)
+  local first, n = self.zero:stepped(i)
   from, n = math.max(from, first), math.min(to, first + n) - math.max(from, first)
   if n <= 0 then return end
   local views = {}
   for kind, flat in pairs(self.slots[i]) do views[kind] = tensor.narrow(flat, 0, from - first, n) end
-  views.p, views.g = tensor.narrow(group.flat, 0, from, n), self.zero:gradient(i, from, n)
+  views.p, views.g = self.zero:weights(i, from, n), self.zero:gradient(i, from, n)
   self.rule.update(views, self.scale, self.settings, at)
   for _, t in pairs(views) do t:release() end
 end
@@ -142,7 +144,6 @@ end
 -- for name, kind, tensor in opt:state() do print(name, kind, tensor:count()) break end   --> model.embed_tokens.weight   m   2512
 function Optimizer:step(lr, weight, losses, decide)
   local groups, o = self.model.groups, self.settings
-  self.zero:forget()
   self.sum:zero_()
   self.zero:reduce()
   for i in ipairs(groups) do
@@ -171,7 +172,7 @@ function Optimizer:step(lr, weight, losses, decide)
       })
     end
     run(0, g.decayed, 1, o.weight_decay)
-    run(g.decayed, g.flat:count(), 2, 0)
+    run(g.decayed, g.length, 2, 0)
   end
   self.zero:publish()
 end
@@ -204,28 +205,50 @@ end
 --- Does this rank keep all there is?
 function Optimizer:is_whole() return self.zero.stage == 0 or self.zero.here.size == 1 end
 
---- Before `state` is asked for: where each rank has a part of what is kept, all ranks bring it to the first. It lasts until the
--- next step.
+--- Call `fn`, which may write `state` and `weights`. Where ranks keep them in parts, rank 0 alone calls it, and the others give
+-- it theirs meanwhile.
+-- @func fn
 -- @usage local opt = cft.optim.adamw(model)
--- opt:gather()   -- on all ranks, before state is asked for
--- opt:is_whole()   --> true
-function Optimizer:gather()
-  self.zero:forget()
-  for i in ipairs(self.model.groups) do
-    for _, kind in ipairs(kinds_of(self)) do self.zero:gather(i, kind, self.slots[i][kind]) end
-  end
+-- opt:lend(function() return opt:is_whole(), opt:weights() end)   --> true nil
+function Optimizer:lend(fn)
+  if self:is_whole() then return fn() end
+  return self.zero:lend(function(i, kind) return kind and self.slots[i][kind] or self.model.groups[i].own end, fn)
 end
 
---- What it keeps, by parameter name, for saving; see `gather`.
+-- A named part of a buffer that ranks keep in parts, to be written: it is made when it is its turn.
+local function later(self, i, kind, dtype, p)
+  local from, n, dims = self.model.groups[i]:span(p)
+  return states.later { name = p.name, dtype = dtype, dims = dims, make = function()
+    local flat = self.zero:fetch(i, kind, from, n)
+    local t = tensor.reshape(flat, dims):keep()
+    flat:release()
+    return t
+  end }
+end
+
+--- The weights for a file, where ranks keep them in parts; within `lend`.
+-- @treturn ?table entries as `files.write_tensors` takes them; nil where the model has them
+function Optimizer:weights()
+  if not self.zero.cuts_weights then return nil end
+  local list = {}
+  for i, g in ipairs(self.model.groups) do
+    for _, p in ipairs(g.parts) do list[#list + 1] = later(self, i, nil, self.model.dtype, p) end
+  end
+  return list
+end
+
+--- What it keeps, by parameter name, for saving; within `lend`.
 -- @treturn function iterator of name, kind ("m", "master", ...) and Tensor, a view that is released at the end
--- of the open scope or by the caller
+-- of the open scope or by the caller; what is in parts is there when it is written
 function Optimizer:state()
-  local kinds = kinds_of(self)
+  local kinds, whole = kinds_of(self), self:is_whole()
   return coroutine.wrap(function()
     for i, g in ipairs(self.model.groups) do
       for _, kind in ipairs(kinds) do
-        local flat = self.zero:gathered(i, kind) or self.slots[i][kind]
-        for _, p in ipairs(g.parts) do coroutine.yield(p.name, kind, g:part(flat, p)) end
+        local flat = self.slots[i][kind]
+        for _, p in ipairs(g.parts) do
+          coroutine.yield(p.name, kind, whole and g:part(flat, p) or later(self, i, kind, flat:dtype(), p))
+        end
       end
     end
   end)
@@ -258,7 +281,6 @@ end
 
 --- Release moments and master weights; the model stays.
 function Optimizer:release()
-  self.zero:forget()
   for _, s in ipairs(self.slots) do
     for _, t in pairs(s) do t:release() end
   end
