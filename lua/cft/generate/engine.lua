@@ -134,12 +134,12 @@ local function find_shared(self, seq)
   return found, claims
 end
 
--- Let a sequence begin, or go on, if there are pages for what it has to read.
-local function admit(self, seq)
+-- Let a sequence begin, or go on, if there are pages for what it has to read, and `spare` more.
+local function admit(self, seq, spare)
   local found, claims = find_shared(self, seq)
   if not found then return false end
   for _, page in ipairs(found) do self.pages:share(page) end
-  if pages_for(#seq.ids) - #found > self.pages:available() then
+  if pages_for(#seq.ids) - #found + spare > self.pages:available() then
     for i = #found, 1, -1 do self.pages:release(found[i]) end
     for i = #claims, 1, -1 do self.pages:abandon(claims[i], seq) end
     return false
@@ -157,17 +157,27 @@ local function leader_of(group)
   end
 end
 
+-- Pages that those that run will want within a page's steps. A sequence that took them would soon have to go, and what
+-- it has read by then would be lost.
+local function wanted_soon(self)
+  local count = 0
+  for _, seq in ipairs(self.running) do
+    count = count + pages_for(math.min(#seq.ids + PAGE, seq.limit)) - #seq.pages
+  end
+  return count
+end
+
 local function admit_all(self)
   while #self.running < self.batch do
     local seq = self.returned[#self.returned]
     if seq then
-      if not admit(self, seq) then return end
+      if not admit(self, seq, wanted_soon(self)) then return end
       table.remove(self.returned)
     elseif self.first <= self.last then
       -- The samples of a prompt begin with the first, which reads the prompt for all.
       local group = self.waiting[self.first]
       local leader = leader_of(group)
-      if leader and not admit(self, leader) then return end
+      if leader and not admit(self, leader, wanted_soon(self)) then return end
       if leader then leader.group = group end
       self.waiting[self.first], self.first = nil, self.first + 1
     else
