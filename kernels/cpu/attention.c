@@ -444,6 +444,7 @@ static cft_status forward_all(cft_device *d, const problem *p, real *o, int64_t 
   CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
   int32_t *first = (int32_t *)memory;
   int64_t blocks = count_blocks(first, p, queries_of, p->block);
+  int together = team == 1 || blocks >= 2 * team;  // all heads of one query are a task
 #pragma omp parallel num_threads(team)
   {
     char *scratch = memory + list + each * (size_t)omp_get_thread_num();
@@ -453,7 +454,10 @@ static cft_status forward_all(cft_device *d, const problem *p, real *o, int64_t 
       // A sequence's last queries see the most keys: long tasks first.
       int64_t at = blocks - 1 - t / p->K, b = sequence_of(first, p->B, at);
       block x = block_at(p, b, t % p->K, (at - first[b]) * p->block);
-      (is_one(p, &x) ? forward_one : forward)(o, o_stride, lse, p, &x, scratch);
+      if (!is_one(p, &x))
+        forward(o, o_stride, lse, p, &x, scratch);
+      else if (x.kh == 0 || !together)
+        forward_one(o, o_stride, lse, p, &x, together ? p->K : x.kh + 1, scratch);
     }
     tiles_end(p->tiles);
   }

@@ -81,21 +81,6 @@ static inline acc sum_of(vec v) {
 
 // ---- a tile -------------------------------------------------------------------------------------
 
-static inline __attribute__((always_inline)) uvec load_num(const num *x) {
-  return *(const loose *)(const void *)x;
-}
-
-// LANES numbers as they are stored.
-static inline __attribute__((always_inline)) uvec load_real(const real *x) {
-#if defined(CFT_CPU_BF16) && !PAIRS
-  typedef uint16_t narrow_vec __attribute__((vector_size(VECTOR_BYTES / 2), may_alias, aligned(2)));
-  typedef uint32_t wide_vec __attribute__((vector_size(VECTOR_BYTES)));
-  return (uvec)(__builtin_convertvector(*(const narrow_vec *)x, wide_vec) << 16);
-#else
-  return load_num((const num *)x);
-#endif
-}
-
 static inline __attribute__((always_inline)) vec dot(vec sum, uvec a, uvec b) {
 #if PAIRS
   return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);

@@ -58,6 +58,27 @@ static inline void *take(char **at, int64_t n) {
   return y;
 }
 
+static inline __attribute__((always_inline)) uvec load_num(const num *x) {
+  return *(const loose *)(const void *)x;
+}
+
+// LANES numbers as they are stored.
+static inline __attribute__((always_inline)) uvec load_real(const real *x) {
+#if defined(CFT_CPU_BF16) && !PAIRS
+  typedef uint16_t narrow_vec __attribute__((vector_size(VECTOR_BYTES / 2), may_alias, aligned(2)));
+  typedef uint32_t wide_vec __attribute__((vector_size(VECTOR_BYTES)));
+  return (uvec)(__builtin_convertvector(*(const narrow_vec *)x, wide_vec) << 16);
+#else
+  return load_num((const num *)x);
+#endif
+}
+
+// Of a unit that is two numbers of bf16 as they are stored: the first, or the second, widened.
+static inline __attribute__((always_inline)) uvec half_of(uvec pair, int second) {
+  typedef uint32_t bits __attribute__((vector_size(VECTOR_BYTES)));
+  return (uvec)(second ? (bits)pair & 0xffff0000u : (bits)pair << 16);
+}
+
 // ---- what comes next ---------------------------------------------------------------------------
 
 // Rows of memory that will be read soon. Products prefetch them line by line, so that they come
