@@ -5,6 +5,7 @@ local expect = require "tests.expect"
 local golden = require "tests.golden"
 local host = require "cft.host"
 local journals = require "cft.train.journal"
+local json = require "cft.base.json"
 local layout = require "cft.plan.layout"
 local models = require "cft.models"
 local op = require "tests.op"
@@ -34,6 +35,13 @@ local function steps_of(folder)
     table.sort(list[step].samples)
   end
   return list
+end
+
+-- What the recipe itself has measured last.
+local function largest_of(folder)
+  local largest
+  for line in io.lines(folder .. "/log.jsonl") do largest = json.decode(line).largest or largest end
+  return largest
 end
 
 local function weights_of(folder)
@@ -125,6 +133,7 @@ local tests = {
     local first = as_one(2, "zero=3")
     same_bits(first, as_one(2, "zero=3"))
     same_bits(first, as_one(2, "zero=2"))
+    near(largest_of(first), largest_of(on_one()), 1e-4, "logits in a hook")
   end },
   { "ZeRO-3 as ZeRO-2: a head of its own, bf16 with master weights, recomputed blocks, several micro-batches", function()
     local folders = {}

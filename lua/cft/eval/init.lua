@@ -95,10 +95,11 @@ end
 --- Answer and grade problems in memory.
 -- @tparam Model model @tparam Tokenizer tok @tab benches @tab lists of `problems`
 -- @tab o as in `cft.eval.work`
+-- @tparam[opt] Ranks here of which this one answers its share
 -- @return name → list of entries
-function M.entries(model, tok, benches, lists, o)
-  local out = {}
-  work.run(model, tok, work.tasks(benches, lists), settled(tok, o), 1, function(entry)
+function M.entries(model, tok, benches, lists, o, here)
+  local out, tasks = {}, work.tasks(benches, lists)
+  work.run(model, tok, here and here:share(tasks) or tasks, settled(tok, o), 1, function(entry)
     out[entry.bench] = out[entry.bench] or {}
     table.insert(out[entry.bench], entry)
   end)

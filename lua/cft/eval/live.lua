@@ -17,6 +17,7 @@ local grade = require "cft.grade"
 local hash = require "cft.io.hash"
 local host = require "cft.host"
 local prompts = require "cft.eval.prompts"
+local ranks = require "cft.ranks"
 local score = require "cft.eval.score"
 
 local M = {}
@@ -77,10 +78,13 @@ local function slim(entries)
   return list
 end
 
--- Score the weights as they are. @treturn table entries @treturn table the row of the metric
+-- Score the weights as they are, each rank its share of the problems. @treturn table entries @treturn table the row of the
+-- metric
 local function measure(set, run)
-  local made = eval.entries(run:model(), run.tokenizer, { set.bench }, set.lists, set.o)
-  local entries = slim(made[set.bench.name])
+  local here = ranks.here()
+  here:at(set.where)
+  local made = eval.entries(run:model(), run.tokenizer, { set.bench }, set.lists, set.o, here)
+  local entries = here:joined(slim(made[set.bench.name] or {}))
   local rows, names = score.of(set.bench, entries, set.o.grade).rows, {}
   for _, row in ipairs(rows) do
     if row[1] == set.metric then return entries, row end
@@ -122,7 +126,7 @@ end
 local function select_now(self, run, t)
   local s, last = self.select, t.step == run.last_step
   if not s or not (t.step % s.o.every == 0 or last) then return nil end
-  if not last and not affordable(self) then
+  if not last and not ranks.here():of_first(affordable(self)) then
     s.skipped = s.skipped + 1
     return nil
   end

@@ -12,12 +12,12 @@ local texts = require "cft.generate.text"
 
 local M = {}
 
---- All problems of several benchmarks as one list of tasks.
+--- All problems of several benchmarks as one list of tasks, each with its `number` in it, by which its noise is drawn.
 -- @tab benches @tab problems name → list
 function M.tasks(benches, problems)
   local list = {}
   for _, bench in ipairs(benches) do
-    for _, problem in ipairs(problems[bench.name]) do list[#list + 1] = { bench = bench, problem = problem } end
+    for _, problem in ipairs(problems[bench.name]) do list[#list + 1] = { bench = bench, problem = problem, number = #list + 1 } end
   end
   return list
 end
@@ -181,7 +181,7 @@ local function drive(self, tasks, first, put)
   while done < #tasks do
     while added < #tasks and added - done < room do
       added = added + 1
-      under_way[added] = begin(self, tasks[added], added)
+      under_way[added] = begin(self, tasks[added], tasks[added].number)
       advance(under_way[added])
     end
     self.engine:step()

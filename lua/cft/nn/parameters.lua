@@ -235,6 +235,10 @@ end
 function Group:digest() return self.digest_of_whole or self.flat:digest() end
 
 --- Forward comes to this group: whoever keeps it in parts, `keeper`, gathers it.
+-- @usage local g = cft.nn.parameters.group("block", { { key = "w", dims = { 2, 2 }, parts = "w" } })
+-- g:enter()
+-- cft.nn.linear(g, "w", cft.ones { 1, 2 })   --> (1, 2) f32 on cpu {{0, 0}}
+-- g:leave()
 function Group:enter() if self.keeper then self.keeper:enter(self) end end
 
 --- Forward needs it no more.

@@ -155,6 +155,28 @@ function Ranks:any(condition)
   return false
 end
 
+--- This rank's share of a list: one in so many as there are ranks.
+-- @tab list
+-- @treturn table
+-- @usage require "cft.ranks".here():share { "a", "b" }   --> { "a", "b" }
+function Ranks:share(list)
+  local own = {}
+  for k = self.rank + 1, #list, self.size do own[#own + 1] = list[k] end
+  return own
+end
+
+--- What all ranks made of their shares, in the order of the list that they shared.
+-- @tab made as many values as this rank's share has
+-- @treturn table
+-- @usage require "cft.ranks".here():joined { 1, 2 }   --> { 1, 2 }
+function Ranks:joined(made)
+  local all = {}
+  for r, part in ipairs(self:gather(made)) do
+    for k, value in ipairs(part) do all[(k - 1) * self.size + r] = value end
+  end
+  return all
+end
+
 --- The sum of a number over the ranks, in their order: the same bits on all.
 function Ranks:sum(number)
   if self.size == 1 then return number end

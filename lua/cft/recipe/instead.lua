@@ -25,8 +25,7 @@ end
 -- @tab cfg @tab opts as the recipe gave them
 -- @treturn Run the run, if it is to train
 function M.of(run, make, cfg, opts)
-  for what, asked in pairs { ["cftrun data"] = run.cfg.inspect, ["--preview"] = run.cfg.preview,
-                             ["--dry-run"] = run.cfg.dry_run } do
+  for what, asked in pairs { ["cftrun data"] = run.cfg.inspect, ["--preview"] = run.cfg.preview } do
     if asked then several.refuse(what) end
   end
   if run.cfg.inspect and run.cfg.inspect.plan then

@@ -132,13 +132,14 @@ function M.say(run)
   local survey = memory.survey(run.batches, run.last_step)
   run.survey = survey
   local optimizer = optim.of(model, function(name) return cfg[name] end)
-  run.log:say("%s", memory.apply(model, survey.fullest, cfg.memory))
+  run.log:say("%s", memory.apply(model, survey.fullest, cfg.memory, optimizer.zero:passing()))
   say_disk(run, model, optimizer)
   if run.last_step == 0 then return end
   tensor.memory(model.device, true)
   local last = time(run, model, optimizer, survey.at)
-  local peak = tensor.memory(model.device).peak
-  run.log:say("measured: %s at most in %s%s", format.bytes(peak), run.last_step == 1 and "the step"
+  local peak = 0
+  for _, of_rank in ipairs(run.ranks:gather(tensor.memory(model.device).peak)) do peak = math.max(peak, of_rank) end
+  run.log:say("measured: %s at most%s in %s%s", format.bytes(peak), run.ranks.size > 1 and " on a rank" or "", run.last_step == 1 and "the step"
     or "two steps, that with the fullest micro-batch among them", cfg.memory and peak > memory.bytes(cfg.memory)
     and (", more than memory=%s"):format(cfg.memory) or "")
   say_time(run, last, survey, M.expected(run, model))

@@ -113,8 +113,12 @@ end
 function M.saved(model, optim)
   local state = 0
   for _, _, t in optim:state() do
-    state = state + t:bytes()
-    t:release()
+    if tensor.is(t) then
+      state = state + t:bytes()
+      t:release()
+    else  -- of several ranks, which have parts of it
+      state = state + door.dtype_bytes[t.dtype] * t.dims[1] * (t.dims[2] or 1)
+    end
   end
   return model:count() * door.dtype_bytes[model.dtype], state
 end

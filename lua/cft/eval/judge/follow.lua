@@ -8,6 +8,7 @@ local critique = require "cft.text.critique"
 local host = require "cft.host"
 local probe = require "cft.eval.judge.probe"
 local problems = require "cft.eval.problems"
+local ranks = require "cft.ranks"
 
 local M = {}
 
@@ -46,6 +47,21 @@ local function heldout(run, limit)
   return records
 end
 
+-- The verdicts on records, of which each rank reads its share. @treturn table @treturn int how many were left out
+local function read(self, run, records)
+  local here, list, left_out = ranks.here(), {}, 0
+  here:at "probe"
+  local own, without = probe.read(run:model(), run.tokenizer, run.chat, here:share(records), self.steps)
+  for r, part in ipairs(here:gather { list = own, left_out = without }) do
+    left_out = left_out + part.left_out
+    for _, one in ipairs(part.list) do
+      one.record = (one.record - 1) * here.size + r
+      list[#list + 1] = one
+    end
+  end
+  return list, left_out
+end
+
 local NAMES = { "accuracy", "auroc", "ece", "brier" }
 
 -- Numbers as metrics, and in words.
@@ -80,7 +96,7 @@ function M.now(self, run, t, made)
     return
   end
   local began, says = host.now(), {}
-  local list, left_out = probe.read(run:model(), run.tokenizer, run.chat, records, self.steps)
+  local list, left_out = read(self, run, records)
   local whole, steps = probe.numbers(probe.whole(list)), probe.steps(list)
   if whole then says[1] = enter(made, "probe_", "verdicts", whole) end
   if steps then

@@ -43,12 +43,13 @@ function M.check(run)
     threads == 1 and "1 thread" or threads .. " threads", mine.processors, mine.host)
 end
 
---- What scores a run while it trains writes text with the model, in one process.
+--- What scores a run while it trains wants all weights on each rank, which then answers its share.
 -- @tab o options of the trainer
 function M.check_scores(run, o)
+  if run.ranks.size == 1 or config.peek(run.cfg, "zero") ~= 3 then return end
   for _, name in ipairs { "select", "retain", "probe" } do
-    if o[name] and run.ranks.size > 1 then
-      exit.fail(exit.USAGE, "%s is not for %d ranks yet; score the checkpoints with cftrun eval", name, run.ranks.size)
+    if o[name] then
+      exit.fail(exit.USAGE, "%s has the model write or judge, for which no rank has the weights with zero=3: say zero=2", name)
     end
   end
 end
