@@ -226,6 +226,8 @@ expr *parse_answer(cft_grader *g, text cleaned, bool commas_group, const char **
 expr *parse_beginning(cft_grader *g, text cleaned, const char **why) {
   parser p = {.g = g, .t = cleaned, .commas_group = true};
   expr *e = parse_relation(&p);
+  // A point is no formula to the first of their parsers; the next, which is Python's own, passes over nothing.
+  if (e && e->kind == X_LIST && e->open == '(' && parse_peek(&p) == ',') p.at = 0, e = parse_list(&p, 0);
   *why = p.why;
   return e;
 }

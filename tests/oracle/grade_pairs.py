@@ -3,10 +3,11 @@ that look like it.
 
     python tests/oracle/grade_pairs.py DATA PAIRS.jsonl
 
-DATA has process-bench/math.json and olympiadbench.json, bench/math/test.jsonl and bench/olympiadbench/test.jsonl. Answers are the last
-boxes of ProcessBench's solutions, references those of its problems; of other references the 4 with the largest share of common
-characters (difflib) are taken, so that most pairs are close ones that differ. An answer stands in a box, so that both programs clean it up.
-Nothing is drawn. No pair is committed.
+DATA has process-bench/math.json and olympiadbench.json, bench/math/test.jsonl and bench/olympiadbench/test.jsonl, and mr-ben/math.json.
+Answers are the last boxes of ProcessBench's solutions, references those of its problems; of other references the 4 with the largest
+share of common characters (difflib) are taken, so that most pairs are close ones that differ. An answer stands in a box, so that both
+programs clean it up. A solution of MR-Ben is graded whole, against the letter of its question. Nothing is drawn. Of the pairs only
+those on which the verdicts differ are committed (tests/grade/differences.lua).
 """
 
 import difflib
@@ -54,6 +55,10 @@ def main(data, out):
                     seen.add((answer, reference))
                     rows.append({"response": f"It is $\\boxed{{{answer}}}$.", "reference": reference,
                                  "strips": 1 if part == "math" else 2, "keep_units": False})
+    for solutions in json.load(open(f"{data}/mr-ben/math.json", encoding="utf-8")).values():
+        for s in solutions:
+            rows.append({"response": "\n".join(s["Model_Solution_Steps"]), "reference": s["Ground_Truth_Answer"],
+                         "strips": 2, "keep_units": False})
     with open(out, "w", encoding="utf-8") as f:
         for row in rows:
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
