@@ -244,6 +244,26 @@ refused("a preview", 2, "%-%-preview is for one process, and 2 were started", "-
 refused("a prompt in it", 2, "attach is not for 2 ranks yet", "--ranks", "2", RECIPE, "attach=true")
 refused("a stream", 2, "stream is not for 2 ranks yet", "--ranks", "2", RECIPE, "stream=true")
 
+refused("a demo with weights in parts", 2, "%-%-demo has the model write text, for which no rank has the weights",
+  "--ranks", "2", "recipes/webinstruct.lua", "--demo", "zero=3")
+refused("samples with weights in parts", 2, "report_samples: [^\n]*with zero=3 no rank has the weights to write text with",
+  "--ranks", "2", RECIPE, "zero=3", "report_samples=4", "out=" .. process.folder() .. "/out")
+
+tests[#tests + 1] = { "refused: a loss of the recipe's own with weights in parts", function()
+  local path = process.write(process.folder() .. "/own.lua", [[
+local cft = require "cft"
+local cfg = cft.config { data = "recipes/data/problems.jsonl", template = "chatml", batch = 4, tokens = 1024, steps = 2,
+                         device = "cpu" }
+local run = cft.recipe.prepare(cfg, { name = "own", fields = cft.critique.paper(), tokenizer = cft.demo.words,
+                                      model = cft.demo.tiny })
+run:trainer { loss = function(model, batch) return model:loss(batch) end }
+for _ in run:steps() do end]])
+  local r = start("--ranks", "2", path, "zero=3")
+  expect.same(r.code, 2, r.err)
+  expect.truthy(r.err:find "zero=3 gathers weights by the model's own way, and this recipe has a loss of its own", r.err)
+  expect.same(start("--ranks", "2", path, "zero=2").code, 0)
+end }
+
 tests[#tests + 1] = { "--help is given once", function()
   local r = start("--ranks", "2", RECIPE, "--help")
   expect.same(r.code, 0, r.err)
