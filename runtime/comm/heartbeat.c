@@ -180,13 +180,13 @@ void cft_heartbeat_take(cft_heartbeat *h) {
   pthread_mutex_unlock(&h->lock);
 }
 
-// The ranks that this one waits for: those that have begun fewer collectives, when it is in one.
+// The ranks that this one waits for: those that have begun fewer collectives, and one that is lost in the same.
 static size_t waits_for(char *to, size_t room, const cft_heartbeat *h, const message *m) {
   enum { NAMED = 4 };
   size_t at = 0;
   int count = 0;
   for (int r = 0; r < h->how.size; ++r) {
-    if (r == m->rank || h->last[r].calls >= m->calls) continue;
+    if (r == m->rank || h->last[r].calls >= m->calls + (r == h->lost)) continue;
     if (++count <= NAMED)
       at +=
           (size_t)snprintf(to + at, room - at, "%s%d", count == 1 ? ", waits for rank " : ", ", r);

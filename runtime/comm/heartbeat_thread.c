@@ -222,6 +222,10 @@ static bool leaving(cft_heartbeat *h) {
   return is;
 }
 
+// Seconds between beats once a rank is lost: the table says what the others do then, not what they did
+// a second before, and they end when they are to.
+static const double SOON_S = 0.05;
+
 void *cft_beat_thread(void *arg) {
   cft_heartbeat *h = arg;
   enum { MOST = 2 + STRANGERS };
@@ -239,7 +243,10 @@ void *cft_beat_thread(void *arg) {
         if (fds[i].revents && of[i]->fd == fds[i].fd) handle(h, of[i]);
     }
     if (cft_beat_now() - next > h->how.patience_s) stood_still = true;
-    if (is_lost(h)) after_loss(h, &lost_at, stood_still);
+    if (is_lost(h)) {
+      after_loss(h, &lost_at, stood_still);
+      if (next > cft_beat_now() + SOON_S) next = cft_beat_now() + SOON_S;
+    }
     if (cft_beat_now() < next) continue;
     next = cft_beat_now() + interval;
     message m = cft_beat_own(h, BEAT);
