@@ -7,6 +7,7 @@ local host = require "cft.host"
 local memory = require "cft.train.memory_plan"
 local plan = require "cft.recipe.plan"
 local process = require "tests.process"
+local rates = require "cft.plan.rates"
 local recipe = require "cft.recipe"
 local data = require "cft.data.open"
 
@@ -89,6 +90,23 @@ return {
         .. "time: about %d+s for 7 steps of %d[%d.]*k? tokens in all, at [%d.]+k? tok/s, saving and measuring left out\n"
         .. "plan: [%d.]+[kM]? tok/s were expected of this machine's products and copies, [+-]%d+%% of that were measured$")
     end
+  end },
+  { "the plan of several ranks: each computes its share, and what they send is paid for", function()
+    local function at(size, link, zero)
+      local run = stages { "zero=" .. zero }
+      run.survey, run.ranks = memory.survey(run.batches, run.last_step), { size = size, comm = {} }
+      local measure, measured_link = rates.measure, rates.link
+      rates.measure = function() return { matmul = 1e6, attention = 1e6, copy = 1e6 } end
+      rates.link = function(comm, n) expect.same({ comm, n }, { run.ranks.comm, size }); return link end
+      local expected = plan.expected(run, run:model())
+      rates.measure, rates.link = measure, measured_link
+      return expected
+    end
+    local one = at(1, 0, 0)
+    local two, four = at(2, 1e12, 0) / one, at(4, 1e12, 1) / one
+    expect.truthy(two > 1.9 and two <= 2, two)  -- with zero=0 each makes the whole of the optimizer's step
+    expect.truthy(four > 3.9 and four <= 4, four)
+    expect.truthy(at(2, 1e2, 0) < one, "over a slow link two ranks are slower than one")
   end },
   { "disk: as many checkpoints as a run writes", function()
     for _, case in ipairs { { "save_every=3", "3 checkpoints" }, { "save_every=7", "1 checkpoint" }, { "save_every=8", "1 checkpoint" } } do

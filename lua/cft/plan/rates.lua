@@ -101,4 +101,23 @@ function M.measure(c, dtype, tokens, device)
   end)
 end
 
+local SENT = 2 ^ 20  -- elements of the sum
+
+--- Bytes/s that a rank sends and receives in a sum over all ranks, measured: they call this together.
+-- @param comm of `cft.engine.comm` @int size how many ranks there are
+-- @param device of `cft.device`
+-- @treturn number
+function M.link(comm, size, device)
+  return tensor.as_class("cache", tensor.scope, function()
+    local x, best = tensor.zeros({ SENT }, { device = device }), math.huge
+    for _ = 1, RUNS do  -- as often on all of them
+      local start = host.now()
+      comm:all_reduce(x)
+      x:to_host()
+      best = math.min(best, host.now() - start)
+    end
+    return 2 * (size - 1) / size * x:bytes() / best
+  end)
+end
+
 return M

@@ -10,6 +10,7 @@ local data = require "cft.data.open"
 local exit = require "cft.base.exit"
 local format = require "cft.base.format"
 local hub = require "cft.io.hub"
+local layout = require "cft.plan.layout"
 local memory = require "cft.train.memory_plan"
 local models = require "cft.models"
 local optim = require "cft.train.optim"
@@ -38,7 +39,7 @@ local function loss_share(samples)
   return report and report.tokens > 0 and report.learned / report.tokens or 1
 end
 
---- Tokens a second that the arithmetic expects of a run on its device, at rates that are measured now.
+--- Tokens a second that the arithmetic expects of a run on its device, of all its ranks together, at rates that are measured now.
 -- @tparam Run run with its `survey` of `cft.train.memory_plan` @tparam Model model its own
 -- @treturn ?number nil where the samples' lengths are not known before they come
 function M.expected(run, model)
@@ -50,10 +51,16 @@ function M.expected(run, model)
   for i = 1, c.layers do
     if model.options.recompute and model.options.recompute(i, c.layers) then how.recomputed = how.recomputed + 1 / c.layers end
   end
-  local tokens = survey.tokens / steps
-  local work = cost.work(c, how, { tokens = tokens, rows = tokens * loss_share(run.samples), pairs = survey.pairs / steps }, 1)
-  local compute, _, update = cost.seconds(work, rates.measure(c, model.dtype, survey.fullest, model.device))
-  return tokens / (compute + update)
+  local tokens, here, stage = survey.tokens / steps, run.ranks, config.peek(run.cfg, "zero") or 0
+  local share = 1 / here.size
+  local mine = { tokens = share * tokens, rows = share * tokens * loss_share(run.samples), pairs = share * survey.pairs / steps }
+  local work = cost.work(c, how, mine, stage >= 1 and share or 1)
+  local speed = rates.measure(c, model.dtype, survey.fullest, model.device)
+  if here.size > 1 then speed.link = rates.link(here.comm, here.size, model.device) end
+  local micros = math.max(1, math.ceil(mine.tokens / run.batches.tokens))
+  local compute, backward, update = cost.seconds(work, speed)
+  local sent = layout.communication(c, how, speed, here.size, 1, stage, micros)
+  return tokens / layout.step(compute, backward, update, sent, stage, micros, c.layers + 2).total
 end
 
 --- How far a measured rate is from what was expected, as text. @number expected @number measured tokens a second
