@@ -81,8 +81,9 @@ struct cft_device {
 
   // Whether what a row gives in a product x w^T and in attention's forward must not depend, to the bit,
   // on the rows beside it or on how many there are: the device's own kernels, whose sums have one
-  // order, in place of libraries'. Other products are refused meanwhile. Answers what it was. NULL: no
-  // row ever depends on others.
+  // order, in place of libraries'. Other products are refused meanwhile on a GPU. On the CPU no row ever
+  // depends on others, and this chooses between two orders of sums in x w^T: generation's, which is
+  // fastest for few rows, and training's, for many. Answers what it was. NULL: there is one order.
   int (*set_rows_alone)(cft_device *d, int on);
 
   // The default stream orders everything that names no other; sync waits for all of it and

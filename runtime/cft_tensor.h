@@ -34,8 +34,9 @@ CFT_API void cft_device_set_autotune(cft_device *d, int on);
 
 // Whether, from now on, what a row gives in a product x w^T (linear, logits) and in attention's forward
 // must not depend, to the bit, on the rows beside it or on how many there are (1), or libraries may
-// choose by the number of rows (0: how a GPU opens). While it is 1 other products on a GPU, a gradient's
-// for example, are E_ARG. Answers what it was; the CPU's rows never depend on others: always 1.
+// choose by the number of rows (0: how a device opens). While it is 1 other products on a GPU, a gradient's
+// for example, are E_ARG. The CPU's rows never depend on others, but sums of x w^T have two orders there:
+// generation's (1), in which few rows are fastest, and training's (0). Answers what it was.
 CFT_API int cft_device_set_rows_alone(cft_device *d, int on);
 
 CFT_API const char *cft_device_name(const cft_device *d);

@@ -28,6 +28,8 @@ int cft_cpu_team(int64_t work);
 cft_status cft_cpu_take_threads(int threads);  // cft_cpu_set_threads, but for the description
 extern int64_t cft_cpu_worth_waking;  // the least work that all take part in; tests lower it
 
+extern int cft_cpu_rows_alone;  // whether products x w^T have generation's order of sums: dots.h
+
 // Share the iterations of the next loop among threads. Kernels cut work by its shape and never by
 // the number of threads, so that results do not depend on it.
 #define CPU_PRAGMA(...) _Pragma(#__VA_ARGS__)

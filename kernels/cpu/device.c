@@ -127,6 +127,16 @@ static cft_status cpu_alloc_zeros(cft_device *d, void **p, size_t bytes, cft_mem
   return cpu_zero(d, NULL, *p, used);
 }
 
+// No row ever depends on others; in generation's order few rows are read faster, and many slower.
+int cft_cpu_rows_alone;
+
+static int cpu_set_rows_alone(cft_device *d, int on) {
+  (void)d;
+  int was = cft_cpu_rows_alone;
+  cft_cpu_rows_alone = on != 0;
+  return was;
+}
+
 // Kernels have run when their call returns: there is no queue and nothing to wait for.
 static cft_stream *cpu_stream(cft_device *d) {
   (void)d;
@@ -169,6 +179,7 @@ static cft_device cpu = {
     .download = cpu_upload,
     .copy = cpu_copy,
     .zero = cpu_zero,
+    .set_rows_alone = cpu_set_rows_alone,
     .stream = cpu_stream,
     .sync = cpu_sync,
     .comm_new_id = cpu_comm_new_id,

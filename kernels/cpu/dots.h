@@ -1,12 +1,12 @@
 // dots.h - the part of gemm.c where both operands are stored along k: x w^T, every product of a
-// forward pass.
+// forward pass, in generation and where its bits are wanted (set_rows_alone in kernels/device.h).
 //
 // Sums lie along k as well: lane l takes every LANES-th unit, and the lanes are added at the end of a
 // slice, always in the same order. Nothing is turned on its way, so that one row of a, which decoding
 // has for each sequence, costs what reading b from memory costs, in the order in which it lies there;
-// the price is a sum over lanes for each element, a tenth of a large product with k = 576. The bits of
-// an element depend on its row of a, its row of b and k: neither on its tile nor on how many rows
-// there are.
+// the price is a sum over lanes for each element, a tenth of a large product with k = 576, which
+// training does not pay. The bits of an element depend on its row of a, its row of b and k: neither
+// on its tile nor on how many rows there are.
 #ifndef CFT_DOTS_H
 #define CFT_DOTS_H
 
@@ -270,7 +270,9 @@ static void dots_block(const dots *d, const dots_scratch *w, int64_t i0, int64_t
   }
 }
 
-static int are_dots(const gemm *g) { return g->a->trans_b && !g->a->trans_a && !g->tiles; }
+static int are_dots(const gemm *g) {
+  return cft_cpu_rows_alone && g->a->trans_b && !g->a->trans_a && !g->tiles;
+}
 
 static cft_status matmul_dots(cft_device *device, const gemm *g) {
   const cft_matmul_args *a = g->a;

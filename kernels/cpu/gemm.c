@@ -4,7 +4,7 @@
 // rows of a along it, a few at a time. Each element is summed in order of k, in slices whose length
 // depends on k alone, each from 0: the bits depend neither on the threads nor on where c is cut.
 //
-// What is multiplied by rows along k, as in x w^T, goes another way where there are no tiles: dots.h.
+// In generation what is multiplied by rows along k, as in x w^T, goes another way where there are no tiles: dots.h.
 //
 // The sizes were measured on a core with 2 MiB of second cache; half of it costs little.
 #include <omp.h>

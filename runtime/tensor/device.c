@@ -127,6 +127,6 @@ void cft_device_set_autotune(cft_device *d, int on) {
   if (d->set_autotune) d->set_autotune(d, on);
 }
 
-int cft_device_set_rows_alone(cft_device *d, int on) { return d->set_rows_alone ? d->set_rows_alone(d, on) : 1; }
+int cft_device_set_rows_alone(cft_device *d, int on) { return d->set_rows_alone ? d->set_rows_alone(d, on) : 0; }
 
 cft_status cft_device_sync(cft_device *d) { return d->sync(d); }

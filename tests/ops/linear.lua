@@ -1,4 +1,5 @@
 local expect = require "tests.expect"
+local finally = require "cft.base.finally"
 local kernels = require "cft.engine.kernels"
 local op = require "tests.op"
 local ops = require "cft.engine.ops"
@@ -53,8 +54,9 @@ for _, t in ipairs(op.run("matmul", { "a", "b" }, product, {
   { "inner dimensions differ", a = { 3, 5 }, b = { 4, 7 }, raises = "inner dimensions must be equal" },
 })) do tests[#tests + 1] = t end
 
--- What generation stands on: a row's product has the same bits alone, among few and among many (dots.h).
-tests[#tests + 1] = { "linear: the bits of a row do not depend on how many there are", function()
+-- What generation stands on: a row's product has the same bits alone, among few and among many, in its own order of sums
+-- (dots.h) and in training's.
+local function rows_alone()
   for _, dtype in ipairs { "f32", "bf16", "f64" } do
     for _, size in ipairs { { 576, 960 }, { 64, 48 }, { 63, 50 }, { 1536, 100 }, { 5000, 33 }, { 131, 17 }, { 1, 1 } } do
       local k, n = unpack(size)
@@ -73,7 +75,14 @@ tests[#tests + 1] = { "linear: the bits of a row do not depend on how many there
       end)
     end
   end
-end }
+end
+for _, alone in ipairs { true, false } do
+  local order = alone and "generation's order" or "training's order"
+  tests[#tests + 1] = { "linear: the bits of a row do not depend on how many there are, in " .. order, function()
+    local was = tensor.set_rows_alone("cpu", alone)
+    finally(function() tensor.set_rows_alone("cpu", was) end, rows_alone)
+  end }
+end
 
 tests[#tests + 1] = { "logits: linear in f32 where x is bf16", function()
   tensor.scope(function()

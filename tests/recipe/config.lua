@@ -2,6 +2,7 @@
 local config = require "cft.config"
 local exit = require "cft.base.exit"
 local expect = require "tests.expect"
+local tensor = require "cft.engine.tensor"
 local process = require "tests.process"
 
 local defaults = {
@@ -128,6 +129,12 @@ return {
     expect.same({ config.group(cfg, "batch").seed, config.group(cfg, "optim").beta2 }, { 7, 0.95 })
     expect.same(config.group(cfg, "forward"), { skip = true, deterministic = false, gradients = "f32" })
     expect.same(config.group(config.complete { beta2 = 0.5 }, "optim").beta2, 0.5)
+  end },
+  { "a deterministic run on the CPU sums its products in generation's order, another one does not", function()
+    for _, deterministic in ipairs { true, false } do
+      require("cft.recipe.find").device(read("device=cpu", "deterministic=" .. tostring(deterministic)), { say = function() end })
+      expect.same(tensor.set_rows_alone("cpu", deterministic), deterministic)
+    end
   end },
   { "a plain table's values are checked as those of a recipe are", function()
     expect.raises("^tests/.-:%d+: config: 'optimizer' must be one of 'adamw', 'lion', got 'adam'; did you mean 'adamw'%?$",

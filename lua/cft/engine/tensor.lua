@@ -257,11 +257,13 @@ function M.threads() return C.cft_cpu_threads() end
 
 --- Whether, from now on, a row of a product x w^T (linear, logits) and of attention's forward must not depend, to the
 -- bit, on the rows beside it (true), or a GPU's libraries may choose by their number (false, as it opens). Other products on
--- a GPU are refused while it is true. The CPU's rows never depend on others.
+-- a GPU are refused while it is true. The CPU's rows never depend on others, but sums of x w^T have two orders there:
+-- generation's (true), in which few rows are fastest, and training's (false). A model's log-probabilities have the bits of
+-- those that generation gives where it is true.
 -- @param device or its name
 -- @bool on
 -- @treturn bool what it was
--- @usage print(cft.tensor.set_rows_alone("cpu", true))   --> true
+-- @usage print(cft.tensor.set_rows_alone("cpu", false))   --> false
 function M.set_rows_alone(device, on) return C.cft_device_set_rows_alone(M.device(device), on and 1 or 0) ~= 0 end
 
 --- "cpu", "cuda:0".

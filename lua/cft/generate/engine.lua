@@ -350,8 +350,8 @@ end
 
 --- One forward pass, and what follows from it. @treturn int how many tokens were read
 function Engine:step()
-  if not self.deterministic then return autograd.no_grad(step, self) end
   local device = self.model.device
+  if not self.deterministic and device.host_memory == 0 then return autograd.no_grad(step, self) end
   local was = tensor.set_rows_alone(device, true)
   return finally(function() tensor.set_rows_alone(device, was) end, autograd.no_grad, step, self)
 end

@@ -95,6 +95,8 @@ function M.device(cfg, log)
   for _, note in ipairs(tensor.notes()) do log:say("%s", note) end
   -- What is fastest is for a clock to say, and two runs may hear of it differently.
   tensor.set_autotune(d, cfg.autotune and not cfg.deterministic)
+  -- On a GPU gradients have no such kernels.
+  if d.host_memory ~= 0 then tensor.set_rows_alone(d, cfg.deterministic) end
   local dtype = cfg.dtype ~= "auto" and cfg.dtype or tensor.best_dtype(d)
   if cfg.gradients == "bf16" and dtype ~= "bf16" then
     exit.fail(exit.USAGE, "gradients=bf16 goes with bf16 weights, and this run's are %s; say dtype=bf16", dtype)
