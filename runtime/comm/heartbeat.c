@@ -155,12 +155,13 @@ void cft_heartbeat_leave(cft_heartbeat *h, const char *why) {
 
 // ---- what a program asks ------------------------------------------------------------------------
 
-void cft_heartbeat_at(cft_heartbeat *h, int64_t step, int64_t calls, const char *doing,
-                      const char *where) {
+void cft_heartbeat_at(cft_heartbeat *h, int64_t step, int64_t calls, cft_rank_state state,
+                      const char *doing, const char *where) {
   pthread_mutex_lock(&h->lock);
   message *m = &h->last[h->how.rank];
   m->step = step;
   m->calls = calls;
+  m->state = (int32_t)state;
   cft_beat_text(m->doing, sizeof m->doing, doing);
   if (where) cft_beat_text(m->where, sizeof m->where, where);
   h->began[h->how.rank] = cft_beat_now();
@@ -195,20 +196,28 @@ static size_t waits_for(char *to, size_t room, const cft_heartbeat *h, const mes
   return at;
 }
 
-enum { LINE = 400 };
+double cft_beat_since(const cft_heartbeat *h, int r) {
+  if (r == h->how.rank) return cft_beat_now() - h->began[r];
+  return h->heard[r] == 0 ? 0 : h->last[r].since + cft_beat_now() - h->heard[r];
+}
 
 static size_t line(char *to, const cft_heartbeat *h, int r) {
   const message *m = &h->last[r];
-  double age = r == h->how.rank || h->heard[r] == 0 ? 0 : cft_beat_now() - h->heard[r];
-  double since = r == h->how.rank ? cft_beat_now() - h->began[r] : m->since + age;
   char waits[128] = "";
   if (h->lost != r) waits_for(waits, sizeof waits, h, m);
   if (m->magic != MAGIC)
     return (size_t)snprintf(to, LINE, "  rank %d: nothing is known of it\n", r);
   return (size_t)snprintf(to, LINE, "  rank %d on %s, process %d: step %lld, %s for %.1f s%s%s%s\n",
                           r, m->host, m->pid, (long long)m->step,
-                          m->doing[0] ? m->doing : "beginning", since, m->where[0] ? ", " : "",
+                          m->doing[0] ? m->doing : "beginning", cft_beat_since(h, r), m->where[0] ? ", " : "",
                           m->where, waits);
+}
+
+size_t cft_beat_lines(char *to, const cft_heartbeat *h, int but) {
+  size_t at = 0;
+  for (int r = 0; r < h->how.size; ++r)
+    if (r != but) at += line(to + at, h, r);
+  return at;
 }
 
 const char *cft_heartbeat_table(cft_heartbeat *h) {
@@ -221,8 +230,7 @@ const char *cft_heartbeat_table(cft_heartbeat *h) {
                              h->reason);
       at += line(h->table + at, h, h->lost);
     }
-    for (int r = 0; r < h->how.size; ++r)
-      if (r != h->lost) at += line(h->table + at, h, r);
+    at += cft_beat_lines(h->table + at, h, h->lost);
     h->table[at] = 0;
   }
   const char *table = h->table ? h->table : "a rank is lost\n";

@@ -21,6 +21,7 @@ typedef struct message {
   uint32_t magic, kind;
   int32_t rank;
   int32_t pid;
+  int32_t state, unused;  // cft_rank_state
   int64_t step, calls;
   double since;  // seconds that it has done this
   char secret[CFT_SECRET_BYTES];
@@ -50,7 +51,23 @@ struct cft_heartbeat {
   char reason[128];
   bool taken, leaving;
   char *table;
+
+  double warned;  // the thread's: for how long the ranks had waited when it was last said
 };
+
+enum { LINE = 400 };  // bytes of a rank's line in a table
+
+// A line for each rank but `but`, below a lock that the caller has; returns their bytes.
+size_t cft_beat_lines(char *to, const cft_heartbeat *h, int but);
+
+// For how long a rank has done what it does, below the lock.
+double cft_beat_since(const cft_heartbeat *h, int rank);
+
+// Rank 0: who is waited for in vain is said, and in the end lost. heartbeat_stall.c
+void cft_beat_look_for_stalls(cft_heartbeat *h);
+
+// A rank is lost, unless another one is.
+void cft_beat_lose(cft_heartbeat *h, int rank, const char *reason);
 
 // Seconds on a clock that only goes forward.
 double cft_beat_now(void);

@@ -34,7 +34,7 @@ void cft_beat_text(char *to, size_t room, const char *from) {
 
 // ---- who is lost -------------------------------------------------------------------------------
 
-static void lose(cft_heartbeat *h, int rank, const char *reason) {
+void cft_beat_lose(cft_heartbeat *h, int rank, const char *reason) {
   pthread_mutex_lock(&h->lock);
   if (h->lost < 0) {
     h->lost = rank;
@@ -77,12 +77,13 @@ void cft_beat_shut(peer *p) {
 // A message of a rank. Texts of others end where their fields do.
 void cft_beat_take(cft_heartbeat *h, peer *p, message *m) {
   m->host[sizeof m->host - 1] = m->doing[sizeof m->doing - 1] = m->where[sizeof m->where - 1] = 0;
-  if (m->rank < 0 || m->rank >= h->how.size || m->rank == h->how.rank) return;
+  if (m->rank < 0 || m->rank >= h->how.size) return;
   p->heard = cft_beat_now();
-  if (m->kind == LOST) {
-    lose(h, m->rank, m->where);
+  if (m->kind == LOST) {  // this rank itself, where it lives and never comes
+    cft_beat_lose(h, m->rank, m->where);
     return;
   }
+  if (m->rank == h->how.rank) return;
   pthread_mutex_lock(&h->lock);
   char where[sizeof m->where];
   memcpy(where, h->last[m->rank].where, sizeof where);
@@ -92,7 +93,7 @@ void cft_beat_take(cft_heartbeat *h, peer *p, message *m) {
   pthread_mutex_unlock(&h->lock);
   if (m->kind == BYE) {
     p->left = m->where[0] == 0;
-    if (!p->left) lose(h, m->rank, m->where);
+    if (!p->left) cft_beat_lose(h, m->rank, m->where);
   }
   if (h->how.rank == 0 && m->kind == BEAT && h->how.size <= PASSED_ON) cft_beat_send(h, m, m->rank);
 }
@@ -147,7 +148,7 @@ static void accept_one(cft_heartbeat *h) {
 
 static void gone(cft_heartbeat *h, int rank) {
   peer *p = &h->peers[rank];
-  if (!p->left) lose(h, rank, "its process is gone");
+  if (!p->left) cft_beat_lose(h, rank, "its process is gone");
   cft_beat_shut(p);
 }
 
@@ -159,7 +160,7 @@ static void look_for_silence(cft_heartbeat *h) {
     if (p->left || p->heard >= late) continue;
     char reason[64];
     snprintf(reason, sizeof reason, "nothing was heard of it for %.3g s", h->how.patience_s);
-    lose(h, r, reason);
+    cft_beat_lose(h, r, reason);
   }
 }
 
@@ -252,6 +253,7 @@ void *cft_beat_thread(void *arg) {
     message m = cft_beat_own(h, BEAT);
     cft_beat_send(h, &m, -1);
     look_for_silence(h);
+    if (h->how.rank == 0) cft_beat_look_for_stalls(h);
   }
   free(fds);
   free(of);

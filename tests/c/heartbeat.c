@@ -38,7 +38,7 @@ static double seconds(void) {
 }
 
 static cft_heartbeat *enter(int rank, int size) {
-  cft_heartbeat_how how = {rank, size, PATIENCE, GRACE, ENDED};
+  cft_heartbeat_how how = {rank, size, PATIENCE, GRACE, ENDED, 0, 0};
   cft_heartbeat *h = NULL;
   if (rank == 0) {
     if (cft_heartbeat_listen(&h, &all->place, &how) != CFT_OK) _exit(90);
@@ -110,7 +110,7 @@ static bool in_order(const char *text, const char *const *parts) {
 static void goes_well(int rank, int size) {
   cft_heartbeat *h = enter(rank, size);
   for (int step = 1; step <= 5; ++step) {
-    cft_heartbeat_at(h, step, step, "all_reduce", "recipe.lua:12");
+    cft_heartbeat_at(h, step, step, CFT_RANK_WAITS, "all_reduce", "recipe.lua:12");
     nap(0.25);
   }
   int lost = cft_heartbeat_lost(h);
@@ -129,7 +129,7 @@ TEST(nobody_is_lost_where_all_go_on_and_leave) {
 TEST(a_rank_alone_hears_nobody_and_misses_nobody) {
   begin_case();
   cft_heartbeat *h = enter(0, 1);
-  cft_heartbeat_at(h, 3, 7, "backward", "x.lua:1");
+  cft_heartbeat_at(h, 3, 7, CFT_RANK_WORKS, "backward", "x.lua:1");
   nap(1.5 * PATIENCE);
   EXPECT_INT(cft_heartbeat_lost(h), -1);
   EXPECT_IN_ORDER(cft_heartbeat_table(h), "rank 0 on ", "step 3, backward for 1.", "x.lua:1");
@@ -142,7 +142,7 @@ TEST(a_rank_alone_hears_nobody_and_misses_nobody) {
 
 static void one_dies(int rank, int size) {
   cft_heartbeat *h = enter(rank, size);
-  cft_heartbeat_at(h, 8, rank == 2 ? 5 : 6, rank == 2 ? "forward" : "all_reduce", "recipe.lua:40");
+  cft_heartbeat_at(h, 8, rank == 2 ? 5 : 6, CFT_RANK_WORKS, rank == 2 ? "forward" : "all_reduce", "recipe.lua:40");
   if (rank == 2) {
     nap(PATIENCE);
     kill(getpid(), SIGKILL);
@@ -227,7 +227,7 @@ static void hangs(int rank, int size) {
   }
   int fd = open(path, O_CREAT | O_WRONLY | O_TRUNC, 0600);
   dup2(fd, 2);
-  cft_heartbeat_at(h, 1, 1, "all_reduce", "");
+  cft_heartbeat_at(h, 1, 1, CFT_RANK_WAITS, "all_reduce", "");
   for (;;) nap(10);  // as in a collective that never returns
 }
 
@@ -246,6 +246,99 @@ TEST(a_program_that_does_not_ask_is_ended_with_the_table) {
                   "all_reduce for ");
 }
 
+// ---- ranks that live and do not come
+// --------------------------------------------------------------------
+
+static cft_heartbeat *enter_with_stalls(int rank, int size) {
+  char path[64];
+  snprintf(path, sizeof path, "/tmp/cft_heartbeat.%d", (int)getppid());
+  dup2(open(path, O_CREAT | O_WRONLY | O_APPEND, 0600), 2);
+  cft_heartbeat_how how = {rank, size, 5 * PATIENCE, GRACE, ENDED, 0.5, 1.5};
+  cft_heartbeat *h = NULL;
+  if (rank == 0) {
+    if (cft_heartbeat_listen(&h, &all->place, &how) != CFT_OK) _exit(90);
+    all->ready = 1;
+  } else {
+    while (!all->ready) nap(0.005);
+    if (cft_heartbeat_join(&h, &all->place, &how) != CFT_OK) _exit(91);
+  }
+  return h;
+}
+
+// What they have printed.
+static const char *printed(void) {
+  static char text[8000];
+  char path[64];
+  snprintf(path, sizeof path, "/tmp/cft_heartbeat.%d", (int)getpid());
+  FILE *f = fopen(path, "r");
+  size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+  text[n] = 0;
+  if (f) fclose(f);
+  unlink(path);
+  return text;
+}
+
+static void one_loops(int rank, int size) {
+  cft_heartbeat *h = enter_with_stalls(rank, size);
+  if (rank == 1)
+    cft_heartbeat_at(h, 4, 8, CFT_RANK_WORKS, "after_step", "recipe.lua:9");
+  else
+    cft_heartbeat_at(h, 4, 9, CFT_RANK_WAITS, "all_gather", "recipe.lua:3");
+  for (;;) nap(10);
+}
+
+TEST(a_rank_that_never_comes_is_named_and_then_lost_to_itself_too) {
+  begin_case();
+  run_ranks(3, one_loops);
+  for (int r = 0; r < 3; ++r) EXPECT_INT(ended(r), ENDED);
+  EXPECT_IN_ORDER(printed(), "the ranks have waited ", " s for rank 1; after 1.5 s all will end\n",
+                  "rank 0 on ", "all_gather for ", "waits for rank 1\n", "rank 1 on ",
+                  "rank 1 of 3 is lost: it is at 'after_step', and the others waited ",
+                  "rank 1 on ", "step 4, after_step for ", "recipe.lua:9");
+}
+
+static void all_hang(int rank, int size) {
+  cft_heartbeat *h = enter_with_stalls(rank, size);
+  cft_heartbeat_at(h, 4, 9, CFT_RANK_WAITS, "all_reduce", "recipe.lua:3");
+  for (;;) nap(10);
+}
+
+TEST(a_collective_that_nobody_comes_out_of_ends_too) {
+  begin_case();
+  run_ranks(2, all_hang);
+  for (int r = 0; r < 2; ++r) EXPECT_INT(ended(r), ENDED);
+  EXPECT_IN_ORDER(printed(), "no rank has come out of a collective; after 1.5 s all will end",
+                  "it does not come out of all_reduce");
+}
+
+// One saves, and later computes for long, in parts; the others have waited for it all the while.
+static void one_takes_long(int rank, int size) {
+  cft_heartbeat *h = enter_with_stalls(rank, size);
+  cft_heartbeat_at(h, 4, 9, CFT_RANK_WAITS, "all_gather", "");
+  if (rank == 0) {
+    cft_heartbeat_at(h, 4, 8, CFT_RANK_SAVES, "saving", "");
+    nap(3);
+    for (int i = 0; i < 6; ++i) {
+      cft_heartbeat_at(h, 4, 8, CFT_RANK_WORKS, "forward", "");
+      nap(0.5);
+    }
+    cft_heartbeat_at(h, 4, 9, CFT_RANK_WAITS, "all_gather", "");
+  } else {
+    nap(6);
+  }
+  cft_heartbeat_leave(h, NULL);
+  _exit(0);
+}
+
+TEST(who_saves_or_goes_on_is_waited_for) {
+  begin_case();
+  run_ranks(2, one_takes_long);
+  for (int r = 0; r < 2; ++r) EXPECT_INT(ended(r), 0);
+  const char *text = printed();
+  EXPECT_IN_ORDER(text, "s for rank 0\n", "saving for ", "s for rank 0\n");
+  EXPECT(!strstr(text, "is lost"));
+}
+
 // ---- strangers
 // ------------------------------------------------------------------------------------
 
@@ -262,7 +355,7 @@ TEST(whoever_does_not_know_the_secret_is_not_heard) {
   cft_heartbeat *h = enter(0, 2), *other = NULL;
   cft_heartbeat_place wrong = all->place;
   wrong.secret[CFT_SECRET_BYTES - 1] ^= 1;
-  cft_heartbeat_how how = {1, 2, PATIENCE, GRACE, ENDED};
+  cft_heartbeat_how how = {1, 2, PATIENCE, GRACE, ENDED, 0, 0};
   EXPECT_FAILS(cft_heartbeat_join(&other, &wrong, &how), CFT_E_IO, "does not know this run");
   char noise[4096];
   for (size_t i = 0; i < sizeof noise; ++i) noise[i] = (char)(i * 31 + 7);
@@ -286,9 +379,9 @@ TEST(whoever_does_not_know_the_secret_is_not_heard) {
 TEST(what_cannot_be_is_refused) {
   begin_case();
   cft_heartbeat *h = NULL;
-  cft_heartbeat_how how = {2, 2, PATIENCE, GRACE, ENDED};
+  cft_heartbeat_how how = {2, 2, PATIENCE, GRACE, ENDED, 0, 0};
   EXPECT_FAILS(cft_heartbeat_listen(&h, &all->place, &how), CFT_E_ARG, "rank 2 of 2");
-  how = (cft_heartbeat_how){1, 2, 0, GRACE, ENDED};
+  how = (cft_heartbeat_how){1, 2, 0, GRACE, ENDED, 0, 0};
   EXPECT_FAILS(cft_heartbeat_join(&h, &all->place, &how), CFT_E_ARG, "patience 0");
   how.patience_s = 0.5;
   cft_heartbeat_place none = {.addresses = "127.0.0.1 ::1 nonsense", .port = 1};

@@ -12,16 +12,18 @@ local SCRIPT = [[
 export OMP_NUM_THREADS=1
 cftrun %s %s out=run slow=0.05 >said 2>&1 & run=$!
 for i in $(seq 400); do [ -f run/log.jsonl ] && [ $(grep -c '"step"' run/log.jsonl) -ge %d ] && break; sleep 0.05; done
-kill -%s $(grep -o '"pid": *[0-9]*' run/run.json | grep -o '[0-9]*' | sed -n %dp)
+pids() { grep -o '"pid": *[0-9]*' run/run.json | grep -o '[0-9]*'; }
+kill -%s $(pids | sed -n %dp); %s
 tenths=0
 while %s && [ $tenths -lt 300 ]; do sleep 0.1; tenths=$((tenths + 1)); done
 wait $run; echo "code $? after $tenths tenths"; cat said]]
 
 local ALL_RUN = [[grep -o '"pid": *[0-9]*' run/run.json | grep -o '[0-9]*' | (n=0; while read p; do kill -0 $p 2>/dev/null && n=1; done; [ $n = 1 ])]]
 
-local function lose(options, settings, steps, signal, rank, wait)
+-- `also`: what else is done then.
+local function lose(options, settings, steps, signal, rank, wait, also)
   local folder = process.folder()
-  local said = process.shell(SCRIPT:format(options, RECIPE .. " " .. settings, steps, signal, rank + 1, wait), folder)
+  local said = process.shell(SCRIPT:format(options, RECIPE .. " " .. settings, steps, signal, rank + 1, also or "", wait), folder)
   if said:find "there is none in PATH" and not os.getenv "CI" then skip "no mpirun here" end
   return said, folder
 end
@@ -43,6 +45,28 @@ return {
   lost("a rank that is killed", "KILL", 2, "its process is gone"),
   lost("the first rank, killed", "KILL", 0, "its process is gone"),
   lost("a rank that stands still", "STOP", 1, "nothing was heard of it for 4 s"),
+  { "SIGTERM to the others while a rank stands still: they do not wait for it", function()
+    local said = lose("--ranks 3", "steps=100000", 3, "STOP", 1, ALL_RUN, "kill -TERM $(pids | sed -n '1p;3p')")
+    local code, tenths = said:match "code (%d+) after (%d+) tenths"
+    expect.truthy(code == "6" or code == "137", said)
+    expect.truthy(tonumber(tenths) < 100 and said:find "rank 1 of 3 is lost: nothing was heard of it", said)
+  end },
+  { "a rank that lives and never comes to a collective is named early, and lost when the others have waited long enough", function()
+    for _, rank in ipairs { 0, 2 } do
+      local folder = process.folder()
+      local said = process.shell(("export OMP_NUM_THREADS=1; cftrun --ranks 3 %s steps=100 out=run loops=%d stall=4; echo code $?")
+        :format(RECIPE, rank), folder)
+      if said:find "there is none in PATH" and not os.getenv "CI" then skip "no mpirun here" end
+      expect.truthy(said:find "code 6", said)
+      local warned, lost = said:find(("the ranks have waited %%S+ s for rank %d; after 4 s all will end"):format(rank)),
+                           said:find(("rank %d of 3 is lost: it is at 'after_step', and the others waited"):format(rank))
+      expect.truthy(warned and lost and warned < lost, said)
+      expect.truthy(said:find(("rank %d on [^\n]*step 3, after_step for [^\n]*few_steps.lua:%%d+"):format(rank)), said)
+      expect.truthy(said:find(("rank 1 on [^\n]*step 3, all_gather for [^\n]*, waits for rank %d\n"):format(rank)), said)
+      local gone = "for i in $(seq 100); do %s || break; sleep 0.1; done; %s && echo some"
+      expect.same(process.shell(gone:format(ALL_RUN, ALL_RUN), folder), "")
+    end
+  end },
   { "SIGTERM: all finish their step, it is saved, and nothing is started again", function()
     local folder = process.folder()
     local said = process.shell(([[

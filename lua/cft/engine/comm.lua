@@ -2,7 +2,9 @@
 --
 -- All ranks make the same calls in the same order. On a GPU nothing waits for a collective but what waits for the
 -- device anyway (reading a tensor), on a CPU the call does; that a rank has died, or did not come in time, is an error there.
--- A communicator's `before`, if it is set, is called with the name of each collective that is to begin.
+-- A communicator's `before`, if it is set, is called with the name of each collective that is to begin, and with "beside" where
+-- the call does not wait for it; so is `after` when the call returns, and `failed` when it fails. What `wait` waits for is "wait", and
+-- no new collective.
 -- @module cft.engine.comm
 -- @usage local comm = require "cft.engine.comm"
 -- local id = comm.id "cpu"                 -- by one rank; GPUs' others get it by a file, a pipe, a socket
@@ -93,18 +95,23 @@ local broadcast = door.bind "comm_broadcast: *communicator x #from"
 local reduce_scatter = door.bind "comm_reduce_scatter: *communicator part x"
 local all_gather = door.bind "comm_all_gather: *communicator x part"
 
--- The communicator, for a collective: `before`, where somebody has set it, hears of that first.
-local function opened(self, op)
-  local c = self.c or blame "this communicator was closed"
-  if op and self.before then self.before(op) end
-  return c
+local function opened(self) return self.c or blame "this communicator was closed" end
+
+-- Call what begins a collective, or waits for some: `before` and `after`, where somebody has set them, hear of it.
+local function call(self, op, fn, ...)
+  local c, how = opened(self), op == "wait" and op or self.is_beside and "beside" or nil
+  if self.before then self.before(op, how) end
+  local ok, why = pcall(fn, c, ...)
+  local hears = self[ok and "after" or "failed"]
+  if hears then hears(op, how) end
+  if not ok then error(why, 0) end
 end
 
 --- Replace a tensor by the sum of all ranks' tensors. Queued, like any op.
 -- @tparam Tensor x contiguous, f32, bf16, f64 or i32, of one shape on all ranks
 -- @treturn Tensor x
 function Comm:all_reduce(x)
-  all_reduce(opened(self, "all_reduce"), x)
+  call(self, "all_reduce", all_reduce, x)
   return x
 end
 
@@ -114,7 +121,7 @@ end
 -- @treturn Tensor x
 function Comm:broadcast(x, from)
   check.value("broadcast", "from", from, { "integer", min = 0, max = self.size - 1 })
-  broadcast(opened(self, "broadcast"), x, from)
+  call(self, "broadcast", broadcast, x, from)
   return x
 end
 
@@ -123,7 +130,7 @@ end
 -- @tparam Tensor x the whole, contiguous, `size` times as long, of the dtypes of `all_reduce`
 -- @treturn Tensor part
 function Comm:reduce_scatter(part, x)
-  reduce_scatter(opened(self, "reduce_scatter"), part, x)
+  call(self, "reduce_scatter", reduce_scatter, part, x)
   return part
 end
 
@@ -132,7 +139,7 @@ end
 -- @tparam Tensor part this rank's; may be the whole's own part
 -- @treturn Tensor x
 function Comm:all_gather(x, part)
-  all_gather(opened(self, "all_gather"), x, part)
+  call(self, "all_gather", all_gather, x, part)
   return x
 end
 
@@ -145,7 +152,7 @@ local function boxed(self, text, bytes)
   local to = ffi.cast("char *", part.c.data)
   ffi.cast("double *", to)[0] = #text
   ffi.copy(to + size, text, math.min(#text, bytes - size))
-  all_gather(opened(self, "all_gather"), whole, part)
+  call(self, "all_gather", all_gather, whole, part)
   local texts, longest, from = {}, 0, ffi.cast("char *", whole.c.data)
   for r = 0, self.size - 1 do
     local n = ffi.cast("double *", from + r * bytes)[0]
@@ -177,11 +184,17 @@ end
 -- @func fn
 function Comm:beside(fn)
   C.cft_comm_beside(opened(self), 1)
-  return finally(function() C.cft_comm_beside(self.c, 0) end, fn)
+  self.is_beside = true
+  return finally(function()
+    self.is_beside = nil
+    C.cft_comm_beside(self.c, 0)
+  end, fn)
 end
 
 --- What comes now waits for all collectives so far. An error where one has failed.
-function Comm:wait() door.check(C.cft_comm_wait(opened(self))) end
+function Comm:wait()
+  call(self, "wait", function(c) door.check(C.cft_comm_wait(c)) end)
+end
 
 --- Leave when all that was queued is done. What failed is an error, and the communicator closed all the same.
 function Comm:close()

@@ -46,6 +46,8 @@ function M.number()
   return ok and found and found.rank or 0
 end
 
+local FOR_EVER = 1e9  -- seconds: the heartbeat ends who waits in vain
+
 -- ---- joining -----------------------------------------------------------------------------------
 
 -- The processors that this process may run on, as the kernel writes them: "0-3,8".
@@ -74,10 +76,27 @@ local function share_processors(self)
   self.threads = tensor.threads()
 end
 
---- Become one of the ranks that mpirun or srun has started; nothing where there is one. Ranks other than the first print
--- nothing on standard output from here on. Exit code 3 where MPI is missing, and what to install.
+-- The others hear of each collective, and seconds in them are counted.
+local function watch(self, opened)
+  local came
+  self.waited, self.asked = 0, { time = host.now(), waited = 0 }
+  opened.before = function(op, how)
+    came = host.now()
+    self.heartbeat:comes_to(op, how)
+  end
+  opened.after = function(op, how)
+    if how == "beside" then return end
+    self.waited = self.waited + host.now() - came
+    self.heartbeat:comes_out(op)
+  end
+  opened.failed = function() self.heartbeat:await_loss() end
+end
+
+--- Become one of the ranks that mpirun, srun or torchrun has started; nothing where there is one. Ranks other than the first print
+-- nothing on standard output from here on. Exit code 3 where MPI or Gloo is missing, and what to install.
+-- @number[opt=600] stall seconds that others may wait for a rank that does nothing new, before all end
 -- @treturn Ranks as `here`
-function M.join()
+function M.join(stall)
   if here ~= alone then return here end
   local found = variables.read()
   if not found or found.size == 1 then return here end
@@ -89,11 +108,12 @@ function M.join()
     io.stderr:write("cftrun: srun has started these ranks without PMIx or PMI-2; if MPI does not find them, say srun "
       .. "--mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH)\n")
   end
-  local opened = comm.open { id = ("\0"):rep(128), rank = found.rank, size = found.size, device = "cpu" }
+  local opened = comm.open { id = ("\0"):rep(128), rank = found.rank, size = found.size, device = "cpu",
+                             timeout = FOR_EVER }
   local self = setmetatable({ rank = found.rank, size = found.size, first = found.rank == 0, launcher = found.launcher,
                               cpu = opened, comm = opened }, Ranks)
-  self.heartbeat = heartbeat.start(self.rank, self.size, function(text) return opened:gather_texts(text)[1] end)
-  opened.before = function(op) self.heartbeat:calls_for(op) end
+  self.heartbeat = heartbeat.start(self.rank, self.size, stall or 600, function(text) return opened:gather_texts(text)[1] end)
+  watch(self, opened)
   if not self.first then host.mute() end
   self.places = self:gather { host = hostname(), pid = host.pid(), processors = processors() }
   share_processors(self)
@@ -106,6 +126,7 @@ function M.leave()
   if here == alone then return end
   local left = here
   here = alone
+  left.heartbeat:comes_to "the end"
   left.cpu:close()
   left.heartbeat:leave()
 end
@@ -123,9 +144,29 @@ end
 
 --- Say what this rank does from now on, for the others to read if it is lost.
 -- @string doing such as "forward and backward"
--- @int[opt] step the optimizer step, from 1
-function Ranks:at(doing, step)
-  if self.heartbeat then self.heartbeat:at(doing, step) end
+-- @tab[opt] o `step` of the optimizer, from 1; `saves`: it waits for a disk, as long as that takes
+function Ranks:at(doing, o)
+  if self.heartbeat then self.heartbeat:at(doing, o) end
+end
+
+--- Call a hook of the recipe's, whose place the others read where it does not come back.
+-- @string name such as "after_step" @func fn @param ... its arguments
+-- @return what it returns
+function Ranks:in_hook(name, fn, ...)
+  if self.heartbeat then
+    local info = debug.getinfo(fn, "S")
+    self.heartbeat:at(name, { where = ("%s:%d"):format(info.short_src, info.linedefined) })
+  end
+  return fn(...)
+end
+
+--- Seconds since this was last asked that this rank did not spend in collectives: what it has computed, read or written.
+-- @treturn ?number nil of one that is alone
+function Ranks:own_seconds()
+  if self.size == 1 then return nil end
+  local now, before = host.now(), self.asked
+  self.asked = { time = now, waited = self.waited }
+  return now - before.time - (self.waited - before.waited)
 end
 
 --- What each rank has: plain values, or tables of such.

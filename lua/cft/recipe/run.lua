@@ -243,7 +243,7 @@ function Run:trainer(opts)
   self.log:say("%s", memory.apply(m, self.survey.fullest or cfg.tokens, cfg.memory, passing))
   for _, name in ipairs { "after_step", "evaluate" } do
     local hook = o[name]
-    how[name] = hook and function(_, t) return hook(self, t) end
+    how[name] = hook and function(_, t) return self.ranks:in_hook(name, hook, self, t) end
   end
   how.model, how.optim, how.log, how.steps, how.heldout = m, self.optim, self.log, self.last_step, self.heldout
   self.keeper = keeper_of(self, m, rule)

@@ -114,7 +114,7 @@ end
 function M.make(run, quiet)
   local cfg, o = run.cfg, run.options
   length.rule(cfg)  -- a contradiction is said before anything is loaded
-  run.ranks = ranks.join()
+  run.ranks = ranks.join(config.when(cfg, "stall", ranks.expected() > 1, "one process waits for no other"))
   optim.chosen(function(key) return config.peek(cfg, key) end)  -- a setting of another optimizer too
   run.own = world.of(cfg, o)
   if not cfg.demo then run.path = find.inputs(cfg, o) end

@@ -137,7 +137,7 @@ local function reason_of(self, t, last)
     self.stopped = "the time of --until is nearly over; --resume goes on from there"
     return "stopped"
   end
-  local asked = self.ranks:of_first(not last and self.hooks.stop and self.hooks.stop(t))
+  local asked = self.ranks:of_first(not last and self.hooks.stop and self.ranks:in_hook("stop", self.hooks.stop, t))
   if asked and asked ~= true and type(asked) ~= "string" then
     blame("stop gave a %s; true or a text that says why is wanted, or false or nil to go on", type(asked))
   end

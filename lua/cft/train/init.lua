@@ -309,12 +309,13 @@ local function make(self)
   end
   own = own or self:lay_out(self.done)
   local micros, weight = own.micros, own.weight
-  self.ranks:at("forward and backward", self.done + 1)
+  self.ranks:at("forward and backward", { step = self.done + 1 })
   self.model:zero_grad()
   local losses, nlls, laid, tokens, shared, learned = {}, {}, {}, 0, 0, 0
   local rounds = self.zero:rounds(#micros)
   for i, micro in ipairs(micros) do
     alive(self, ("step %d/%d"):format(self.done + 1, self.steps), ("micro-batch %d of %d"):format(i, #micros))
+    self.ranks:at(("forward and backward, %d of %d"):format(i, #micros))
     self.model.options.watch = self.zero:watch(i == #micros, self.loss ~= nil)
     losses[i], nlls[i], laid[i] = self:accumulate(micro)
     self.zero:passed()
@@ -409,10 +410,10 @@ end
 function Trainer:evaluate(batches)
   local sum, weight, ledger, options = 0, 0, {}, self.model.options
   local skip, here = options.skip, ranks.here()
-  here:at "held-out samples"
   if self.context then options.skip = false end
   finally(function() options.skip = skip end, autograd.no_grad, function()
     for i = 0, batches:updates() - 1 do
+      here:at(("held-out samples, %d of %d"):format(i + 1, batches:updates()))
       local micros, w = batches:update(0, i)
       weight = weight + w
       alive(self, "held out", ("batch %d of %d"):format(i + 1, batches:updates()))

@@ -6,6 +6,7 @@
 local costs = require "cft.train.save_cost"
 local format = require "cft.base.format"
 local host = require "cft.host"
+local ranks = require "cft.ranks"
 local saver = require "cft.io.saver"
 local saves = require "cft.io.save"
 
@@ -38,9 +39,11 @@ end
 
 -- Call a method of the saver, and count how long the run stood still for it.
 local function waiting(self, how, method, ...)
-  local before = self.saver.stalled
+  local before, here = self.saver.stalled, ranks.here()
+  here:at("saving", { saves = true })
   local ok, a, b = pcall(self.saver[method], self.saver, ...)
   local seconds = self.saver.stalled - before
+  here:at "after saving"
   self.cost:wait(seconds, how)
   self.unsaid = self.unsaid + seconds
   if not ok then error(a, 0) end
@@ -158,6 +161,7 @@ local function begin(self, trainer, how)
     if not is_full(result) then return false, result end
     if not told then tell_of_room(self, "no room", tostring(result)) end
     told = true
+    ranks.here():at("waiting for room on the disk", { saves = true })
     host.sleep(1)
   end
 end
