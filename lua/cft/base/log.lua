@@ -21,7 +21,7 @@ local columns = {
   { "seconds", "seconds", true }, { "memory", "memory" }, { "step_tokens", "tokens" }, { "step_learned_tokens", "learned_tokens" },
   { "step_shared_tokens", "shared_tokens" }, { "ledger", "ledger", true }, { "heldout_loss", "heldout_loss", true },
   { "heldout_ledger", "heldout_ledger", true }, { "notes", "notes" }, { "spike", "spike" },
-  { "save_wait", "save_wait", true },
+  { "save_wait", "save_wait", true }, { "ranks", "ranks", true },
 }
 local keys = {}
 for i, column in ipairs(columns) do keys[i] = column[1] end

@@ -4,6 +4,7 @@ local curve = require "cft.report.curve"
 local json = require "cft.base.json"
 local ledger = require "cft.train.ledger"
 local format = require "cft.base.format"
+local paces = require "cft.ranks.pace"
 local plans = require "cft.recipe.plan"
 local save = require "cft.io.save"
 local tensor = require "cft.engine.tensor"
@@ -44,6 +45,8 @@ function M.say(run, summary)
   if summary.expected_tokens_per_s then
     run.log:say("plan: %s", plans.error(summary.expected_tokens_per_s, summary.tokens_per_s))
   end
+  local slow = summary.slow_rank
+  if slow then run.log:say("%s", paces.describe(slow, slow.host)) end
   local columns = { { "first tenth", summary.ledger_first }, { "last tenth", summary.ledger_last } }
   if summary.heldout_ledger_after then
     columns[3], columns[4] = { "held out", summary.heldout_ledger_before }, { "after", summary.heldout_ledger_after }

@@ -8,6 +8,7 @@ local exit = require "cft.base.exit"
 local host = require "cft.host"
 local json = require "cft.base.json"
 local ledgers_of = require "cft.train.ledger"
+local paces = require "cft.ranks.pace"
 
 local M = {}
 
@@ -175,6 +176,20 @@ function M.read(folder)
   local data = object_of(folder .. "/data.json")
   run.data = next(data) and data or nil
   return run
+end
+
+--- The rank that the others waited for, in words.
+-- @tab run @treturn ?string nil where there was none
+-- @usage cft.report.slow_rank { summary = { slow_rank = { rank = 1, host = "b", seconds = 2, others = 1, steps = 9, slowest = 9 } } }
+--   --> "rank 1 on b was slower than the others in 9 of 9 steps: 2 s a step, they 1 s"
+function M.slow_rank(run)
+  local slow, numbers = run.summary.slow_rank, {}
+  for _, name in ipairs { "rank", "slowest", "steps", "seconds", "others" } do
+    numbers[name] = M.field(slow, "number", name)
+    if not numbers[name] then return nil end
+  end
+  local host = M.text(slow.host)
+  return host and paces.describe(numbers, host)
 end
 
 --- The id of a run, as far as it is known.

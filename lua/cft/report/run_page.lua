@@ -71,6 +71,7 @@ local function facts_of(run)
     add("resumed", ("at step %s, %s"):format(tostring(runs.field(one, "number", "at_step") or "?"),
       runs.field(one, "string", "time") or ""))
   end
+  add("slow rank", runs.slow_rank(run))
   if r.changed_by_hand == true then add("changed by hand", "yes") end
   return list
 end

@@ -9,6 +9,7 @@ local finally = require "cft.base.finally"
 local host = require "cft.host"
 local ledgers = require "cft.train.ledger"
 local logs = require "cft.base.log"
+local paces = require "cft.ranks.pace"
 local tensor = require "cft.engine.tensor"
 local trace = require "cft.engine.trace"
 
@@ -216,7 +217,8 @@ local function close(self, ending)
   -- The first step is no measure: it takes memory, compiles and times kernels.
   if self.first_made then t.seconds_a_step = (host.now() - self.first_made) / (self.done - self.begun.done - 1) end
   self.first_made = self.first_made or host.now()
-  local notes = tensor.notes()
+  local notes, slow = tensor.notes(), self.pace and self.pace:news()
+  if slow then notes[#notes + 1] = paces.describe(slow, self.ranks.places[slow.rank + 1].host) end
   if notes[1] then t.notes = notes end
   self.closing = nil
   if self.keeper then self.keeper:stepped(t) end
@@ -337,6 +339,8 @@ function M:finish()
   s.steps, s.seconds = self.done, host.now() - self.begun.time
   s.tokens, s.learned_tokens, s.shared_tokens = self.tokens, self.learned, self.shared
   s.tokens_per_s = (self.tokens - self.begun.tokens) / math.max(s.seconds, 1e-9)
+  s.slow_rank = self.pace and self.pace:straggler()
+  if s.slow_rank then s.slow_rank.host = self.ranks.places[s.slow_rank.rank + 1].host end
   s.saves = self.keeper and self.keeper.cost:summary(s.seconds)
   self.over = self.over or "stopped"  -- no step is made behind it
   return s

@@ -15,6 +15,7 @@ local inputs = require "cft.nn.inputs"
 local journals = require "cft.train.journal"
 local saves = require "cft.io.save"
 local ledgers = require "cft.train.ledger"
+local paces = require "cft.ranks.pace"
 local ranks = require "cft.ranks"
 local sharding = require "cft.ranks.zero"
 local tensor = require "cft.engine.tensor"
@@ -108,6 +109,7 @@ function M.new(opts)
     exit.fail(exit.USAGE, "%d ranks want an optimizer of cft.optim, which sums over them; this one is the recipe's own",
       self.ranks.size)
   end
+  self.pace = self.ranks.size > 1 and paces.new() or nil
   self.zero = self.optim.zero or sharding.new({}, 0)
   if self.loss and self.zero.cuts_weights then
     exit.fail(exit.USAGE, "zero=3 gathers weights by the model's own way, and this recipe has a loss of its own: say zero=2")
@@ -291,6 +293,14 @@ local function together(parts)
   return all
 end
 
+-- What each rank took for its part of the step; nil where there is one.
+local function note_pace(self, parts)
+  if not self.pace then return nil end
+  local seconds = {}
+  for r, part in ipairs(parts) do seconds[r] = part.own_seconds end
+  return self.pace:add(seconds)
+end
+
 -- A sign of life, for a log that shows one.
 local function alive(self, ...)
   if self.log and self.log.life then self.log:life(...) end
@@ -355,7 +365,10 @@ local function make(self)
   local part, norm = self:read(losses, nlls, micros, laid)
   part.tokens, part.shared, part.learned = tokens, shared, learned
   local own_samples = part.gathered
-  local all = together(self.ranks:gather(part))
+  part.own_seconds = self.ranks:own_seconds()
+  local parts = self.ranks:gather(part)
+  local pace = note_pace(self, parts)
+  local all = together(parts)
   local loss, gathered = all.loss / weight, all.gathered
   trace.done(span)
   local made = self.optim:finish(norm)
@@ -373,6 +386,7 @@ local function make(self)
                 tokens = all.tokens, tokens_so_far = self.tokens, shared_tokens = all.shared, learned_tokens = all.learned,
                 ledger = ledgers.close(all.ledger), seconds = seconds, tokens_per_s = all.tokens / seconds,
                 memory = tensor.memory(self.model.device).peak }
+  self.last.ranks = pace
   self.last.spike = found.spike and self.spikes.policy
   self.entry = self.journal and journals.entry(self.last, gathered, weight)
   trace.done(whole)
