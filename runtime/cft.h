@@ -11,6 +11,7 @@
 #include "cft_optim.h"
 #include "cft_comm.h"
 #include "cft_heartbeat.h"
+#include "cft_rendezvous.h"
 #include "cft_trace.h"
 #include "cft_file.h"
 #include "cft_data.h"

@@ -21,6 +21,7 @@ optional=(
   libdnnl-dev          # oneDNN, which `cftrun bench` compares our matmuls with
   libflint-arb2        # ball arithmetic, with which cft.grade compares expressions
   openmpi-bin libopenmpi-dev  # mpirun, and what several ranks sum by
+  libgloo-dev          # the same for ranks that torchrun starts
   python3-langdetect   # profiles of languages, for IFEval: which one a text is in, as the reference tells it
   libcld2-0            # the same by another detector, where these are not there
 )

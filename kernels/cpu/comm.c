@@ -1,7 +1,7 @@
-// comm.c - the CPU's communicator: the ranks that MPI has started, summed by a thread beside the
-// compute thread.
+// comm.c - the CPU's communicator: the ranks that MPI has started, or that have met and go by Gloo,
+// summed by a thread beside the compute thread.
 //
-// That thread makes every call of MPI there is. It takes collectives in the order in which they
+// That thread makes every call of MPI there is, or of Gloo. It takes collectives in the order in which they
 // were queued, which is the same on all ranks, and sleeps until all ranks have come to one: MPI
 // itself would spin, on a processor that another rank may need to get there. It then goes in
 // pieces, since MPI takes a large message far slower than the same in parts. Sums are the library's, in f32
@@ -41,7 +41,7 @@ typedef struct job {
 
 typedef struct cpu_comm {
   cft_comm base;
-  const cft_mpi *mpi;  // NULL: one rank, which has nothing to wait for
+  const cft_collectives *mpi;  // or Gloo. NULL: one rank, which has nothing to wait for
   const char *library;
   double timeout_s;
   char *in, *out;  // PIECE bytes each, the thread's
@@ -56,8 +56,12 @@ typedef struct cpu_comm {
   bool left;  // at once: nobody waits, and the thread ends where it can
 } cpu_comm;
 
-// MPI starts once in a process, and never again.
+// MPI starts once in a process, and never again; Gloo is kept to the same.
 static bool started;
+
+static const cft_meeting *meeting;
+
+void cft_cpu_meet_by(const cft_meeting *m) { meeting = m; }
 
 static cpu_comm *of(cft_comm *c) { return (cpu_comm *)c; }
 
@@ -185,7 +189,7 @@ static cft_status broadcast(cpu_comm *c, const job *j) {
 
 static cft_status start(cpu_comm *c) {
   int rank = 0, size = 0;
-  CFT_TRY(of_mpi(c, START, c->mpi->start(&rank, &size)));
+  CFT_TRY(of_mpi(c, START, c->mpi->start(meeting, c->timeout_s, &rank, &size)));
   if (size != c->base.size || rank != c->base.rank)
     return cft_fail(
         CFT_E_DEVICE,
@@ -317,9 +321,10 @@ static cft_status begun(cpu_comm *c) {
 }
 
 static cft_status start_mpi(cpu_comm *c) {
-  cft_status st;
-  if (started) return cft_fail(CFT_E_STATE, "comm_open: MPI was started before in this process");
-  CFT_GO(cft_context(cft_mpi_open(&c->mpi, &c->library), "comm_open"));
+  cft_status st, (*open)(const cft_collectives **, const char **) =
+                     meeting ? cft_gloo_open : cft_mpi_open;
+  if (started) return cft_fail(CFT_E_STATE, "comm_open: the CPU's ranks have met before in this process");
+  CFT_GO(cft_context(open(&c->mpi, &c->library), "comm_open"));
   c->in = malloc(PIECE + 8 * (size_t)c->base.size);
   c->out = malloc(PIECE + 8 * (size_t)c->base.size);
   if (!c->in || !c->out) CFT_GO(cft_fail(CFT_E_OOM, "comm_open: no memory"));

@@ -3,11 +3,20 @@
 #define CFT_CPU_COMM_H
 
 #include "cpu/cpu.h"
-#include "mpi_table.h"
+#include "collectives.h"
 
 // Open the MPI that has started this process. `name` says which that is. E_DEVICE says what is
 // missing, E_ARG that CFT_MPI names none.
-cft_status cft_mpi_open(const cft_mpi **mpi, const char **name);
+cft_status cft_mpi_open(const cft_collectives **table, const char **name);
+
+// Open Gloo, for processes that meet without MPI.
+cft_status cft_gloo_open(const cft_collectives **table, const char **name);
+
+// Open a module beside the program. `of` whose header it was built with, `package` has that, and
+// `library` the one that the module wants.
+cft_status cft_collectives_open(const cft_collectives **table, const char *module,
+                                const char *symbol, const char *of, const char *package,
+                                const char *library);
 
 // As device.h says.
 cft_status cpu_comm_new_id(cft_device *d, cft_comm_id *id);

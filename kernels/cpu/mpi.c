@@ -1,4 +1,5 @@
-// mpi.c - finds the MPI that has started this process, and opens it with the module of its ABI.
+// mpi.c - finds the MPI that has started this process, and opens it with the module of its ABI; opens
+// Gloo where none has.
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
@@ -66,31 +67,45 @@ static void *open_library(const abi *a) {
   return NULL;
 }
 
-static cft_status open_module(const cft_mpi **mpi, const abi *a) {
+cft_status cft_collectives_open(const cft_collectives **table, const char *module,
+                                const char *symbol, const char *of, const char *package,
+                                const char *library) {
   char path[PATH_MAX];
   ssize_t n = readlink("/proc/self/exe", path, sizeof path - 64);
   char *slash = n > 0 ? (path[n] = 0, strrchr(path, '/')) : NULL;
-  snprintf(slash ? slash + 1 : path, 64, "%s", a->module);
+  snprintf(slash ? slash + 1 : path, 64, "%s", module);
   if (access(path, F_OK) != 0)
     return cft_fail(
         CFT_E_DEVICE,
         "%s is not beside the program: it was built without %s's header; install %s and "
         "build again",
-        a->module, a->name, a == &mpich ? "libmpich-dev" : "libopenmpi-dev");
-  void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (!module) return cft_fail(CFT_E_DEVICE, "%s cannot be opened: %s", a->module, dlerror());
-  *mpi = dlsym(module, CFT_MPI_SYMBOL);
-  if (!*mpi) return cft_fail(CFT_E_DEVICE, "%s has no %s", a->module, CFT_MPI_SYMBOL);
-  return CFT_OK;
+        module, of, package);
+  void *opened = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (!opened)
+    return cft_fail(CFT_E_DEVICE, "%s cannot be opened: %s%s%s", module, dlerror(),
+                    library ? "; install " : "", library ? library : "");
+  *table = dlsym(opened, symbol);
+  return *table ? CFT_OK : cft_fail(CFT_E_DEVICE, "%s has no %s", module, symbol);
 }
 
-cft_status cft_mpi_open(const cft_mpi **mpi, const char **name) {
+cft_status cft_gloo_open(const cft_collectives **table, const char **name) {
+  *name = "Gloo";
+  return cft_collectives_open(table, "libcft_gloo.so", CFT_GLOO_SYMBOL, *name, "libgloo-dev",
+                              "libgloo0");
+}
+
+static cft_status open_module(const cft_collectives **table, const abi *a) {
+  const char *package = a == &mpich ? "libmpich-dev" : "libopenmpi-dev";
+  return cft_collectives_open(table, a->module, CFT_MPI_SYMBOL, a->name, package, NULL);
+}
+
+cft_status cft_mpi_open(const cft_collectives **table, const char **name) {
   const abi *order[2];
   CFT_TRY(choose(order));
   for (int i = 0; i < 2 && order[i]; i++) {
     if (!open_library(order[i])) continue;
     *name = order[i]->name;
-    return open_module(mpi, order[i]);
+    return open_module(table, order[i]);
   }
   return cft_fail(
       CFT_E_DEVICE,

@@ -2,7 +2,7 @@
 //
 // Compiled against the header of one ABI, and opened behind a library of it: cpu/comm.c opens that
 // first, where all may see its symbols, which this module leaves open.
-#include "mpi_table.h"
+#include "collectives.h"
 
 #include <mpi.h>
 #include <string.h>
@@ -14,7 +14,8 @@ static MPI_Datatype type_of(cft_dtype dtype) {
 }
 
 // Only the thread that starts MPI makes its calls. A failure is an answer, not the end of the job.
-static int start(int *rank, int *size) {
+static int start(const cft_meeting *meeting, double timeout_s, int *rank, int *size) {
+  (void)meeting, (void)timeout_s;
   int level, e = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
   if (e == MPI_SUCCESS) e = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   if (e == MPI_SUCCESS) e = MPI_Comm_rank(MPI_COMM_WORLD, rank);
@@ -52,7 +53,7 @@ static int broadcast(void *x, int bytes, int from) {
   return MPI_Bcast(x, bytes, MPI_BYTE, from, MPI_COMM_WORLD);
 }
 
-CFT_API const cft_mpi cft_mpi_table = {
+CFT_API const cft_collectives cft_mpi_table = {
     .start = start,
     .finish = finish,
     .text = text,

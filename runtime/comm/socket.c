@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -57,20 +58,83 @@ cft_status cft_listen(int *listener, int *port) {
   return CFT_OK;
 }
 
+// A numeric address and a port, for bind or connect; 0 where the text is no address.
+static socklen_t address_of(struct sockaddr_storage *to, const char *address, int port) {
+  *to = (struct sockaddr_storage){0};
+  struct sockaddr_in6 *six = (struct sockaddr_in6 *)to;
+  struct sockaddr_in *four = (struct sockaddr_in *)to;
+  if (inet_pton(AF_INET6, address, &six->sin6_addr) == 1) {
+    six->sin6_family = AF_INET6;
+    six->sin6_port = htons((uint16_t)port);
+    return sizeof *six;
+  }
+  *to = (struct sockaddr_storage){0};
+  if (inet_pton(AF_INET, address, &four->sin_addr) != 1) return 0;
+  four->sin_family = AF_INET;
+  four->sin_port = htons((uint16_t)port);
+  return sizeof *four;
+}
+
+cft_status cft_listen_at(int *listener, const char *address, int port) {
+  const char *any[] = {"::", "0.0.0.0"};  // the second one for a host without IPv6
+  int on = 1, off = 0;
+  *listener = -1;
+  for (int i = 0; i < (address ? 1 : 2) && *listener < 0; ++i) {
+    struct sockaddr_storage at;
+    socklen_t n = address_of(&at, address ? address : any[i], port);
+    int fd = n ? socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+    if (fd < 0) continue;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (at.ss_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(fd, (struct sockaddr *)&at, n) == 0 && listen(fd, SOMAXCONN) == 0) {
+      *listener = fd;
+    } else {
+      int reason = errno;
+      close(fd);
+      if (reason == EADDRINUSE) return cft_fail(CFT_E_IO, "cannot listen: %s", strerror(reason));
+    }
+  }
+  return *listener >= 0 ? CFT_OK : cft_fail(CFT_E_IO, "cannot listen: %s", strerror(errno));
+}
+
+int cft_addresses_of(const char *host, char (*to)[64], int most) {
+  struct addrinfo like = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list = NULL;
+  int count = 0;
+  if (getaddrinfo(host, NULL, &like, &list) != 0) return 0;
+  for (struct addrinfo *i = list; i && count < most; i = i->ai_next)
+    if (getnameinfo(i->ai_addr, i->ai_addrlen, to[count], sizeof to[count], NULL, 0,
+                    NI_NUMERICHOST) == 0)
+      ++count;
+  freeaddrinfo(list);
+  return count;
+}
+
+bool cft_is_loopback(const char *address) {
+  return strcmp(address, "::1") == 0 || strncmp(address, "127.", 4) == 0;
+}
+
+void cft_local_address(int fd, char *to, size_t room) {
+  struct sockaddr_storage at;
+  socklen_t n = sizeof at;
+  char text[64] = "";
+  if (getsockname(fd, (struct sockaddr *)&at, &n) == 0)
+    getnameinfo((struct sockaddr *)&at, n, text, sizeof text, NULL, 0, NI_NUMERICHOST);
+  const char *four = strncmp(text, "::ffff:", 7) == 0 && strchr(text, '.') ? text + 7 : text;
+  snprintf(to, room, "%s", four);  // an IPv4 address that came to a socket of IPv6
+}
+
 int cft_connect(const char *address, int port, double seconds) {
-  struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
-  struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-  bool is_six = inet_pton(AF_INET6, address, &six.sin6_addr) == 1;
-  if (!is_six && inet_pton(AF_INET, address, &four.sin_addr) != 1) {
+  struct sockaddr_storage to;
+  socklen_t bytes = address_of(&to, address, port);
+  if (bytes == 0) {
     errno = EINVAL;
     return -1;
   }
-  int fd = socket(is_six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
   int error = 0;
   socklen_t n = sizeof error;
-  const struct sockaddr *to = is_six ? (struct sockaddr *)&six : (struct sockaddr *)&four;
-  if (connect(fd, to, is_six ? sizeof six : sizeof four) != 0) {
+  if (connect(fd, (struct sockaddr *)&to, bytes) != 0) {
     struct pollfd p = {.fd = fd, .events = POLLOUT};
     if (errno != EINPROGRESS)
       error = errno;

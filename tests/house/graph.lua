@@ -131,7 +131,7 @@ local doors = {
   base = { "json" },
   engine = { "ffi", "tensor", "kernels", "comm", "trace", "rates" },
   io = { "gguf", "hash", "journal", "safetensors", "save", "saver", "state", "statistics", "fetch/session" },
-  ranks = { "heartbeat" },
+  ranks = { "heartbeat", "torchrun" },
   grade = { "init" },
   nn = { "inputs" },
   text = { "tokenizer" },
@@ -171,7 +171,7 @@ for path, set in pairs(includes) do
 end
 
 -- A header beside the folders belongs to the folder of its name.
-local headers = { cft_checkpoint = "checkpoint", cft_file = "util", cft_heartbeat = "comm", cft_host = "lua", cft = "cdef", cdef = "cdef" }
+local headers = { cft_checkpoint = "checkpoint", cft_file = "util", cft_heartbeat = "comm", cft_rendezvous = "comm", cft_host = "lua", cft = "cdef", cdef = "cdef" }
 local function c_room(file)
   local layer, folder = file:match "^(%w+)/(%w+)/"
   if layer == "kernels" then return "kernels/" .. folder end
@@ -181,7 +181,7 @@ local function c_room(file)
 end
 
 local c_floors = {
-  { "kernels" }, { "kernels/cpu", "kernels/cuda", "kernels/mpi" }, { "kernels/bench" }, { "util" }, { "batch", "checkpoint", "data", "grade", "net", "serve", "tensor", "trace" },
+  { "kernels" }, { "kernels/cpu", "kernels/cuda", "kernels/gloo", "kernels/mpi" }, { "kernels/bench" }, { "util" }, { "batch", "checkpoint", "data", "grade", "net", "serve", "tensor", "trace" },
   { "ops", "tokenizer" }, { "comm", "optim" }, { "cdef" }, { "lua" },
 }
 local c_floor_of = {}

@@ -49,5 +49,9 @@ return {
   refuses("a rank beyond the size", { RANK = "4", WORLD_SIZE = "4" }, "RANK is 4 and WORLD_SIZE is 4; ranks are numbered"),
   refuses("a local rank beyond the host", with(open_mpi, { OMPI_COMM_WORLD_LOCAL_RANK = "2" }),
     "OMPI_COMM_WORLD_LOCAL_RANK is 2 and OMPI_COMM_WORLD_LOCAL_SIZE is 2"),
+  refuses("a local rank that is no rank", { RANK = "1", WORLD_SIZE = "4", LOCAL_RANK = "2" },
+    "LOCAL_RANK is 2 and RANK is 1; ranks of a host are numbered in the order of all"),
+  refuses("a host with more than all", { RANK = "0", WORLD_SIZE = "2", LOCAL_RANK = "0", LOCAL_WORLD_SIZE = "8" },
+    "LOCAL_WORLD_SIZE is 8 and WORLD_SIZE is 2"),
   refuses("no number", { PMI_RANK = "x", PMI_SIZE = "2" }, "PMI_RANK is 'x'; a whole number is wanted"),
 }

@@ -1,4 +1,4 @@
---- Collectives: tensors summed or copied over several processes with a device each: GPUs by NCCL, CPUs by MPI.
+--- Collectives: tensors summed or copied over several processes with a device each: GPUs by NCCL, CPUs by MPI or Gloo.
 --
 -- All ranks make the same calls in the same order. On a GPU nothing waits for a collective but what waits for the
 -- device anyway (reading a tensor), on a CPU the call does; that a rank has died, or did not come in time, is an error there.
@@ -66,6 +66,7 @@ local specs = {
   rank = { "integer", min = 0 },
   size = { "integer", min = 1, max = 2 ^ 31 - 1 },
   device = { "any", optional = true },
+  rendezvous = { "any", optional = true },
   timeout = { "number", 600, min = 1e-3, max = 1e9 },
 }
 
@@ -76,6 +77,7 @@ local specs = {
 -- @int o.size how many there are
 -- @tparam[opt] string o.device the default device if absent; a GPU that no other rank has, or the CPU, which a process
 -- can have so once
+-- @param[opt] o.rendezvous of CPUs that no MPI has started: where their processes have met (runtime/cft_rendezvous.h); they go by Gloo
 -- @number[opt=600] o.timeout seconds that this and any later wait for other ranks may last
 -- @return a communicator; its fields `rank`, `size`, `device` are for reading
 -- @raise an option that does not fit; the device has no collectives; other ranks did not come in time, have
@@ -85,7 +87,9 @@ function M.open(o)
   if o.rank >= o.size then blame("comm.open: rank %d of %d; ranks are numbered from 0", o.rank, o.size) end
   local device, id, out = device_of(o.device), ffi.new "cft_comm_id", ffi.new "cft_comm *[1]"
   ffi.copy(id.bytes, o.id, #o.id)
-  must(C.cft_comm_open(out, device, id, o.rank, o.size, o.timeout), device, true)
+  local status = o.rendezvous and C.cft_rendezvous_comm(out, device, o.rendezvous, o.timeout)
+    or C.cft_comm_open(out, device, id, o.rank, o.size, o.timeout)
+  must(status, device, true)
   -- One that is forgotten must not wait for the others.
   return setmetatable({ c = ffi.gc(out[0], C.cft_comm_abort), rank = o.rank, size = o.size, device = device }, Comm)
 end

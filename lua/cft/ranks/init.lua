@@ -8,10 +8,10 @@
 -- print(here.rank, here.size, here:sum(1))   --> 0   1   1
 
 local comm = require "cft.engine.comm"
-local exit = require "cft.base.exit"
 local heartbeat = require "cft.ranks.heartbeat"
 local host = require "cft.host"
 local tensor = require "cft.engine.tensor"
+local torchrun = require "cft.ranks.torchrun"
 local variables = require "cft.ranks.variables"
 local worker = require "cft.worker"
 local buffer = require "string.buffer"
@@ -100,16 +100,12 @@ function M.join(stall)
   if here ~= alone then return here end
   local found = variables.read()
   if not found or found.size == 1 then return here end
-  if found.launcher == "torchrun" then
-    exit.fail(exit.DEVICE, "torchrun has started %d ranks, whose rendezvous is not implemented: start them with mpirun, srun or "
-      .. "cftrun --ranks %d", found.size, found.size)
-  end
   if found.rank == 0 and variables.without_plugin(found) then
     io.stderr:write("cftrun: srun has started these ranks without PMIx or PMI-2; if MPI does not find them, say srun "
       .. "--mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH)\n")
   end
-  local opened = comm.open { id = ("\0"):rep(128), rank = found.rank, size = found.size, device = "cpu",
-                             timeout = FOR_EVER }
+  local how = { id = ("\0"):rep(128), rank = found.rank, size = found.size, device = "cpu", timeout = FOR_EVER }
+  local opened = found.launcher == "torchrun" and torchrun.open(found, how) or comm.open(how)
   local self = setmetatable({ rank = found.rank, size = found.size, first = found.rank == 0, launcher = found.launcher,
                               cpu = opened, comm = opened }, Ranks)
   self.heartbeat = heartbeat.start(self.rank, self.size, stall or 600, function(text) return opened:gather_texts(text)[1] end)

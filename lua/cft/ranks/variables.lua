@@ -34,6 +34,14 @@ local function read(get, l)
     exit.fail(exit.USAGE, "%s is %d and %s is %d; ranks of a host are numbered from 0", l.local_rank, r.local_rank,
       l.local_size, r.local_size)
   end
+  if r.local_rank and r.local_rank > r.rank then
+    exit.fail(exit.USAGE, "%s is %d and %s is %d; ranks of a host are numbered in the order of all", l.local_rank, r.local_rank,
+      l.rank, r.rank)
+  end
+  if r.local_size and r.local_size > r.size then
+    exit.fail(exit.USAGE, "%s is %d and %s is %d; a host has no more ranks than there are", l.local_size, r.local_size, l.size,
+      r.size)
+  end
   return r, l
 end
 
