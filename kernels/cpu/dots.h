@@ -16,7 +16,7 @@ enum {
   TILE_ROWS = VECTOR_BYTES == 64 ? 6 : 3,  // of a: with 4 columns 24 of 32 registers, or 12 of 16
   TILE_COLUMNS = 4,
   WIDENED = sizeof(real) != sizeof(num),  // bf16 without units for it
-  FEW = 32,             // rows of a that pass along each tile of b, which is read once
+  FEW = WIDENED ? 16 : 32,  // rows of a that pass along each tile of b, which is read once and widened for each six rows
   FEW_COLUMNS = 96,     // their sums, before they are rounded
   L1_BYTES = 32 << 10,  // rows of a at a time, and two tiles' of b
 };
