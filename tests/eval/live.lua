@@ -56,6 +56,18 @@ return {
     expect.truthy(r.out:find "retain reports gsm8k all the same", r.out)
     expect.truthy(r.out:find "best gsm8k_pass@1 .* chosen by gsm8k, which is no benchmark to report it by", r.out)
   end },
+  { "a rank that writes or reads says so again and again: the others wait for it", function()
+    local r = run [[select = { bench = "gsm8k", data = DATA, every = 6, max_new = 4, share = 1 }, probe = { every = 6 },
+      after_step = function(run, t)
+        if t.step > 1 then return end
+        rawset(_G, "said", {})
+        run.ranks.at = function(_, doing) said[doing] = (said[doing] or 0) + 1 end
+      end,
+      finish = function() print("SAID", said["writing answers"], said["probe, 1 of 1"]) end]]
+    expect.same(r.code, 0, r.err)
+    local writing, reading = r.out:match "SAID%s+(%d+)%s+(%d+)"
+    expect.truthy(writing and tonumber(writing) >= 4 and reading == "1", r.out)
+  end },
   { "the page and the report name the benchmark that chose; so does eval of its checkpoint", function()
     local _, _, _, folder = run [[select = { bench = "gsm8k", data = DATA, every = 3, max_new = 4, share = 1 },
       retain = { bench = "gsm8k", data = DATA, limit = 3, max_new = 4 }]]

@@ -8,6 +8,7 @@ local fork = require "cft.eval.judge.fork"
 local generate = require "cft.generate"
 local json = require "cft.base.json"
 local prompts = require "cft.eval.prompts"
+local ranks = require "cft.ranks"
 local texts = require "cft.generate.text"
 
 local M = {}
@@ -176,6 +177,7 @@ end
 
 -- The engine is kept busy with tasks from `first` on; each is put when those before it are.
 local function drive(self, tasks, first, put)
+  local here = ranks.here()
   local o, added, done, under_way, tokens = self.o, first - 1, first - 1, {}, 0
   local room = math.max(1, math.floor(4 * o.batch / o.n))  -- tasks at once, so that no sequence of the batch is idle
   while done < #tasks do
@@ -184,6 +186,7 @@ local function drive(self, tasks, first, put)
       under_way[added] = begin(self, tasks[added], tasks[added].number)
       advance(under_way[added])
     end
+    here:at "writing answers"  -- what takes long is made of short parts: the others wait for this rank
     self.engine:step()
     for i = done + 1, added do advance(under_way[i]) end
     while under_way[done + 1] and under_way[done + 1].entry do

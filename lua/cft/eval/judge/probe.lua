@@ -5,6 +5,7 @@
 
 local autograd = require "cft.engine.autograd"
 local fork = require "cft.eval.judge.fork"
+local ranks = require "cft.ranks"
 local slots = require "cft.eval.judge.slots"
 local tensor = require "cft.engine.tensor"
 
@@ -85,7 +86,9 @@ function M.read(model, tok, chat, records, steps)
       q.number, questions[#questions + 1] = i, q
     end
   end
-  for _, pass in ipairs(passes(questions, model.config.vocab)) do
+  local all = passes(questions, model.config.vocab)
+  for i, pass in ipairs(all) do
+    ranks.here():at(("probe, %d of %d"):format(i, #all))
     autograd.no_grad(function() tensor.scope(read_pass, model, pass, list) end)
   end
   return list, #records - #questions
@@ -95,20 +98,20 @@ end
 
 -- The share of pairs of a right and a wrong one that are in order, equal ones half: by ranks.
 local function auroc(list)
-  local sorted, positives, ranks = { unpack(list) }, 0, 0
+  local sorted, positives, sum = { unpack(list) }, 0, 0
   table.sort(sorted, function(a, b) return a.p < b.p end)
   local i = 1
   while i <= #sorted do
     local j = i
     while sorted[j + 1] and sorted[j + 1].p == sorted[i].p do j = j + 1 end
     for k = i, j do
-      if sorted[k].truth then positives, ranks = positives + 1, ranks + (i + j) / 2 end
+      if sorted[k].truth then positives, sum = positives + 1, sum + (i + j) / 2 end
     end
     i = j + 1
   end
   local negatives = #sorted - positives
   if positives == 0 or negatives == 0 then return nil end
-  return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
+  return (sum - positives * (positives + 1) / 2) / (positives * negatives)
 end
 
 --- Numbers of a probe: `n`; `accuracy`, at P(right) above one half; `auroc`, nil where only one verdict is
