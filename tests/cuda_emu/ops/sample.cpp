@@ -1,5 +1,6 @@
 // sample.cpp - tokens drawn from logits: the CPU's to the last one, whatever the filters.
 #include "cases.h"
+#include "cpu/philox.h"
 
 struct sampling {
   float temperature, top_p, min_p, penalty;
@@ -76,7 +77,38 @@ static void sample(int64_t rounds, int64_t V, cft_dtype t, double scale, int64_t
   });
 }
 
+// A draw from what has next to no weight: the last token has nearly all, each other 3e-7 of it, and the uniform number is so
+// small that one of the others is meant. Weights in coarser units than 2^-24 would all be 0 there.
+static void draw_of_the_least() {
+  constexpr int64_t n = 4, V = 4096;
+  kernel_case c("sample draws of the least likely");
+  doubles x = values(n * V, 1, 0.01), numbers, keys, none(1, 0);
+  for (int64_t i = 0; i < n; i++) {
+    for (int64_t j = 0; j < V - 1; j++) x[(size_t)(i * V + j)] -= 15;
+    uint32_t words[4][PHILOX_GROUPS];
+    int64_t at = PHILOX_GROUPS, found = -1;
+    for (uint64_t first = 0; found < 0; first += PHILOX_GROUPS) {
+      philox(words, (uint64_t)i, first, 5);
+      for (at = 0; at < PHILOX_GROUPS && found < 0; at++)
+        if (words[0][at] < 0.0012 * 0x1p32 && words[0][at] > 0.0001 * 0x1p32) found = (int64_t)first + at;
+    }
+    for (int64_t v : {i, (int64_t)5, found, (int64_t)0}) keys.push_back((double)v);
+    for (double v : {1.0, 1.0, 0.0, 1.0}) numbers.push_back(v);
+  }
+  const std::vector<int32_t> cu((size_t)n + 1, 0);
+  const int lx = c.in(x, CFT_F32), nu = c.in(numbers, CFT_F32), ke = c.in(keys, CFT_I64), cs = c.ints(cu),
+            of = c.in(none, CFT_F32), token = c.out(n, CFT_I32, exact()), logprob = c.out(n, CFT_F32, {1e-5, 2e-5});
+  c.check([&](device dev, const pointers &p) {
+    cft_sample_args a = {};
+    a.token = (int32_t *)p(token), a.logprob = p(logprob), a.logits = p(lx), a.numbers = (float *)p(nu);
+    a.keys = (int64_t *)p(ke), a.cu_seen = a.cu_bias = (int32_t *)p(cs), a.seen = a.bias_id = (int32_t *)p(cs);
+    a.bias = (float *)p(of), a.n = n, a.V = V, a.logits_stride = V, a.dtype = CFT_F32;
+    return dev->kernels->sample(dev, nullptr, &a);
+  });
+}
+
 CASES(sample) {
+  draw_of_the_least();
   sample(1, 2, CFT_F32, 1, 2, false);
   sample(1, 1003, CFT_F32, 4, 5, true);
   sample(2, 600, CFT_F32, 8, 0, false);
