@@ -1,8 +1,8 @@
 // device.cu - the CUDA device's memory, copies and stream; opening and closing it.
 //
 // Memory is the driver's own caching pool (cudaMallocAsync with nothing ever given back unasked).
-// It reuses what was freed earlier in stream order without a wait, splits and joins blocks, and
-// remaps pages instead of fragmenting, which a cache of ours on top of cudaMalloc could not. Where
+// It reuses what was freed earlier in stream order without a wait, splits and joins blocks, and is
+// said to remap pages instead of fragmenting, which a cache of ours on top of cudaMalloc could not. Where
 // a device has none (a part of a card, some virtual ones), freed blocks are kept in a list of ours.
 // What we add is the census: bytes by class, so that a full card can say what fills it.
 #include <stdio.h>
@@ -155,16 +155,26 @@ static void trim(cft_device *device) {
   cudaGetLastError();
 }
 
+// The same below CFT_CUDA_LIMIT, which is held against all that is reserved: so a large card shows
+// whether a run fits a smaller one.
+static cudaError_t take_within(cuda_device *d, void **p, size_t bytes) {
+  const cudaError_t e = take(d, p, bytes);
+  if (e != cudaSuccess || !d->limited || reserved(d) <= d->limit) return e;
+  give(d, *p);
+  *p = nullptr;
+  return cudaErrorMemoryAllocation;
+}
+
 static cft_status alloc(cft_device *device, void **p, size_t bytes, cft_memory_class why) {
   cuda_device *d = of(device);
   cudaSetDevice(d->index);
   const size_t asked = std::max<size_t>(bytes, 1);  // 0 bytes give a pointer that may be freed
   *p = nullptr;
-  cudaError_t e = take(d, p, asked);
+  cudaError_t e = take_within(d, p, asked);
   if (e == cudaErrorMemoryAllocation) {  // what is cached in other sizes may be enough
     cudaGetLastError();
     trim(device);
-    e = take(d, p, asked);
+    e = take_within(d, p, asked);
   }
   if (e == cudaErrorMemoryAllocation) {
     cudaGetLastError();
@@ -388,6 +398,25 @@ static cft_status open_memory(cuda_device *d, int index) {
   return CFT_OK;
 }
 
+// CFT_CUDA_LIMIT, "79GiB", where it is set.
+static cft_status take_limit(cuda_device *d) {
+  const char *text = getenv("CFT_CUDA_LIMIT");
+  if (!text || !*text) return CFT_OK;
+  static const struct {
+    const char *name;
+    double bytes;
+  } units[] = {{"B", 1}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"MB", 1e6}, {"GB", 1e9}};
+  char *end;
+  const double n = strtod(text, &end);
+  for (const auto &unit : units)
+    if (end != text && n > 0 && strcmp(end, unit.name) == 0) {
+      d->limited = true;
+      d->limit = (int64_t)std::min((double)d->limit, n * unit.bytes);
+      return CFT_OK;
+    }
+  return cft_fail(CFT_E_ARG, "CFT_CUDA_LIMIT: '%s' is no size; say 79GiB or 500MiB", text);
+}
+
 static constexpr int OLDEST = 80;  // what the module is compiled for: sm_80 and whatever is newer
 
 static cft_status fill_in(cuda_device *d, int index) {
@@ -408,6 +437,7 @@ static cft_status fill_in(cuda_device *d, int index) {
   d->multiprocessors = prop.multiProcessorCount;
   d->shared_most = prop.sharedMemPerBlockOptin;
   d->limit = (int64_t)prop.totalGlobalMem;
+  CFT_TRY(take_limit(d));
   const char *sync_always = getenv("CFT_SYNC");
   d->waits = sync_always && atoi(sync_always) > 0;
   const char *tune = getenv("CFT_CUDA_TUNE");

@@ -32,6 +32,8 @@ struct cuda_device : cft_device {
   size_t shared_most;  // bytes of shared memory that a block may have
   bool waits;          // CFT_SYNC=1: after each launch, so that a message names the op that failed
   bool tunes;          // algorithms of matmuls are timed, and what was chosen is kept
+  bool without_lt;     // cuBLASLt was looked for and is not there
+  bool limited;        // CFT_CUDA_LIMIT: nothing is taken beyond the limit
   bool rows_alone;   // a row's forward products and attention must not depend on the rows beside it
   cft_stream queue;  // the stream that orders everything
   cudaStream_t aside;      // copies to pinned memory beside it; made when it is first wanted

@@ -3,6 +3,7 @@
 -- run on the CPU, streams are worked off late and in whatever order their events allow.
 
 local ffi = require "ffi"
+local memory_plan = require "cft.train.memory_plan"
 local models = require "cft.models"
 local optim = require "cft.train.optim"
 local step = require "cft.cli.bench.step"
@@ -142,6 +143,14 @@ do
     report(ok, ("the next step's data: %d uploads behind a step, before the wait for it; none at its own start"):format(
       seen[1].ahead))
   end
+end
+-- Without `memory =` the budget is the card's memory less 1.5 GiB; one that was asked for must hold.
+do
+  local model = models.new { arch = "llama", d = 64, layers = 3, heads = 4, ffn = 150, vocab = 211, device = "cuda" }
+  local few, many = memory_plan.apply(model, 1000), memory_plan.apply(model, 1e6)
+  report(few:find "; 0 of 3 blocks recomputed$" and many:find "; 2 of 3 blocks recomputed, and 2.50 GiB are there for it",
+    "memory: " .. many)
+  report(not pcall(memory_plan.apply, model, 1e6, "2.5GiB"), "memory: one that was asked for is refused where it cannot hold")
 end
 print(("%d passed, %d failed, 0 skipped"):format(passed, failed))
 os.exit(failed == 0 and 0 or 1)

@@ -118,7 +118,7 @@ M.common = {
   declare("device", { "string", "auto", fits = is_device, group = "run", resume = "free",
     help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" }),
   declare("memory", { "string", optional = true, fits = is_size, group = "model", resume = "free",
-    help = "a budget such as 8GiB, kept by recomputation of blocks in backward" }),
+    help = "a budget such as 8GiB, kept by recomputation of blocks in backward; if absent, a GPU's memory less 1.5 GiB" }),
   declare("heldout", { "number|string", optional = true, min = 0, group = "data", resume = "resolved",
     help = "records kept out of training: how many, a share below 1, or a file" }),
   declare("eval_every", { "integer", optional = true, min = 1, group = "run", resume = "free",

@@ -40,8 +40,9 @@ end
 -- @tparam Model model @int tokens of the largest micro-batch
 -- @number[opt] budget bytes; nil: nothing is recomputed
 -- @number held what is in use before the step: weights, gradients, optimizer state
+-- @bool[opt] anyway whether a budget that nothing keeps is no error: it is an estimate that nobody asked to hold
 -- @treturn table `recompute`, how many blocks; `bytes`, the estimate; `kept`, bytes a token of a block
-function M.plan(model, tokens, budget, held)
+function M.plan(model, tokens, budget, held, anyway)
   local c = model.config
   local function estimate(recompute)
     return held + M.activations(c, model.dtype, tokens, recompute, model.device.host_memory)
@@ -49,7 +50,7 @@ function M.plan(model, tokens, budget, held)
   local k = 0
   while budget and k < c.layers - 1 and estimate(k) > budget do k = k + 1 end
   local bytes = estimate(k)
-  if budget and bytes > budget then
+  if budget and bytes > budget and not anyway then
     blame("memory: %d tokens a micro-batch need about %s with every block but the last recomputed, "
           .. "more than the budget of %s; lower tokens =", tokens, format.bytes(bytes), format.bytes(budget))
   end
@@ -94,17 +95,22 @@ function M.survey(batches, steps)
   return s
 end
 
+-- Of a GPU's memory, what is left for the libraries' workspaces, kernels that are loaded late, and the pool's holes.
+local RESERVE = 1.5 * 2 ^ 30
+
 --- Plan a step, and have the model recompute as many blocks as that takes.
 -- @tparam Model model @int tokens of the largest micro-batch that comes: see `survey`
--- @string[opt] budget such as "8GiB"
+-- @string[opt] budget such as "8GiB"; absent: on a GPU its memory but 1.5 GiB, elsewhere none
 -- @int[opt=0] passing bytes of weights and gradients that are whole for a while, of what ranks keep in parts
 -- @treturn string what was planned, for the log
 function M.apply(model, tokens, budget, passing)
-  local held = tensor.memory(model.device).total + (passing or 0)
-  local plan = M.plan(model, tokens, budget and M.bytes(budget), held)
+  local use, own = tensor.memory(model.device), nil
+  if not budget and model.device.host_memory == 0 then own = use.limit - RESERVE end
+  local plan = M.plan(model, tokens, budget and M.bytes(budget) or own, use.total + (passing or 0), own ~= nil)
   if plan.recompute > 0 then model.options.recompute = function(i) return i <= plan.recompute end end
-  return ("memory: about %s for the fullest micro-batch, %d tokens; %d of %d blocks recomputed"):format(
-    format.bytes(plan.bytes), tokens, plan.recompute, model.config.layers)
+  return ("memory: about %s for the fullest micro-batch, %d tokens; %d of %d blocks recomputed%s"):format(
+    format.bytes(plan.bytes), tokens, plan.recompute, model.config.layers, own and plan.bytes > own
+    and (", and %s are there for it: lower tokens = if it runs out"):format(format.bytes(own)) or "")
 end
 
 --- Bytes of a checkpoint: weights, and what the optimizer keeps.

@@ -33,6 +33,36 @@ static void launches_without_room(cft_device *d) {
   d->trim(d);
 }
 
+// With CFT_CUDA_LIMIT a device has no more than that, whatever the card has; what is kept unused is given back before an
+// allocation is refused.
+static void limited() {
+  constexpr size_t MIB = 1 << 20;
+  the_world.gpu->trim(the_world.gpu);
+  cft_memory_use use;
+  the_world.gpu->memory(the_world.gpu, &use, 0);
+  setenv("CFT_CUDA_LIMIT", text("%lldB", (long long)(use.reserved + 6 * (int64_t)MIB)).c_str(), 1);
+  cft_device *d = nullptr;
+  void *p = nullptr, *q = nullptr;
+  cft_status st = open_cuda(&d, 0);
+  const int64_t limit = use.reserved + 6 * (int64_t)MIB;
+  if (!st) d->memory(d, &use, 0);
+  report(!st && use.limit == limit, "device: a limit is the device's", cft_last_error());
+  if (st) return;
+  st = d->alloc(d, &p, 3 * MIB, CFT_MEM_PARAM);
+  report(!st && d->alloc(d, &q, (size_t)limit, CFT_MEM_GRAD) == CFT_E_OOM && !q &&
+             strstr(cft_last_error(), "no room for") && strstr(cft_last_error(), "of gradients"),
+         "device: beyond the limit nothing is taken", cft_last_error());
+  d->free(d, p, 3 * MIB, CFT_MEM_PARAM);
+  st = d->alloc(d, &q, 5 * MIB, CFT_MEM_GRAD);
+  report(!st, "device: below the limit what was freed is taken again", cft_last_error());
+  if (!st) d->free(d, q, 5 * MIB, CFT_MEM_GRAD);
+  d->close(d);
+  setenv("CFT_CUDA_LIMIT", "much", 1);
+  report(open_cuda(&d, 0) == CFT_E_ARG && strstr(cft_last_error(), "'much' is no size"), "device: a limit that is no size",
+         cft_last_error());
+  unsetenv("CFT_CUDA_LIMIT");
+}
+
 CASES(device) {
   if (!wanted("device")) return;
   cft_device *d = the_world.gpu;
@@ -89,6 +119,7 @@ CASES(device) {
       "device: f64 is the CPU's alone", cft_last_error());
 
   if (the_world.set_module_bytes) launches_without_room(d);
+  limited();
 
   // What a step is made of, but for the loss: nothing of it waits for the device.
   if (the_world.waits) {
