@@ -7,7 +7,7 @@
 // the operands of the call that is the first of its kind, with warm clocks, and the fastest is kept
 // in a file for the next run. Matmuls are five sixths of a step: nothing else is worth as much.
 // Only algorithms that give equal bits in repeats take part. Without autotune the heuristic's first
-// is taken, and no file is looked at.
+// is taken, and no file is looked at. Without the library our own kernels have all products.
 #include <cublasLt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,10 +149,16 @@ static void read_choices(cuda_matmul *h) {
   }
 }
 
+// NULL where the library is not there: said once, and our own kernels have all products then.
 static cft_status open_lt(const queue &q, cuda_matmul **opened) {
-  if ((*opened = q.device->matmul)) return CFT_OK;
+  if ((*opened = q.device->matmul) || q.device->without_lt) return CFT_OK;
   void *library;
-  CFT_TRY(cft_context(cuda_library(&library, "libcublasLt", CUDA_MAJORS), "%s", q.op));
+  if (cuda_library(&library, "libcublasLt", CUDA_MAJORS) != CFT_OK) {
+    q.device->without_lt = true;
+    cft_note("%s: matrix products run on cft's own kernels, at a small share of cuBLASLt's speed: %s", q.device->name,
+             cft_last_error());
+    return CFT_OK;
+  }
   auto *h = new cuda_matmul{};
   q.device->matmul = h;  // closed with the device, whatever happens now
 #define XX(name) CFT_TRY(cuda_function(&h->lt.name, library, #name));
@@ -317,8 +323,9 @@ struct stopwatch {
 constexpr double WARM_UP = 5000, ROUND = 1000;  // microseconds
 constexpr int ROUNDS = 3;
 
-// The fastest candidate, on the call's own operands, which are data as the training has them; what
-// it writes goes to buffers of its own. Candidates take turns, so that a change of clocks hits all.
+// The fastest candidate, on the call's own operands, which are data as the training has them. Where
+// the call adds to c they write to a copy, else to c itself, which the call writes next: a copy of a
+// head's logits is a gigabyte. Candidates take turns, so that a change of clocks hits all.
 // `plain`: the call without its sums of a, which are then made apart; this is the last candidate,
 // and those with the epilogue have to add its vector to a_sum.
 static bool time_candidates(const queue &q, cuda_matmul *h, const cft_matmul_args *a,
@@ -329,10 +336,11 @@ static bool time_candidates(const queue &q, cuda_matmul *h, const cft_matmul_arg
   for (const auto &f : found) room = std::max(room, f.workspaceSize);
   const size_t vector = plain ? (size_t)a->m * cft_dtype_bytes(a->c_dtype) : 0;
   const size_t bytes = ((size_t)((a->m - 1) * a->c_stride + a->n)) * cft_dtype_bytes(a->c_dtype);
-  if (c.take(q, bytes) != CFT_OK || workspace.take(q, room) != CFT_OK ||
+  if ((a->beta && c.take(q, bytes) != CFT_OK) || workspace.take(q, room) != CFT_OK ||
       sums.take(q, vector) != CFT_OK)
     return false;
-  cudaMemsetAsync(c.as<void>(), 0, bytes, q.stream);  // beta reads it
+  void *const to = a->beta ? c.as<void>() : a->c;
+  if (a->beta) cudaMemsetAsync(to, 0, bytes, q.stream);
   cudaMemsetAsync(sums.as<void>(), 0, vector, q.stream);
   if (cuda_comms_wait(q) != CFT_OK) return false;  // the next sync says why
   stopwatch watch;
@@ -341,7 +349,7 @@ static bool time_candidates(const queue &q, cuda_matmul *h, const cft_matmul_arg
   const auto run_once = [&](size_t i) {
     const bool apart = i == found.size();
     const prepared &way = apart ? *plain : p;
-    bool ran = multiply(q, h, way, a, apart ? way.algo : found[i].algo, c.as<void>(),
+    bool ran = multiply(q, h, way, a, apart ? way.algo : found[i].algo, to,
                         workspace.as<void>(), room) == CUBLAS_STATUS_SUCCESS;
     if (ran && apart) ran = sum_apart(q, a, sums.as<void>(), 1) == CFT_OK;
     if (ran && plain && !apart) ran = take_sum(q, a, sums.as<void>(), sums.as<void>(), 1) == CFT_OK;
@@ -521,10 +529,11 @@ cft_status cft_cuda_matmul(cft_device *d, cft_stream *s, const cft_matmul_args *
   bool done = false;
   if (!empty && q.device->rows_alone) return matmul_alone(q, a);
   if (!empty) CFT_TRY(open_lt(q, &h));
-  if (a->a_sum && !empty) CFT_TRY(with_sums(q, h, a, &done));
+  if (a->a_sum && h) CFT_TRY(with_sums(q, h, a, &done));
   if (a->a_sum && !done) CFT_TRY(sum_apart(q, a, a->a_sum, a->a_sum_beta));
   if (done || a->m == 0 || a->n == 0) return CFT_OK;
   if (a->k == 0) return a->bias || !a->beta ? add_bias(q, a, a->beta != 0) : CFT_OK;
+  if (!h) return matmul_own(q, a);
 
   // Lt's bias has the type of c. Its kernels read it 16 bytes at a time, and no preference tells
   // the heuristic where it lies: a fault of theirs would be the process's last word.

@@ -1,7 +1,7 @@
 // matmul_alone.cu - c = x w^T [+ bias] with one algorithm a weight: what a row of c is depends on
 // its row of x alone, to the bit, neither on the rows beside it nor on how many there are. For what
 // must not change with a batch (cft_device_set_rows_alone); made for few rows, right for any
-// number.
+// number. Where there is no cuBLASLt it has all products, which are turned into this one.
 //
 // bf16, on tensor cores: a block has 16 rows of w, which are a product's 16 rows, and up to 64 rows
 // of x, which are its columns. Its eight warps take 32 of k in turn and add up in the order of the
@@ -28,6 +28,7 @@ struct product {
   const void *x, *w, *bias;
   int64_t m, n, k, x_stride, w_stride, c_stride;
   bool wide;  // 16 bytes at a time
+  bool adds;  // to what c holds
 };
 
 // Eight elements of a row from k on; zeros beyond the row's end, and of no row.
@@ -96,7 +97,9 @@ static __global__ void __launch_bounds__(WARPS * 32, 1) alone_kernel(C *c, produ
 #pragma unroll
     for (int from = 0; from < WARPS; from++) v += sums[(from * x8 * 8 + row) * PITCH + column];
     if (p.bias) v += to_float(((const bf16 *)p.bias)[n0 + column]);
-    c[(m0 + row) * p.c_stride + n0 + column] = from_float<C>(v);
+    C *to = c + (m0 + row) * p.c_stride + n0 + column;
+    if (p.adds) v += to_float(*to);
+    *to = from_float<C>(v);
   }
 }
 
@@ -132,22 +135,17 @@ static __global__ void __launch_bounds__(WARPS * 32) alone_f32_kernel(float *c, 
     if (m0 + j >= p.m) continue;  // for all lanes
     float v = warp_sum(sum[j]);
     if (p.bias) v += ((const float *)p.bias)[column];
-    if (lane == 0) c[(m0 + j) * p.c_stride + column] = v;
+    if (lane > 0) continue;
+    float *to = c + (m0 + j) * p.c_stride + column;
+    *to = p.adds ? v + *to : v;
   }
 }
 
-cft_status matmul_alone(const queue &q, const cft_matmul_args *a) {
-  if (a->trans_a || !a->trans_b || a->beta || a->a_sum)
-    return cft_fail(CFT_E_ARG,
-                    "%s: rows alone are promised of x w^T, without sums: not of another product, "
-                    "a gradient's for example",
-                    q.op);
-  const product p = {
-      a->a,        a->b,
-      a->bias,     a->m,
-      a->n,        a->k,
-      a->a_stride, a->b_stride,
-      a->c_stride, aligned16(a->a, a->b) && a->a_stride % 8 == 0 && a->b_stride % 8 == 0};
+// c = [c +] x w^T [+ bias].
+static cft_status multiply_rows(const queue &q, const cft_matmul_args *a) {
+  const bool wide = aligned16(a->a, a->b) && a->a_stride % 8 == 0 && a->b_stride % 8 == 0;
+  const product p = {a->a,        a->b,        a->bias,     a->m, a->n,        a->k,
+                     a->a_stride, a->b_stride, a->c_stride, wide, a->beta != 0};
   if (a->dtype == CFT_F32) {
     const dim3 grid(blocks_for(a->m, X_ROWS), blocks_for(a->n, WARPS));
     return run(q, alone_f32_kernel, grid, WARPS * 32, 0, (float *)a->c, p);
@@ -156,4 +154,32 @@ cft_status matmul_alone(const queue &q, const cft_matmul_args *a) {
          : a->m <= 16 ? multiply<2>(q, a, p)
          : a->m <= 32 ? multiply<4>(q, a, p)
                       : multiply<8>(q, a, p);
+}
+
+cft_status matmul_alone(const queue &q, const cft_matmul_args *a) {
+  if (a->trans_a || !a->trans_b || a->beta || a->a_sum)
+    return cft_fail(CFT_E_ARG,
+                    "%s: rows alone are promised of x w^T, without sums: not of another product, "
+                    "a gradient's for example",
+                    q.op);
+  return multiply_rows(q, a);
+}
+
+// x (rows, columns) the other way, its rows 16 bytes apart or a multiple.
+static cft_status turn(const queue &q, scratch *memory, const void **x, int64_t *x_stride,
+                       int64_t rows, int64_t columns, cft_dtype dtype) {
+  const int64_t stride = (rows + 7) / 8 * 8;
+  CFT_TRY(memory->take(q, (size_t)(columns * stride) * cft_dtype_bytes(dtype)));
+  const cft_strided_args a = {memory->as<void>(), *x, 2, {columns, rows}, {stride, 1}, {1, *x_stride}, dtype};
+  cft_stream s = {q.stream};
+  *x = memory->as<void>(), *x_stride = stride;
+  return cft_cuda_strided_copy(q.device, &s, &a);
+}
+
+cft_status matmul_own(const queue &q, const cft_matmul_args *a) {
+  cft_matmul_args rows = *a;
+  scratch x, w;
+  if (a->trans_a) CFT_TRY(turn(q, &x, &rows.a, &rows.a_stride, a->k, a->m, a->dtype));
+  if (!a->trans_b) CFT_TRY(turn(q, &w, &rows.b, &rows.b_stride, a->k, a->n, a->dtype));
+  return multiply_rows(q, &rows);
 }

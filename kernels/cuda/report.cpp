@@ -66,7 +66,7 @@ extern "C" __attribute__((visibility("default"))) size_t cft_cuda_report(char *t
   cuda_driver_report(&rows);
   report_library(
       &rows, "cuBLASLt", "libcublasLt", CUDA_MAJORS, cublas_version,
-      "no matrix product without it: pip install nvidia-cublas (CUDA 13) or nvidia-cublas-cu12");
+      "matrix products by our own kernels, slowly, without it: pip install nvidia-cublas (CUDA 13) or nvidia-cublas-cu12");
   report_library(
       &rows, "cuDNN", "libcudnn", {9}, cudnn_version,
       "attention by our own kernels, slower: pip install nvidia-cudnn-cu13 or nvidia-cudnn-cu12");

@@ -18,8 +18,8 @@ for _, name in ipairs { "module", "driver", "cuda:0", "cuBLASLt", "cuDNN", "NVRT
 end
 check("a GPU and its libraries: code 0", r.code == 0 and all, r.out)
 r = doctor "cublasLt"
-check("without matrix products: code 3, and what to install", r.code == 3
-      and r.out:find "\ncuBLASLt +missing: [^\n]*pip install nvidia%-cublas" and r.out:find "the row 'cuBLASLt' says why", r.out)
+check("without cuBLASLt a GPU is of use, slowly, and what to install is said", r.code == 0
+      and r.out:find "\ncuBLASLt +missing: [^\n]*slowly[^\n]*pip install nvidia%-cublas", r.out)
 r = doctor "cudnn"
 check("without cuDNN a GPU is of use all the same", r.code == 0 and r.out:find "\ncuDNN +missing: attention by our own", r.out)
 print(("%d passed, %d failed, 0 skipped"):format(passed, failed))

@@ -13,7 +13,7 @@
 # NAME ...: these parts alone. The report is written anew after each suite, so that whatever ends this leaves
 # what was found: DIR/gpu-report.md, and all raw files in DIR/raw.tar.gz; DIR is gpu-out. A row that fails
 # ends no other. Runs in a checkout (after a build with CFT_CUDA) or in a bundle that bundle.sh made elsewhere;
-# needs a driver and cuBLASLt (of a toolkit or of pip), neither Python nor a package registry.
+# needs a driver, and for speed cuBLASLt (of a toolkit or of pip), neither Python nor a package registry.
 #
 #   CFT_CUDA_MODULE  another module than the one that was built: an emulated one makes this a dry run
 #   BUILD            the build folder, in a checkout; default: build/cuda

@@ -75,7 +75,7 @@ local colours = { ok = "green", missing = "yellow", old = "red" }
 local function usable(list)
   local good = {}
   for _, row in ipairs(list) do good[row[1]:match "^cuda:" and "gpu" or row[1]] = row[2] == "ok" or good[row[1]] end
-  for _, name in ipairs { "module", "driver", "gpu", "cuBLASLt" } do
+  for _, name in ipairs { "module", "driver", "gpu" } do
     if not good[name] then return false, name end
   end
   return true
