@@ -164,8 +164,6 @@ test("what a file must not be", function()
   refused("line 1: a prompt of %d+ tokens, but the model's context is 128", 1, { ('{"prompt":"%s"}'):format(("x"):rep(400)) })
   refused("line 2: id 999999 in a prompt; the model's vocabulary is 0 to %d+", 1, { records[1], '{"ids":[999999]}' })
   refused("line 1: a system message stands in front of texts and conversations", 1, { '{"ids":[72]}' }, "--system", "Be brief.")
-  refused("line 1: a conversation needs the chat template, and what is raw", 1, { '{"messages":[{"role":"user","content":"a"}]}' },
-          "--raw")
   local path, out = files()
   local lock = host.lock(out .. ".part.lock")
   local busy = many(path, out)

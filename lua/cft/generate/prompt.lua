@@ -90,9 +90,6 @@ function M.ids(prompt, tok, o, where)
     if o.system then blame("%s: a system message needs a chat template, and this prompt is plain text", where) end
     return encoded(tok, prompt, { add_special = true }, where)
   end
-  if o.raw and type(prompt) ~= "string" then
-    blame("%s: a conversation needs the chat template, and what is raw goes past it; give a text", where)
-  end
   local messages = type(prompt) == "string" and { { role = "user", content = prompt } } or prompt
   if o.system then messages = { { role = "system", content = o.system }, unpack(messages) } end
   return encoded(tok, M.render(tok, messages, where), { parse_special = true }, where)
