@@ -20,8 +20,8 @@ local function graded(mode, pair)
   return graders[key]:answer(pair.answer, pair.reference)
 end
 
-local list = {}
-for line in io.lines(assert(arg[1], "a file of grade_paper.py is wanted")) do
+local list, path = {}, assert(arg[1], "a file of grade_paper.py is wanted")
+for line in io.lines(path) do
   local pair = assert(json.decode(line))
   if pair.reference then list[#list + 1] = pair end  -- the first line says what made the others
 end
