@@ -43,6 +43,7 @@ typedef struct cft_comm {
 struct cft_device {
   const char *name;         // "cpu", "cuda:0"
   const char *description;  // "2 threads, AVX-512 with bf16", "NVIDIA H100, driver 580.95"
+  const char *uuid;         // "GPU-...": the same for all processes of a host; NULL: the CPU
   int index;
   int host_memory;  // 1 when the host may read and write what alloc returns
   int fast_bf16;    // 1 when its bf16 matmuls are faster than those in f32
@@ -116,6 +117,7 @@ struct cft_device {
                            cft_dtype dtype);
   cft_status (*comm_group)(cft_comm *c, int begin);
   cft_status (*comm_wait)(cft_comm *c);
+  int (*comm_failed)(cft_comm *c);  // has a collective failed, as far as is known? waits for nothing
   cft_status (*comm_close)(cft_comm *c, int at_once);
 
   void (*close)(cft_device *d);  // after the last storage and communicator are gone

@@ -55,13 +55,16 @@ CFT_API cft_status cft_comm_group(cft_comm *c, int begin);
 
 // From beside(c, 1) on, collectives go beside what the device does otherwise: each waits for what
 // was queued before it, and nothing that is queued after it waits for it, until cft_comm_wait. Its
-// tensors must neither be read nor written meanwhile. beside(c, 0) ends that for those that follow.
-// A GPU's collectives stand in its queue all the same, for now.
+// tensors must neither be read nor written nor freed meanwhile. beside(c, 0) ends that for those that
+// follow.
 CFT_API void cft_comm_beside(cft_comm *c, int on);
 
 // What is queued from now on waits for all collectives so far; on the CPU the call does. E_DEVICE
 // as all_reduce.
 CFT_API cft_status cft_comm_wait(cft_comm *c);
+
+// Has one of its collectives failed, as far as is known? Waits for nothing.
+CFT_API int cft_comm_failed(cft_comm *c);
 
 // Leave when all that was queued is done, and free c, also where that fails: the failure is the
 // answer.

@@ -267,6 +267,14 @@ cft_status cpu_comm_wait(cft_comm *comm) {
   return st == CFT_OK ? st : cft_fail(st, "%s", c->why);
 }
 
+int cpu_comm_failed(cft_comm *comm) {
+  cpu_comm *c = of(comm);
+  pthread_mutex_lock(&c->lock);
+  int failed = c->failed != CFT_OK;
+  pthread_mutex_unlock(&c->lock);
+  return failed;
+}
+
 static cft_status queue(cpu_comm *c, job like) {
   CFT_TRY(push(c, like));
   return c->base.beside ? CFT_OK : cpu_comm_wait(&c->base);

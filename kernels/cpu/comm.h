@@ -30,6 +30,7 @@ cft_status cpu_all_gather(cft_comm *c, cft_stream *s, void *x, const void *part,
                           cft_dtype dtype);
 cft_status cpu_comm_group(cft_comm *c, int begin);
 cft_status cpu_comm_wait(cft_comm *c);
+int cpu_comm_failed(cft_comm *c);
 cft_status cpu_comm_close(cft_comm *c, int at_once);
 
 #endif

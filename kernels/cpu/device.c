@@ -190,6 +190,7 @@ static cft_device cpu = {
     .all_gather = cpu_all_gather,
     .comm_group = cpu_comm_group,
     .comm_wait = cpu_comm_wait,
+    .comm_failed = cpu_comm_failed,
     .comm_close = cpu_comm_close,
     .close = cpu_trim,
 };

@@ -430,6 +430,11 @@ static cft_status fill_in(cuda_device *d, int index) {
     return cft_fail(CFT_E_DEVICE, "cuda:%d: %s is sm_%d; this build has code for sm_%d and newer",
                     index, prop.name, d->arch, OLDEST);
   snprintf(d->gpu, sizeof d->gpu, "%s", prop.name);
+  size_t at = (size_t)snprintf(d->uuid_text, sizeof d->uuid_text, "GPU-");  // as nvidia-smi -L has it
+  for (int i = 0; i < 16; i++)
+    at += (size_t)snprintf(d->uuid_text + at, sizeof d->uuid_text - at, "%s%02x",
+                           i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+                           (unsigned char)prop.uuid.bytes[i]);
   snprintf(d->name_text, sizeof d->name_text, "cuda:%d", index);
   snprintf(d->description_text, sizeof d->description_text, "%s, sm_%d, %s, driver for CUDA %d.%d",
            prop.name, d->arch, amount((int64_t)prop.totalGlobalMem).c_str(), driver / 1000,
@@ -455,6 +460,7 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   if (!d) return cft_fail(CFT_E_OOM, "cuda: no memory");
   d->name = d->name_text;
   d->description = d->description_text;
+  d->uuid = d->uuid_text;
   d->index = index;
   d->fast_bf16 = 1;
   d->kernels = &cft_cuda_kernels;
@@ -484,6 +490,8 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   d->reduce_scatter = cuda_reduce_scatter;
   d->all_gather = cuda_all_gather;
   d->comm_group = cuda_comm_group;
+  d->comm_wait = cuda_comm_wait;
+  d->comm_failed = cuda_comm_failed;
   d->comm_close = cuda_comm_close;
   d->close = close;
   const cft_status st = fill_in(d, index);

@@ -27,6 +27,7 @@ struct cuda_comm;       // NCCL: one communicator of the device (nccl.cpp)
 struct cuda_device : cft_device {
   char name_text[32], description_text[320];
   char gpu[256];  // "NVIDIA H100 80GB HBM3"
+  char uuid_text[48];
   int arch;       // 90 for sm_90
   int multiprocessors;
   size_t shared_most;  // bytes of shared memory that a block may have
@@ -117,6 +118,8 @@ cft_status cuda_reduce_scatter(cft_comm *c, cft_stream *s, void *part, const voi
 cft_status cuda_all_gather(cft_comm *c, cft_stream *s, void *x, const void *part, int64_t n,
                            cft_dtype dtype);
 cft_status cuda_comm_group(cft_comm *c, int begin);
+cft_status cuda_comm_wait(cft_comm *c);
+int cuda_comm_failed(cft_comm *c);
 cft_status cuda_comm_close(cft_comm *c, int at_once);
 
 // To be called before the host waits for the queue's stream, or an event in it. Where the device

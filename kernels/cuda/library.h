@@ -26,6 +26,9 @@ static constexpr std::initializer_list<int> CUDA_MAJORS = {13, 12};
 // A toolkit's programs run with drivers of its own major and newer.
 static constexpr int CUDA_OLDEST_DRIVER = CUDART_VERSION < 13000 ? 525 : 580;
 
+// 2.14: the first NCCL whose communicators need not block.
+static constexpr int NCCL_OLDEST = 21400;
+
 // Is there a driver, and a GPU of that number? E_DEVICE says which of them is missing.
 cft_status cuda_driver_check(int index);
 

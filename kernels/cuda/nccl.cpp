@@ -1,8 +1,11 @@
 // nccl.cpp - sums and copies over the GPUs of several processes, by NCCL.
 //
 // NCCL is opened when the first communicator is wanted, and never linked: a machine with one card
-// needs none. Collectives are kernels of the stream that they are given: they are queued, and the
-// host goes on.
+// needs none. Collectives are queued, and the host goes on.
+//
+// They go on a stream of the communicator's own, in the order of the calls: each begins when the
+// stream that it was called for has come so far, by an event, and that stream goes on when it is
+// done, by another; `beside`, only once comm_wait was called.
 //
 // A rank that dies leaves the kernels of all others waiting on the card, and with them whoever
 // waits for the stream. So communicators never block (`blocking = 0`), and the host waits for a
@@ -35,12 +38,14 @@ static_assert(offsetof(ncclConfig_t, magic) == 8 && offsetof(ncclConfig_t, versi
               "the head of ncclConfig_t, which every version reads");
 
 struct cuda_comm : cft_comm {
-  ncclComm_t nccl;   // NULL before it is open, and once it has failed
-  cudaEvent_t last;  // behind its newest collective
-  bool grouped;      // what is called goes together, at the group's end
-  double timeout_s;  // as long as a wait for other ranks may take
-  std::string why;   // it has failed
-  cuda_comm *next;   // of the device
+  ncclComm_t nccl;      // NULL before it is open, and once it has failed
+  cudaStream_t stream;  // of its collectives
+  cudaEvent_t before;   // what the newest one waits for
+  cudaEvent_t last;     // behind the newest one
+  bool grouped;         // what is called goes together, at the group's end
+  double timeout_s;     // as long as a wait for other ranks may take
+  std::string why;      // it has failed
+  cuda_comm *next;      // of the device
 };
 
 static cuda_device *of(cft_device *d) { return static_cast<cuda_device *>(d); }
@@ -70,8 +75,6 @@ static struct {
 #undef XX
 } nccl;
 
-static constexpr int OLDEST = 21400;  // 2.14: the first whose communicators need not block
-
 static cft_status open_library() {
   static const char *const file = "libnccl.so.2";
   static bool opened;
@@ -84,7 +87,7 @@ static cft_status open_library() {
   decltype(&ncclGetVersion) get_version = nullptr;
   int version = 0;
   CFT_TRY(cft_context(cuda_function(&get_version, library, "ncclGetVersion"), "%s", file));
-  if (get_version(&version) != ncclSuccess || version < OLDEST)
+  if (get_version(&version) != ncclSuccess || version < NCCL_OLDEST)
     return cft_fail(CFT_E_DEVICE, "%s is version %d.%d.%d; 2.14 or newer is wanted", file,
                     version / 10000, version / 100 % 100, version % 100);
 #define XX(name) CFT_TRY(cft_context(cuda_function(&nccl.name, library, #name), "%s", file));
@@ -199,9 +202,22 @@ static void forget(cuda_comm *c) {
       break;
     }
   if (c->nccl) nccl.ncclCommAbort(c->nccl);
+  if (c->before) cudaEventDestroy(c->before);
   if (c->last) cudaEventDestroy(c->last);
+  if (c->stream) cudaStreamDestroy(c->stream);
   cudaGetLastError();
   delete c;
+}
+
+// Of the highest priority: where kernels of both streams want room, the ones that other ranks wait
+// for come first.
+static cft_status make_stream(const queue &q, cuda_comm *c) {
+  int least = 0, most = 0;
+  cudaError_t e = cudaDeviceGetStreamPriorityRange(&least, &most);
+  if (e == cudaSuccess) e = cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, most);
+  if (e == cudaSuccess) e = cudaEventCreateWithFlags(&c->before, cudaEventDisableTiming);
+  if (e == cudaSuccess) e = cudaEventCreateWithFlags(&c->last, cudaEventDisableTiming);
+  return q.check(e);
 }
 
 cft_status cuda_comm_open(cft_device *device, cft_comm **comm, const cft_comm_id *id, int rank,
@@ -214,7 +230,7 @@ cft_status cuda_comm_open(cft_device *device, cft_comm **comm, const cft_comm_id
   c->rank = rank;
   c->size = size;
   c->timeout_s = timeout_s;
-  cft_status st = q.check(cudaEventCreateWithFlags(&c->last, cudaEventDisableTiming));
+  cft_status st = make_stream(q, c);
   if (st == CFT_OK) {
     q.make_room();  // its buffers are not the pool's, and it says of too little no more than
                     // "unhandled"
@@ -255,74 +271,89 @@ cft_status cuda_comm_close(cft_comm *comm, int at_once) {
 
 // ---- collectives ---------------------------------------------------------------------------
 
-// What a sum is of.
-static cft_status type_of(const queue &q, cft_dtype dtype, ncclDataType_t *type) {
+// What is summed: n elements. What is only moved may be of any dtype: bytes, where NCCL has none.
+struct elements {
+  ncclDataType_t type;
+  size_t n;
+};
+
+static cft_status elements_of(const queue &q, int64_t n, cft_dtype dtype, bool summed,
+                              elements *e) {
+  e->n = (size_t)n;
   switch (dtype) {
-    case CFT_F32: *type = ncclFloat32; return CFT_OK;
-    case CFT_BF16: *type = ncclBfloat16; return CFT_OK;
-    case CFT_F64: *type = ncclFloat64; return CFT_OK;
-    case CFT_I32: *type = ncclInt32; return CFT_OK;
-    default: return no_kernel(q, dtype);
+    case CFT_F32: e->type = ncclFloat32; return CFT_OK;
+    case CFT_BF16: e->type = ncclBfloat16; return CFT_OK;
+    case CFT_F64: e->type = ncclFloat64; return CFT_OK;
+    case CFT_I32: e->type = ncclInt32; return CFT_OK;
+    default: break;
   }
+  if (summed) return no_kernel(q, dtype);
+  *e = {ncclUint8, (size_t)n * cft_dtype_bytes(dtype)};
+  return CFT_OK;
 }
 
-// What is only moved, of any dtype: NCCL's where it has one, else bytes.
-static size_t moved(const queue &q, int64_t n, cft_dtype dtype, ncclDataType_t *type) {
-  if (type_of(q, dtype, type) == CFT_OK) return (size_t)n;
-  *type = ncclUint8;
-  return (size_t)n * cft_dtype_bytes(dtype);
+// The communicator's stream waits for what q's stream has now.
+static cft_status follow(const queue &q, cuda_comm *c) {
+  cudaError_t e = cudaEventRecord(c->before, q.stream);
+  if (e == cudaSuccess) e = cudaStreamWaitEvent(c->stream, c->before, 0);
+  return e == cudaSuccess ? CFT_OK : q.check(e);
 }
 
-static cft_status queued(const queue &q, cuda_comm *c, ncclResult_t r) {
-  if (c->grouped) return r == ncclSuccess || r == ncclInProgress ? CFT_OK : give_up(q, c, r);
-  CFT_TRY(settled(q, c, r));
-  const cudaError_t e = cudaEventRecord(c->last, q.stream);
+// NCCL has queued it: what comes later on q's stream waits for it, but for one that goes beside.
+static cft_status queued(const queue &q, cuda_comm *c) {
+  cudaError_t e = cudaEventRecord(c->last, c->stream);
+  if (e == cudaSuccess && !c->beside) e = cudaStreamWaitEvent(q.stream, c->last, 0);
   if (e != cudaSuccess) return q.check(e);
   return q.device->waits ? cuda_comms_wait(q, c->last) : CFT_OK;
 }
 
+// What all of them are: `call` gives NCCL the elements, the communicator and its stream.
+template <class Call>
+static cft_status collective(cft_comm *comm, cft_stream *stream, const char *op, int64_t n,
+                             cft_dtype dtype, bool summed, Call call) {
+  cuda_comm *c = of(comm);
+  const queue q(c->device, stream, op);
+  elements e = {ncclFloat32, 0};
+  CFT_TRY(usable(q, c));
+  CFT_TRY(elements_of(q, n, dtype, summed, &e));
+  if (n == 0) return CFT_OK;
+  CFT_TRY(follow(q, c));
+  const ncclResult_t r = call(e, c->nccl, c->stream);
+  if (c->grouped) return r == ncclSuccess || r == ncclInProgress ? CFT_OK : give_up(q, c, r);
+  CFT_TRY(settled(q, c, r));
+  return queued(q, c);
+}
+
 cft_status cuda_all_reduce(cft_comm *comm, cft_stream *stream, void *x, int64_t n,
                            cft_dtype dtype) {
-  cuda_comm *c = of(comm);
-  const queue q(c->device, stream, "all_reduce");
-  ncclDataType_t type = ncclFloat32;
-  CFT_TRY(usable(q, c));
-  CFT_TRY(type_of(q, dtype, &type));
-  if (n == 0) return CFT_OK;
-  return queued(q, c, nccl.ncclAllReduce(x, x, (size_t)n, type, ncclSum, c->nccl, q.stream));
+  return collective(comm, stream, "all_reduce", n, dtype, true,
+                    [=](elements e, ncclComm_t c, cudaStream_t s) {
+                      return nccl.ncclAllReduce(x, x, e.n, e.type, ncclSum, c, s);
+                    });
 }
 
 cft_status cuda_broadcast(cft_comm *comm, cft_stream *stream, void *x, int64_t n, cft_dtype dtype,
                           int from) {
-  cuda_comm *c = of(comm);
-  const queue q(c->device, stream, "broadcast");
-  CFT_TRY(usable(q, c));
-  if (n == 0) return CFT_OK;
-  ncclDataType_t type = ncclUint8;
-  const size_t count = moved(q, n, dtype, &type);
-  return queued(q, c, nccl.ncclBroadcast(x, x, count, type, from, c->nccl, q.stream));
+  return collective(comm, stream, "broadcast", n, dtype, false,
+                    [=](elements e, ncclComm_t c, cudaStream_t s) {
+                      return nccl.ncclBroadcast(x, x, e.n, e.type, from, c, s);
+                    });
 }
 
 cft_status cuda_reduce_scatter(cft_comm *comm, cft_stream *stream, void *part, const void *x,
                                int64_t n, cft_dtype dtype) {
-  cuda_comm *c = of(comm);
-  const queue q(c->device, stream, "reduce_scatter");
-  ncclDataType_t type = ncclFloat32;
-  CFT_TRY(usable(q, c));
-  CFT_TRY(type_of(q, dtype, &type));
-  if (n == 0) return CFT_OK;
-  return queued(q, c, nccl.ncclReduceScatter(x, part, (size_t)n, type, ncclSum, c->nccl, q.stream));
+  return collective(comm, stream, "reduce_scatter", n, dtype, true,
+                    [=](elements e, ncclComm_t c, cudaStream_t s) {
+                      return nccl.ncclReduceScatter(x, part, e.n, e.type, ncclSum, c, s);
+                    });
 }
 
 cft_status cuda_all_gather(cft_comm *comm, cft_stream *stream, void *x, const void *part, int64_t n,
                            cft_dtype dtype) {
-  cuda_comm *c = of(comm);
-  const queue q(c->device, stream, "all_gather");
-  CFT_TRY(usable(q, c));
-  if (n == 0) return CFT_OK;
-  ncclDataType_t type = ncclUint8;
-  const size_t count = moved(q, n, dtype, &type);
-  return queued(q, c, nccl.ncclAllGather(part, x, count, type, c->nccl, q.stream));
+  return collective(comm, stream, "all_gather", n, dtype, false,
+                    [=](elements e, ncclComm_t c, cudaStream_t s) {
+                      return nccl.ncclAllGather(part, x, e.n, e.type, c, s);
+                    });
 }
 
 cft_status cuda_comm_group(cft_comm *comm, int begin) {
@@ -332,5 +363,20 @@ cft_status cuda_comm_group(cft_comm *comm, int begin) {
   if ((begin != 0) == c->grouped)
     return cft_fail(CFT_E_STATE, "%s: %s", q.op, begin ? "a group is open" : "no group is open");
   c->grouped = begin != 0;
-  return queued(q, c, begin ? nccl.ncclGroupStart() : nccl.ncclGroupEnd());
+  CFT_TRY(settled(q, c, begin ? nccl.ncclGroupStart() : nccl.ncclGroupEnd()));
+  return begin ? CFT_OK : queued(q, c);
+}
+
+int cuda_comm_failed(cft_comm *comm) {
+  cuda_comm *c = of(comm);
+  return look_after(queue(c->device, nullptr, "comm_failed"), c, 0) != CFT_OK;
+}
+
+// The stream waits, not the host.
+cft_status cuda_comm_wait(cft_comm *comm) {
+  cuda_comm *c = of(comm);
+  const queue q(c->device, nullptr, "comm_wait");
+  CFT_TRY(look_after(q, c, 0));
+  const cudaError_t e = cudaStreamWaitEvent(q.stream, c->last, 0);
+  return e == cudaSuccess ? CFT_OK : q.check(e);
 }

@@ -34,7 +34,14 @@ static std::string cudnn_version(void *library) {
 static std::string nccl_version(void *library) {
   int (*get)(int *) = nullptr, v = 0;
   if (cuda_function(&get, library, "ncclGetVersion") != CFT_OK || get(&v) != 0) return "";
-  return dotted(v / 10000, v / 100 % 100, v % 100);
+  return dotted(v / 10000, v / 100 % 100, v % 100) +
+         (v < NCCL_OLDEST ? "; 2.14 or newer is wanted" : "");
+}
+
+static bool nccl_is_old(void *library) {
+  int (*get)(int *) = nullptr, v = 0;
+  return cuda_function(&get, library, "ncclGetVersion") != CFT_OK || get(&v) != 0 ||
+         v < NCCL_OLDEST;
 }
 
 static std::string nvrtc_version(void *library) {
@@ -45,7 +52,7 @@ static std::string nvrtc_version(void *library) {
 
 static void report_library(std::string *rows, const char *label, const char *name,
                            std::initializer_list<int> majors, version_of *version,
-                           const char *without) {
+                           const char *without, bool (*is_old)(void *) = nullptr) {
   void *library = nullptr;
   *rows += label;
   if (cuda_library(&library, name, majors) != CFT_OK) {
@@ -53,7 +60,8 @@ static void report_library(std::string *rows, const char *label, const char *nam
     return;
   }
   const std::string v = version(library), path = cuda_library_path(library);
-  *rows += "\tok\t" + (v.empty() ? "of no version" : v) + (path.empty() ? "" : ", " + path) + "\n";
+  *rows += is_old && is_old(library) ? "\told\t" : "\tok\t";
+  *rows += (v.empty() ? "of no version" : v) + (path.empty() ? "" : ", " + path) + "\n";
 }
 
 // Rows of three words between tabs: what it is; ok, missing or old; more of it. As many bytes as
@@ -74,7 +82,8 @@ extern "C" __attribute__((visibility("default"))) size_t cft_cuda_report(char *t
                  "cuDNN compiles with it: pip install nvidia-cuda-nvrtc or nvidia-cuda-nvrtc-cu12");
   report_library(&rows, "NCCL", "libnccl", {2}, nccl_version,
                  "one GPU alone without it: pip install nvidia-nccl-cu13 or nvidia-nccl-cu12, or "
-                 "apt-get install libnccl2");
+                 "apt-get install libnccl2",
+                 nccl_is_old);
   const size_t n = rows.size() < bytes ? rows.size() : bytes;
   rows.copy(text, n);
   return n;

@@ -99,6 +99,8 @@ cft_status cft_comm_wait(cft_comm *c) {
   return c->device->comm_wait ? c->device->comm_wait(c) : CFT_OK;
 }
 
+int cft_comm_failed(cft_comm *c) { return c->device->comm_failed(c); }
+
 cft_status cft_comm_close(cft_comm *c) { return c->device->comm_close(c, 0); }
 
 void cft_comm_abort(cft_comm *c) {

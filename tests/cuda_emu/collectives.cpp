@@ -294,6 +294,45 @@ static void test_in_flight(int size) {
               });
 }
 
+// A sum beside kernels that neither make nor read its tensor; it is made before, and read and written
+// after `comm_wait`. Then a sum in the stream's order, whose tensor is overwritten at once.
+static void test_beside() {
+  check_ranks("a sum beside other kernels, and one that a kernel follows, 2 ranks, six orders", 2,
+              [](rank_of &me) -> std::string {
+                constexpr int64_t n = 3001;
+                DO(me.join());
+                for (unsigned order = 0; order < 6; order++) {
+                  if (the_world.set_order) the_world.set_order(order);
+                  array x(me, n, CFT_F32), y(me, n, CFT_F32);
+                  DO(x.put(doubles(n, 1.0 + me.rank)));
+                  DO(y.put(doubles(n, 5)));
+                  const auto add = [&](array &to, const array &from, double alpha, double beta) {
+                    const cft_axpby_args a = {to.p(), from.p(), n, alpha, beta, CFT_F32, CFT_F32};
+                    return me.d->kernels->axpby(me.d, nullptr, &a);
+                  };
+                  DO(add(x, x, 1, 1));  // 2, 4
+                  me.c->beside = 1;
+                  DO(me.d->all_reduce(me.c, nullptr, x.p(), n, CFT_F32));  // 6
+                  me.c->beside = 0;
+                  for (int i = 0; i < 3; i++) DO(add(y, y, 1, 1));  // 40
+                  DO(me.d->comm_wait(me.c));
+                  DO(add(y, x, 1, 1));                                     // 46
+                  DO(add(x, y, 1, 0));                                     // 46
+                  DO(me.d->all_reduce(me.c, nullptr, y.p(), n, CFT_F32));  // 92
+                  DO(add(x, y, 1, 1));                                     // 138
+                  DO(add(y, x, 1, 0));                                     // 138
+                  doubles got_x, got_y;
+                  DO(x.get(&got_x));
+                  DO(y.get(&got_y));
+                  std::string wrong = differs(got_x, doubles(n, 138), "x");
+                  if (wrong.empty()) wrong = differs(got_y, doubles(n, 138), "y");
+                  if (!wrong.empty()) return text("order %u: ", order) + wrong;
+                }
+                DO(me.d->comm_close(me.c, 0));
+                return "";
+              });
+}
+
 static void test_again() {
   check_ranks("closed and opened again, by a new id; two at once", 2,
               [](rank_of &me) -> std::string {
@@ -641,6 +680,7 @@ int main(int argc, char **argv) {
   }
   for (int size : {1, 2, 3}) test_values(size);
   for (int size : {2, 3}) test_in_flight(size);
+  test_beside();
   test_again();
   test_opening();
   test_arguments();

@@ -1,7 +1,7 @@
 #!/bin/bash
 # mutants.sh ENV LIST [PATTERN] - each line of the list makes one line of a kernel wrong. The file is
 # compiled as for the check build, linked with everything else to a module, and the cases that the line
-# names are run: if they all pass, the mutant has got away and the suite fails. Two at a time.
+# names are run (`collectives`: that program): if they all pass, the mutant has got away and the suite fails. Two at a time.
 #   PATTERN  only the mutants whose line matches it
 set -u
 # shellcheck disable=SC1090
@@ -14,7 +14,7 @@ mkdir -p "$WORK"
 mutant() {
   local dir=$WORK/$1 changed=$2 source=$3 cases=$4 what=$5 expression=$6
   mkdir -p "$dir"
-  cp "$KERNELS"/*.cu "$KERNELS"/*.cuh "$KERNELS"/*.h "$KERNELS"/*.c "$dir"
+  cp "$KERNELS"/*.cu "$KERNELS"/*.cuh "$KERNELS"/*.h "$KERNELS"/*.c "$KERNELS"/*.cpp "$dir"
   sed -i "$expression" "$dir/$changed"
   if cmp -s "$dir/$changed" "$KERNELS/$changed"; then
     echo "FAIL  $changed: $what: the mutation changes nothing"
@@ -28,15 +28,17 @@ mutant() {
     return
   fi
   local objects=("$dir/$stem.o") o
-  for o in "${OBJECTS[@]}"; do [[ $o == */"$source".o ]] || objects+=("$o"); done
+  for o in "${OBJECTS[@]}"; do [[ $o == */cuda/"$source".o ]] || objects+=("$o"); done
   if ! "$CXX" -shared -fsanitize=undefined "${objects[@]}" -o "$dir/mutant.so" -ldl -lpthread \
     >"$dir/log" 2>&1; then
     echo "FAIL  $changed: $what: does not link: $(tail -1 "$dir/log")"
     return
   fi
+  local run=("$OPS" --module "$dir/mutant.so" --repeats 2 "$cases")
+  [[ $cases == collectives ]] && run=("$COLLECTIVES" --module "$dir/mutant.so")
   # In a shell of its own, whose word that it was aborted nobody needs.
-  bash -c 'CFT_CACHE=$1/cache timeout 120 "$2" --module "$1/mutant.so" --repeats 2 "$3" >"$1/said" 2>&1
-    exit $?' mutant "$dir" "$OPS" "$cases" 2>/dev/null
+  bash -c 'export CFT_CACHE=$1/cache; timeout 120 "${@:2}" >"$1/said" 2>&1; exit $?' \
+    mutant "$dir" "${run[@]}" 2>/dev/null
   local status=$? reason
   reason=$(grep -m1 -E 'cuda_emu: |runtime error' "$dir/said" || grep -m1 FAIL "$dir/said")
   if [[ $status != 0 && $status != 124 && -n $reason ]]; then

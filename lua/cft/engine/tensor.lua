@@ -208,6 +208,11 @@ function M.default_device(name)
   return default_device
 end
 
+--- What names a GPU among all of its host, whatever number it has for this process; "" of the CPU.
+-- @param d a device
+-- @usage cft.tensor.uuid(cft.tensor.device "cpu")   --> ""
+function M.uuid(d) return d.uuid ~= nil and ffi.string(d.uuid) or "" end
+
 --- Why "auto" took the CPU; "" where it took a GPU.
 function M.why_cpu() return ffi.string(C.cft_device_why_cpu()) end
 

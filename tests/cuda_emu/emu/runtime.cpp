@@ -77,6 +77,28 @@ std::string describe(const op &o) {
 
 const op &op_by_id(uint32_t id) { return history[id - 1]; }
 
+// ---------------------------------------------------------------- devices
+
+// Numbers of the host's GPUs that this process sees: CUDA_EMU_DEVICES says how many there are, 1 if
+// it does not, and CUDA_VISIBLE_DEVICES which of them, as on a card. A process works with one of
+// them: all have the same memory.
+static const std::vector<int> &visible() {
+  static const std::vector<int> list = [] {
+    const char *there = getenv("CUDA_EMU_DEVICES"), *only = getenv("CUDA_VISIBLE_DEVICES");
+    const int n = there ? atoi(there) : 1;
+    std::vector<int> v;
+    if (!only)
+      for (int i = 0; i < n; i++) v.push_back(i);
+    for (const char *at = only; at && *at; at += strcspn(at, ","), at += *at == ',')
+      if (atoi(at) < n) v.push_back(atoi(at));
+    return v;
+  }();
+  return list;
+}
+static int current_device;
+
+static bool is_device(int device) { return device >= 0 && (size_t)device < visible().size(); }
+
 // ---------------------------------------------------------------- device memory
 
 enum alloc_state { RESERVED, LIVE, FREED };  // RESERVED: cudaMallocAsync was called but has not run
@@ -277,14 +299,27 @@ static void carry_out(op &o) {
 
 static bool may_run(const op &o) { return covered(o.after) && (!o.ready || o.ready()); }
 
-static void step() {  // one operation that may run now
+// What other processes take part in is put off as long as anything else may run, or is begun first:
+// whatever is not ordered against it by an event then comes too early, or too late.
+static void prefer(std::vector<CUstream_st *> &can) {
+  static const char *const when = getenv("CUDA_EMU_COLLECTIVES");
+  if (!when) return;
+  const bool wanted = !strcmp(when, "early");
+  std::vector<CUstream_st *> some;
+  for (CUstream_st *s : can)
+    if ((s->queue.front().ready != nullptr) == wanted) some.push_back(s);
+  if (!some.empty()) can = some;
+}
+
+static bool step() {  // one operation that may run now; false: there was none
   std::vector<CUstream_st *> can;
   for (auto &s : streams)
     if (!s->queue.empty() && may_run(s->queue.front())) can.push_back(s.get());
   if (can.empty()) {  // all wait for another process
-    usleep(20);
-    return;
+    usleep(100);
+    return false;
   }
+  prefer(can);
   std::sort(can.begin(), can.end(),
             [](auto *a, auto *b) { return a->queue.front().id < b->queue.front().id; });
   CUstream_st *s = can[choose((uint32_t)can.size())];
@@ -292,6 +327,15 @@ static void step() {  // one operation that may run now
   s->queue.pop_front();
   carry_out(o);
   s->done++;
+  return true;
+}
+
+// What a question does for the answer: so much of the work before `c` as a card might have done since the last one.
+static bool advance(const stream_clock &c) {
+  device_access open;  // once for all of them
+  for (int i = 0; i < 100 && !covered(c) && step(); i++) {
+  }
+  return covered(c);
 }
 
 static void wait_for(const stream_clock &c) {
@@ -559,7 +603,7 @@ static bool has_pools() {
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr name, int device) {
-  if (device != 0) return set_error(cudaErrorInvalidDevice);
+  if (!is_device(device)) return set_error(cudaErrorInvalidDevice);
   if (name != cudaDevAttrMemoryPoolsSupported) return set_error(cudaErrorInvalidValue);
   *value = has_pools();
   return cudaSuccess;
@@ -583,7 +627,7 @@ cudaError_t cudaFreeAsync(void *p, cudaStream_t stream) {
 static CUmemPoolHandle_st *const the_pool = (CUmemPoolHandle_st *)&kept_bytes;
 
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *pool, int device) {
-  if (device != 0) return set_error(cudaErrorInvalidDevice);
+  if (!is_device(device)) return set_error(cudaErrorInvalidDevice);
   if (!has_pools()) return set_error(cudaErrorNotSupported);
   *pool = the_pool;
   return cudaSuccess;
@@ -682,6 +726,11 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int) {
   return cudaStreamCreateWithFlags(s, flags);
 }
 
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *most) {
+  *least = 0, *most = -5;
+  return cudaSuccess;
+}
+
 cudaError_t cudaStreamDestroy(cudaStream_t s) {  // what it holds still runs, as on a card
   API;
   stream_of(s);
@@ -698,8 +747,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s) {
 cudaError_t cudaStreamQuery(cudaStream_t s) {
   API;
   const stream_clock c = stream_of(s)->clock;
-  step();
-  if (!covered(c)) return cudaErrorNotReady;
+  if (!advance(c)) return cudaErrorNotReady;
   wait_for(c);
   return cudaSuccess;
 }
@@ -771,8 +819,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
 
 cudaError_t cudaEventQuery(cudaEvent_t e) {
   API;
-  step();
-  if (!covered(e->clock)) return cudaErrorNotReady;
+  if (!advance(e->clock)) return cudaErrorNotReady;
   wait_for(e->clock);
   return cudaSuccess;
 }
@@ -837,23 +884,26 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute
 }
 
 cudaError_t cudaGetDeviceCount(int *n) {
-  *n = 1;
+  *n = (int)visible().size();
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : set_error(cudaErrorInvalidDevice);
+  if (!is_device(device)) return set_error(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int *device) {
-  *device = 0;
+  *device = current_device;
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
   API;
   init();
-  if (device != 0) return set_error(cudaErrorInvalidDevice);
+  if (!is_device(device)) return set_error(cudaErrorInvalidDevice);
   *p = {};
   snprintf(p->name, sizeof p->name, "emulated (no GPU)");
+  p->uuid.bytes[15] = (char)visible()[(size_t)device];
   p->totalGlobalMem = limit_bytes;
   p->major = emulated_arch() / 10;
   p->minor = emulated_arch() % 10;

@@ -1,5 +1,5 @@
-// library.cpp - in place of kernels/cuda/library.cpp: the libraries are our stand-ins, and there is
-// one GPU, the emulated one. CUDA_EMU_WITHOUT=cudnn,cublasLt leaves libraries out.
+// library.cpp - in place of kernels/cuda/library.cpp: the libraries are our stand-ins, and the GPUs
+// the emulator's. CUDA_EMU_WITHOUT=cudnn,cublasLt leaves libraries out.
 #include "library.h"
 
 #include <stdlib.h>
@@ -8,14 +8,20 @@
 #include "standins.h"
 
 cft_status cuda_driver_check(int index) {
-  if (index != 0)
-    return cft_fail(CFT_E_DEVICE, "cuda:%d: no such GPU; the emulator has 1, counted from 0",
-                    index);
+  int n = 0;
+  cudaGetDeviceCount(&n);
+  if (index < 0 || index >= n)
+    return cft_fail(CFT_E_DEVICE, "cuda:%d: no such GPU; the emulator has %d, counted from 0",
+                    index, n);
   return CFT_OK;
 }
 
 void cuda_driver_report(std::string *rows) {
-  *rows += "driver\tok\tnone: the emulator\ncuda:0\tok\tthe emulated GPU, sm_90\n";
+  int n = 0;
+  cudaGetDeviceCount(&n);
+  *rows += "driver\tok\tnone: the emulator\n";
+  for (int i = 0; i < n; i++)
+    *rows += "cuda:" + std::to_string(i) + "\tok\tan emulated GPU, sm_90\n";
 }
 
 struct standin_library {

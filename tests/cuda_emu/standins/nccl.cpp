@@ -9,6 +9,11 @@
 // As NCCL does it does not notice that a rank stands still. That one has died is noticed, as NCCL
 // notices a closed connection: each rank holds a robust mutex while it lives. Either way what waits
 // in a stream waits on until ncclCommAbort; but for a minute at most, so that no test hangs.
+//
+//   CUDA_EMU_NCCL_DELAY=1:20  rank 1's collectives begin 20 ms after they could
+//   CUDA_EMU_NCCL_STALL=1:7   rank 1's 7th call does not return
+//   CUDA_EMU_NCCL_HANG=1:7    it returns, and the card never comes to it
+//   CUDA_EMU_COLLECTIVES=late, early: see emu/runtime.cpp
 #ifdef CFT_NCCL_H
 #include <nccl.h>
 #else
@@ -125,6 +130,7 @@ struct communicator {
   int late = 0;                 // times that it will still answer "in progress"
   std::function<void()> after;  // what happens then
   bool first = true;
+  long calls = 0;
   double waiting_since = 0;  // 0: it does not
 
   slot &mine() { return m->ranks[rank]; }
@@ -291,6 +297,12 @@ ncclResult_t join(communicator &c) {
 
 int group_depth;
 
+// "RANK:N" of a variable, where it is this rank's: N; else -1.
+long of_rank(const char *variable, int rank) {
+  const char *text = getenv(variable), *colon = text ? strchr(text, ':') : nullptr;
+  return colon && atoi(text) == rank ? atol(colon + 1) : -1;
+}
+
 ncclResult_t begin(ncclComm_t comm, const collective &call, const void *from, void *to,
                    cudaStream_t stream) {
   const shared c = of(comm);
@@ -311,10 +323,19 @@ ncclResult_t begin(ncclComm_t comm, const collective &call, const void *from, vo
   const size_t parts = call.what == collective::REDUCE_SCATTER ? (size_t)c->size : 1;
   if (call.count * width(call.type) * parts > MOST_BYTES)
     return refuse(ncclInternalError, "%s: the stand-in takes %zu MiB", name, MOST_BYTES >> 20);
+  c->calls++;
+  while (of_rank("CUDA_EMU_NCCL_STALL", c->rank) == c->calls) pause();
+  const bool hangs = of_rank("CUDA_EMU_NCCL_HANG", c->rank) == c->calls;
+  const double delay = 1e-3 * (double)of_rank("CUDA_EMU_NCCL_DELAY", c->rank);
   const auto enqueue = [=] {
+    const auto since = std::make_shared<double>(0);  // it could begin
     cuda_emu::enqueue(
         stream, "a collective's input (stand-in)", [=] { c->post(call, from); },
-        [=] { return c->all_reached(&slot::taken, c->mine().posted.load()); });
+        [=] {
+          if (hangs && !c->aborted) return false;
+          if (*since == 0) *since = now();
+          return now() - *since >= delay && c->all_reached(&slot::taken, c->mine().posted.load());
+        });
     cuda_emu::enqueue(
         stream, "a collective (stand-in)", [=] { c->take(call, to); },
         [=] { return c->all_reached(&slot::posted, c->mine().taken.load() + 1); });
