@@ -2,17 +2,16 @@
 
 local demo = require "cft.demo"
 local expect = require "tests.expect"
-local golden = require "tests.golden"
 local host = require "cft.host"
-local journals = require "cft.train.journal"
 local json = require "cft.base.json"
 local layout = require "cft.plan.layout"
 local models = require "cft.models"
-local op = require "tests.op"
 local process = require "tests.process"
+local runs = require "tests.runs"
 local saves = require "cft.io.save"
 
 local RECIPE = "tests/fixtures/few_steps.lua"
+local near, same_run, same_weights, steps_of = runs.near, runs.same_run, runs.same_weights, runs.steps_of
 
 local function start(...)
   local args = { ... }
@@ -24,35 +23,11 @@ end
 
 local function ranks(n, ...) return start("--ranks", tostring(n), ...) end
 
--- The losses and norms of a run, and the samples of its steps in order of their numbers.
-local function steps_of(folder)
-  local entries, last = journals.read(folder)
-  local list = {}
-  for step = 1, last do
-    local e = entries[step]
-    list[step] = { loss = e.loss, norm = e.grad_norm, tokens = e.tokens, weight = e.weight, samples = {} }
-    for k, number in ipairs(e.samples) do list[step].samples[k] = number end
-    table.sort(list[step].samples)
-  end
-  return list
-end
-
 -- What the recipe itself has measured last.
 local function largest_of(folder)
   local largest
   for line in io.lines(folder .. "/log.jsonl") do largest = json.decode(line).largest or largest end
   return largest
-end
-
-local function weights_of(folder)
-  local get, list = golden.open(folder .. "/model.safetensors"), {}
-  for _, name in ipairs { "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight",
-                          "model.layers.1.mlp.down_proj.weight", "model.norm.weight" } do
-    local t = get(name)
-    for _, v in ipairs(op.numbers(t)) do list[#list + 1] = v end
-    t:release()
-  end
-  return list
 end
 
 local function run(n, folder, ...)
@@ -70,26 +45,6 @@ local function on_one()
     run(1, alone, "steps=" .. STEPS, "save_every=4")
   end
   return alone
-end
-
-local function near(a, b, relative, what)
-  a, b = tonumber(a), tonumber(b)
-  expect.truthy(math.abs(a - b) <= relative * math.max(math.abs(a), math.abs(b)), ("%s: %.9g and %.9g"):format(what, a, b))
-end
-
-local function same_run(a, b)
-  expect.same(#a, #b)
-  for step = 1, #a do
-    near(a[step].loss, b[step].loss, 1e-5, "loss of step " .. step)
-    near(a[step].norm, b[step].norm, 1e-4, "norm of step " .. step)
-    expect.same({ b[step].tokens, b[step].weight, b[step].samples }, { a[step].tokens, a[step].weight, a[step].samples })
-  end
-end
-
-local function same_weights(a, b)
-  local x, y, most = weights_of(a), weights_of(b), 0
-  for i, v in ipairs(x) do most = math.max(most, math.abs(v - y[i])) end
-  expect.truthy(most < 2e-5, ("weights differ by %g"):format(most))
 end
 
 local last = ("/step-%06d"):format(STEPS)

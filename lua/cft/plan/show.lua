@@ -45,7 +45,7 @@ local function ending(p)
   end
   local g = p.cluster
   if g.gpus > 1 then
-    say "cft's ranks train on CPUs so far, with zero=0 to 3 (docs/multi-gpu.md); what follows is what GPUs would take"
+    say "cft trains on several GPUs with zero=0 to 3, and no card has run that yet (docs/multi-gpu.md)"
   end
   say("take ZeRO-%d with %d of %d blocks recomputed, tokens=%d: a step of %s, %s tok/s, %s a GPU; %.1f%% of it waits for communication",
     b.stage, b.recompute, p.config.layers, b.tokens, seconds(b.total), format.count(p.step.tokens / b.total),

@@ -8,6 +8,7 @@
 -- print(here.rank, here.size, here:sum(1))   --> 0   1   1
 
 local comm = require "cft.engine.comm"
+local exit = require "cft.base.exit"
 local heartbeat = require "cft.ranks.heartbeat"
 local host = require "cft.host"
 local tensor = require "cft.engine.tensor"
@@ -19,8 +20,9 @@ local buffer = require "string.buffer"
 local M = {}
 
 --- `rank`, from 0; `size`, how many there are; `first`, whether this one is rank 0, which prints and writes. Of several
--- ranks: `places`, of each, by its number from 1, `host`, `pid` and `processors`; `threads` of this one's CPU kernels;
--- `comm`, the communicator of the device, and `cpu`, that of the processes.
+-- ranks: `places`, of each, by its number from 1, `host`, `pid` and `processors`; `local_rank`, the number of this one among
+-- those of its host; `threads` of this one's CPU kernels; `comm`, the communicator of the device, and `cpu`, that of the
+-- processes; `stall`, seconds that others may wait for a rank that does nothing new.
 -- @type Ranks
 local Ranks = {}
 Ranks.__index = Ranks
@@ -76,6 +78,13 @@ local function share_processors(self)
   self.threads = tensor.threads()
 end
 
+-- The number of this one among the ranks of its host, where the launcher has not said it.
+local function local_rank(self)
+  local host, n = self.places[self.rank + 1].host, 0
+  for r = 1, self.rank do n = n + (self.places[r].host == host and 1 or 0) end
+  return n
+end
+
 -- The others hear of each collective, and seconds in them are counted.
 local function watch(self, opened)
   local came
@@ -107,12 +116,13 @@ function M.join(stall)
   local how = { id = ("\0"):rep(128), rank = found.rank, size = found.size, device = "cpu", timeout = FOR_EVER }
   local opened = found.launcher == "torchrun" and torchrun.open(found, how) or comm.open(how)
   local self = setmetatable({ rank = found.rank, size = found.size, first = found.rank == 0, launcher = found.launcher,
-                              cpu = opened, comm = opened }, Ranks)
-  self.heartbeat = heartbeat.start(self.rank, self.size, stall or 600, function(text) return opened:gather_texts(text)[1] end)
+                              cpu = opened, comm = opened, stall = stall or 600 }, Ranks)
+  self.heartbeat = heartbeat.start(self.rank, self.size, self.stall, function(text) return opened:gather_texts(text)[1] end)
   watch(self, opened)
   if not self.first then host.mute() end
   self.places = self:gather { host = hostname(), pid = host.pid(), processors = processors() }
   share_processors(self)
+  self.local_rank = found.local_rank or local_rank(self)
   here = self
   return self
 end
@@ -123,17 +133,26 @@ function M.leave()
   local left = here
   here = alone
   left.heartbeat:comes_to "the end"
-  left.cpu:close()
-  left.heartbeat:leave()
+  local closed, why = true, nil
+  if left.comm ~= left.cpu then closed, why = pcall(left.comm.close, left.comm) end
+  if not closed then left.heartbeat:await_loss() end
+  if closed then left.cpu:close() else left.cpu:abort() end
+  left.heartbeat:leave(why)
 end
 
---- Leave them at once, whatever they do, with an error: they end too.
+--- Leave them at once, whatever they do, with an error: they end too. That a collective of GPUs has failed is an error of
+-- whoever reads what it was to write, so that the heartbeat's word of who is gone is waited for here.
 -- @string why
 function M.abandon(why)
   if here == alone then return end
-  here.cpu:abort()
-  here.heartbeat:leave(why)
+  if here.agreed then return M.leave() end
+  local left = here
   here = alone
+  local own = left.comm ~= left.cpu and left.comm
+  if own and own:failed() then left.heartbeat:await_loss() end
+  left.cpu:abort()
+  left.heartbeat:leave(why)
+  if own then own:abort() end  -- last: NCCL may wait here all the same
 end
 
 -- ---- asking and telling ------------------------------------------------------------------------
@@ -212,6 +231,14 @@ function Ranks:joined(made)
     for k, value in ipairs(part) do all[(k - 1) * self.size + r] = value end
   end
   return all
+end
+
+--- End the run with an error that all ranks have found together, each by itself: rank 0 says it.
+-- @int code of `cft.base.exit` @string message a format @param ... what it wants
+function Ranks:refuse(code, message, ...)
+  self.agreed = true
+  if self.first then exit.fail(code, message, ...) end
+  exit.leave(code)
 end
 
 --- The sum of a number over the ranks, in their order: the same bits on all.

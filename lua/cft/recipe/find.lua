@@ -2,9 +2,11 @@
 
 local config = require "cft.config"
 local data = require "cft.data.open"
+local devices = require "cft.ranks.devices"
 local exit = require "cft.base.exit"
 local host = require "cft.host"
 local hub = require "cft.io.hub"
+local ranks = require "cft.ranks"
 local run_folder = require "cft.recipe.run_folder"
 local tensor = require "cft.engine.tensor"
 
@@ -88,9 +90,12 @@ end
 -- @tab log says which it is, and why where nobody chose it
 -- @treturn string its name @treturn string the dtype of weights and activations @treturn string what it is, in words
 function M.device(cfg, log)
-  local d = tensor.default_device(cfg.device)
+  local here = ranks.here()
+  local wanted, why = devices.choose(here, cfg.device)
+  local d = tensor.default_device(wanted)
+  devices.join(here, d)
   local name = tensor.device_name(d)
-  local why = cfg.device == "auto" and name == "cpu" and tensor.why_cpu()
+  why = why or wanted == "auto" and name == "cpu" and tensor.why_cpu()
   log:say("device %s: %s%s", name, tensor.device_description(d), why and why ~= "" and (" (" .. why .. ")") or "")
   for _, note in ipairs(tensor.notes()) do log:say("%s", note) end
   -- What is fastest is for a clock to say, and two runs may hear of it differently.

@@ -12,7 +12,6 @@
 //
 //   CUDA_EMU_NCCL_DELAY=1:20  rank 1's collectives begin 20 ms after they could
 //   CUDA_EMU_NCCL_STALL=1:7   rank 1's 7th call does not return
-//   CUDA_EMU_NCCL_HANG=1:7    it returns, and the card never comes to it
 //   CUDA_EMU_COLLECTIVES=late, early: see emu/runtime.cpp
 #ifdef CFT_NCCL_H
 #include <nccl.h>
@@ -325,14 +324,12 @@ ncclResult_t begin(ncclComm_t comm, const collective &call, const void *from, vo
     return refuse(ncclInternalError, "%s: the stand-in takes %zu MiB", name, MOST_BYTES >> 20);
   c->calls++;
   while (of_rank("CUDA_EMU_NCCL_STALL", c->rank) == c->calls) pause();
-  const bool hangs = of_rank("CUDA_EMU_NCCL_HANG", c->rank) == c->calls;
   const double delay = 1e-3 * (double)of_rank("CUDA_EMU_NCCL_DELAY", c->rank);
   const auto enqueue = [=] {
     const auto since = std::make_shared<double>(0);  // it could begin
     cuda_emu::enqueue(
         stream, "a collective's input (stand-in)", [=] { c->post(call, from); },
         [=] {
-          if (hangs && !c->aborted) return false;
           if (*since == 0) *since = now();
           return now() - *since >= delay && c->all_reached(&slot::taken, c->mine().posted.load());
         });

@@ -22,7 +22,7 @@ local alone = {
   { "attach", "what a line changes would have to be changed in all of them" },
 }
 
---- An error with exit code 2 or 3 where several ranks cannot do what is asked.
+--- An error with exit code 2 where several ranks cannot do what is asked.
 -- @tparam Run run with `ranks`, `cfg`, `device`
 function M.check(run)
   local here, cfg = run.ranks, run.cfg
@@ -34,9 +34,6 @@ function M.check(run)
   end
   if cfg.demo and config.peek(cfg, "zero") == 3 then
     exit.fail(exit.USAGE, "--demo has the model write text, for which no rank has the weights with zero=3: say zero=2")
-  end
-  if run.device ~= "cpu" then
-    exit.fail(exit.DEVICE, "%d ranks train on CPUs so far, and this run is on %s; say device=cpu", here.size, run.device)
   end
   local mine, threads = here.places[here.rank + 1], here.threads
   run.log:say("%d ranks by %s: %s each; rank 0 may run on the processors %s of %s", here.size, here.launcher,
