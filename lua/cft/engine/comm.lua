@@ -202,9 +202,9 @@ end
 
 --- Has a collective failed, as far as is known? Waits for nothing.
 -- @usage local c = cft.comm.open { id = cft.comm.id "cpu", rank = 0, size = 1, device = "cpu" }
--- c:failed()   --> false
+-- c:has_failed()   --> false
 -- c:close()
-function Comm:failed() return C.cft_comm_failed(opened(self)) ~= 0 end
+function Comm:has_failed() return C.cft_comm_failed(opened(self)) ~= 0 end
 
 --- Leave when all that was queued is done. What failed is an error, and the communicator closed all the same.
 function Comm:close()

@@ -149,7 +149,7 @@ function M.abandon(why)
   local left = here
   here = alone
   local own = left.comm ~= left.cpu and left.comm
-  if own and own:failed() then left.heartbeat:await_loss() end
+  if own and own:has_failed() then left.heartbeat:await_loss() end
   left.cpu:abort()
   left.heartbeat:leave(why)
   if own then own:abort() end  -- last: NCCL may wait here all the same
