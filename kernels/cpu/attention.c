@@ -553,7 +553,7 @@ static void pack_queries(const backward_scratch *w, const cft_attention_bwd_args
 // dqt if `dq`.
 static void backward_block(const backward_scratch *w, const problem *p, const block *x, int64_t j0,
                            acc *dk, acc *dv, int dq) {
-  int64_t R = x->padded, W = p->width;
+  int64_t R = x->padded;
   int64_t n = cpu_min(KEYS, x->most - j0), m = round_up(n, PAIRS ? PAD : MR);
   operand k = key_rows(w->k, p, key_at(p, x, p->k, p->k_stride, j0), p->k_stride, n, m);
   operand v = key_rows(w->v, p, key_at(p, x, p->v, p->v_stride, j0), p->v_stride, n, m);
