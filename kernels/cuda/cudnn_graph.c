@@ -385,8 +385,7 @@ int64_t cudnn_scratch(const cudnn_shape *s, enum cudnn_name name, int64_t tq, in
   }
 }
 
-// ---- from a graph to a plan
-// ----------------------------------------------------------------------
+// ---- from a graph to a plan ---------------------------------------------------------------------
 
 enum { TRIES = 8 };
 

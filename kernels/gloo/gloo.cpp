@@ -66,7 +66,8 @@ class Addresses : public gloo::rendezvous::Store {
     for (size_t r = 0; r < ranks; ++r) {
       const char *from = all.data() + r * longest;
       const size_t name = strnlen(from, lengths[r]);
-      if (name < lengths[r]) values[std::string(from, name)].assign(from + name + 1, from + lengths[r]);
+      if (name < lengths[r])
+        values[std::string(from, name)].assign(from + name + 1, from + lengths[r]);
     }
   }
   std::vector<char> get(const std::string &key) override { return values.at(key); }
@@ -123,9 +124,8 @@ int sum_of(T *to, T *from, int n) {
     if (from != to) options.setInput(from, (size_t)n);
     options.setOutput(to, (size_t)n);
     options.setAlgorithm(gloo::AllreduceOptions::Algorithm::RING);
-    options.setReduceFunction([](void *c, const void *a, const void *b, size_t m) {
-      gloo::sum<T>(c, a, b, m);
-    });
+    options.setReduceFunction(
+        [](void *c, const void *a, const void *b, size_t m) { gloo::sum<T>(c, a, b, m); });
     gloo::allreduce(options);
   });
 }

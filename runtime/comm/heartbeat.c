@@ -181,7 +181,8 @@ void cft_heartbeat_take(cft_heartbeat *h) {
   pthread_mutex_unlock(&h->lock);
 }
 
-// The ranks that this one waits for: those that have begun fewer collectives, and one that is lost in the same.
+// The ranks that this one waits for: those that have begun fewer collectives, and one that is lost
+// in the same.
 static size_t waits_for(char *to, size_t room, const cft_heartbeat *h, const message *m) {
   enum { NAMED = 4 };
   size_t at = 0;
@@ -209,8 +210,8 @@ static size_t line(char *to, const cft_heartbeat *h, int r) {
     return (size_t)snprintf(to, LINE, "  rank %d: nothing is known of it\n", r);
   return (size_t)snprintf(to, LINE, "  rank %d on %s, process %d: step %lld, %s for %.1f s%s%s%s\n",
                           r, m->host, m->pid, (long long)m->step,
-                          m->doing[0] ? m->doing : "beginning", cft_beat_since(h, r), m->where[0] ? ", " : "",
-                          m->where, waits);
+                          m->doing[0] ? m->doing : "beginning", cft_beat_since(h, r),
+                          m->where[0] ? ", " : "", m->where, waits);
 }
 
 size_t cft_beat_lines(char *to, const cft_heartbeat *h, int but) {

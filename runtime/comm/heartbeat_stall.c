@@ -57,8 +57,8 @@ static void warn(cft_heartbeat *h, const stall *s) {
     fprintf(stderr, "\ncftrun: for %.3g s no rank has come out of a collective%s\n%s", s->seconds,
             end, text ? text : "");
   else
-    fprintf(stderr, "\ncftrun: the ranks have waited %.3g s for rank %d%s\n%s", s->seconds, s->rank, end,
-            text ? text : "");
+    fprintf(stderr, "\ncftrun: the ranks have waited %.3g s for rank %d%s\n%s", s->seconds, s->rank,
+            end, text ? text : "");
   free(text);
 }
 

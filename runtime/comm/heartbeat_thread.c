@@ -223,8 +223,8 @@ static bool leaving(cft_heartbeat *h) {
   return is;
 }
 
-// Seconds between beats once a rank is lost: the table says what the others do then, not what they did
-// a second before, and they end when they are to.
+// Seconds between beats once a rank is lost: the table says what the others do then, not what they
+// did a second before, and they end when they are to.
 static const double SOON_S = 0.05;
 
 void *cft_beat_thread(void *arg) {

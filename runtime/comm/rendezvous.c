@@ -61,8 +61,7 @@ static hello hello_of(const cft_rendezvous *r, const char *secret) {
   return h;
 }
 
-// ---- bytes to and from a peer
-// --------------------------------------------------------------------
+// ---- bytes to and from a peer -------------------------------------------------------------------
 
 // All of them until then; 0, or the reason.
 static int send_all(int fd, const void *from, size_t bytes, double until) {
@@ -145,10 +144,9 @@ static cft_status missing(const cft_rendezvous *r, const cft_rendezvous_how *how
     if (r->peers[p] >= 0) continue;
     if (++count <= 8) at += (size_t)snprintf(names + at, sizeof names - at, " %d", p);
   }
-  return cft_fail(CFT_E_IO,
-                  "rendezvous: %d of %d ranks have not come to %s, port %d, within %g s:%s%s",
-                  count, r->size, how->host, how->port, how->seconds, names,
-                  count > 8 ? " ..." : "");
+  return cft_fail(
+      CFT_E_IO, "rendezvous: %d of %d ranks have not come to %s, port %d, within %g s:%s%s", count,
+      r->size, how->host, how->port, how->seconds, names, count > 8 ? " ..." : "");
 }
 
 static cft_status wait_for_all(cft_rendezvous *r, const cft_rendezvous_how *how, double until) {
@@ -222,10 +220,10 @@ static cft_status come(cft_rendezvous *r, const cft_rendezvous_how *how, double 
       }
     nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
   } while (now() < until);
-  return cft_fail(CFT_E_IO, "rendezvous: rank %d cannot reach rank 0 at %s, port %d to %d, within %g s: %s",
-                  how->rank, how->host, how->port, how->port + CFT_RENDEZVOUS_PORTS - 1,
-                  how->seconds,
-                  other ? "whoever is there does not know this run" : strerror(reason));
+  return cft_fail(
+      CFT_E_IO, "rendezvous: rank %d cannot reach rank 0 at %s, port %d to %d, within %g s: %s",
+      how->rank, how->host, how->port, how->port + CFT_RENDEZVOUS_PORTS - 1, how->seconds,
+      other ? "whoever is there does not know this run" : strerror(reason));
 }
 
 // ---- what a program asks -----------------------------------------------------------------------
@@ -246,8 +244,8 @@ cft_status cft_rendezvous_open(cft_rendezvous **out, const cft_rendezvous_how *h
     return cft_fail(CFT_E_ARG, "rendezvous: port %d; 1 to %d wanted", how->port,
                     65535 - CFT_RENDEZVOUS_PORTS);
   if (strlen(how->secret) >= CFT_RENDEZVOUS_SECRET)
-    return cft_fail(CFT_E_ARG, "rendezvous: a secret of %zu bytes; %d at most",
-                    strlen(how->secret), CFT_RENDEZVOUS_SECRET - 1);
+    return cft_fail(CFT_E_ARG, "rendezvous: a secret of %zu bytes; %d at most", strlen(how->secret),
+                    CFT_RENDEZVOUS_SECRET - 1);
   if (!(how->seconds > 0)) return cft_fail(CFT_E_ARG, "rendezvous: within %g s", how->seconds);
   cft_rendezvous *r = calloc(1, sizeof *r);
   if (!r || !(r->peers = malloc((size_t)how->size * sizeof *r->peers))) {
@@ -287,8 +285,7 @@ cft_status cft_rendezvous_gather(cft_rendezvous *r, const void *own, size_t byte
     if ((e = receive_all(r->peers[p], (char *)all + (size_t)p * bytes, bytes, until)) != 0)
       return gone(r, p, e);
   for (int p = 1; p < r->size; ++p)
-    if ((e = send_all(r->peers[p], all, bytes * (size_t)r->size, until)) != 0)
-      return gone(r, p, e);
+    if ((e = send_all(r->peers[p], all, bytes * (size_t)r->size, until)) != 0) return gone(r, p, e);
   return CFT_OK;
 }
 

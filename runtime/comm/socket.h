@@ -15,7 +15,8 @@ void cft_own_addresses(char *to, size_t room);
 // this fails. E_IO.
 cft_status cft_listen(int *listener, int *port);
 
-// The same at a port of one address, or of all where it is NULL. *listener stays -1 where this fails.
+// The same at a port of one address, or of all where it is NULL. *listener stays -1 where this
+// fails.
 cft_status cft_listen_at(int *listener, const char *address, int port);
 
 // The addresses of a host, by its name or as it stands; how many there are, at most `most`.

@@ -153,11 +153,11 @@ return {
   { "--check refuses a file of another machine, instruction set, shape or dtype, and one of another form", function()
     local path = process.folder() .. "/shares.json"
     local o = { model = "demo", tokens = 96, lengths = { 32 }, learned = 1 }
-    local function check(change, ...)
+    local function check(change, dtype)
       local file = shares.setting(o)
       file.format, file.shares = "cftrun bench: shares, 2", { f32 = { ["o y"] = 0.5 } }
       process.write(path, type(change) == "string" and change or json.encode(change(file) or file))
-      local r = run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--dtype", "f32", "--check", path, ... }
+      local r = run { "bench", "--model", "demo", "--tokens", "96", "--length", "32", "--dtype", dtype or "f32", "--check", path }
       expect.same({ r.code, select(2, r.err:gsub("\n", "")) }, { 2, 1 })
       return r.err
     end
@@ -168,7 +168,7 @@ return {
     expect.match(check(set("threads", 999)), at .. "its threads is 999, here it is ")
     expect.match(check(set("lengths", "32,16")), at .. "its lengths is 32,16, here it is 32;")
     expect.match(check(set("model", "other")), at .. "its model is other, here it is demo;")
-    expect.match(check(function() end, "--dtype", "bf16"), at .. "it has no shares in bf16; keep")
+    expect.match(check(function() end, "bf16"), at .. "it has no shares in bf16; keep")
     expect.match(check(set("format", "csv")), at .. "not shares of `cftrun bench %-%-keep`: its 'format' is not ")
     expect.match(check(set("threads", "2")), "its 'threads' is not a number\n$")
     expect.match(check(set("shares", nil)), "it has no 'shares'\n$")
