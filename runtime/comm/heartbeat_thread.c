@@ -170,7 +170,10 @@ static bool speaks(const cft_heartbeat *h, bool stood_still) {
   return !stood_still && h->how.rank == (h->lost == 0 ? 1 : 0);
 }
 
-// Tell the others once; and end a program that does not end by itself.
+static const double LISTENERS_S = 1;  // that who prints nothing stays longer
+
+// Tell the others once; and end a program that does not end by itself. Who prints goes first:
+// mpirun ends all others when it sees the first one end, and the table may not be out by then.
 static void after_loss(cft_heartbeat *h, double *since, bool stood_still) {
   if (*since == 0) {
     *since = cft_beat_now();
@@ -181,11 +184,13 @@ static void after_loss(cft_heartbeat *h, double *since, bool stood_still) {
     pthread_mutex_unlock(&h->lock);
     if (h->how.rank == 0) cft_beat_send(h, &m, -1);
   }
+  bool speaker = speaks(h, stood_still);
+  double stays = h->how.grace_s + (speaker ? 0 : LISTENERS_S);
   pthread_mutex_lock(&h->lock);
-  bool end = !h->taken && !h->leaving && cft_beat_now() - *since > h->how.grace_s;
+  bool end = !h->taken && !h->leaving && cft_beat_now() - *since > stays;
   pthread_mutex_unlock(&h->lock);
   if (!end) return;
-  if (speaks(h, stood_still)) fprintf(stderr, "\n%s", cft_heartbeat_table(h));
+  if (speaker) fprintf(stderr, "\n%s", cft_heartbeat_table(h));
   _exit(h->how.exit_code);
 }
 
