@@ -10,6 +10,7 @@ local models = require "cft.models"
 local optim = require "cft.train.optim"
 local template = require "cft.text.template"
 local train = require "cft.train"
+local zero = require "cft.ranks.zero"
 
 local STEPS = 21
 
@@ -143,7 +144,7 @@ table.insert(tests, { "of a shared prefix, each token is in the ledger once", fu
     local model = models.new { arch = "qwen2", d = 16, layers = 2, heads = 2, ffn = 24, vocab = tok:size(), tied = true,
                                init = 0.2, seed = 2 }
     local batches = batch.new(samples, { batch = 8, tokens = 4000, shuffle = false, share_prefix = share })
-    local loss, ledger = train.Trainer.evaluate({ model = model, context = true }, batches)
+    local loss, ledger = train.Trainer.evaluate({ model = model, context = true, zero = zero.new({}, 0) }, batches)
     model:release()
     return loss, ledger
   end
