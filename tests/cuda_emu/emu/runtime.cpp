@@ -246,6 +246,11 @@ static void commit(void *p) {
   check_alloc(p, a.bytes);
 }
 
+void give_back(const void *p, size_t bytes) {
+  char *from = (char *)round_up((size_t)p, 4096), *to = (char *)(((size_t)p + bytes) / 4096 * 4096);
+  if (to > from) madvise(from, (size_t)(to - from), MADV_DONTNEED);
+}
+
 static void release(void *p) {
   device_access open;
   auto it = allocs.find((uintptr_t)p);
@@ -258,9 +263,7 @@ static void release(void *p) {
   if (!keeps) kept_bytes = used_bytes;
   memset(p, POISON, a.bytes);
   ASAN_POISON_MEMORY_REGION(p, a.bytes);
-  char *from = (char *)round_up((size_t)p, 4096),
-       *to = (char *)(((size_t)p + a.bytes) / 4096 * 4096);
-  if (to > from) madvise(from, (size_t)(to - from), MADV_DONTNEED);
+  give_back(p, a.bytes);
 }
 
 static bool is_pinned(const void *p) {
