@@ -72,6 +72,9 @@ return {
   refused("warm-up beside a schedule of the recipe's", "warmup: nothing reads it: the schedule is a function of the recipe\n$",
           "steps = 1, schedule = function() return 1 end", USUAL, "warmup=3"),
   refused("a key of the recipe's that it never reads", "depth: nothing reads it, and the recipe sets it\n$", "steps = 1, depth = 3", USUAL),
+  refused("a path beside a load that takes none", "data: nothing reads it: who opens the data itself reads it, or leaves it out\n$", "steps = 1",
+          "options.fields = nil\noptions.load = function() return cft.data.generate(40, cft.demo.training(1)) end\n" .. USUAL,
+          "data=recipes/data/problems.jsonl"),
   refused("a held-out number beside a load that does not look", "heldout: nothing reads it, and the recipe sets it: who opens the data itself",
           "steps = 1, heldout = 3",
           "local fields = options.fields; options.fields, options.load = nil, function(p) return cft.data.open(p, { fields = fields }) end; "

@@ -33,7 +33,9 @@ function M.inputs(cfg, o)
   local path, why
   if cfg.model or not o.model then path, why = hub.find(cfg.model or "") end
   if why then absent[#absent + 1] = { what = "model", name = cfg.model or "", why = why } end
-  local paths = type(cfg.data) == "table" and cfg.data or { cfg.data }
+  -- A function `load` reads the key itself, or nobody does.
+  local given = config.peek(cfg, "data")
+  local paths = type(given) == "table" and given or { given }
   if #paths == 0 and not o.load then absent[#absent + 1] = { what = "data", name = "", why = "no data= given" } end
   for _, p in ipairs(paths) do
     local found, problem = data.find(p)

@@ -178,7 +178,8 @@ local function has_data(run)
   local cfg = run.cfg
   if cfg.demo then return true end
   if not run.own and not hub.find(cfg.model or "") then return false end
-  local paths = type(cfg.data) == "table" and cfg.data or { cfg.data }
+  local given = config.peek(cfg, "data")
+  local paths = type(given) == "table" and given or { given }
   for _, path in ipairs(paths) do
     if not data.find(path) then return false end
   end

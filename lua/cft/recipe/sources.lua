@@ -38,7 +38,10 @@ end
 -- @treturn Source of training records @treturn ?Source of held-out ones
 function M.open(cfg, o)
   if cfg.demo then return demo.sources(cfg) end
-  if o.load then return loaded(o.load, cfg.data) end
+  if o.load then
+    local takes = debug.getinfo(o.load, "u")  -- a function that takes no path leaves the key unread, unless it reads it itself
+    return loaded(o.load, (takes.nparams > 0 or takes.isvararg) and cfg.data or nil)
+  end
   local source = data.open(cfg.data, { fields = o.fields, limit_bad = cfg.limit_bad, quarantine = cfg.quarantine,
                                        name = o.name })
   if type(cfg.heldout) == "string" then
