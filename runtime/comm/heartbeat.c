@@ -51,12 +51,11 @@ static cft_status begin(cft_heartbeat **out, const cft_heartbeat_how *how, bool 
     free_all(h);
     return cft_fail(CFT_E_OOM, "heartbeat: out of memory for %d ranks", how->size);
   }
-  for (int r = 0; r < how->size; ++r)
-    h->peers[r] = (peer){.fd = -1, .heard = cft_beat_now() + COMING_S};
+  for (int r = 0; r < how->size; ++r) h->peers[r] = (peer){.fd = -1, .heard = cft_now() + COMING_S};
   message *m = &h->last[how->rank];
   *m = (message){.magic = MAGIC, .rank = how->rank, .pid = (int32_t)getpid()};
   gethostname(m->host, sizeof m->host - 1);
-  h->began[how->rank] = cft_beat_now();
+  h->began[how->rank] = cft_now();
   *out = h;
   return CFT_OK;
 }
@@ -97,14 +96,14 @@ static bool meets_rank_0(cft_heartbeat *h, int fd, double until) {
   size_t got = 0;
   while (got < sizeof answer) {
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    double wait = until - cft_beat_now();
+    double wait = until - cft_now();
     if (wait <= 0 || poll(&p, 1, (int)(1000 * wait) + 1) <= 0) return false;
     ssize_t n = recv(fd, (char *)&answer + got, sizeof answer - got, 0);
     if (n <= 0) return false;
     got += (size_t)n;
   }
   if (answer.magic != MAGIC || answer.kind != BEAT || answer.rank != 0) return false;
-  h->peers[0] = (peer){.fd = fd, .heard = cft_beat_now()};
+  h->peers[0] = (peer){.fd = fd, .heard = cft_now()};
   cft_beat_take(h, &h->peers[0], &answer);
   return true;
 }
@@ -116,11 +115,11 @@ cft_status cft_heartbeat_join(cft_heartbeat **out, const cft_heartbeat_place *pl
   memcpy(h->secret, place->secret, sizeof h->secret);
   char list[sizeof place->addresses], *rest = list;
   snprintf(list, sizeof list, "%s", place->addresses);
-  double until = cft_beat_now() + how->patience_s, each = how->patience_s / 4;
+  double until = cft_now() + how->patience_s, each = how->patience_s / 4;
   int reason = ECONNREFUSED;
-  for (char *address; (address = strtok_r(rest, " ", &rest)) && cft_beat_now() < until;) {
-    double by = cft_beat_now() + each < until ? cft_beat_now() + each : until;
-    int fd = cft_connect(address, place->port, by - cft_beat_now());
+  for (char *address; (address = strtok_r(rest, " ", &rest)) && cft_now() < until;) {
+    double by = cft_now() + each < until ? cft_now() + each : until;
+    int fd = cft_connect(address, place->port, by - cft_now());
     if (fd < 0) {
       reason = errno;
       continue;
@@ -164,7 +163,7 @@ void cft_heartbeat_at(cft_heartbeat *h, int64_t step, int64_t calls, cft_rank_st
   m->state = (int32_t)state;
   cft_beat_text(m->doing, sizeof m->doing, doing);
   if (where) cft_beat_text(m->where, sizeof m->where, where);
-  h->began[h->how.rank] = cft_beat_now();
+  h->began[h->how.rank] = cft_now();
   pthread_mutex_unlock(&h->lock);
 }
 
@@ -198,8 +197,8 @@ static size_t waits_for(char *to, size_t room, const cft_heartbeat *h, const mes
 }
 
 double cft_beat_since(const cft_heartbeat *h, int r) {
-  if (r == h->how.rank) return cft_beat_now() - h->began[r];
-  return h->heard[r] == 0 ? 0 : h->last[r].since + cft_beat_now() - h->heard[r];
+  if (r == h->how.rank) return cft_now() - h->began[r];
+  return h->heard[r] == 0 ? 0 : h->last[r].since + cft_now() - h->heard[r];
 }
 
 static size_t line(char *to, const cft_heartbeat *h, int r) {

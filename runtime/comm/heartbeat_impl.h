@@ -70,7 +70,6 @@ void cft_beat_look_for_stalls(cft_heartbeat *h);
 void cft_beat_lose(cft_heartbeat *h, int rank, const char *reason);
 
 // Seconds on a clock that only goes forward.
-double cft_beat_now(void);
 
 // A text of somebody's, cut to its place, without control characters.
 void cft_beat_text(char *to, size_t room, const char *from);

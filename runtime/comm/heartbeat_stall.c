@@ -13,6 +13,7 @@ typedef struct stall {
   int rank;        // who is waited for
   double seconds;  // for how long, at least
   bool together;   // all are in the same collective, and none comes out of it
+  bool saves;      // it waits for a disk, as long as that takes
 } stall;
 
 // Who is waited for: of the ranks that have begun the fewest collectives the one that has done
@@ -31,6 +32,7 @@ static int last_to_come(const cft_heartbeat *h) {
 static stall find(const cft_heartbeat *h) {
   stall s = {.rank = last_to_come(h), .together = true};
   const message *its = &h->last[s.rank];
+  s.saves = its->state == CFT_RANK_SAVES;
   double waited = 0, shortest = cft_beat_since(h, s.rank);
   for (int r = 0; r < h->how.size; ++r) {
     const message *m = &h->last[r];
@@ -51,7 +53,7 @@ static void warn(cft_heartbeat *h, const stall *s) {
   if (text) cft_beat_lines(text, h, -1);
   pthread_mutex_unlock(&h->lock);
   char end[64] = "";
-  if (h->how.stall_s > 0 && h->last[s->rank].state != CFT_RANK_SAVES)
+  if (h->how.stall_s > 0 && !s->saves)
     snprintf(end, sizeof end, "; after %.3g s all will end", h->how.stall_s);
   if (s->together)
     fprintf(stderr, "\ncftrun: for %.3g s no rank has come out of a collective%s\n%s", s->seconds,
@@ -66,7 +68,6 @@ void cft_beat_look_for_stalls(cft_heartbeat *h) {
   if (!(h->how.warn_s > 0) || cft_heartbeat_lost(h) >= 0) return;
   pthread_mutex_lock(&h->lock);
   stall s = find(h);
-  bool saves = h->last[s.rank].state == CFT_RANK_SAVES;
   char reason[96], doing[sizeof h->last->doing];
   snprintf(doing, sizeof doing, "%s", h->last[s.rank].doing);
   pthread_mutex_unlock(&h->lock);
@@ -75,7 +76,7 @@ void cft_beat_look_for_stalls(cft_heartbeat *h) {
     h->warned = s.seconds;
     warn(h, &s);
   }
-  if (!(h->how.stall_s > 0) || s.seconds < h->how.stall_s || saves) return;
+  if (!(h->how.stall_s > 0) || s.seconds < h->how.stall_s || s.saves) return;
   snprintf(reason, sizeof reason,
            s.together ? "like all, it does not come out of %s in %.3g s"
                       : "it is at '%s', and the others waited %.3g s",

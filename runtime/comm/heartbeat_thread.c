@@ -8,23 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "comm/heartbeat_impl.h"
-
-double cft_beat_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-// In constant time: how far two secrets agree is nobody's business.
-static bool same_secret(const char *a, const char *b) {
-  unsigned char different = 0;
-  for (int i = 0; i < CFT_SECRET_BYTES; ++i) different |= (unsigned char)(a[i] ^ b[i]);
-  return different == 0;
-}
+#include "comm/socket.h"
 
 void cft_beat_text(char *to, size_t room, const char *from) {
   snprintf(to, room, "%s", from);
@@ -50,7 +37,7 @@ static bool is_lost(cft_heartbeat *h) { return cft_heartbeat_lost(h) >= 0; }
 message cft_beat_own(cft_heartbeat *h, kind what) {
   pthread_mutex_lock(&h->lock);
   message m = h->last[h->how.rank];
-  m.since = cft_beat_now() - h->began[h->how.rank];
+  m.since = cft_now() - h->began[h->how.rank];
   pthread_mutex_unlock(&h->lock);
   m.kind = what;
   return m;
@@ -78,7 +65,7 @@ void cft_beat_shut(peer *p) {
 void cft_beat_take(cft_heartbeat *h, peer *p, message *m) {
   m->host[sizeof m->host - 1] = m->doing[sizeof m->doing - 1] = m->where[sizeof m->where - 1] = 0;
   if (m->rank < 0 || m->rank >= h->how.size) return;
-  p->heard = cft_beat_now();
+  p->heard = cft_now();
   if (m->kind == LOST) {  // this rank itself, where it lives and never comes
     cft_beat_lose(h, m->rank, m->where);
     return;
@@ -89,7 +76,7 @@ void cft_beat_take(cft_heartbeat *h, peer *p, message *m) {
   memcpy(where, h->last[m->rank].where, sizeof where);
   h->last[m->rank] = *m;
   if (m->kind == BYE) memcpy(h->last[m->rank].where, where, sizeof where);
-  h->heard[m->rank] = cft_beat_now();
+  h->heard[m->rank] = cft_now();
   pthread_mutex_unlock(&h->lock);
   if (m->kind == BYE) {
     p->left = m->where[0] == 0;
@@ -117,8 +104,9 @@ static bool receive(cft_heartbeat *h, peer *p, void (*on)(cft_heartbeat *, peer 
 // ---- rank 0: who comes --------------------------------------------------------------------------
 
 static void welcome(cft_heartbeat *h, peer *stranger, message *m) {
-  bool known = m->kind == HELLO && same_secret(m->secret, h->secret) && m->rank > 0 &&
-               m->rank < h->how.size && h->peers[m->rank].fd < 0 && !h->peers[m->rank].left;
+  bool known = m->kind == HELLO && cft_same_bytes(m->secret, h->secret, CFT_SECRET_BYTES) &&
+               m->rank > 0 && m->rank < h->how.size && h->peers[m->rank].fd < 0 &&
+               !h->peers[m->rank].left;
   if (!known) {
     cft_beat_shut(stranger);
     return;
@@ -141,7 +129,7 @@ static void accept_one(cft_heartbeat *h) {
     if (s->fd < 0 || (oldest->fd >= 0 && s->heard < oldest->heard)) oldest = s;
   }
   cft_beat_shut(oldest);
-  *oldest = (peer){.fd = fd, .heard = cft_beat_now()};
+  *oldest = (peer){.fd = fd, .heard = cft_now()};
 }
 
 // ---- the thread ---------------------------------------------------------------------------------
@@ -153,7 +141,7 @@ static void gone(cft_heartbeat *h, int rank) {
 }
 
 static void look_for_silence(cft_heartbeat *h) {
-  double late = cft_beat_now() - h->how.patience_s;
+  double late = cft_now() - h->how.patience_s;
   int peers = h->how.rank == 0 ? h->how.size : 1;
   for (int r = h->how.rank == 0 ? 1 : 0; r < peers; ++r) {
     peer *p = &h->peers[r];
@@ -176,7 +164,7 @@ static const double LISTENERS_S = 1;  // that who prints nothing stays longer
 // mpirun ends all others when it sees the first one end, and the table may not be out by then.
 static void after_loss(cft_heartbeat *h, double *since, bool stood_still) {
   if (*since == 0) {
-    *since = cft_beat_now();
+    *since = cft_now();
     message m = cft_beat_own(h, LOST);
     pthread_mutex_lock(&h->lock);
     m.rank = h->lost;
@@ -187,7 +175,7 @@ static void after_loss(cft_heartbeat *h, double *since, bool stood_still) {
   bool speaker = speaks(h, stood_still);
   double stays = h->how.grace_s + (speaker ? 0 : LISTENERS_S);
   pthread_mutex_lock(&h->lock);
-  bool end = !h->taken && !h->leaving && cft_beat_now() - *since > stays;
+  bool end = !h->taken && !h->leaving && cft_now() - *since > stays;
   pthread_mutex_unlock(&h->lock);
   if (!end) return;
   if (speaker) fprintf(stderr, "\n%s", cft_heartbeat_table(h));
@@ -237,24 +225,24 @@ void *cft_beat_thread(void *arg) {
   enum { MOST = 2 + STRANGERS };
   struct pollfd *fds = calloc((size_t)(MOST + h->how.size), sizeof *fds);
   peer **of = calloc((size_t)(MOST + h->how.size), sizeof *of);
-  double interval = h->how.patience_s < 5 ? h->how.patience_s / 5 : 1, next = cft_beat_now(),
+  double interval = h->how.patience_s < 5 ? h->how.patience_s / 5 : 1, next = cft_now(),
          lost_at = 0;
   bool stood_still = false;
   while (fds && of && !leaving(h)) {
-    double wait = next - cft_beat_now();
+    double wait = next - cft_now();
     int n = fill(h, fds, of);
     if (poll(fds, (nfds_t)n, wait > 0 ? (int)(1000 * wait) + 1 : 0) > 0) {
       if (fds[1].revents) accept_one(h);
       for (int i = 2; i < n; ++i)
         if (fds[i].revents && of[i]->fd == fds[i].fd) handle(h, of[i]);
     }
-    if (cft_beat_now() - next > h->how.patience_s) stood_still = true;
+    if (cft_now() - next > h->how.patience_s) stood_still = true;
     if (is_lost(h)) {
       after_loss(h, &lost_at, stood_still);
-      if (next > cft_beat_now() + SOON_S) next = cft_beat_now() + SOON_S;
+      if (next > cft_now() + SOON_S) next = cft_now() + SOON_S;
     }
-    if (cft_beat_now() < next) continue;
-    next = cft_beat_now() + interval;
+    if (cft_now() < next) continue;
+    next = cft_now() + interval;
     message m = cft_beat_own(h, BEAT);
     cft_beat_send(h, &m, -1);
     look_for_silence(h);

@@ -42,19 +42,6 @@ struct cft_rendezvous {
   char address[64];
 };
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-// In constant time: how far two secrets agree is nobody's business.
-static bool same_secret(const char *a, const char *b) {
-  unsigned char different = 0;
-  for (int i = 0; i < CFT_RENDEZVOUS_SECRET; ++i) different |= (unsigned char)(a[i] ^ b[i]);
-  return different == 0;
-}
-
 static hello hello_of(const cft_rendezvous *r, const char *secret) {
   hello h = {.magic = MAGIC, .rank = r->rank};
   snprintf(h.secret, sizeof h.secret, "%s", secret);
@@ -73,7 +60,7 @@ static int send_all(int fd, const void *from, size_t bytes, double until) {
     }
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return errno;
-    double wait = until - now();
+    double wait = until - cft_now();
     if (wait <= 0) return ETIMEDOUT;
     poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, (int)(1000 * wait) + 1);
   }
@@ -90,7 +77,7 @@ static int receive_all(int fd, void *to, size_t bytes, double until) {
     if (n == 0) return ECONNRESET;
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return errno;
-    double wait = until - now();
+    double wait = until - cft_now();
     if (wait <= 0) return ETIMEDOUT;
     poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, (int)(1000 * wait) + 1);
   }
@@ -111,8 +98,9 @@ static bool hear(cft_rendezvous *r, stranger *s, const hello *own, double until)
   s->got += n > 0 ? (size_t)n : 0;
   if (n > 0 && s->got < sizeof s->hello) return false;
   const hello *h = &s->hello;
-  bool known = s->got == sizeof *h && h->magic == MAGIC && same_secret(h->secret, own->secret) &&
-               h->rank > 0 && h->rank < r->size && r->peers[h->rank] < 0;
+  bool known = s->got == sizeof *h && h->magic == MAGIC &&
+               cft_same_bytes(h->secret, own->secret, CFT_RENDEZVOUS_SECRET) && h->rank > 0 &&
+               h->rank < r->size && r->peers[h->rank] < 0;
   bool answered = known && send_all(s->fd, own, sizeof *own, until) == 0;
   if (!answered) {
     dismiss(s);
@@ -132,7 +120,7 @@ static void accept_one(cft_rendezvous *r, stranger *strangers) {
     if (s->fd < 0 || (oldest->fd >= 0 && s->came < oldest->came)) oldest = s;
   }
   if (oldest->fd >= 0) dismiss(oldest);
-  *oldest = (stranger){.fd = fd, .came = now()};
+  *oldest = (stranger){.fd = fd, .came = cft_now()};
 }
 
 // Who has not come, as far as there is room to say it.
@@ -154,11 +142,11 @@ static cft_status wait_for_all(cft_rendezvous *r, const cft_rendezvous_how *how,
   for (int i = 0; i < STRANGERS; ++i) strangers[i].fd = -1;
   const hello own = hello_of(r, how->secret);
   int come = 1;
-  while (come < r->size && now() < until) {
+  while (come < r->size && cft_now() < until) {
     struct pollfd fds[1 + STRANGERS] = {{.fd = r->listener, .events = POLLIN}};
     for (int i = 0; i < STRANGERS; ++i)
       fds[1 + i] = (struct pollfd){.fd = strangers[i].fd, .events = POLLIN};
-    if (poll(fds, 1 + STRANGERS, (int)(1000 * (until - now())) + 1) <= 0) continue;
+    if (poll(fds, 1 + STRANGERS, (int)(1000 * (until - cft_now())) + 1) <= 0) continue;
     for (int i = 0; i < STRANGERS; ++i)
       if (fds[1 + i].revents) come += hear(r, &strangers[i], &own, until);
     if (fds[0].revents) accept_one(r, strangers);
@@ -188,14 +176,14 @@ static cft_status be_first(cft_rendezvous *r, const cft_rendezvous_how *how, dou
 
 // Is rank 0 there? 0 if so; the reason else.
 static int knock(cft_rendezvous *r, const char *address, int port, const hello *own, double until) {
-  double by = now() + ANSWER_S < until ? now() + ANSWER_S : until;
-  int fd = cft_connect(address, port, by - now());
+  double by = cft_now() + ANSWER_S < until ? cft_now() + ANSWER_S : until;
+  int fd = cft_connect(address, port, by - cft_now());
   if (fd < 0) return errno;
   hello answer;
   int reason = send_all(fd, own, sizeof *own, by);
   if (reason == 0) reason = receive_all(fd, &answer, sizeof answer, by);
   if (reason == 0 && answer.magic == MAGIC && answer.rank == 0 &&
-      same_secret(answer.secret, own->secret)) {
+      cft_same_bytes(answer.secret, own->secret, CFT_RENDEZVOUS_SECRET)) {
     r->peers[0] = fd;
     cft_local_address(fd, r->address, sizeof r->address);
     return 0;
@@ -212,14 +200,14 @@ static cft_status come(cft_rendezvous *r, const cft_rendezvous_how *how, double 
     int count = cft_addresses_of(how->host, list, ADDRESSES);
     if (count == 0) reason = EHOSTUNREACH;
     for (int p = 0; p < CFT_RENDEZVOUS_PORTS; ++p)
-      for (int i = 0; i < count && now() < until; ++i) {
+      for (int i = 0; i < count && cft_now() < until; ++i) {
         int e = knock(r, list[i], how->port + p, &own, until);
         if (e == 0) return CFT_OK;
         if (e == EPROTO) other = e;
         reason = e;
       }
     nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-  } while (now() < until);
+  } while (cft_now() < until);
   return cft_fail(
       CFT_E_IO, "rendezvous: rank %d cannot reach rank 0 at %s, port %d to %d, within %g s: %s",
       how->rank, how->host, how->port, how->port + CFT_RENDEZVOUS_PORTS - 1, how->seconds,
@@ -257,7 +245,7 @@ cft_status cft_rendezvous_open(cft_rendezvous **out, const cft_rendezvous_how *h
   r->seconds = how->seconds;
   r->listener = -1;
   for (int p = 0; p < r->size; ++p) r->peers[p] = -1;
-  double until = now() + how->seconds;
+  double until = cft_now() + how->seconds;
   cft_status st = how->rank == 0 ? be_first(r, how, until) : come(r, how, until);
   if (st != CFT_OK) {
     cft_rendezvous_close(r);
@@ -273,7 +261,7 @@ static cft_status gone(const cft_rendezvous *r, int rank, int reason) {
 }
 
 cft_status cft_rendezvous_gather(cft_rendezvous *r, const void *own, size_t bytes, void *all) {
-  double until = now() + r->seconds;
+  double until = cft_now() + r->seconds;
   int e = 0;
   if (r->rank > 0) {
     e = send_all(r->peers[0], own, bytes, until);

@@ -10,9 +10,22 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "comm/socket.h"
+
+double cft_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+bool cft_same_bytes(const char *a, const char *b, size_t bytes) {
+  unsigned char different = 0;
+  for (size_t i = 0; i < bytes; ++i) different |= (unsigned char)(a[i] ^ b[i]);
+  return different == 0;
+}
 
 void cft_own_addresses(char *to, size_t room) {
   struct ifaddrs *list = NULL;

@@ -7,6 +7,12 @@
 
 #include "base.h"
 
+// Seconds of a clock that nobody sets.
+double cft_now(void);
+
+// In constant time: how far two secrets of so many bytes agree is nobody's business.
+bool cft_same_bytes(const char *a, const char *b, size_t bytes);
+
 // Addresses of this host, separated by spaces, those that only this host can reach last. What does
 // not fit is left out.
 void cft_own_addresses(char *to, size_t room);
