@@ -41,7 +41,7 @@ typedef struct job {
 
 typedef struct cpu_comm {
   cft_comm base;
-  const cft_collectives *mpi;  // or Gloo. NULL: one rank, which has nothing to wait for
+  const cft_collectives *table;  // MPI's or Gloo's. NULL: one rank, which has nothing to wait for
   const char *library;
   double timeout_s;
   char *in, *out;  // PIECE bytes each, the thread's
@@ -73,10 +73,10 @@ static double now(void) {
 
 // ---- in the thread -------------------------------------------------------------------------
 
-static cft_status of_mpi(const cpu_comm *c, operation op, int error) {
+static cft_status of_library(const cpu_comm *c, operation op, int error) {
   char text[256];
   if (error == 0) return CFT_OK;
-  c->mpi->text(error, text, sizeof text);
+  c->table->text(error, text, sizeof text);
   return cft_fail(CFT_E_DEVICE, "%s: rank %d of %d: %s: %s", names[op], c->base.rank, c->base.size,
                   c->library, text);
 }
@@ -90,11 +90,11 @@ static bool has_left(cpu_comm *c) {
 
 // All ranks have come to this collective.
 static cft_status meet(cpu_comm *c, operation op) {
-  CFT_TRY(of_mpi(c, op, c->mpi->arrive()));
+  CFT_TRY(of_library(c, op, c->table->arrive()));
   const double begun = now();
   long sleep_ns = 0;
   for (int done = 0;;) {
-    CFT_TRY(of_mpi(c, op, c->mpi->arrived(&done)));
+    CFT_TRY(of_library(c, op, c->table->arrived(&done)));
     if (done) return CFT_OK;
     double waited = now() - begun;
     if (waited > c->timeout_s)
@@ -129,10 +129,10 @@ static cft_status all_reduce(cpu_comm *c, const job *j) {
     char *x = (char *)j->x + at * size;
     int64_t n = cpu_min(most, j->n - at);
     if (wide == j->dtype) {
-      CFT_TRY(of_mpi(c, j->op, c->mpi->sum(x, (int)n, wide)));
+      CFT_TRY(of_library(c, j->op, c->table->sum(x, (int)n, wide)));
     } else {
       widen((float *)c->in, (bf16 *)x, n);
-      CFT_TRY(of_mpi(c, j->op, c->mpi->sum(c->in, (int)n, wide)));
+      CFT_TRY(of_library(c, j->op, c->table->sum(c->in, (int)n, wide)));
       narrow((bf16 *)x, (float *)c->in, n);
     }
   }
@@ -157,7 +157,7 @@ static cft_status reduce_scatter(cpu_comm *c, const job *j) {
       else
         widen((float *)row, (bf16 *)x, n);
     }
-    CFT_TRY(of_mpi(c, j->op, c->mpi->sum_part(c->out, c->in, (int)n, wide)));
+    CFT_TRY(of_library(c, j->op, c->table->sum_part(c->out, c->in, (int)n, wide)));
     char *part = (char *)j->part + at * size;
     if (wide == j->dtype)
       memcpy(part, c->out, (size_t)(n * size));
@@ -172,7 +172,7 @@ static cft_status all_gather(cpu_comm *c, const job *j) {
   for (int64_t at = 0; at < j->n; at += most) {
     int64_t n = cpu_min(most, j->n - at);
     memcpy(c->in, (char *)j->part + at * size, (size_t)(n * size));
-    CFT_TRY(of_mpi(c, j->op, c->mpi->gather(c->out, c->in, (int)(n * size))));
+    CFT_TRY(of_library(c, j->op, c->table->gather(c->out, c->in, (int)(n * size))));
     for (int64_t r = 0; r < c->base.size; r++)
       memcpy((char *)j->x + (r * j->n + at) * size, c->out + r * n * size, (size_t)(n * size));
   }
@@ -182,14 +182,14 @@ static cft_status all_gather(cpu_comm *c, const job *j) {
 static cft_status broadcast(cpu_comm *c, const job *j) {
   const int64_t bytes = j->n * (int64_t)cft_dtype_bytes(j->dtype);
   for (int64_t at = 0; at < bytes; at += PIECE)
-    CFT_TRY(of_mpi(c, j->op,
-                   c->mpi->broadcast((char *)j->x + at, (int)cpu_min(PIECE, bytes - at), j->from)));
+    CFT_TRY(of_library(c, j->op,
+                   c->table->broadcast((char *)j->x + at, (int)cpu_min(PIECE, bytes - at), j->from)));
   return CFT_OK;
 }
 
 static cft_status start(cpu_comm *c) {
   int rank = 0, size = 0;
-  CFT_TRY(of_mpi(c, START, c->mpi->start(meeting, c->timeout_s, &rank, &size)));
+  CFT_TRY(of_library(c, START, c->table->start(meeting, c->timeout_s, &rank, &size)));
   if (size != c->base.size || rank != c->base.rank)
     return cft_fail(
         CFT_E_DEVICE,
@@ -208,7 +208,7 @@ static cft_status run(cpu_comm *c, const job *j) {
     case BROADCAST: return broadcast(c, j);
     case REDUCE_SCATTER: return reduce_scatter(c, j);
     case ALL_GATHER: return all_gather(c, j);
-    default: return of_mpi(c, FINISH, c->mpi->finish());
+    default: return of_library(c, FINISH, c->table->finish());
   }
 }
 
@@ -259,7 +259,7 @@ static cft_status push(cpu_comm *c, job like) {
 
 cft_status cpu_comm_wait(cft_comm *comm) {
   cpu_comm *c = of(comm);
-  if (!c->mpi) return CFT_OK;
+  if (!c->table) return CFT_OK;
   pthread_mutex_lock(&c->lock);
   while (c->done < c->queued) pthread_cond_wait(&c->less, &c->lock);
   const cft_status st = c->failed;
@@ -328,11 +328,11 @@ static cft_status begun(cpu_comm *c) {
   return st == CFT_OK ? st : cft_fail(st, "%s", c->why);
 }
 
-static cft_status start_mpi(cpu_comm *c) {
+static cft_status start_library(cpu_comm *c) {
   cft_status st, (*open)(const cft_collectives **, const char **) =
                      meeting ? cft_gloo_open : cft_mpi_open;
   if (started) return cft_fail(CFT_E_STATE, "comm_open: the CPU's ranks have met before in this process");
-  CFT_GO(cft_context(open(&c->mpi, &c->library), "comm_open"));
+  CFT_GO(cft_context(open(&c->table, &c->library), "comm_open"));
   c->in = malloc(PIECE + 8 * (size_t)c->base.size);
   c->out = malloc(PIECE + 8 * (size_t)c->base.size);
   if (!c->in || !c->out) CFT_GO(cft_fail(CFT_E_OOM, "comm_open: no memory"));
@@ -360,7 +360,7 @@ cft_status cpu_comm_open(cft_device *d, cft_comm **comm, const cft_comm_id *id, 
   pthread_cond_init(&c->less, &monotonic);
   pthread_condattr_destroy(&monotonic);
   const bool was_started = started;
-  const cft_status st = size > 1 ? start_mpi(c) : CFT_OK;
+  const cft_status st = size > 1 ? start_library(c) : CFT_OK;
   if (st == CFT_OK)
     *comm = &c->base;
   else if (started == was_started)  // else the thread has it, and MPI may hold that for ever
@@ -371,7 +371,7 @@ cft_status cpu_comm_open(cft_device *d, cft_comm **comm, const cft_comm_id *id, 
 cft_status cpu_comm_close(cft_comm *comm, int at_once) {
   cpu_comm *c = of(comm);
   cft_status st = CFT_OK;
-  if (c->mpi && at_once) {
+  if (c->table && at_once) {
     pthread_mutex_lock(&c->lock);
     c->left = true;
     pthread_cond_signal(&c->more);
@@ -379,7 +379,7 @@ cft_status cpu_comm_close(cft_comm *comm, int at_once) {
     pthread_detach(c->thread);  // it may be in MPI, where nothing reaches it: what it has stays
     return CFT_OK;
   }
-  if (c->mpi) {
+  if (c->table) {
     st = push(c, (job){.op = FINISH});
     if (st == CFT_OK) st = cpu_comm_wait(comm);
     pthread_join(c->thread, NULL);
@@ -391,7 +391,7 @@ cft_status cpu_comm_close(cft_comm *comm, int at_once) {
 // ---- collectives ---------------------------------------------------------------------------
 
 // Of one rank there is nothing to sum; of none to do.
-static bool is_alone(const cpu_comm *c, int64_t n) { return !c->mpi || n == 0; }
+static bool is_alone(const cpu_comm *c, int64_t n) { return !c->table || n == 0; }
 
 cft_status cpu_all_reduce(cft_comm *c, cft_stream *s, void *x, int64_t n, cft_dtype dtype) {
   (void)s;

@@ -12,12 +12,6 @@ cft_status cft_mpi_open(const cft_collectives **table, const char **name);
 // Open Gloo, for processes that meet without MPI.
 cft_status cft_gloo_open(const cft_collectives **table, const char **name);
 
-// Open a module beside the program. `of` whose header it was built with, `package` has that, and
-// `library` the one that the module wants.
-cft_status cft_collectives_open(const cft_collectives **table, const char *module,
-                                const char *symbol, const char *of, const char *package,
-                                const char *library);
-
 // As device.h says.
 cft_status cpu_comm_new_id(cft_device *d, cft_comm_id *id);
 cft_status cpu_comm_open(cft_device *d, cft_comm **c, const cft_comm_id *id, int rank, int size,

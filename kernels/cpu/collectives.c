@@ -1,5 +1,5 @@
-// mpi.c - finds the MPI that has started this process, and opens it with the module of its ABI; opens
-// Gloo where none has.
+// collectives.c - finds the MPI that has started this process, and opens it with the module of its
+// ABI; opens Gloo where none has.
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
@@ -67,9 +67,10 @@ static void *open_library(const abi *a) {
   return NULL;
 }
 
-cft_status cft_collectives_open(const cft_collectives **table, const char *module,
-                                const char *symbol, const char *of, const char *package,
-                                const char *library) {
+// Open a module beside the program. `of` whose header it was built with, `package` has that, and
+// `library` the one that the module wants.
+static cft_status open_table(const cft_collectives **table, const char *module, const char *symbol,
+                             const char *of, const char *package, const char *library) {
   char path[PATH_MAX];
   ssize_t n = readlink("/proc/self/exe", path, sizeof path - 64);
   char *slash = n > 0 ? (path[n] = 0, strrchr(path, '/')) : NULL;
@@ -90,13 +91,12 @@ cft_status cft_collectives_open(const cft_collectives **table, const char *modul
 
 cft_status cft_gloo_open(const cft_collectives **table, const char **name) {
   *name = "Gloo";
-  return cft_collectives_open(table, "libcft_gloo.so", CFT_GLOO_SYMBOL, *name, "libgloo-dev",
-                              "libgloo0");
+  return open_table(table, "libcft_gloo.so", CFT_GLOO_SYMBOL, *name, "libgloo-dev", "libgloo0");
 }
 
 static cft_status open_module(const cft_collectives **table, const abi *a) {
   const char *package = a == &mpich ? "libmpich-dev" : "libopenmpi-dev";
-  return cft_collectives_open(table, a->module, CFT_MPI_SYMBOL, a->name, package, NULL);
+  return open_table(table, a->module, CFT_MPI_SYMBOL, a->name, package, NULL);
 }
 
 cft_status cft_mpi_open(const cft_collectives **table, const char **name) {
