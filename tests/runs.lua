@@ -22,7 +22,8 @@ function M.steps_of(folder)
   return list
 end
 
-local function weights_of(folder)
+--- Numbers of some weights, in one list. @string folder of a checkpoint
+function M.weights_of(folder)
   local get, list = golden.open(folder .. "/model.safetensors"), {}
   for _, name in ipairs { "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight",
                           "model.layers.1.mlp.down_proj.weight", "model.norm.weight" } do
@@ -51,7 +52,7 @@ end
 
 --- The same weights but for rounding. @string a folder of a checkpoint @string b
 function M.same_weights(a, b)
-  local x, y, most = weights_of(a), weights_of(b), 0
+  local x, y, most = M.weights_of(a), M.weights_of(b), 0
   for i, v in ipairs(x) do most = math.max(most, math.abs(v - y[i])) end
   expect.truthy(most < 2e-5, ("weights differ by %g"):format(most))
 end

@@ -6,9 +6,8 @@ local door = require "cft.engine.ffi"
 local demo = require "cft.demo"
 local expect = require "tests.expect"
 local files = require "cft.io.files"
-local golden = require "tests.golden"
-local op = require "tests.op"
 local recipe = require "cft.recipe"
+local runs = require "tests.runs"
 local states = require "cft.io.state"
 
 -- Without output, and with a few held-out solutions: what is judged is not what is tested here.
@@ -30,16 +29,6 @@ local function run(folder, ...)
   return result
 end
 
-local function weights(folder)
-  local get, list = golden.open(folder .. "/model.safetensors"), {}
-  for _, name in ipairs { "model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight", "model.norm.weight" } do
-    local t = get(name)
-    for _, v in ipairs(op.numbers(t)) do list[#list + 1] = v end
-    t:release()
-  end
-  return list
-end
-
 local function with_folder(fn)
   local folder = os.tmpname()
   os.remove(folder)
@@ -54,12 +43,12 @@ local function test(name, fn) tests[#tests + 1] = { name, fn } end
 test("resumed equals uninterrupted, f32", function()
   with_folder(function(folder)
     local whole = run(folder)
-    local wanted = weights(folder .. "/step-000006")
+    local wanted = runs.weights_of(folder .. "/step-000006")
     files.remove(folder .. "/step-000006")
     local again = run(folder, "--resume")
     expect.same(again.loss_last, whole.loss_last, "last loss")
     expect.same(again.tokens, whole.tokens, "tokens")
-    local got = weights(folder .. "/step-000006")
+    local got = runs.weights_of(folder .. "/step-000006")
     for i, v in ipairs(wanted) do
       if got[i] ~= v then error(("weight %d is %.9g, wanted %.9g"):format(i, got[i], v), 0) end
     end
@@ -70,7 +59,7 @@ test("resumed equals uninterrupted, all states in bf16", function()
   with_folder(function(folder)
     local how = { "dtype=bf16", "master=no", "moments=bf16", "gradients=bf16" }
     local whole = run(folder, unpack(how))
-    local wanted = weights(folder .. "/step-000006")
+    local wanted = runs.weights_of(folder .. "/step-000006")
     local state = assert(files.read_state(folder .. "/step-000003/state.msgpack"))
     for _, kinds in pairs(state.moments) do expect.same(kinds.master, nil, "a master") end
     expect.raises("\n  moments: was bf16, now f32\n", run, folder, "dtype=bf16", "master=no",
@@ -78,7 +67,7 @@ test("resumed equals uninterrupted, all states in bf16", function()
     files.remove(folder .. "/step-000006")
     local again = run(folder, "--resume", unpack(how))
     expect.same(again.loss_last, whole.loss_last, "last loss")
-    for i, v in ipairs(weights(folder .. "/step-000006")) do expect.same(v, wanted[i], "weight " .. i) end
+    for i, v in ipairs(runs.weights_of(folder .. "/step-000006")) do expect.same(v, wanted[i], "weight " .. i) end
     local function size()
       local file = assert(io.open(folder .. "/step-000006/state.msgpack", "rb"))
       local bytes = file:seek "end"
@@ -89,11 +78,11 @@ test("resumed equals uninterrupted, all states in bf16", function()
     files.remove(folder)
     run(folder, "dtype=bf16", "gradients=bf16")
     expect.truthy(narrow < 0.4 * size(), "m and v in bf16 are a third of m, v and master in f32")
-    local summed = weights(folder .. "/step-000006")
+    local summed = runs.weights_of(folder .. "/step-000006")
     files.remove(folder)
     run(folder, "dtype=bf16")
     local differs = false
-    for i, v in ipairs(weights(folder .. "/step-000006")) do differs = differs or v ~= summed[i] end
+    for i, v in ipairs(runs.weights_of(folder .. "/step-000006")) do differs = differs or v ~= summed[i] end
     expect.truthy(differs, "gradients that add up in f32 make other weights")
   end)
 end)
@@ -102,7 +91,7 @@ test("resumed equals uninterrupted, Lion; another optimizer does not take its st
   with_folder(function(folder)
     local how = { "optimizer=lion", "lr=1e-4", "dtype=bf16", "master=no", "moments=bf16" }
     local whole = run(folder, unpack(how))
-    local wanted = weights(folder .. "/step-000006")
+    local wanted = runs.weights_of(folder .. "/step-000006")
     local state = assert(files.read_state(folder .. "/step-000003/state.msgpack"))
     expect.same(state.optimizer, "lion")
     for _, kinds in pairs(state.moments) do
@@ -121,7 +110,7 @@ test("resumed equals uninterrupted, Lion; another optimizer does not take its st
     if not ok then error(err, 0) end
     local again = run(folder, "--resume", unpack(how))
     expect.same(again.loss_last, whole.loss_last, "last loss")
-    for i, v in ipairs(weights(folder .. "/step-000006")) do expect.same(v, wanted[i], "weight " .. i) end
+    for i, v in ipairs(runs.weights_of(folder .. "/step-000006")) do expect.same(v, wanted[i], "weight " .. i) end
     how[1] = "optimizer=adamw"
     expect.raises("\n  optimizer: was lion, now adamw\n", run, folder, "--resume", unpack(how))
   end)
