@@ -85,12 +85,10 @@ local function command(mpirun, kind, n)
   if n > worker.cores() then
     for _, word in ipairs { "--map-by", "slot:OVERSUBSCRIBE" } do words[#words + 1] = word end
   end
-  -- Where a rank is killed it ends the others a second later; who prints the table may need longer on a busy host.
-  local set = { "env", "OMPI_MCA_odls_base_sigkill_timeout=" .. (os.getenv "OMPI_MCA_odls_base_sigkill_timeout" or "3") }
   if attach.uid() == 0 then  -- it warns root of what cftrun has been told already: this run is root's
-    set[3], set[4] = "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
+    local allow = { "env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1" }
+    for i, word in ipairs(allow) do table.insert(words, i, word) end
   end
-  for i, word in ipairs(set) do table.insert(words, i, word) end
   return words
 end
 
