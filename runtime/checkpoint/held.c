@@ -36,7 +36,8 @@ struct cft_held {
     int64_t left;  // pieces in it that are not written
   } * slabs;
   int64_t slab_count, slab_space;
-  int64_t last;  // behind the last live piece
+  int64_t last;     // behind the last live piece
+  int64_t copying;  // pieces that are being copied, with the lock open
   cft_held_bytes bytes;
   bool awaited, changed;
   cft_status failed;
@@ -133,9 +134,13 @@ static void set_written(cft_held *h, struct piece *p) {
   p->state = WRITTEN;
 }
 
+// A save that fails ends while the program may be copying: what it copies to stays until it has
+// done.
 void cft_held_end(cft_held *h) {
   pthread_mutex_lock(&h->lock);
-  h->count = h->ranges = h->last = h->bytes.pending = 0;
+  h->last = 0;  // no other copy is begun
+  while (h->copying > 0) pthread_cond_wait(&h->moved, &h->lock);
+  h->count = h->ranges = h->bytes.pending = 0;
   for (int64_t i = 0; i < h->slab_count; ++i) give_back(&h->slabs[i]);
   h->slab_count = 0;
   pthread_cond_broadcast(&h->moved);
@@ -180,9 +185,11 @@ static bool copy_last(cft_held *h) {
   struct piece *p = &h->pieces[h->last - 1];
   if (!find_room(h, p)) return false;
   p->state = BUSY;
+  ++h->copying;
   pthread_mutex_unlock(&h->lock);
   memcpy(p->copy, p->from, p->bytes);
   pthread_mutex_lock(&h->lock);
+  --h->copying;
   p->state = COPIED;
   h->bytes.pending -= (int64_t)p->bytes;
   h->bytes.copied += (int64_t)p->bytes;
