@@ -14,13 +14,14 @@ names=$(IFS='|'; echo "${*:-.}")
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
-# suites PRESET quick|slow: run them one after the other, since each may use all cores.
+# suites PRESET quick|slow: run them, two of one thread beside each other, and all others alone
+# (RUN_SERIAL in tests/CMakeLists.txt), since each may use all cores.
 suites() {
   say "$2 suites of build/$1"
   local label=(-L quick) log=build/$1/Testing/Temporary/LastTest.log
   [[ $2 == slow ]] && label=(-LE quick)
   rm -f "$log"
-  ctest --test-dir "build/$1" "${label[@]}" -R "$names" --output-on-failure --no-tests=ignore >&2 ||
+  ctest --test-dir "build/$1" -j 2 "${label[@]}" -R "$names" --output-on-failure --no-tests=ignore >&2 ||
     true  # counted below
   if [[ -f $log ]]; then cp "$log" "$logs/$1-$2"; fi
 }
