@@ -1,6 +1,7 @@
 -- Ranks with a GPU each, emulated: one that is lost, or does not come to a collective, is named by the others, who end; and ranks
 -- that cannot have a GPU each are refused. CFT_CUDA_MODULE=... cftrun tests/run.lua tests/cuda_emu/lost_ranks.lua
 
+local devices = require "cft.ranks.devices"
 local expect = require "tests.expect"
 local process = require "tests.process"
 
@@ -66,6 +67,14 @@ refused("no NCCL", { CUDA_EMU_WITHOUT = "nccl", CUDA_EMU_DEVICES = "2" },
 refused("an NCCL that is too old", { CUDA_EMU_NCCL_VERSION = "21003", CUDA_EMU_DEVICES = "2" },
   "has no NCCL, by which GPUs sum: 2.10.3; 2.14 or newer is wanted")
 refused("no GPU", { CUDA_EMU_DEVICES = "0" }, "rank 0 on %S+ has no GPU: there is none")
+
+tests[#tests + 1] = { "a GPU is known by its UUID, whatever its host is called", function()
+  local places = { { host = "a" }, { host = "b" }, { host = "a" } }
+  expect.same(devices.shared(places, { "GPU-1", "GPU-2", "GPU-3" }), nil)
+  expect.truthy(devices.shared(places, { "GPU-1", "GPU-2", "GPU-1" }):find("ranks 0 and 2 on a have the same GPU, GPU-1; 2 ranks ", 1, true))
+  expect.truthy(devices.shared(places, { "GPU-1", "GPU-2", "GPU-2" })
+    :find("ranks 1 on b and 2 on a have the same GPU, GPU-2: these are one machine", 1, true))
+end }
 
 tests[#tests + 1] = { "device=auto takes the CPU where one of them cannot have a GPU, and says why", function()
   local r = process.cftrun { "--ranks", "2", RECIPE, "device=auto", "steps=1", "held=3",

@@ -21,24 +21,13 @@ result() {
 
 "$cftrun" --ranks 3 "$recipe" out=here zero=1 steps=12 >here.said 2>&1 || { cat here.said; exit 1; }
 before=$(sent)
-on_hosts 3 "$cftrun" "$recipe" out=apart zero=1 steps=12 >said 2>&1 ||
+on_hosts 2 1 "$cftrun" "$recipe" out=apart zero=1 steps=12 >said 2>&1 ||
   { echo "FAIL  the run on two hosts ends with code $?"; cat said; exit 1; }
 mib=$((($(sent) - before) >> 20))
 result "two hosts: the losses of --ranks 3, $mib MiB over the cable" said '((mib > 0)) && [[ $(losses here) == "$(losses apart)" ]]'
 
-on_hosts 3 "$cftrun" "$recipe" out=cut zero=1 steps=1000000 slow=0.02 >said 2>&1 & job=$!
-for ((i = 0; i < 600; ++i)); do [[ -s cut/log.jsonl ]] && (($(grep -c '"step"' cut/log.jsonl) > 5)) && break; sleep 0.05; done
-mapfile -t pids < <(grep -o '"pid": *[0-9]*' cut/run.json | grep -o '[0-9]*')
-alive() { local p; for p in "${pids[@]}"; do kill -0 "$p" 2>/dev/null && return 0; done; return 1; }
-ip -n "$one" link set cable down
-from=$(date +%s%N)
-ms() { echo $((($(date +%s%N) - from) / 1000000)); }
-while alive && (($(ms) < 60000)); do sleep 0.05; done
-gone=$(ms)
-while kill -0 "$job" 2>/dev/null && (($(ms) < 60000)); do sleep 0.1; done
-ended=$(ms)
-kill -0 "$job" 2>/dev/null && unplug
-code=0; wait "$job" || code=$?
+on_hosts 2 1 "$cftrun" "$recipe" out=cut zero=1 steps=1000000 slow=0.02 >said 2>&1 & job=$!
+cut_cable cut "$job"
 result "the cable is cut: ${#pids[@]} ranks gone after $gone ms, mpirun after $ended ms with code $code; rank 2 is named" said \
   '((gone < 10000 && ended < 60000 && code == 6 && ${#pids[@]} == 3)) && grep -q "rank 2 of 3 is lost: nothing was heard" said &&
    grep -q "rank 2 on two, .*step" said && grep -q "rank 0 on one, .*waits for rank 2" said'

@@ -14,7 +14,7 @@ bound=(bash -c 'exec taskset -c "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" "$@"' - "$c
 if [[ -n $rate ]]; then
   plug_in "$folder"
   for name in "$one" "$two"; do tc -n "$name" qdisc add dev cable root tbf rate "$rate" burst 256kb latency 50ms; done
-  start=(on_hosts 2)
+  start=(on_hosts 1 1)
 else
   start=(mpirun -np 2 --bind-to none)
   mpirun --version 2>&1 | grep -q "Open MPI" || start=(mpirun -np 2)

@@ -50,20 +50,26 @@ function M.choose(here, wanted)
   return "cuda:" .. here.local_rank % looks[here.rank + 1].gpus
 end
 
--- An error where two ranks have one GPU: NCCL cannot do that, and each would have half of it.
-local function check_own(here, device)
+--- Have two ranks one GPU? NCCL cannot do that, and each would have half of it. A GPU's UUID is its own on all hosts, whatever
+-- these are called: two containers of one machine have different names, and hosts without one may have the same.
+-- @tab places of each rank, by its number from 1: `host` @tab uuids of their GPUs
+-- @treturn ?string what is wrong, of the first two @usage
+-- local devices = require "cft.ranks.devices"
+-- print(devices.shared({ { host = "a" }, { host = "b" } }, { "GPU-1", "GPU-2" }))   --> nil
+function M.shared(places, uuids)
   local first = {}
-  local uuids = here:gather(tensor.uuid(device))
   for r, uuid in ipairs(uuids) do
-    local host = here.places[r].host
-    local key = host .. " " .. uuid
-    if first[key] then
+    local f, host = first[uuid], places[r].host
+    first[uuid] = f or r
+    if f and places[f].host ~= host then
+      return ("ranks %d on %s and %d on %s have the same GPU, %s: these are one machine, and each rank needs a GPU of its own")
+        :format(f - 1, places[f].host, r - 1, host, uuid)
+    elseif f then
       local there = 0
-      for _, place in ipairs(here.places) do there = there + (place.host == host and 1 or 0) end
-      here:refuse(exit.DEVICE, "ranks %d and %d on %s have the same GPU, %s; %d ranks are there, and each needs a GPU of its "
-        .. "own: start at most as many on a host as it has GPUs", first[key] - 1, r - 1, host, uuid, there)
+      for _, place in ipairs(places) do there = there + (place.host == host and 1 or 0) end
+      return ("ranks %d and %d on %s have the same GPU, %s; %d ranks are there, and each needs a GPU of its own: start at most as "
+        .. "many on a host as it has GPUs"):format(f - 1, r - 1, host, uuid, there)
     end
-    first[key] = r
   end
 end
 
@@ -71,7 +77,8 @@ end
 -- @tparam Ranks here @param device of `tensor.device`
 function M.join(here, device)
   if here.size == 1 or device.host_memory == 1 then return end
-  check_own(here, device)
+  local why = M.shared(here.places, here:gather(tensor.uuid(device)))
+  if why then here:refuse(exit.DEVICE, "%s", why) end
   here:at "NCCL's communicator"
   local id = here:of_first(here.first and comm.id(device) or "")
   here.comm = comm.open { id = id, rank = here.rank, size = here.size, device = device, timeout = here.stall + AFTER_S }

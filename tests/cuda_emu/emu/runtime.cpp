@@ -900,13 +900,23 @@ cudaError_t cudaGetDevice(int *device) {
   return cudaSuccess;
 }
 
+// No two cards anywhere have one name: the host's is in it, and the card's number there.
+static void name_card(cudaUUID_t *uuid, int number) {
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+  for (const char *c = host; *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+  memcpy(uuid->bytes, &hash, sizeof hash);
+  uuid->bytes[15] = (char)number;
+}
+
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
   API;
   init();
   if (!is_device(device)) return set_error(cudaErrorInvalidDevice);
   *p = {};
   snprintf(p->name, sizeof p->name, "emulated (no GPU)");
-  p->uuid.bytes[15] = (char)visible()[(size_t)device];
+  name_card(&p->uuid, visible()[(size_t)device]);
   p->totalGlobalMem = limit_bytes;
   p->major = emulated_arch() / 10;
   p->minor = emulated_arch() % 10;
