@@ -67,6 +67,11 @@ CFT_API int cft_heartbeat_lost(cft_heartbeat *h);
 // where, and for whom it waits. Valid until the next call or cft_heartbeat_leave.
 CFT_API const char *cft_heartbeat_table(cft_heartbeat *h);
 
+// NCCL answers questions about its ranks at "HOST:PORT" or "[ADDRESS]:PORT" (its RAS thread, from 2.24 on): who prints the
+// table at a loss asks there, for 0.7 s at most, and prints the answer, if there is one, below it. Once, before any loss. E_ARG where
+// that is no address; then nobody is asked.
+CFT_API cft_status cft_heartbeat_ask_nccl(cft_heartbeat *h, const char *address);
+
 // The program knows of the loss and ends by itself: the thread does not end it.
 CFT_API void cft_heartbeat_take(cft_heartbeat *h);
 

@@ -174,6 +174,15 @@ int cft_heartbeat_lost(cft_heartbeat *h) {
   return lost;
 }
 
+cft_status cft_heartbeat_ask_nccl(cft_heartbeat *h, const char *address) {
+  ras_place place;
+  CFT_TRY(ras_find(&place, address));
+  pthread_mutex_lock(&h->lock);
+  h->nccl = place;
+  pthread_mutex_unlock(&h->lock);
+  return CFT_OK;
+}
+
 void cft_heartbeat_take(cft_heartbeat *h) {
   pthread_mutex_lock(&h->lock);
   h->taken = true;

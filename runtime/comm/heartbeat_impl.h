@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "cft_heartbeat.h"
+#include "comm/ras.h"
 
 enum {
   MAGIC = 0x62746663,  // "cftb"; another byte order does not fit
@@ -52,6 +53,11 @@ struct cft_heartbeat {
   bool taken, leaving;
   char *table;
 
+  ras_place nccl;  // asked at a loss; without addresses: not
+  pthread_t asking;
+  bool answered, asks, said;  // the latter two are the thread's
+  char answer[RAS_BYTES];
+
   double warned;  // the thread's: for how long the ranks had waited when it was last said
 };
 
@@ -68,8 +74,6 @@ void cft_beat_look_for_stalls(cft_heartbeat *h);
 
 // A rank is lost, unless another one is.
 void cft_beat_lose(cft_heartbeat *h, int rank, const char *reason);
-
-// Seconds on a clock that only goes forward.
 
 // A text of somebody's, cut to its place, without control characters.
 void cft_beat_text(char *to, size_t room, const char *from);

@@ -160,6 +160,25 @@ static bool speaks(const cft_heartbeat *h, bool stood_still) {
 
 static const double LISTENERS_S = 0.75;  // that who prints nothing stays longer
 
+// Seconds for NCCL's answer from the loss on: while the others, whose threads it asks in turn, are there.
+static const double NCCL_S = 0.7;
+
+static void *ask_nccl(void *arg) {
+  cft_heartbeat *h = arg;
+  ras_ask(h->answer, &h->nccl, NCCL_S);
+  pthread_mutex_lock(&h->lock);
+  h->answered = true;
+  pthread_mutex_unlock(&h->lock);
+  return NULL;
+}
+
+static void begin_to_ask(cft_heartbeat *h) {
+  pthread_mutex_lock(&h->lock);
+  bool there = h->nccl.count > 0;
+  pthread_mutex_unlock(&h->lock);
+  h->asks = there && pthread_create(&h->asking, NULL, ask_nccl, h) == 0;
+}
+
 // Tell the others once; and end a program that does not end by itself. Who prints goes first:
 // mpirun ends all others when it sees the first one end, and the table may not be out by then.
 static void after_loss(cft_heartbeat *h, double *since, bool stood_still) {
@@ -171,14 +190,19 @@ static void after_loss(cft_heartbeat *h, double *since, bool stood_still) {
     memcpy(m.where, h->reason, sizeof m.where - 1);
     pthread_mutex_unlock(&h->lock);
     if (h->how.rank == 0) cft_beat_send(h, &m, -1);
+    if (speaks(h, stood_still)) begin_to_ask(h);
   }
   bool speaker = speaks(h, stood_still);
   double stays = h->how.grace_s + (speaker ? 0 : LISTENERS_S);
   pthread_mutex_lock(&h->lock);
   bool end = !h->taken && !h->leaving && cft_now() - *since > stays;
+  bool answered = h->answered;
   pthread_mutex_unlock(&h->lock);
   if (!end) return;
-  if (speaker) fprintf(stderr, "\n%s", cft_heartbeat_table(h));
+  if (speaker && !h->said) fprintf(stderr, "\n%s", cft_heartbeat_table(h));
+  h->said = true;
+  if (h->asks && !answered) return;  // NCCL_S at most
+  if (h->asks) fputs(h->answer, stderr);
   _exit(h->how.exit_code);
 }
 
@@ -248,6 +272,7 @@ void *cft_beat_thread(void *arg) {
     look_for_silence(h);
     if (h->how.rank == 0) cft_beat_look_for_stalls(h);
   }
+  if (h->asks) pthread_join(h->asking, NULL);
   free(fds);
   free(of);
   return NULL;

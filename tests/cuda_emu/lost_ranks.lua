@@ -13,7 +13,7 @@ local tests = {}
 -- A run of three, of which something happens to rank 1 when two steps are made; what it says, the exit code, and which of the
 -- three are still there half a minute after the launcher.
 local SCRIPT = [[
-export OMP_NUM_THREADS=1 CUDA_EMU_DEVICES=4 %s
+export OMP_NUM_THREADS=1 CUDA_EMU_DEVICES=4 NCCL_RAS_ADDR=127.0.0.1:$((20000 + $$ %% 20000)) %s
 cftrun --ranks 3 %s device=cuda batch=4 tokens=200 held=3 steps=100000 stall=8 out=run >said 2>&1 & run=$!
 for i in $(seq 1200); do
   [ -f run/log.jsonl ] && [ $(grep -c '"step"' run/log.jsonl) -ge 2 ] && break
@@ -29,13 +29,16 @@ for p in $pids; do
 done
 cat said]]
 
-local function lost(what, env, event, reason, doing)
+-- `nccl`: what NCCL says of it below the table.
+local function lost(what, env, event, reason, nccl)
   tests[#tests + 1] = { what, function()
     local said = process.shell(SCRIPT:format(env, RECIPE, event), process.folder())
     local code = said:match "code (%d+)"
     expect.truthy(code == "6" or code == "137", said)  -- mpirun gives that of the first that it has heard of
     expect.truthy(said:find("rank 1 of 3 is lost: " .. reason), said)
-    expect.truthy(said:find("rank 1 on [^\n]*" .. (doing or "") .. "[^\n]*few_steps.lua:%d"), said)
+    expect.truthy(said:find "rank 1 on [^\n]*few_steps.lua:%d", said)
+    local lines, answer = said:match "is lost:(.-)\nNCCL at [%d.:]+:\n(.*)"
+    expect.truthy(lines and lines:find "rank 2 on " and answer:find "^  Communicators" and answer:find(nccl), said)
     expect.same(said:find "still there", nil, said)
     local _, tables = said:gsub("is lost:", "")
     expect.same(tables, 1, said)
@@ -43,9 +46,11 @@ local function lost(what, env, event, reason, doing)
 end
 
 local KILL = "kill -%s $(echo $pids | cut -d' ' -f2)"
-lost("a rank is killed: the others end with a table and code 6", "", KILL:format "KILL", "its process is gone")
-lost("a rank is stopped", "", KILL:format "STOP", "nothing was heard of it for 4 s")
-lost("a call of NCCL does not return", "CUDA_EMU_NCCL_STALL=1:12", "", "it is at 'all_reduce', and the others waited")
+lost("a rank is killed: the others end with a table and code 6", "", KILL:format "KILL", "its process is gone",
+  "Rank 1 has begun [^\n]*; it has died")
+lost("a rank is stopped", "", KILL:format "STOP", "nothing was heard of it for 4 s", "Rank 1 has begun %d+ collectives")
+lost("a call of NCCL does not return", "CUDA_EMU_NCCL_STALL=1:12", "", "it is at 'all_reduce', and the others waited",
+  "Rank 1 has begun %d+ collectives")
 
 -- ---- what is refused ---------------------------------------------------------------------------
 

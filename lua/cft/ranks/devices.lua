@@ -82,6 +82,8 @@ function M.join(here, device)
   here:at "NCCL's communicator"
   local id = here:of_first(here.first and comm.id(device) or "")
   here.comm = comm.open { id = id, rank = here.rank, size = here.size, device = device, timeout = here.stall + AFTER_S }
+  local unasked = here.heartbeat:asks_nccl()
+  if unasked and here.first then io.stderr:write("cftrun: ", unasked, "; NCCL is not asked when a rank is lost\n") end
   for _, hook in ipairs { "before", "after", "failed" } do here.comm[hook] = here.cpu[hook] end
 end
 

@@ -70,6 +70,15 @@ function Heartbeat:comes_out(op)
   if self.saves then say(self, "saving", C.CFT_RANK_SAVES) else say(self, "after " .. op, C.CFT_RANK_WORKS) end
 end
 
+--- NCCL sums from now on: at a loss its own view of the ranks is asked for, where it answers (RAS, of 2.24 and newer).
+-- @treturn ?string why it will not be asked, where somebody has said where it answers and nobody can be there
+function Heartbeat:asks_nccl()
+  if os.getenv "NCCL_RAS_ENABLE" == "0" then return nil end
+  local address = os.getenv "NCCL_RAS_ADDR"
+  if C.cft_heartbeat_ask_nccl(self.c, address or "localhost:28028") == C.CFT_OK or not address then return nil end
+  return "NCCL_RAS_ADDR: " .. ffi.string(C.cft_last_error())
+end
+
 --- A collective has failed, most likely since a rank is gone: then the heartbeat ends this process when it knows which, with the
 -- table and the code of that. Returns where it hears of nothing.
 function Heartbeat:await_loss()

@@ -10,6 +10,8 @@
 // notices a closed connection: each rank holds a robust mutex while it lives. Either way what waits
 // in a stream waits on until ncclCommAbort; but for a minute at most, so that no test hangs.
 //
+// Asked about its ranks at NCCL_RAS_ADDR it says what each has begun and done, and who is gone: ras.h.
+//
 //   CUDA_EMU_NCCL_DELAY=1:20  rank 1's collectives begin 20 ms after they could
 //   CUDA_EMU_NCCL_STALL=1:7   rank 1's 7th call does not return
 //   CUDA_EMU_COLLECTIVES=late, early: see emu/runtime.cpp
@@ -32,10 +34,12 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 
 #include "cuda_emu.h"
+#include "ras.h"
 #include "standins.h"
 
 namespace {
@@ -294,6 +298,30 @@ ncclResult_t join(communicator &c) {
   return ncclSuccess;
 }
 
+// ---- what is said of the ranks -----------------------------------------------------------------
+
+// The newest communicator, for the thread that is asked.
+struct {
+  std::mutex lock;
+  std::weak_ptr<communicator> newest;
+} known;
+
+std::string status() {
+  shared c;
+  {
+    const std::lock_guard<std::mutex> held(known.lock);
+    c = known.newest.lock();
+  }
+  std::string text = "Communicators (stand-in)\n\n";
+  for (int r = 0; c && r < c->size; r++) {
+    const slot &s = c->m->ranks[r];
+    const char *how = r == c->rank ? nullptr : c->gone(r);
+    text += "Rank " + std::to_string(r) + " has begun " + std::to_string(s.posted) + " collectives and done " +
+            std::to_string(s.taken) + (how ? std::string("; it ") + how : "") + "\n";
+  }
+  return text;
+}
+
 int group_depth;
 
 // "RANK:N" of a variable, where it is this rank's: N; else -1.
@@ -382,6 +410,11 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id
   c->size = ranks;
   const ncclResult_t r = join(*c);
   if (r != ncclSuccess) return r;
+  {
+    const std::lock_guard<std::mutex> held(known.lock);
+    known.newest = c;
+  }
+  standin_ras_listen(status);
   *comm = (ncclComm_t) new shared(c);
   return ncclInProgress;
 }
