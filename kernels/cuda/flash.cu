@@ -134,36 +134,7 @@ static __global__ void __launch_bounds__(THREADS)
     float score[KEYS / 8][4] = {};
     multiply_rows<DP, KEYS>(score, qs, warp * 16, ks + at);
     const bool masked = first + KEYS > least || s.count < ROWS;
-    float high[2] = {top[0], top[1]};
-#pragma unroll
-    for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        const int key = first + j * 8 + lane % 4 * 2 + e % 2;
-        float &x = score[j][e];
-        x = masked && key >= seen[e / 2] ? -INFINITY : x * (scale * LOG2E);
-        high[e / 2] = fmaxf(high[e / 2], x);
-      }
-    float keep[2], shift[2];
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      high[half] = most_of_four(high[half]);
-      shift[half] = high[half] == -INFINITY ? 0 : high[half];  // nothing seen yet: exp2(-inf) is 0
-      keep[half] = exp2f(top[half] - shift[half]);
-      top[half] = high[half];
-      total[half] *= keep[half];
-    }
-#pragma unroll
-    for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        score[j][e] = exp2f(score[j][e] - shift[e / 2]);
-        total[e / 2] += score[j][e];
-      }
-#pragma unroll
-    for (int j = 0; j < DP / 8; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) sum[j][e] *= keep[e / 2];
+    take_scores<DP, KEYS>(score, top, total, sum, seen, first, masked, scale);
     multiply_sums<DP, KEYS>(sum, score, vs + at);
     __syncthreads();  // all have read this tile: the next round may refill it
   }

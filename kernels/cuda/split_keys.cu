@@ -60,44 +60,6 @@ static __device__ __forceinline__ int64_t sequence_of_tile(const packed &p, int6
   return low;
 }
 
-// sum and total of more keys: `score` is of 16 rows and KEYS keys from `first` on, of which each
-// row sees `seen`.
-template <int DP>
-static __device__ __forceinline__ void take_weights(float (&score)[KEYS / 8][4], float (&top)[2],
-                                                    float (&total)[2], float (&sum)[DP / 8][4],
-                                                    const int (&seen)[2], int first, float scale) {
-  const int lane = threadIdx.x % 32;
-  float high[2] = {top[0], top[1]}, keep[2], shift[2];
-#pragma unroll
-  for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-    for (int e = 0; e < 4; e++) {
-      const int key = first + j * 8 + lane % 4 * 2 + e % 2;
-      float &x = score[j][e];
-      x = key < seen[e / 2] ? x * (scale * LOG2E) : -INFINITY;
-      high[e / 2] = fmaxf(high[e / 2], x);
-    }
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    high[half] = most_of_four(high[half]);
-    shift[half] = high[half] == -INFINITY ? 0 : high[half];  // nothing seen yet: exp2(-inf) is 0
-    keep[half] = exp2f(top[half] - shift[half]);
-    top[half] = high[half];
-    total[half] *= keep[half];
-  }
-#pragma unroll
-  for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-    for (int e = 0; e < 4; e++) {
-      score[j][e] = exp2f(score[j][e] - shift[e / 2]);
-      total[e / 2] += score[j][e];
-    }
-#pragma unroll
-  for (int j = 0; j < DP / 8; j++)
-#pragma unroll
-    for (int e = 0; e < 4; e++) sum[j][e] *= keep[e / 2];
-}
-
 // `few`: sequences of that many queries or more are another kernel's.
 template <int DP, bool PAGED>
 static __global__ void __launch_bounds__(THREADS)
@@ -156,7 +118,7 @@ static __global__ void __launch_bounds__(THREADS)
     multiply_rows<DP, KEYS>(score, qs, 0, ks);
     __syncwarp();  // all lanes have read them
     fetch(ks, t.k, t.k_stride, round + 1);
-    take_weights<DP>(score, top, total, sum, seen, first_of(round), scale);
+    take_scores<DP, KEYS>(score, top, total, sum, seen, first_of(round), true, scale);
     copy_async_wait<1>();
     __syncwarp();  // the warp's values are there
     multiply_sums<DP, KEYS>(sum, score, vs);

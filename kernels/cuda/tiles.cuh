@@ -97,3 +97,44 @@ static __device__ __forceinline__ float sum_of_four(float v) {
   v += __shfl_xor_sync(ALL_LANES, v, 1);
   return v + __shfl_xor_sync(ALL_LANES, v, 2);
 }
+
+// The running softmax of a warp's 16 rows: N more keys from `first` on, of which each of this
+// lane's two rows sees those before `seen`, where `masked` (else all). `score` is q k^T, and
+// becomes weights; `top` (-INFINITY at first) is the highest score yet, in powers of 2, `total` the
+// sum of this lane's weights, `sum` that of values: both are brought to the new top.
+template <int DP, int N>
+static __device__ __forceinline__ void take_scores(float (&score)[N / 8][4], float (&top)[2],
+                                                   float (&total)[2], float (&sum)[DP / 8][4],
+                                                   const int (&seen)[2], int first, bool masked,
+                                                   float scale) {
+  const int lane = threadIdx.x % 32;
+  float high[2] = {top[0], top[1]}, keep[2], shift[2];
+#pragma unroll
+  for (int j = 0; j < N / 8; j++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const int key = first + j * 8 + lane % 4 * 2 + e % 2;
+      float &x = score[j][e];
+      x = masked && key >= seen[e / 2] ? -INFINITY : x * (scale * LOG2E);
+      high[e / 2] = fmaxf(high[e / 2], x);
+    }
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    high[half] = most_of_four(high[half]);
+    shift[half] = high[half] == -INFINITY ? 0 : high[half];  // nothing seen yet: exp2(-inf) is 0
+    keep[half] = exp2f(top[half] - shift[half]);
+    top[half] = high[half];
+    total[half] *= keep[half];
+  }
+#pragma unroll
+  for (int j = 0; j < N / 8; j++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      score[j][e] = exp2f(score[j][e] - shift[e / 2]);
+      total[e / 2] += score[j][e];
+    }
+#pragma unroll
+  for (int j = 0; j < DP / 8; j++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) sum[j][e] *= keep[e / 2];
+}
