@@ -115,8 +115,9 @@ static inline __attribute__((always_inline)) void dot_tile(acc *c, int64_t c_str
     for (int j = 0; j < cols; j++) sum[i][j] = (vec){0};
   int64_t whole = k / STRIDE * STRIDE;
   for (int64_t p = 0; p < whole; p += STRIDE) {
+    // Into the second cache where memory alone is waited for: the first has room for few lines on their way.
     for (int r = 0; r < next.rows; r++)
-      __builtin_prefetch(next.at + r * next.stride + p * size, 0, 3);
+      __builtin_prefetch(next.at + r * next.stride + p * size, 0, rows == 1 ? 2 : 3);
     uvec of_a[TILE_ROWS];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) of_a[i] = load_num(a + i * a_stride + p);
@@ -194,7 +195,8 @@ static void dot_product(acc *c, int64_t c_stride, const num *a, int64_t a_stride
   for (int64_t j = 0; j < n;) {
     columns at = {(const char *)b.at + j * b.stride * size, b.stride};
     if (m == 1 && n - j >= 2 * TILE_COLUMNS) {  // more of b is on its way at a time
-      dot_tile(c + j, c_stride, a, a_stride, at, k, add, (ahead){0}, stored, 1, 2 * TILE_COLUMNS);
+      ahead next = {(const char *)at.at + 2 * TILE_COLUMNS * b.stride * size, b.stride * size, 2 * TILE_COLUMNS};
+      dot_tile(c + j, c_stride, a, a_stride, at, k, add, next, stored, 1, 2 * TILE_COLUMNS);
       j += 2 * TILE_COLUMNS;
     } else if (n - j >= TILE_COLUMNS) {
       dot_rows(c + j, c_stride, a, a_stride, at, m, k, add, stored, TILE_COLUMNS);
