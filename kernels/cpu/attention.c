@@ -313,7 +313,7 @@ static inline __attribute__((always_inline)) void softmax_panel(acc *s, int64_t 
   SIMD
   for (int r = 0; r < width; r++) {
     keep[r] = high[r] == none ? 1 : exp2_small(top[r] - high[r]);
-    total[r] = sum[r] * keep[r];
+    total[r] = 0;
     top[r] = high[r];
   }
   for (int64_t j = 0; j < n; j++) {
@@ -326,7 +326,7 @@ static inline __attribute__((always_inline)) void softmax_panel(acc *s, int64_t 
     }
   }
   SIMD
-  for (int r = 0; r < width; r++) sum[r] = total[r];
+  for (int r = 0; r < width; r++) sum[r] = sum[r] * keep[r] + total[r];
 }
 
 static void softmax_block(const forward_scratch *w, const problem *p, const block *x, int64_t j0, int64_t n) {
@@ -432,31 +432,50 @@ static int64_t sequence_of(const int32_t *first, int64_t B, int64_t t) {
 }
 
 #include "attention_one.h"
+#include "attention_split.h"
+
+// Blocks of keys for threads to share: none where tasks, a query's key heads, leave less than a quarter of the threads idle,
+// or keys are so few that threads would wait for each other longer than they save.
+static int64_t blocks_to_share(const problem *p, int team) {
+  int64_t tasks = 0, blocks = 0;
+  for (int64_t b = 0; b < p->B; b++) {
+    tasks += cpu_blocks(queries_of(p, b), p->block) * p->K;
+    blocks += cpu_blocks(split_keys(p, b), KEYS);
+  }
+  int64_t turns = cpu_blocks(tasks, team);
+  return turns <= 2 && 4 * tasks <= 3 * turns * team && blocks >= 8 * team ? blocks : 0;
+}
 
 static cft_status forward_all(cft_device *d, const problem *p, real *o, int64_t o_stride, acc *lse, int64_t work) {
   forward_scratch none;
   int team = cft_cpu_team(work);
   size_t list = (size_t)round_up((p->B + 1) * (int64_t)sizeof(int32_t), 64);
   one_scratch of_one;
+  split shared = {.blocks = blocks_to_share(p, team)};
   size_t each = (size_t)cpu_max(forward_layout(&none, p, NULL), one_layout(&of_one, p, NULL));
-  size_t bytes = list + each * (size_t)team;
+  size_t of_all = list + (shared.blocks ? (size_t)split_layout(&shared, p, NULL) : 0), bytes = of_all + each * (size_t)team;
   char *memory;
   CFT_TRY(d->alloc(d, (void **)&memory, bytes, CFT_MEM_WORKSPACE));
   int32_t *first = (int32_t *)memory;
   int64_t blocks = count_blocks(first, p, queries_of, p->block);
+  if (shared.blocks) {
+    split_layout(&shared, p, memory + list);
+    count_blocks(shared.first, p, split_keys, KEYS);
+  }
   int together = team == 1 || blocks >= 2 * team;  // all heads of one query are a task
 #pragma omp parallel num_threads(team)
   {
-    char *scratch = memory + list + each * (size_t)omp_get_thread_num();
+    char *scratch = memory + of_all + each * (size_t)omp_get_thread_num();
     tiles_begin(p->tiles);
-#pragma omp for schedule(dynamic)
+    if (shared.blocks) forward_split(o, o_stride, lse, p, &shared, scratch);
+#pragma omp for schedule(dynamic) nowait
     for (int64_t t = 0; t < blocks * p->K; t++) {
       // A sequence's last queries see the most keys: long tasks first.
       int64_t at = blocks - 1 - t / p->K, b = sequence_of(first, p->B, at);
       block x = block_at(p, b, t % p->K, (at - first[b]) * p->block);
       if (!is_one(p, &x))
         forward(o, o_stride, lse, p, &x, scratch);
-      else if (x.kh == 0 || !together)
+      else if ((x.kh == 0 || !together) && !(shared.blocks && split_keys(p, b) > 0))
         forward_one(o, o_stride, lse, p, &x, together ? p->K : x.kh + 1, scratch);
     }
     tiles_end(p->tiles);

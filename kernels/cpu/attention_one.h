@@ -127,24 +127,42 @@ static inline __attribute__((always_inline)) void one_values(acc *o, int64_t W, 
     for (int i = 0; i < vectors; i++) *(vec *)(o + h * W + i * LANES) = sum[h][i];
 }
 
-// The weights of n keys of each head, in place of their scores; the running maximum and sum, and what sums of before
-// are multiplied by.
-static inline __attribute__((always_inline)) void one_softmax(acc *s, int64_t n, acc scale, acc *top, acc *sum,
-                                                              acc *keep, const int heads) {
+// Scores (heads, KEYS) of n keys from j0 on, of the heads of x->kh.
+static inline __attribute__((always_inline)) void scores_of(acc *s, const one_scratch *w, const problem *p,
+                                                            const block *x, int64_t j0, int64_t n, const int heads) {
+  const unit *q = (const unit *)(w->q + x->kh * heads * p->width);
+  for (int64_t j = 0, run; j < n; j += run) {
+    run = run_of(p, j0 + j, n - j);
+    one_scores(s + j, w, p, x, q, j0 + j, run, heads);
+  }
+}
+
+// The largest of n scores.
+static acc largest(const acc *s, int64_t n, acc scale) {
+  acc top = -(acc)INFINITY;
+  CPU_PRAGMA(omp simd reduction(max : top))
+  for (int64_t j = 0; j < n; j++) top = s[j] * scale > top ? s[j] * scale : top;
+  return top;
+}
+
+// Raises the largest score so far; what sums of before are multiplied by then.
+static acc raise_top(acc *top, acc high) {
+  acc before = *top;
+  *top = high > before ? high : before;
+  return *top == -(acc)INFINITY ? 1 : exp2_small(before - *top);
+}
+
+// The weights of n keys of each head, in place of their scores, and their sums.
+static inline __attribute__((always_inline)) void weights_of(acc *s, acc *sum, int64_t n, acc scale, const acc *top,
+                                                             const int heads) {
   for (int h = 0; h < heads; h++) {
     acc *x = s + h * KEYS, high = top[h];
-    CPU_PRAGMA(omp simd reduction(max : high))
-    for (int64_t j = 0; j < n; j++) high = x[j] * scale > high ? x[j] * scale : high;
-    keep[h] = high == -(acc)INFINITY ? 1 : exp2_small(top[h] - high);
     SIMD
     for (int64_t j = 0; j < n; j++) x[j] = exp2_small(x[j] * scale - high);
     for (int64_t j = n; j < KEYS; j++) x[j] = 0;
-    top[h] = high, sum[h] *= keep[h];
   }
   // One after the other, as the blocks' rows are; the heads side by side, since an addition waits for the one before.
-  acc total[MOST_HEADS];
-#pragma GCC unroll 8
-  for (int h = 0; h < heads; h++) total[h] = sum[h];
+  acc total[MOST_HEADS] = {0};
   for (int64_t j = 0; j < n; j++)
 #pragma GCC unroll 8
     for (int h = 0; h < heads; h++) total[h] += s[h * KEYS + j];
@@ -179,68 +197,100 @@ static inline __attribute__((always_inline)) void one_run(acc *o, const one_scra
 #undef VALUES_OF
 }
 
-// Of the query's heads those of key heads x->kh to end: block by block of keys, and there head by head, so that keys are
-// read in the order in which they lie.
-static inline __attribute__((always_inline)) void one_query(real *out, acc *lse, const problem *p, const block *of,
-                                                            int64_t end, const one_scratch *w, const int heads) {
-  int64_t W = p->width, each = heads * W;
-  block x = *of;
-  acc *top = w->top, *sum = w->sum, keep[MOST_HEADS];
-  for (x.kh = of->kh; x.kh < end; x.kh++)
-    pack_rows(w->q + x.kh * each, p,
-              &(block){.b = x.b, .kh = x.kh, .first = x.first, .count = 1, .rows = heads, .padded = heads}, p->q,
-              p->q_stride);
-  for (int64_t h = 0; h < p->H; h++) top[h] = -(acc)INFINITY, sum[h] = 0;
-  memset(w->o, 0, (size_t)(p->K * each) * sizeof *w->o);
-  for (int64_t j0 = 0; j0 < x.most; j0 += KEYS) {
-    int64_t n = cpu_min(KEYS, x.most - j0);
-    for (x.kh = of->kh; x.kh < end; x.kh++) {
-      acc *o = w->o + x.kh * each;
-      for (int64_t j = 0, run; j < n; j += run) {
-        run = run_of(p, j0 + j, n - j);
-        one_scores(w->s + j, w, p, &x, (const unit *)(w->q + x.kh * each), j0 + j, run, heads);
-      }
-      one_softmax(w->s, n, p->scale * (acc)LOG2E, top + x.kh * heads, sum + x.kh * heads, keep, heads);
-      for (int h = 0; h < heads; h++) {
-        SIMD
-        for (int64_t j = 0; j < W; j++) o[h * W + j] *= keep[h];
-      }
-      const unit *weight = sums_in_rows((unit *)w->weight, w->s, heads, KEYS);
-      acc *to = PAIRS ? o : w->part;
-      if (!PAIRS) memset(to, 0, (size_t)each * sizeof *to);
-      for (int64_t j = 0, run; j < n; j += run) {
-        run = run_of(p, j0 + j, n - j);
-        one_run(to, w, p, &x, weight + j / PAIR, j0 + j, run, heads);
-      }
-      if (!PAIRS) {
-        SIMD
-        for (int64_t j = 0; j < each; j++) o[j] += to[j];
-      }
-    }
-  }
-  int64_t at = p->cu_q[x.b] + x.first;
-  for (int64_t head = of->kh * heads; head < end * heads; head++) {
-    if (lse) lse[at * p->H + head] = sum[head] == 0 ? -(acc)INFINITY : top[head] * (acc)LN2 + LOG(sum[head]);
-    acc scale = sum[head] == 0 ? 0 : 1 / sum[head];
-    SIMD
-    for (int64_t j = 0; j < p->D; j++) out[head * p->D + j] = STORE(w->o[head * W + j] * scale);
+// o (heads, W) += weights of n keys from j0 on times their values.
+static inline __attribute__((always_inline)) void values_of(acc *o, const one_scratch *w, const problem *p,
+                                                            const block *x, const unit *weight, int64_t j0, int64_t n,
+                                                            const int heads) {
+  for (int64_t j = 0, run; j < n; j += run) {
+    run = run_of(p, j0 + j, n - j);
+    one_run(o, w, p, x, weight + j / PAIR, j0 + j, run, heads);
   }
 }
 
-static void forward_one(real *o, int64_t o_stride, acc *lse, const problem *p, const block *x, int64_t end, char *memory) {
+// f(..., heads) with the heads of a group as a constant.
+#define BY_GROUP(f, p, ...)              \
+  switch ((p)->group) {                  \
+    case 1: f(__VA_ARGS__, 1); break;    \
+    case 2: f(__VA_ARGS__, 2); break;    \
+    case 3: f(__VA_ARGS__, 3); break;    \
+    case 4: f(__VA_ARGS__, 4); break;    \
+    case 5: f(__VA_ARGS__, 5); break;    \
+    case 6: f(__VA_ARGS__, 6); break;    \
+    case 7: f(__VA_ARGS__, 7); break;    \
+    default: f(__VA_ARGS__, MOST_HEADS); \
+  }
+
+static void score_block(acc *s, const one_scratch *w, const problem *p, const block *x, int64_t j0, int64_t n) {
+  BY_GROUP(scores_of, p, s, w, p, x, j0, n)
+}
+
+static void weigh_block(acc *s, acc *sum, const problem *p, int64_t n, const acc *top) {
+  BY_GROUP(weights_of, p, s, sum, n, p->scale * (acc)LOG2E, top)
+}
+
+static void add_values(acc *o, const one_scratch *w, const problem *p, const block *x, const acc *s, int64_t j0, int64_t n) {
+  const unit *weight = sums_in_rows((unit *)w->weight, s, p->group, KEYS);
+  BY_GROUP(values_of, p, o, w, p, x, weight, j0, n)
+}
+
+// Sums of before and those of a block: of weights, and, where values are summed from 0 in each block, of these.
+static void carry(acc *o, acc *sum, const problem *p, const acc *keep, const acc *more, const acc *part) {
+  for (int64_t h = 0; h < p->group; h++) {
+    sum[h] = sum[h] * keep[h] + more[h];
+    SIMD
+    for (int64_t j = 0; j < p->width; j++) o[h * p->width + j] *= keep[h];
+  }
+  if (!part) return;
+  SIMD
+  for (int64_t j = 0; j < p->group * p->width; j++) o[j] += part[j];
+}
+
+static void pack_query(const one_scratch *w, const problem *p, const block *of, int64_t end) {
+  block x = *of;
+  x.rows = x.padded = p->group;
+  for (; x.kh < end; x.kh++) pack_rows(w->q + x.kh * p->group * p->width, p, &x, p->q, p->q_stride);
+}
+
+// Heads of key head x->kh: what was summed, divided.
+static void finish_heads(real *out, acc *lse, const problem *p, const block *x, const acc *o, const acc *top,
+                         const acc *sum) {
+  int64_t at = query_of(p, x) * p->H + head_of(p, x);
+  for (int64_t h = 0; h < p->group; h++) {
+    if (lse) lse[at + h] = sum[h] == 0 ? -(acc)INFINITY : top[h] * (acc)LN2 + LOG(sum[h]);
+    acc scale = sum[h] == 0 ? 0 : 1 / sum[h];
+    SIMD
+    for (int64_t j = 0; j < p->D; j++) out[(head_of(p, x) + h) * p->D + j] = STORE(o[h * p->width + j] * scale);
+  }
+}
+
+// Of the query's heads those of key heads x->kh to end: block by block of keys, and there head by head, so that keys are
+// read in the order in which they lie.
+static void forward_one(real *o, int64_t o_stride, acc *lse, const problem *p, const block *of, int64_t end, char *memory) {
   one_scratch w;
   one_layout(&w, p, memory);
-  real *out = o + (p->cu_q[x->b] + x->first) * o_stride;
-  switch (p->group) {
-    case 1: one_query(out, lse, p, x, end, &w, 1); break;
-    case 2: one_query(out, lse, p, x, end, &w, 2); break;
-    case 3: one_query(out, lse, p, x, end, &w, 3); break;
-    case 4: one_query(out, lse, p, x, end, &w, 4); break;
-    case 5: one_query(out, lse, p, x, end, &w, 5); break;
-    case 6: one_query(out, lse, p, x, end, &w, 6); break;
-    case 7: one_query(out, lse, p, x, end, &w, 7); break;
-    default: one_query(out, lse, p, x, end, &w, 8);
+  int64_t heads = p->group, each = heads * p->width;
+  block x = *of;
+  pack_query(&w, p, of, end);
+  for (int64_t h = 0; h < p->H; h++) w.top[h] = -(acc)INFINITY, w.sum[h] = 0;
+  memset(w.o, 0, (size_t)(p->K * each) * sizeof *w.o);
+  for (int64_t j0 = 0; j0 < x.most; j0 += KEYS) {
+    int64_t n = cpu_min(KEYS, x.most - j0);
+    for (x.kh = of->kh; x.kh < end; x.kh++) {
+      acc *to = w.o + x.kh * each, *top = w.top + x.kh * heads, keep[MOST_HEADS], more[MOST_HEADS];
+      score_block(w.s, &w, p, &x, j0, n);
+      for (int64_t h = 0; h < heads; h++)
+        keep[h] = raise_top(top + h, largest(w.s + h * KEYS, n, p->scale * (acc)LOG2E));
+      weigh_block(w.s, more, p, n, top);
+      if (!PAIRS) {
+        memset(w.part, 0, (size_t)each * sizeof *w.part);
+        add_values(w.part, &w, p, &x, w.s, j0, n);
+      }
+      carry(to, w.sum + x.kh * heads, p, keep, more, PAIRS ? NULL : w.part);
+      if (PAIRS) add_values(to, &w, p, &x, w.s, j0, n);
+    }
   }
+  for (x.kh = of->kh; x.kh < end; x.kh++)
+    finish_heads(o + query_of(p, &x) * o_stride, lse, p, &x, w.o + x.kh * each, w.top + x.kh * heads, w.sum + x.kh * heads);
 }
 
 #endif
