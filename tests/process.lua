@@ -13,11 +13,12 @@ function M.contents(path)
   return text
 end
 
---- Run this cftrun once more.
+--- Start this cftrun once more, beside whatever else goes on.
 -- @tab args its arguments; and `env`, a table of variables (false unsets one), and `input`, a text
--- @treturn table `code`, `out`, `err`
--- @usage local r = process.cftrun { "-e", "print(1)", env = { CI = "true" } }
-function M.cftrun(args)
+-- @treturn function waits for its end and returns a table: `code`, `out`, `err`
+-- @usage local a, b = process.begin { "--ranks", "2", "a.lua" }, process.begin { "--ranks", "2", "b.lua" }
+-- print(a().code, b().code)
+function M.begin(args)
   local words = { "env" }
   for name, value in pairs(args.env or {}) do
     if value == false then table.insert(words, 2, "-u " .. name)
@@ -29,23 +30,39 @@ function M.cftrun(args)
   M.write(folder .. "/in", args.input or "")
   local shell = io.popen(("cd . && %s <%s/in >%s/out 2>%s/err; echo $?"):format(
     table.concat(words, " "), folder, folder, folder))
-  local code = tonumber(shell:read "*a")
-  shell:close()
-  return { code = code, out = M.contents(folder .. "/out"), err = M.contents(folder .. "/err") }
+  return function()
+    local code = tonumber(shell:read "*a")
+    shell:close()
+    return { code = code, out = M.contents(folder .. "/out"), err = M.contents(folder .. "/err") }
+  end
+end
+
+--- Run this cftrun once more.
+-- @tab args as for `begin`
+-- @treturn table `code`, `out`, `err`
+-- @usage local r = process.cftrun { "-e", "print(1)", env = { CI = "true" } }
+function M.cftrun(args) return M.begin(args)() end
+
+--- Start a line of shell in a folder, in which `cftrun` is this one, beside whatever else goes on.
+-- @string line
+-- @string folder
+-- @treturn function waits for its end and returns what it printed, errors too
+function M.begin_shell(line, folder)
+  local bin = M.folder()
+  local shell = 'ln -s "$(readlink /proc/$PPID/exe)" %s/cftrun; cd %s && export PATH=%s:"$PATH" && { %s; } 2>&1'
+  local pipe = io.popen(shell:format(bin, quoted(folder), bin, line))
+  return function()
+    local text = pipe:read "*a"
+    pipe:close()
+    return text
+  end
 end
 
 --- Run a line of shell in a folder, in which `cftrun` is this one.
 -- @string line
 -- @string folder
 -- @treturn string what it printed, errors too
-function M.shell(line, folder)
-  local bin = M.folder()
-  local shell = 'ln -s "$(readlink /proc/$PPID/exe)" %s/cftrun; cd %s && export PATH=%s:"$PATH" && { %s; } 2>&1'
-  local pipe = io.popen(shell:format(bin, quoted(folder), bin, line))
-  local text = pipe:read "*a"
-  pipe:close()
-  return text
-end
+function M.shell(line, folder) return M.begin_shell(line, folder)() end
 
 --- Write a file.
 -- @string path

@@ -20,42 +20,52 @@ wait $run; echo "code $? after $tenths tenths"; cat said]]
 
 local ALL_RUN = [[grep -o '"pid": *[0-9]*' run/run.json | grep -o '[0-9]*' | (n=0; while read p; do kill -0 $p 2>/dev/null && n=1; done; [ $n = 1 ])]]
 
--- `also`: what else is done then.
-local function lose(options, settings, steps, signal, rank, wait, also)
+-- `also`: what else is done then. @treturn function waits for what was said @treturn string the run's folder
+local function begin(options, settings, steps, signal, rank, wait, also)
   local folder = process.folder()
-  local said = process.shell(SCRIPT:format(options, RECIPE .. " " .. settings, steps, signal, rank + 1, also or "", wait), folder)
-  if said:find "there is none in PATH" and not os.getenv "CI" then skip "no mpirun here" end
-  return said, folder
+  local ended = process.begin_shell(SCRIPT:format(options, RECIPE .. " " .. settings, steps, signal, rank + 1, also or "", wait), folder)
+  return function()
+    local said = ended()
+    if said:find "there is none in PATH" and not os.getenv "CI" then skip "no mpirun here" end
+    return said
+  end, folder
 end
 
-local function lost(what, signal, rank, reason)
+-- Runs of three, beside each other since they mostly wait: { signal, to which rank, what is said of it, what else is done then }.
+local function lost(what, ...)
+  local rows = { ... }
   return { what, function()
-    local said = lose("--ranks 3", "steps=100000", 3, signal, rank, ALL_RUN)
-    local code, tenths = said:match "code (%d+) after (%d+) tenths"
-    expect.truthy(code == "6" or code == "137", said)  -- mpirun gives that of the first that it has heard of
-    expect.truthy(tonumber(tenths) < 100, said)
-    expect.truthy(said:find(("rank %d of 3 is lost: %s"):format(rank, reason)), said)
-    expect.truthy(said:find(("rank %d on "):format(rank)) and said:find "few_steps.lua:%d", said)
-    local _, tables = said:gsub("is lost:", "")
-    expect.same(tables, 1, said)
+    local ended = {}
+    for i, row in ipairs(rows) do ended[i] = begin("--ranks 3", "steps=100000", 3, row[1], row[2], ALL_RUN, row[4]) end
+    for i, row in ipairs(rows) do
+      local said = ended[i]()
+      local code, tenths = said:match "code (%d+) after (%d+) tenths"
+      expect.truthy(code == "6" or code == "137", said)  -- mpirun gives that of the first that it has heard of
+      expect.truthy(tonumber(tenths) < 100, said)
+      expect.truthy(said:find(("rank %d of 3 is lost: %s"):format(row[2], row[3])), said)
+      if not row[4] then
+        expect.truthy(said:find(("rank %d on "):format(row[2])) and said:find "few_steps.lua:%d", said)
+        local _, tables = said:gsub("is lost:", "")
+        expect.same(tables, 1, said)
+      end
+    end
   end }
 end
 
 return {
-  lost("a rank that is killed", "KILL", 2, "its process is gone"),
-  lost("the first rank, killed", "KILL", 0, "its process is gone"),
-  lost("a rank that stands still", "STOP", 1, "nothing was heard of it for 4 s"),
-  { "SIGTERM to the others while a rank stands still: they do not wait for it", function()
-    local said = lose("--ranks 3", "steps=100000", 3, "STOP", 1, ALL_RUN, "kill -TERM $(pids | sed -n '1p;3p')")
-    local code, tenths = said:match "code (%d+) after (%d+) tenths"
-    expect.truthy(code == "6" or code == "137", said)
-    expect.truthy(tonumber(tenths) < 100 and said:find "rank 1 of 3 is lost: nothing was heard of it", said)
-  end },
+  lost("a rank that is killed, the last and the first", { "KILL", 2, "its process is gone" }, { "KILL", 0, "its process is gone" }),
+  lost("a rank that stands still; SIGTERM to the others meanwhile: they do not wait for it",
+    { "STOP", 1, "nothing was heard of it for 4 s" },
+    { "STOP", 1, "nothing was heard of it", "kill -TERM $(pids | sed -n '1p;3p')" }),
   { "a rank that lives and never comes to a collective is named early, and lost when the others have waited long enough", function()
+    local ended = {}
     for _, rank in ipairs { 0, 2 } do
       local folder = process.folder()
-      local said = process.shell(("export OMP_NUM_THREADS=1; cftrun --ranks 3 %s steps=100 out=run loops=%d stall=4; echo code $?")
-        :format(RECIPE, rank), folder)
+      ended[rank] = { folder, process.begin_shell(
+        ("export OMP_NUM_THREADS=1; cftrun --ranks 3 %s steps=100 out=run loops=%d stall=4; echo code $?"):format(RECIPE, rank), folder) }
+    end
+    for rank, of in pairs(ended) do
+      local folder, said = of[1], of[2]()
       if said:find "there is none in PATH" and not os.getenv "CI" then skip "no mpirun here" end
       expect.truthy(said:find "code 6", said)
       local warned, lost = said:find(("the ranks have waited %%S+ s for rank %d; after 4 s all will end"):format(rank)),
@@ -79,11 +89,12 @@ kill -TERM $run; wait $run; echo "code $?"; cat said]]):format(RECIPE), folder)
     expect.same(host.kind(("%s/run/step-%06d"):format(folder, step)), "folder")
   end },
   { "--restarts goes on from the newest checkpoint, to the same bits", function()
-    local said, folder = lose("--ranks 2 --restarts 2", "steps=12 save_every=3", 5, "KILL", 1, "false")
+    local ended, folder = begin("--ranks 2 --restarts 2", "steps=12 save_every=3", 5, "KILL", 1, "false")
+    local never = process.shell(("cftrun --ranks 2 %s steps=12 save_every=3 out=never; echo code $?"):format(RECIPE), folder)
+    local said = ended()
     expect.truthy(said:find "code 0 after", said)
     expect.truthy(said:find "a rank was lost %(exit code %d+%); start 2 of 3", said)
     expect.truthy(said:find "resumed at step %d+ from run/step%-", said)
-    local never = process.shell(("cftrun --ranks 2 %s steps=12 save_every=3 out=never; echo code $?"):format(RECIPE), folder)
     expect.truthy(never:find "code 0", never)
     for _, name in ipairs { "model.safetensors" } do
       expect.truthy(process.contents(folder .. "/run/step-000012/" .. name)
