@@ -46,6 +46,17 @@ return {
     expect.truthy(r.out:find("of the recipe's data", 1, true), r.out)
     expect.truthy(r.out:find("the run: 30 steps", 1, true), r.out)
   end },
+  { "a tokenizer of the recipe's records' words, and a length that is said", function()
+    local r = plan("recipes/hello.lua", "--length", "30", "steps=4")
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    expect.truthy(r.out:find("of 30 tokens each", 1, true), r.out)
+    refused(4, "data none.jsonl: no such file", "recipes/hello.lua", "--length", "30", "data=none.jsonl")
+  end },
+  { "a run on a GPU, in what a GPU takes, is planned where there is none", function()
+    local r = plan("recipes/hello.lua", "device=cuda", "dtype=auto", "gradients=bf16")
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    expect.truthy(r.out:find("of the recipe's data", 1, true), r.out)
+  end },
   { "what is wrong is refused by name", function()
     refused(2, "a recipe is wanted")
     refused(2, "no recipe recipes/none.lua", "recipes/none.lua")
@@ -54,6 +65,8 @@ return {
     refused(2, "--hosts 3", "recipes/webinstruct.lua", "--gpus", "8", "--hosts", "3")
     refused(2, "--length", "recipes/webinstruct.lua", "--length", "long")
     refused(2, "--link", "recipes/webinstruct.lua", "--link", "0")
+    refused(2, "--link", "recipes/webinstruct.lua", "--link", "inf")
+    refused(2, "--gpu is said twice: h100 and a100", "recipes/webinstruct.lua", "--gpu", "h100", "--gpu=a100")
     refused(2, "--samples wants a value", "recipes/webinstruct.lua", "--samples")
     refused(2, "--gpuss", "recipes/webinstruct.lua", "--gpuss", "8")
     refused(4, "its shape is not known by name", "recipes/webinstruct.lua", "model=Nobody/knows", "--length", "10")
@@ -63,7 +76,7 @@ return {
     local r = process.cftrun { "recipes/hello.lua", "steps=3", "out=" .. out, "device=cpu" }
     expect.same(r.code, 0, r.err)
     local said = r.out .. r.err
-    expect.truthy(said:find "plan: [%d.kM]+ tok/s were expected of this machine's products and copies, [+-]%d+%% of that", said)
+    expect.truthy(said:find "plan: [%d.kM]+ tok/s were expected of this machine's products and copies, %d+%% of that", said)
     expect.truthy(json.read(out .. "/summary.json").expected_tokens_per_s > 0)
   end },
 }

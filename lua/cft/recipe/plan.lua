@@ -8,6 +8,7 @@ local config = require "cft.config"
 local cost = require "cft.plan.cost"
 local data = require "cft.data.open"
 local exit = require "cft.base.exit"
+local find = require "cft.recipe.find"
 local format = require "cft.base.format"
 local hub = require "cft.io.hub"
 local layout = require "cft.plan.layout"
@@ -18,6 +19,7 @@ local ranks = require "cft.plan"
 local rates = require "cft.plan.rates"
 local shapes = require "cft.models.shapes"
 local show = require "cft.plan.show"
+local sources = require "cft.recipe.sources"
 local tensor = require "cft.engine.tensor"
 local train = require "cft.train"
 local world = require "cft.recipe.world"
@@ -63,11 +65,11 @@ function M.expected(run, model)
   return tokens / layout.step(compute, backward, update, sent, stage, micros, c.layers + 2).total
 end
 
---- How far a measured rate is from what was expected, as text. @number expected @number measured tokens a second
+--- What share of the expected rate was measured, as text. @number expected @number measured tokens a second
 -- @treturn string
 function M.error(expected, measured)
-  return ("%s tok/s were expected of this machine's products and copies, %+.0f%% of that were measured"):format(
-    format.count(expected), 100 * (measured / expected - 1))
+  return ("%s tok/s were expected of this machine's products and copies, %.0f%% of that were measured"):format(
+    format.count(expected), 100 * measured / expected)
 end
 
 -- ---- `--dry-run` --------------------------------------------------------------------------------
@@ -158,6 +160,10 @@ end
 local function shape_of(run)
   local cfg = run.cfg
   if run.own then
+    if type(run.own.tokenizer) == "function" then  -- it makes one of the records' words
+      find.keep_inputs(cfg, find.inputs(cfg, run.options))
+      run.source = sources.open(cfg, run.options)
+    end
     run.tokenizer = run.own.tokenizer and world.tokenizer(run)
     return world.config(run), run.own.name
   end
@@ -188,7 +194,8 @@ end
 
 -- A step by the samples themselves.
 local function by_data(run, make)
-  run.cfg.dry_run = true
+  run.cfg.dry_run, run.cfg.device = true, "cpu"  -- lengths want no GPU
+  if config.peek(run.cfg, "dtype") == "auto" then run.cfg.dtype = "bf16" end  -- as on the GPU that is planned for
   make(run, true)
   local survey, steps = memory.survey(run.batches, run.last_step), run.last_step
   if not survey.tokens or steps == 0 then

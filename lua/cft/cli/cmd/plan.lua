@@ -38,7 +38,11 @@ local function parse(args)
       o[name] = true
     elseif name and spec[name] then
       local value = glued or args[i + 1] or exit.fail(exit.USAGE, "plan: --%s wants a value", name)
-      o[name], after = spec[name][1] == "string" and value or tonumber(value) or value, glued and i + 1 or i + 2
+      value, after = spec[name][1] == "string" and value or tonumber(value) or value, glued and i + 1 or i + 2
+      if o[name] ~= nil and o[name] ~= value then
+        exit.fail(exit.USAGE, "plan: --%s is said twice: %s and %s", name, o[name], value)
+      end
+      o[name] = value
     elseif not recipe and not a:find "^%-" and not a:find "=" then
       recipe = a
     else
@@ -60,7 +64,9 @@ local function cluster_of(o)
   local r = rates.of(o.gpu)
   if o.link then r.link = rates.shares.link * o.link * 1e9 end
   if o.network then r.network = rates.shares.link * o.network * 1e9 end
-  if r.link <= 0 or r.network <= 0 then exit.fail(exit.USAGE, "plan: --link and --network are above 0") end
+  for _, rate in ipairs { r.link, r.network } do
+    if rate <= 0 or rate == math.huge then exit.fail(exit.USAGE, "plan: --link and --network are above 0, and no infinity") end
+  end
   return { rates = r, gpus = o.gpus, hosts = o.hosts }
 end
 
