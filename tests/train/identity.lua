@@ -58,8 +58,9 @@ local function run(folder, t, ...)
   for name in pairs(t.own or {}) do assert(cfg[name] ~= nil) end  -- as the recipe does that has it
   local print_, said, summary = print, {}, nil
   rawset(_G, "print", function(text) said[#said + 1] = tostring(text) end)
+  local load = t.load and function(_) return t.load() end  -- which takes a path: `data` is set for all
   local ok, err = pcall(function()
-    summary = recipe.run(cfg, { name = "identity", load = t.load, fields = t.fields, template = t.template })
+    summary = recipe.run(cfg, { name = "identity", load = load, fields = t.fields, template = t.template })
   end)
   rawset(_G, "print", print_)
   if not ok then error(err, 0) end
