@@ -129,6 +129,15 @@ function M.below_one(value)
   if not (value < 1) then return "less than 1" end
 end
 
+--- For `fits`: the name of a device, whether or not it is there. @string name
+-- @usage cft.check.device "gpu"   --> "cpu, cuda, cuda:N or auto"
+-- cft.check.options("f", {}, { device = { "string", "cpu", fits = cft.check.device } }).device   --> "cpu"
+function M.device(name)
+  if name ~= "auto" and name ~= "cpu" and name ~= "cuda" and not name:find "^cuda:%d+$" then
+    return "cpu, cuda, cuda:N or auto"
+  end
+end
+
 --- One argument.
 -- @string where the function's name, for the message
 -- @string name the argument's

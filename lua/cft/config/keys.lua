@@ -59,11 +59,6 @@ function M.optional(kind, help) return M.key { kind, optional = true, help = hel
 --- Was this made by `key`?
 function M.is(value) return getmetatable(value) == Key end
 
-local function is_device(name)
-  if name == "auto" or name == "cpu" or name:find "^cuda$" or name:find "^cuda:%d+$" then return nil end
-  return "cpu, cuda, cuda:N or auto"
-end
-
 local function is_size(text)
   local bytes = format.size(text)
   if not bytes or bytes < 1 then return "a size such as 8GiB or 500MiB" end
@@ -81,6 +76,12 @@ local function named(names)
 end
 
 local function listed(names) return table.concat(names, ", ", 1, #names - 1) .. " or " .. names[#names] end
+
+-- A benchmark's name is known before anything is loaded.
+local function is_benchmark(name)
+  local benchmarks = require "cft.eval.benchmarks"  -- which few runs want
+  if not benchmarks.known(name) then return ("one of %s, or the path of a Lua file"):format(table.concat(benchmarks.names, ", ")) end
+end
 
 -- For `idle`: why a key does nothing, unless a function of other keys' values is true.
 local function unless(condition, why)
@@ -115,7 +116,7 @@ M.common = {
     help = "of the order, of new weights and of stochastic rounding" }),
   declare("dtype", { "string", "auto", one_of = { "auto", "f32", "bf16" }, group = "model", resume = "resolved",
     help = "of weights and activations" }),
-  declare("device", { "string", "auto", fits = is_device, group = "run", resume = "free",
+  declare("device", { "string", "auto", fits = check.device, group = "run", resume = "free",
     help = "cpu, cuda, cuda:1; auto takes a GPU where there is one" }),
   declare("memory", { "string", optional = true, fits = is_size, group = "model", resume = "free",
     help = "a budget such as 8GiB, kept by recomputation of blocks in backward; if absent, a GPU's memory less 1.5 GiB" }),
@@ -207,11 +208,11 @@ M.further = {
     help = "of held-out samples, measure query and response as well", more = "below" }),
   declare("attach", { "boolean", true, group = "run", resume = "free",
     help = "let `cftrun attach` run lines in the run, between its steps", more = "docs/cli.md" }),
-  declare("select", { "string", optional = true, group = "run", resume = "free",
+  declare("select", { "string", optional = true, fits = is_benchmark, group = "run", resume = "free",
     help = "a benchmark that scores the run while it trains, and chooses the best checkpoint", more = "docs/eval.md" }),
   declare("select_every", { "integer", optional = true, min = 1, group = "run", resume = "free",
     help = "optimizer steps between its scores; a tenth of the run if absent" }),
-  declare("retain", { "string", optional = true, group = "run", resume = "free",
+  declare("retain", { "string", optional = true, fits = is_benchmark, group = "run", resume = "free",
     help = "a benchmark that is measured before and after: what was lost", more = "docs/eval.md" }),
   declare("score_data", { "string", optional = true, group = "run", resume = "free",
     help = "where the data of select and retain are: a folder; the Hub's cache if absent" }),

@@ -31,7 +31,7 @@ local SHORT = 16  -- tokens of a prompt where decoding is measured
 local spec = {
   model = { "string", "smollm2-135m" }, dtype = { "string", "auto" }, batch = { "string", "1,32" },
   prompt = { "integer", 512, min = 1 }, new = { "integer", 24, min = 2 }, rounds = { "integer", 5, min = 1 },
-  device = { "string", "cpu" }, json = { "boolean", false },
+  device = { "string", "cpu", fits = check.device }, json = { "boolean", false },
   job = { "integer", 0, min = 0, max = 4096 }, memory = { "number", 1, min = 0.01 },
 }
 

@@ -37,7 +37,7 @@ local TRACED = 3  -- steps
 local spec = {
   model = { "string", "smollm2-135m" }, dtype = { "string", "auto" }, tokens = { "integer", 2048, min = 1 },
   length = { "integer", 512, min = 1 }, lengths = { "string", "" }, learned = { "number", 1, min = 0, max = 1 },
-  against = { "string", "", one_of = { "", "pytorch" } }, device = { "string", "cpu" },
+  against = { "string", "", one_of = { "", "pytorch" } }, device = { "string", "cpu", fits = check.device },
   seconds = { "number", 2, min = 0 }, json = { "boolean", false },
   trace = { "string", optional = true }, keep = { "string", optional = true }, check = { "string", optional = true },
 }

@@ -67,7 +67,7 @@ local specs = {
   critic_template = { "string", "auto", one_of = critics.templates }, critique_max_new = { "integer", optional = true, min = 1 },
   stop = { "string", optional = true, list = true, fits = function(v) if v == "" then return "a text that is not empty" end end },
   max_new = { "integer", optional = true, min = 1 },
-  dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu" },
+  dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu", fits = check.device },
   memory = { "string", optional = true, fits = function(v) if not format.size(v) then return "a size, as 2GiB" end end },
   help = { "boolean", false },
 }
@@ -127,6 +127,7 @@ local function benches_of(text, critiques)
       refuse("no benchmark '%s'%s; there are %s, or the path of a Lua file", name, check.suggestion(name, benchmarks.names),
              table.concat(benchmarks.names, ", "))
     end
+    if name:find "%.lua$" and host.kind(name) ~= "file" then refuse("--bench %s: there is no such file", name) end
     local bench = benchmarks.get(name)
     if critiques > 0 and bench.no_votes then
       refuse("--critiques weigh equal answers, and no two answers of %s are equal; leave it out", bench.name)

@@ -1,6 +1,7 @@
 --- write text with a model: one prompt, a file of prompts, or a conversation
 
 local arguments = require "cft.cli.arguments"
+local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local format = require "cft.base.format"
 local generate = require "cft.generate"
@@ -52,7 +53,7 @@ local specs = {
   stop = { "string", optional = true, list = true, fits = function(v) if v == "" then return "a text that is not empty" end end },
   bias = { "string", optional = true, list = true },
   no_ends = { "boolean", false }, help = { "boolean", false },
-  dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu" },
+  dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu", fits = check.device },
   memory = { "string", optional = true, fits = function(v) if not format.size(v) then return "a size, as 2GiB" end end },
 }
 for _, table_ in ipairs { generate.sampling, generate.engine } do

@@ -1,6 +1,7 @@
 --- serve a model over HTTP, in the forms of OpenAI's API
 
 local arguments = require "cft.cli.arguments"
+local check = require "cft.base.check"
 local exit = require "cft.base.exit"
 local format = require "cft.base.format"
 local generate = require "cft.generate"
@@ -50,7 +51,7 @@ local specs = {
   max_body = { "string", "4MiB", fits = size }, queue = { "integer", 256, min = 0, max = 1e6 },
   connections = { "integer", 512, min = 1, max = 1e5 }, idle = { "integer", 60, min = 1, max = 86400 },
   drain = { "integer", 60, min = 0, max = 86400 }, help = { "boolean", false },
-  dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu" },
+  dtype = { "string", "auto", one_of = { "auto", "f32", "bf16" } }, device = { "string", "cpu", fits = check.device },
   memory = { "string", optional = true, fits = size },
 }
 for name, spec in pairs(generate.engine) do specs[name] = specs[name] or spec end
