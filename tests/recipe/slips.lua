@@ -75,6 +75,16 @@ return {
     r = again("out=" .. folder .. "/piped")
     expect.same(r.code, 1, r.out)
     expect.match(r.err, "log.jsonl is no regular file")
+    process.shell("mkdir -p odd/log.jsonl", folder)
+    r = again("out=" .. folder .. "/odd")
+    expect.same(r.code, 1, r.out)
+    expect.match(r.err, "log.jsonl is a folder; the run writes a file there")
+  end },
+  { "a load that holds nothing out is one of a run without it", function()
+    local r = run(hook("fields, o.load = nil, function(p) return cft.data.open(p, { fields = function(r) "
+      .. "return { instruction = r.question, output = r.answer } end }):split { heldout = cfg.heldout } end"), "heldout=0", "steps=1")
+    expect.same({ r.code, r.err }, { 0, "" }, r.out)
+    expect.match(r.out, "\n[^\n]*: nothing is held out\n")
   end },
   { "a report's page takes the place of no file of its run", function()
     local _, out = ran()
@@ -131,6 +141,11 @@ return {
   refuses("run:trainer: 'batches' is a table without .*; cft.batch makes what is wanted", OWN:format "batches = {}"),
   refuses("loss gave a nil; a tensor is wanted, the sum over rows of weight times loss", OWN:format "loss = function() end"),
   refuses("record 0, line 1, [^\n]*: fields: an error that is a table, not a message\n", hook "fields = function() error {} end"),
+  refuses("heldout = 1e%-06 holds out none of the 160 records of r; say more, or 0 for none", USUAL, "heldout=1e-6"),
+  refuses("recipe.run: load opens the data itself, and nothing reads 'fields' beside it", hook "load = cft.data.open"),
+  refuses("generate.answers: record 2 is no conversation, a table with `messages`; cft.data.conversation makes one",
+    hook "finish = function(run) cft.generate.answers(run, { run.source:get(0), { instruction = 'a' } }) end", "steps=1"),
+  refuses("'select' must be one of gsm8k, .*, or the path of a Lua file, got 'gsm9k'", USUAL, "select=gsm9k"),
   refuses("order_by: .*record 0, line 1 has nil as 'question'; its fields are instruction, output; a number or a text is wanted", USUAL,
     "order_by=question"),
 }

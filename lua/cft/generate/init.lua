@@ -236,7 +236,13 @@ end
 function M.answers(run, records, opts)
   local prompts, o = {}, { stop = { (run.chat:end_token(run.tokenizer)) } }  -- its id, not its text
   for name, value in pairs(opts or {}) do o[name] = value end
-  for i, record in ipairs(records) do prompts[i] = assert(mask.prompt(record, run.chat, run.tokenizer)) end
+  if type(records) ~= "table" then blame("generate.answers: records are a list of conversations, got %s", type(records)) end
+  for i, record in ipairs(records) do
+    if type(record) ~= "table" or type(record.messages) ~= "table" or not record.messages[1] then
+      blame("generate.answers: record %d is no conversation, a table with `messages`; cft.data.conversation makes one", i)
+    end
+    prompts[i] = assert(mask.prompt(record, run.chat, run.tokenizer))
+  end
   local model = type(run.model) == "function" and run:model() or run.model
   local written = M.ids(model, prompts, o)
   for i, ids in ipairs(written) do written[i] = run.tokenizer:decode(ids, { skip_special = true }) end

@@ -3,6 +3,7 @@
 -- `prepare` makes a run, `cft.recipe.run.Run`, whose loop anybody may own; `run` is `prepare` and the usual loop. Both end
 -- the run by themselves where `--preview`, `--dry-run` or `cftrun data` want something else in its place.
 
+local blame = require "cft.base.blame"
 local check = require "cft.base.check"
 local config = require "cft.config"
 local instead = require "cft.recipe.instead"
@@ -46,6 +47,9 @@ end
 local function begin(cfg, opts)
   local o = check.options("recipe.run", opts, spec)
   check.options("recipe.run: missing", o.missing, missing_spec)
+  for _, name in ipairs { "fields", "heldout_by" } do
+    if o.load and o[name] then blame("recipe.run: load opens the data itself, and nothing reads '%s' beside it", name) end
+  end
   return runs.new { cfg = config.complete(cfg), options = o, name = o.name }
 end
 
@@ -70,7 +74,7 @@ function M.prepare(cfg, opts)
   local run = begin(cfg, opts)
   for name in pairs(loop_spec) do
     if run.options[name] then
-      require "cft.base.blame"("recipe.prepare: '%s' is the usual loop's; %s", name, hooks[name] and
+      blame("recipe.prepare: '%s' is the usual loop's; %s", name, hooks[name] and
         "give it to run:trainer { }" or "an own loop begins as it likes")
     end
   end

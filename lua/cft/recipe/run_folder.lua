@@ -60,11 +60,14 @@ local function refuse_inside(folder)
   end
 end
 
--- What a run would write may be a pipe or a device, which waits for ever or keeps nothing.
+-- What a run would write may be a pipe or a device, which waits for ever or keeps nothing; or a folder.
 local function refuse_special(folder)
   for _, name in ipairs(host.list(folder) or {}) do
-    if file_of(name) and host.kind(folder .. "/" .. name) == "other" then
-      exit.fail(exit.FAILED, "out '%s': %s is no regular file", folder, name)
+    local file = file_of(name)
+    local kind = file and host.kind(folder .. "/" .. name)
+    if kind == "other" or kind == "folder" and not file.name:find "/$" then
+      exit.fail(exit.FAILED, "out '%s': %s is %s", folder, name, kind == "folder" and "a folder; the run writes a file there"
+        or "no regular file")
     end
   end
 end

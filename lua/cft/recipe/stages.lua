@@ -108,6 +108,18 @@ local function texts(run)
   for _, note in ipairs(run.source.notes or {}) do run.log:say("%s", note) end
 end
 
+-- Is anything held out? A source without a record is what `heldout = 0` makes, and not what a share means that is too small.
+local function holds_out(run)
+  if not run.heldout_source or run.heldout_source:size() > 0 then return run.heldout_source ~= nil end
+  local asked = config.peek(run.cfg, "heldout")
+  if asked and asked ~= 0 then
+    exit.fail(exit.USAGE, "heldout = %s holds out none of the %d records of %s; say more, or 0 for none", asked,
+      run.source:size(), run.source.name)
+  end
+  run.log:say("%s: nothing is held out", run.source.name)
+  return false
+end
+
 --- Make them all.
 -- @tab run `cfg`, `options`, `name`; gets the rest
 -- @bool[opt] quiet say nothing
@@ -132,7 +144,7 @@ function M.make(run, quiet)
   run.log:say("%s", run.samples:describe())
   run.batches = batch.new(run.samples, several.share(run, config.group(cfg, "batch")))
   run.last_step = length.of(run)
-  if run.heldout_source then
+  if holds_out(run) then
     how.add_tokens, how.stream, how.also = false, false, nil
     run.heldout_samples = samples.new(run.heldout_source, run.chat, run.tokenizer, how)
     run.log:say("%s", run.heldout_samples:describe())
