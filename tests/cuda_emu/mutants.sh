@@ -29,8 +29,8 @@ mutant() {
   fi
   local objects=("$dir/$stem.o") o
   for o in "${OBJECTS[@]}"; do [[ $o == */cuda/"$source".o ]] || objects+=("$o"); done
-  if ! "$CXX" -shared -fsanitize=undefined "${objects[@]}" -o "$dir/mutant.so" -ldl -lpthread \
-    >"$dir/log" 2>&1; then
+  if ! "$CXX" -shared -Wl,--strip-debug -fsanitize=undefined "${objects[@]}" -o "$dir/mutant.so" \
+    -ldl -lpthread >"$dir/log" 2>&1; then
     echo "FAIL  $changed: $what: does not link: $(tail -1 "$dir/log")"
     return
   fi
