@@ -134,6 +134,81 @@ static void test_graph() {
          "a captured graph launched three times equals three launches");
 }
 
+// What a capture is promised by a call, and how it ends.
+static void test_capture_refuses() {
+  on_device<float> x(values(256, 1)), y(values(256, 2));
+  cudaStream_t s, other, blocking;
+  cudaEvent_t begun, done, outside;
+  must(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
+  must(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+  must(cudaStreamCreate(&blocking));
+  for (cudaEvent_t *e : {&begun, &done, &outside})
+    must(cudaEventCreateWithFlags(e, cudaEventDisableTiming));
+  must(cudaEventRecord(outside, other));
+  cudaGraph_t graph;
+  const auto capture = [&](cudaStream_t from, auto during) {  // how its end answers
+    must(cudaStreamBeginCapture(from, cudaStreamCaptureModeThreadLocal));
+    during();
+    const cudaError_t e = cudaStreamEndCapture(from, &graph);
+    cudaGetLastError();
+    return e;
+  };
+  const auto add = [&](cudaStream_t to) { return launch(add_kernel, 1, 256, 0, to, y.p, x.p, 256); };
+  const auto refuses = [&](cudaError_t wanted, auto call) {  // and what was captured is lost
+    cudaError_t got = cudaSuccess, after = cudaSuccess;
+    const cudaError_t end = capture(s, [&] { got = call(), after = add(s); });
+    return got == wanted && after == cudaErrorStreamCaptureInvalidated &&
+           end == cudaErrorStreamCaptureInvalidated && !graph;
+  };
+  void *p;
+  expect(refuses(cudaErrorStreamCaptureUnsupported, [&] { return cudaStreamSynchronize(s); }) &&
+             refuses(cudaErrorStreamCaptureUnsupported, [&] { return cudaStreamQuery(s); }) &&
+             refuses(cudaErrorStreamCaptureUnsupported, [&] { return cudaDeviceSynchronize(); }) &&
+             refuses(cudaErrorStreamCaptureUnsupported, [&] { return cudaMalloc(&p, 256); }) &&
+             refuses(cudaErrorStreamCaptureUnsupported, [&] { return cudaMallocHost(&p, 256); }) &&
+             refuses(cudaErrorStreamCaptureUnsupported, [&] {
+               return cudaMemcpy(x.p, y.p, 256, cudaMemcpyDeviceToDevice);
+             }),
+         "a capture ends without a graph by what would wait for it");
+  expect(refuses(cudaErrorCapturedEvent,
+                 [&] { return cudaEventRecord(begun, s), cudaEventSynchronize(begun); }) &&
+             refuses(cudaErrorStreamCaptureIsolation,
+                     [&] { return cudaStreamWaitEvent(s, outside, 0); }),
+         "and by events: one of it that is waited for, one of other work that it waits for");
+  cudaError_t got = cudaSuccess;
+  expect(capture(blocking, [&] { got = add(nullptr); }) == cudaErrorStreamCaptureInvalidated &&
+             got == cudaErrorStreamCaptureImplicit,
+         "the legacy stream would wait for a stream that is captured");
+  const auto fork = [&](bool joins) {
+    must(cudaEventRecord(begun, s));
+    must(cudaStreamWaitEvent(other, begun, 0));
+    must(add(other));
+    must(cudaEventRecord(done, other));
+    if (joins) must(cudaStreamWaitEvent(s, done, 0));
+  };
+  expect(capture(s, [&] { fork(false); }) == cudaErrorStreamCaptureUnjoined && !graph &&
+             capture(s, [&] { fork(true); }) == cudaSuccess && graph,
+         "what another stream does of a capture has to be waited for");
+  must(cudaGraphDestroy(graph));
+  must(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
+  const bool twice = cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaErrorIllegalState;
+  must(cudaStreamEndCapture(s, &graph));
+  must(cudaGraphDestroy(graph));
+  expect(twice && cudaStreamEndCapture(s, &graph) == cudaErrorIllegalState &&
+             cudaStreamBeginCapture(nullptr, cudaStreamCaptureModeThreadLocal) ==
+                 cudaErrorStreamCaptureUnsupported,
+         "a capture within one, an end of none, and one of the legacy stream are refused");
+  cudaGetLastError();
+  must(cudaStreamBeginCapture(s, cudaStreamCaptureModeRelaxed));
+  const bool relaxed = cudaMalloc(&p, 256) == cudaSuccess;
+  must(cudaStreamEndCapture(s, &graph));
+  must(cudaGraphDestroy(graph));
+  must(cudaFree(p));
+  expect(relaxed, "a relaxed capture leaves memory to whoever asks");
+  for (cudaEvent_t e : {begun, done, outside}) must(cudaEventDestroy(e));
+  for (cudaStream_t t : {s, other, blocking}) must(cudaStreamDestroy(t));
+}
+
 static void test_host_function() {
   static bool called;
   cudaStream_t s;
@@ -424,6 +499,7 @@ int main() {
   test_waiting();
   test_pipeline();
   test_graph();
+  test_capture_refuses();
   test_pool();
   test_errors();
   printf("%d passed, %d failed, 0 skipped\n", passed, failed);

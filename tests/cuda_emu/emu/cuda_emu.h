@@ -56,7 +56,7 @@ namespace cuda_emu {
 void set_order(unsigned seed);
 
 struct counts {
-  uint64_t launches, threads, switches, barriers, collectives, drains, uploads;
+  uint64_t launches, threads, switches, barriers, collectives, drains, uploads, calls;
 };
 extern counts count;
 

@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "emu_impl.h"
 
@@ -36,6 +37,11 @@ struct CUgraph_st {
     std::function<bool()> ready;
   };
   std::vector<node> nodes;  // in the order of capture, which is one valid order
+  uint64_t id = 0;          // of its capture
+  CUstream_st *origin = nullptr;
+  std::thread::id thread;  // that began it
+  bool relaxed = false;    // calls that may wait are its own business
+  bool invalid = false;    // something was asked meanwhile that ends a capture without a graph
 };
 struct CUgraphExec_st {
   CUgraph_st graph;
@@ -47,12 +53,16 @@ struct CUstream_st {
   std::deque<cuda_emu::op> queue;
   cuda_emu::stream_clock clock;   // what the next operation will wait for
   CUgraph_st *capture = nullptr;  // operations go here instead
+  uint64_t captured = 0;          // how many did
+  bool joined = true;             // another stream of the capture waits for all of them
 };
 
 struct CUevent_st {
   bool recorded = false;
   cuda_emu::stream_clock clock;
-  CUgraph_st *capture = nullptr;
+  uint64_t capture = 0;       // it was last recorded in that one,
+  CUstream_st *by = nullptr;  // by this stream, which had captured
+  uint64_t after = 0;         // so many operations
   double ms = 0;
 };
 
@@ -353,13 +363,34 @@ static void wait_for_all() {
   for (size_t i = 0; i < streams.size(); i++) wait_for(streams[i]->clock);
 }
 
+// A call that ends a capture: it fails, and so does all that is captured afterwards.
+static cudaError_t end_capture_by(CUgraph_st *capture, cudaError_t e) {
+  capture->invalid = true;
+  return set_error(e);
+}
+
+// A capture that this thread must not make calls beside that may wait for the device; NULL: none.
+static CUgraph_st *strict_capture() {
+  for (auto &s : streams)
+    if (s->capture && !s->capture->relaxed && s->capture->thread == std::this_thread::get_id())
+      return s->capture;
+  return nullptr;
+}
+
 static cudaError_t issue(cudaStream_t handle, const char *what, const void *site,
                          std::function<void()> run, std::function<bool()> ready = nullptr) {
   CUstream_st *s = stream_of(handle);
+  count.calls++;
   if (s->capture) {
+    if (s->capture->invalid) return set_error(cudaErrorStreamCaptureInvalidated);
+    s->captured++;
+    s->joined = s == s->capture->origin;
     s->capture->nodes.push_back({what, site, std::move(run), std::move(ready)});
     return cudaSuccess;
   }
+  if (s->index == 0)  // it would wait for what is only being recorded
+    for (auto &t : streams)
+      if (t->capture && t->blocking) return end_capture_by(t->capture, cudaErrorStreamCaptureImplicit);
   op o;
   o.id = (uint32_t)history.size() + 1;
   o.what = what;
@@ -573,8 +604,26 @@ static cudaError_t fill(void *p, int value, size_t bytes, cudaStream_t stream, c
 }
 
 static cudaError_t refuse_in_capture(cudaStream_t s) {  // waiting for what is only being recorded
-  return s && stream_of(s)->capture ? set_error(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+  CUgraph_st *capture = stream_of(s)->capture;
+  return capture ? end_capture_by(capture, cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
+
+static cudaError_t refuse_beside_capture() {
+  CUgraph_st *capture = strict_capture();
+  return capture ? end_capture_by(capture, cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+
+static cudaError_t refuse_captured(cudaEvent_t e) {  // it is a place in a graph, and no moment
+  if (!e->capture) return cudaSuccess;
+  for (auto &s : streams)
+    if (s->capture && s->capture->id == e->capture) s->capture->invalid = true;
+  return set_error(cudaErrorCapturedEvent);
+}
+
+#define REFUSE(call)                                     \
+  do {                                                   \
+    if (const cudaError_t e_ = (call)) return e_; \
+  } while (0)
 
 }  // namespace cuda_emu
 
@@ -586,6 +635,7 @@ extern "C" {
 
 cudaError_t cudaMalloc(void **p, size_t bytes) {
   API;
+  REFUSE(refuse_beside_capture());
   const cudaError_t e = reserve(p, bytes);
   if (e == cudaSuccess && *p) commit(*p);
   return e;
@@ -595,6 +645,7 @@ cudaError_t cudaFree(void *p) {
   API;
   init();
   if (!p) return cudaSuccess;
+  REFUSE(refuse_beside_capture());
   wait_for_all();  // as on a card
   release(p);
   return cudaSuccess;
@@ -615,6 +666,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr name, int device) 
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream) {
   API;
   if (!has_pools()) return set_error(cudaErrorNotSupported);
+  if (stream_of(stream)->capture) fail("cudaMallocAsync in a capture: a graph's memory nodes are not emulated");
   const cudaError_t e = reserve(p, bytes, true);
   if (e != cudaSuccess || !*p) return e;
   void *at = *p;
@@ -624,6 +676,7 @@ cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream) {
 cudaError_t cudaFreeAsync(void *p, cudaStream_t stream) {
   API;
   if (!p) return cudaSuccess;
+  if (stream_of(stream)->capture) fail("cudaFreeAsync in a capture: a graph's memory nodes are not emulated");
   return issue(stream, "cudaFreeAsync", CALLER, [=] { release(p); });
 }
 
@@ -664,6 +717,7 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t bytes) {
 cudaError_t cudaMallocHost(void **p, size_t bytes) {
   API;
   init();
+  REFUSE(refuse_beside_capture());
   *p = malloc(bytes ? bytes : 1);
   if (!*p) return set_error(cudaErrorMemoryAllocation);
   memset(*p, POISON, bytes);
@@ -675,6 +729,7 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned) { return cudaMallocH
 cudaError_t cudaFreeHost(void *p) {
   API;
   if (!p) return cudaSuccess;
+  REFUSE(refuse_beside_capture());
   wait_for_all();
   if (!pinned.erase((uintptr_t)p))
     fail("cudaFreeHost of %p, which cudaMallocHost did not return", p);
@@ -690,6 +745,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
   API;
+  REFUSE(refuse_beside_capture());
   const cudaError_t e = copy(to, from, bytes, kind, nullptr, "cudaMemcpy", CALLER);
   wait_for(streams[0]->clock);
   return e;
@@ -742,13 +798,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {  // what it holds still runs, as
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   API;
-  if (refuse_in_capture(s)) return cudaErrorStreamCaptureUnsupported;
+  REFUSE(refuse_in_capture(s));
   wait_for(stream_of(s)->clock);
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t s) {
   API;
+  REFUSE(refuse_in_capture(s));
   const stream_clock c = stream_of(s)->clock;
   if (!advance(c)) return cudaErrorNotReady;
   wait_for(c);
@@ -759,7 +816,7 @@ cudaError_t cudaDeviceSynchronize(void) {
   API;
   init();
   for (auto &s : streams)
-    if (s->capture) return set_error(cudaErrorStreamCaptureUnsupported);
+    if (s->capture) return end_capture_by(s->capture, cudaErrorStreamCaptureUnsupported);
   wait_for_all();
   return cudaSuccess;
 }
@@ -767,10 +824,22 @@ cudaError_t cudaDeviceSynchronize(void) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
   API;
   CUstream_st *stream = stream_of(s);
-  if (e->capture)
-    stream->capture = e->capture;  // a fork: this stream is being recorded too
-  else
+  if (!e->capture) {
+    if (stream->capture && e->recorded)  // of work outside of it
+      return end_capture_by(stream->capture, cudaErrorStreamCaptureIsolation);
     join(stream->clock, e->clock);
+    return cudaSuccess;
+  }
+  CUgraph_st *capture = e->by->capture;
+  if (!capture || capture->id != e->capture) return set_error(cudaErrorCapturedEvent);
+  if (stream->capture && stream->capture != capture)
+    return end_capture_by(stream->capture, cudaErrorStreamCaptureMerge);
+  if (!stream->capture) {  // a fork: this stream is being recorded too
+    stream->capture = capture;
+    stream->captured = 0;
+    stream->joined = false;
+  }
+  if (e->by != stream && e->after == e->by->captured) e->by->joined = true;
   return cudaSuccess;
 }
 
@@ -802,8 +871,10 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
   API;
   CUstream_st *stream = stream_of(s);
-  e->capture = stream->capture;
-  if (e->capture) return cudaSuccess;
+  e->capture = stream->capture ? stream->capture->id : 0;
+  e->by = stream;
+  e->after = stream->captured;
+  if (e->capture) return stream->capture->invalid ? set_error(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
   issue(s, "cudaEventRecord", CALLER, [=] {
     timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -816,12 +887,14 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
   API;
+  REFUSE(refuse_captured(e));
   wait_for(e->clock);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t e) {
   API;
+  REFUSE(refuse_captured(e));
   if (!advance(e->clock)) return cudaErrorNotReady;
   wait_for(e->clock);
   return cudaSuccess;
@@ -836,32 +909,58 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b) {
 }
 
 // Graphs: a launch queues what was recorded, in the order of recording, with the arguments of then.
-cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode) {
   API;
+  static uint64_t captures;
   CUstream_st *stream = stream_of(s);
-  if (stream->index == 0 || stream->capture) return set_error(cudaErrorStreamCaptureUnsupported);
+  if (stream->index == 0) return set_error(cudaErrorStreamCaptureUnsupported);
+  if (stream->capture) return set_error(cudaErrorIllegalState);
   stream->capture = new CUgraph_st;
+  stream->capture->id = ++captures;
+  stream->capture->origin = stream;
+  stream->capture->thread = std::this_thread::get_id();
+  stream->capture->relaxed = mode == cudaStreamCaptureModeRelaxed;
+  stream->captured = 0;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph) {
   API;
+  *graph = nullptr;
   CUgraph_st *made = stream_of(s)->capture;
   if (!made) return set_error(cudaErrorIllegalState);
+  if (stream_of(s) != made->origin) return end_capture_by(made, cudaErrorStreamCaptureUnmatched);
+  if (!made->relaxed && made->thread != std::this_thread::get_id())
+    return set_error(cudaErrorStreamCaptureWrongThread);
+  bool joined = true;
   for (auto &t : streams)
-    if (t->capture == made) t->capture = nullptr;
-  *graph = made;
-  return cudaSuccess;
+    if (t->capture == made) {
+      joined = joined && t->joined;
+      t->capture = nullptr;
+      t->joined = true;
+    }
+  const cudaError_t e = made->invalid ? cudaErrorStreamCaptureInvalidated
+                        : !joined     ? cudaErrorStreamCaptureUnjoined
+                                      : cudaSuccess;
+  if (e == cudaSuccess)
+    *graph = made;
+  else
+    delete made;
+  return set_error(e);
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+  if (!graph) return set_error(cudaErrorInvalidValue);
   *exec = new CUgraphExec_st{*graph};
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
   API;
+  if (stream_of(s)->capture) fail("cudaGraphLaunch in a capture: a graph in a graph is not emulated");
+  const uint64_t calls = count.calls + 1;
   for (auto &node : exec->graph.nodes) issue(s, node.what, node.site, node.run, node.ready);
+  count.calls = calls;
   return cudaSuccess;
 }
 
@@ -951,6 +1050,14 @@ const char *cudaGetErrorName(cudaError_t e) {
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     case cudaErrorIllegalState: return "cudaErrorIllegalState";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureMerge: return "cudaErrorStreamCaptureMerge";
+    case cudaErrorStreamCaptureUnmatched: return "cudaErrorStreamCaptureUnmatched";
+    case cudaErrorStreamCaptureUnjoined: return "cudaErrorStreamCaptureUnjoined";
+    case cudaErrorStreamCaptureIsolation: return "cudaErrorStreamCaptureIsolation";
+    case cudaErrorStreamCaptureImplicit: return "cudaErrorStreamCaptureImplicit";
+    case cudaErrorCapturedEvent: return "cudaErrorCapturedEvent";
+    case cudaErrorStreamCaptureWrongThread: return "cudaErrorStreamCaptureWrongThread";
     default: return "cudaError (not emulated)";
   }
 }
@@ -966,6 +1073,8 @@ EXPORTED void cuda_emu_set_module_bytes(uint64_t bytes) {
   module_bytes = bytes, outside_bytes = 0;
   loaded.clear();
 }
+// Kernels, copies and allocations that the host has queued, and graphs, each of them one.
+EXPORTED uint64_t cuda_emu_calls(void) { return count.calls; }
 EXPORTED uint64_t cuda_emu_launches(void) { return count.launches; }
 // What was issued since the last call, as lines "COUNT NAME"; how long the text is, of which at most `bytes` - 1 are there.
 EXPORTED size_t cuda_emu_census(char *text, size_t bytes) {
