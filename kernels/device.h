@@ -25,6 +25,7 @@ typedef struct cft_memory_use {
 } cft_memory_use;
 
 typedef struct cft_device cft_device;
+typedef struct cft_graph cft_graph;  // work that was recorded
 
 // Names a communicator to the processes that open it; not a text.
 enum { CFT_COMM_ID_BYTES = 128 };
@@ -97,6 +98,21 @@ struct cft_device {
   // was after number 0. A number may be noted again. NULL: work is done when its call returns.
   cft_status (*moment)(cft_device *d, cft_stream *s, int64_t i);
   cft_status (*moment_at)(cft_device *d, int64_t i, double *seconds);
+
+  // Graphs: work of the default stream that is recorded once and then queued again by one call, with
+  // the addresses of then. graph_begin, up to graph_end: with record = 0 a rehearsal, work is done
+  // as ever, and what memory it takes is noted; with 1 it is recorded and not done. A recording's
+  // memory is the graphs' own, as much as the largest rehearsal took: what is allocated meanwhile
+  // lies there whoever frees it, and its contents count until the next recording or launch. It goes
+  // back with the last graph (graph_free of NULL: or if there is none), before which what was
+  // allocated there is freed, outside of recordings. What is recorded was rehearsed before, or
+  // libraries would have to choose their algorithms meanwhile. What the host would have to wait for
+  // fails then (upload, download, sync), and any such failure is graph_end's, too, which makes no
+  // graph. NULL: there are none.
+  cft_status (*graph_begin)(cft_device *d, int record);
+  cft_status (*graph_end)(cft_device *d, cft_graph **g);  // NULL of a rehearsal
+  cft_status (*graph_launch)(cft_device *d, cft_graph *g);
+  void (*graph_free)(cft_device *d, cft_graph *g);
 
   // Collectives (runtime/cft_comm.h says what they do). NULL: this device has none. x is n elements
   // on the device, of f32, bf16, f64 or i32 where they are summed; a part is n of them, and the

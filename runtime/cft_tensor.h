@@ -39,6 +39,15 @@ CFT_API void cft_device_set_autotune(cft_device *d, int on);
 // generation's (1), in which few rows are fastest, and training's (0). Answers what it was.
 CFT_API int cft_device_set_rows_alone(cft_device *d, int on);
 
+// Graphs: work that is recorded once and then queued again by one call; device.h says what that asks.
+// Whether this device has any, now: none while it is traced.
+CFT_API int cft_device_has_graphs(const cft_device *d);
+// E_STATE inside of another; E_UNSUPPORTED where there are none.
+CFT_API cft_status cft_graph_begin(cft_device *d, int record);
+CFT_API cft_status cft_graph_end(cft_device *d, cft_graph **g);
+CFT_API cft_status cft_graph_launch(cft_device *d, cft_graph *g);
+CFT_API void cft_graph_free(cft_device *d, cft_graph *g);
+
 CFT_API const char *cft_device_name(const cft_device *d);
 CFT_API const char *cft_device_description(const cft_device *d);
 

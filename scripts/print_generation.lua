@@ -10,6 +10,7 @@ local engines = require "cft.generate.engine"
 local ffi = require "ffi"
 local models = require "cft.models"
 local shapes = require "cft.models.shapes"
+local steps = require "cft.generate.steps"
 local tensor = require "cft.engine.tensor"
 
 -- An H100 SXM: the datasheet's memory and bf16 rates, and what of them is taken to be reached.
@@ -22,6 +23,8 @@ local A_SEQUENCE = 1e-6  -- of it for each sequence: its tables, its token
 
 ffi.cdef "size_t cuda_emu_census(char *text, size_t bytes);"
 local emulator = ffi.load(assert(os.getenv "CFT_CUDA_MODULE", "CFT_CUDA_MODULE names the emulated module"))
+
+steps.MOST = 0  -- no step as a graph: what is counted is what one would have to queue
 
 local text = ffi.new "char[65536]"
 local function issued()

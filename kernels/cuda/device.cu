@@ -170,6 +170,7 @@ static cft_status alloc(cft_device *device, void **p, size_t bytes, cft_memory_c
   cudaSetDevice(d->index);
   const size_t asked = std::max<size_t>(bytes, 1);  // 0 bytes give a pointer that may be freed
   *p = nullptr;
+  if (cuda_recording(d)) return cuda_graph_take(d, p, asked);
   cudaError_t e = take_within(d, p, asked);
   if (e == cudaErrorMemoryAllocation) {  // what is cached in other sizes may be enough
     cudaGetLastError();
@@ -184,6 +185,7 @@ static cft_status alloc(cft_device *device, void **p, size_t bytes, cft_memory_c
                     amount(reserved(d)).c_str(), census(d).c_str());
   }
   if (e != cudaSuccess) return failed(e, "alloc");
+  cuda_graph_noted(d, *p, asked);
   d->bytes[why] += (int64_t)bytes;
   d->total += (int64_t)bytes;
   d->peak = std::max(d->peak, d->total);
@@ -194,6 +196,7 @@ static void release(cft_device *device, void *p, size_t bytes, cft_memory_class 
   cuda_device *d = of(device);
   if (p == nullptr) return;
   cudaSetDevice(d->index);
+  if (cuda_graph_freed(d, p, bytes, why)) return;
   give(d, p);
   d->bytes[why] -= (int64_t)bytes;
   d->total -= (int64_t)bytes;
@@ -257,6 +260,7 @@ static void staging_free(cuda_staging *s) {
 static cft_status upload(cft_device *device, cft_stream *stream, void *to, const void *host,
                          size_t bytes) {
   const queue q(device, stream, "upload");
+  CFT_TRY(cuda_not_recording(q));
   cuda_staging *s = q.device->staging;
   for (size_t at = 0; at < bytes; at += cuda_staging::BYTES) {
     const size_t n = std::min(bytes - at, cuda_staging::BYTES);
@@ -279,6 +283,7 @@ static cft_status download(cft_device *device, cft_stream *stream, void *host, c
                            size_t bytes) {
   const queue q(device, stream, "download");
   if (bytes == 0) return CFT_OK;
+  CFT_TRY(cuda_not_recording(q));
   CFT_TRY(cuda_comms_wait(q));
   // Pageable memory: the driver stages it, and the call returns when the bytes are there.
   CFT_CUDA(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, q.stream), q.op);
@@ -313,6 +318,7 @@ static void unpin(cft_device *device, void *p) {
 
 static cft_status aside_begin(cft_device *device) {
   const queue q(device, nullptr, "copy beside the stream");
+  CFT_TRY(cuda_not_recording(q));
   cuda_device *d = of(device);
   if (!d->aside) CFT_CUDA(cudaStreamCreateWithFlags(&d->aside, cudaStreamNonBlocking), q.op);
   cudaEvent_t so_far;
@@ -341,6 +347,7 @@ static cft_stream *default_stream(cft_device *d) { return &of(d)->queue; }
 
 static cft_status sync(cft_device *d) {
   const queue q(d, nullptr, "sync");
+  CFT_TRY(cuda_not_recording(q));
   CFT_TRY(cuda_comms_wait(q));
   CFT_CUDA(cudaStreamSynchronize(q.stream), q.op);
   CFT_CUDA(cudaGetLastError(), q.op);
@@ -374,6 +381,7 @@ static void close(cft_device *device) {
   cuda_attention_close(d->attention);
   cuda_matmul_close(d->matmul);
   cuda_moments_close(d->moments);
+  cuda_graphs_close(d);
   staging_free(d->staging);
   if (d->pool || d->blocks) give_back(d);
   delete d->blocks;
@@ -447,6 +455,8 @@ static cft_status fill_in(cuda_device *d, int index) {
   d->waits = sync_always && atoi(sync_always) > 0;
   const char *tune = getenv("CFT_CUDA_TUNE");
   d->tunes = !(tune && *tune == '0');
+  const char *graphs = getenv("CFT_CUDA_GRAPHS");
+  if (d->waits || (graphs && *graphs == '0')) d->graph_begin = nullptr;  // nobody waits in a recording
 
   CFT_CUDA(cudaStreamCreateWithFlags(&d->queue.cuda, cudaStreamNonBlocking), "open");
   CFT_TRY(open_memory(d, index));
@@ -483,6 +493,10 @@ extern "C" CFT_API cft_status cft_cuda_open(cft_device **device, int index) {
   d->sync = sync;
   d->moment = cuda_moment;
   d->moment_at = cuda_moment_at;
+  d->graph_begin = cuda_graph_begin;
+  d->graph_end = cuda_graph_end;
+  d->graph_launch = cuda_graph_launch;
+  d->graph_free = cuda_graph_free;
   d->comm_new_id = cuda_comm_new_id;
   d->comm_open = cuda_comm_open;
   d->all_reduce = cuda_all_reduce;

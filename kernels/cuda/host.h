@@ -22,6 +22,7 @@ struct cuda_attention;  // cuDNN: handle, plans (attention.cu)
 struct cuda_free_list;  // blocks that were freed, where there is no pool (device.cu)
 struct cuda_staging;    // pinned memory that uploads pass through (device.cu)
 struct cuda_moments;    // events of a trace (moments.cpp)
+struct cuda_graphs;     // what is being recorded, and its memory (graph.cpp)
 struct cuda_comm;       // NCCL: one communicator of the device (nccl.cpp)
 
 struct cuda_device : cft_device {
@@ -45,6 +46,7 @@ struct cuda_device : cft_device {
   cuda_matmul *matmul;
   cuda_attention *attention;
   cuda_moments *moments;
+  cuda_graphs *graphs;
   cuda_comm *comms;  // those that are open
 };
 
@@ -131,7 +133,24 @@ cft_status cuda_comms_wait(const queue &q, cudaEvent_t event = nullptr);
 cft_status cuda_moment(cft_device *d, cft_stream *s, int64_t i);
 cft_status cuda_moment_at(cft_device *d, int64_t i, double *seconds);
 
+// Graphs (graph.cpp); device.h says what is asked of them.
+cft_status cuda_graph_begin(cft_device *d, int record);
+cft_status cuda_graph_end(cft_device *d, cft_graph **g);
+cft_status cuda_graph_launch(cft_device *d, cft_graph *g);
+void cuda_graph_free(cft_device *d, cft_graph *g);
+
+bool cuda_recording(const cuda_device *d);
+// What no recording takes, which then makes no graph: E_STATE while one is on.
+cft_status cuda_not_recording(const queue &q);
+// Memory for who asks while a recording is on.
+cft_status cuda_graph_take(cuda_device *d, void **p, size_t bytes);
+// The device's own memory was taken: a rehearsal notes it.
+void cuda_graph_noted(cuda_device *d, void *p, size_t bytes);
+// True where p is the graphs', or has to wait for a recording's end: then that is all.
+bool cuda_graph_freed(cuda_device *d, void *p, size_t bytes, cft_memory_class why);
+
 // What the device owns of other files, made on first use and released with it.
 void cuda_moments_close(cuda_moments *m);
+void cuda_graphs_close(cuda_device *d);
 void cuda_matmul_close(cuda_matmul *m);
 void cuda_attention_close(cuda_attention *a);

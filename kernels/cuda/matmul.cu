@@ -406,6 +406,7 @@ static cft_status choose(const queue &q, cuda_matmul *h, const lt_call &call, co
     p->workspace = checked.workspaceSize;
     return CFT_OK;
   }
+  CFT_TRY(cuda_not_recording(q));  // what is chosen without a clock would stay
   candidates found;
   const cft_status asked = ask(q, h, a, *p, &found);
   p->apart = !plain_call && asked != CFT_OK;  // a library that has no such epilogue here

@@ -130,3 +130,16 @@ void cft_device_set_autotune(cft_device *d, int on) {
 int cft_device_set_rows_alone(cft_device *d, int on) { return d->set_rows_alone ? d->set_rows_alone(d, on) : 0; }
 
 cft_status cft_device_sync(cft_device *d) { return d->sync(d); }
+
+int cft_device_has_graphs(const cft_device *d) { return d->graph_begin != NULL; }
+
+cft_status cft_graph_begin(cft_device *d, int record) {
+  if (!d->graph_begin) return cft_fail(CFT_E_UNSUPPORTED, "%s has no graphs", d->name);
+  return d->graph_begin(d, record);
+}
+
+cft_status cft_graph_end(cft_device *d, cft_graph **g) { return d->graph_end(d, g); }
+
+cft_status cft_graph_launch(cft_device *d, cft_graph *g) { return d->graph_launch(d, g); }
+
+void cft_graph_free(cft_device *d, cft_graph *g) { d->graph_free(d, g); }

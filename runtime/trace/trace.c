@@ -181,6 +181,7 @@ static void put_in_place(cft_device *d) {
 #undef XX
   d->kernels = &trace.kernels;
   d->upload = upload, d->download = download, d->copy = copy, d->zero = zero;
+  d->graph_begin = NULL;  // of a graph's work no call would be seen
   if (!d->all_reduce) return;
   d->all_reduce = all_reduce, d->broadcast = broadcast;
   d->reduce_scatter = reduce_scatter, d->all_gather = all_gather;
@@ -190,6 +191,7 @@ static void put_back(cft_device *d) {
   d->kernels = trace.own.kernels;
   d->upload = trace.own.upload, d->download = trace.own.download;
   d->copy = trace.own.copy, d->zero = trace.own.zero;
+  d->graph_begin = trace.own.graph_begin;
   d->all_reduce = trace.own.all_reduce, d->broadcast = trace.own.broadcast;
   d->reduce_scatter = trace.own.reduce_scatter, d->all_gather = trace.own.all_gather;
 }

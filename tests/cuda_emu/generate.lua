@@ -5,11 +5,13 @@ local autograd = require "cft.engine.autograd"
 local demo = require "cft.demo"
 local engines = require "cft.generate.engine"
 local expect = require "tests.expect"
+local ffi = require "ffi"
 local generate = require "cft.generate"
 local inputs = require "cft.nn.inputs"
 local json = require "cft.base.json"
 local models = require "cft.models"
 local process = require "tests.process"
+local steps = require "cft.generate.steps"
 local tensor = require "cft.engine.tensor"
 
 local passed, failed = 0, 0
@@ -107,6 +109,87 @@ local function same(got, wanted, what)
       expect.same(got[i].samples[s].top, sample.top, where)
     end
   end
+end
+
+-- What `fn` gives where no step is recorded.
+local function without_graphs(fn, ...)
+  local most = steps.MOST
+  steps.MOST = 0
+  local result = fn(...)
+  steps.MOST = most
+  return result
+end
+
+test("steps as graphs: the same bits as without, batches that grow and shrink, preemption, other rows beside them", function()
+  local m = model("cuda", { dtype = "bf16" })
+  local seen = { recorded = 0, replayed = 0, preempted = 0 }
+  for _, o in ipairs { { n = 2, chunk = 40, max_new = 16 }, { chunk = 200, memory = engines.page_bytes(m) * 4 },
+                       { n = 2, batch = 3, temperature = 1.2, penalty = 1.1, bias = { [7] = 2 }, top_k = 40, seed = 3 } } do
+    o.deterministic = true
+    local got, wanted = generated(m, o), without_graphs(generated, m, o)
+    same(got, wanted, "graphs")
+    expect.same(wanted.counts.replayed, 0)
+    expect.same(got.counts.refused, 0)
+    for name, count in pairs(seen) do seen[name] = count + got.counts[name] end
+  end
+  expect.truthy(seen.recorded >= 6, ("%d graphs were recorded"):format(seen.recorded))
+  expect.truthy(seen.replayed > 15, ("%d steps were graphs"):format(seen.replayed))
+  expect.truthy(seen.preempted > 0, "nobody was preempted")
+  m:release()
+end)
+
+test("steps as graphs: a longer sequence has more blocks of attention, and rotary tables that move", function()
+  local m = model("cuda", { dtype = "bf16", d = 32, layers = 1, heads = 2, kv_heads = 1, ffn = 48 })
+  local long = {}
+  for i = 1, 505 do long[i] = i * i % V end
+  local o = { deterministic = true, max_new = 16 }
+  local got = generated(m, o, { long, { 5, 6, 7 } })
+  same(got, without_graphs(generated, m, o, { long, { 5, 6, 7 } }), "past 512 tokens")
+  expect.truthy(got.counts.recorded >= 2 and got.counts.replayed > 8, "few steps were graphs")
+  m:release()
+end)
+
+test("a step that cannot be recorded is done without a graph, counted, and said once", function()
+  local m = model "cuda"
+  local wanted = without_graphs(generated, m, { max_new = 8 })
+  local hidden = m.arch.hidden
+  m.arch = setmetatable({ hidden = function(...)
+    tensor.from_host(inputs.ints(1), { 1 }, "i32", { device = "cuda" })
+    return hidden(...)
+  end }, { __index = m.arch })
+  tensor.notes()
+  local got = generated(m, { max_new = 8 })
+  expect.same(ids_of(got), ids_of(wanted))
+  expect.same({ got.counts.recorded, got.counts.replayed, got.counts.refused > 0 }, { 0, 0, true })
+  expect.same(tensor.notes(), { "a step is not recorded as a graph: cuda:0: upload while a graph is recorded" })
+  m:release()
+end)
+
+ffi.cdef "uint64_t cuda_emu_calls(void);"
+local emulator = os.getenv "CFT_CUDA_MODULE" and ffi.load(os.getenv "CFT_CUDA_MODULE")
+if emulator and pcall(function() return emulator.cuda_emu_calls end) then
+  test("what the host queues in a step does not grow with the layers", function()
+    local function calls(layers)
+      local m = model("cuda", { dtype = "bf16", layers = layers })
+      local engine = engines.new(m, { pages = 8, batch = 2, chunk = 64 })
+      engine:add { prompt = { 1, 2, 3 }, n = 2, max_new = 9, stop = {}, top = 0, temperature = 1, top_k = 0, top_p = 1, min_p = 0,
+                   penalty = 1, seed = 0, sequence = 0 }
+      local list = {}
+      for i = 1, 5 do
+        local before = emulator.cuda_emu_calls()
+        engine:step()
+        list[i] = tonumber(emulator.cuda_emu_calls() - before)
+      end
+      engine:release()
+      m:release()
+      return list
+    end
+    local few, many = calls(2), calls(8)
+    expect.same(many[4], few[4])
+    expect.same(many[5], few[4])
+    expect.truthy(many[4] < 60 and many[2] > 3 * many[4],
+                  ("8 layers: %s calls; 2 layers: %s"):format(table.concat(many, " "), table.concat(few, " ")))
+  end)
 end
 
 for _, dtype in ipairs { "f32", "bf16" } do

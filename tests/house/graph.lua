@@ -129,7 +129,7 @@ end
 -- Few files touch C; the others call these. All that these take and give is Lua's, or a tensor.
 local doors = {
   base = { "json" },
-  engine = { "ffi", "tensor", "kernels", "comm", "trace", "rates" },
+  engine = { "ffi", "tensor", "kernels", "comm", "trace", "rates", "graph" },
   io = { "gguf", "hash", "journal", "safetensors", "save", "saver", "state", "statistics", "fetch/session" },
   ranks = { "heartbeat", "torchrun" },
   grade = { "init" },

@@ -584,6 +584,13 @@ function Tensor:zero_()
   return self
 end
 
+--- Overwrite with what an FFI array holds, of this dtype. @param buffer @treturn Tensor itself
+-- @usage cft.zeros({ 2 }):write_(require("ffi").new("float[2]", { 1, 2 }))   --> (2) f32 on cpu {1, 2}
+function Tensor:write_(buffer)
+  door.check(C.cft_tensor_write(door.raw(self), buffer, C.cft_tensor_bytes(self.c)))
+  return self
+end
+
 --- Overwrite with another tensor's contents; dtype and device may differ.
 -- @tparam Tensor from of the same shape
 -- @treturn Tensor itself

@@ -13,6 +13,7 @@ local kv_cache = require "cft.nn.kv_cache"
 local ops = require "cft.engine.ops"
 local pages = require "cft.generate.pages"
 local sampling = require "cft.generate.sampling"
+local steps = require "cft.generate.steps"
 local tensor = require "cft.engine.tensor"
 
 local M = {}
@@ -32,17 +33,24 @@ end
 -- @tab o `pages` of the cache; `batch`, most sequences that are written at once; `chunk`, tokens of prompts a step;
 -- `deterministic`, whether no number may depend on what else is in a step on a GPU, too
 function M.new(model, o)
+  local counts = { steps = 0, rows = 0, preempted = 0, shared = 0, recorded = 0, replayed = 0, refused = 0 }
+  local records = steps.possible(model.device)
+  local cache = kv_cache.new(model.config, o.pages, { dtype = model.dtype, device = model.device,
+                                                      spare = records and steps.SPARE or 0 })
   return setmetatable({
     model = model, batch = o.batch, chunk = o.chunk, deterministic = o.deterministic, pages = pages.new(o.pages),
-    cache = kv_cache.new(model.config, o.pages, { dtype = model.dtype, device = model.device }),
+    cache = cache, steps = records and steps.new(model, cache, o.batch, counts) or nil,
     running = {},              -- in the order they came
     returned = {},             -- what waits to go on, the first to do so last
     waiting = {}, first = 1, last = 0,  -- groups of samples that have not begun, a queue
-    counts = { steps = 0, rows = 0, preempted = 0, shared = 0 },
+    counts = counts,
   }, Engine)
 end
 
-function Engine:release() self.cache:release() end
+function Engine:release()
+  if self.steps then self.steps:release() end
+  self.cache:release()
+end
 
 -- ---- requests ------------------------------------------------------------------------------------
 
@@ -312,15 +320,32 @@ local function append(self, seq, chosen, row)
   if #seq.ids >= seq.limit then return finish(self, seq, seq.limit_is) end
 end
 
+-- Does this step write a token of each sequence in it, and nothing else?
+local function writes_only(work, rows)
+  if #rows ~= #work then return false end
+  for i, w in ipairs(work) do
+    if w.count > 1 or rows[i] ~= w.seq then return false end
+  end
+  return true
+end
+
+-- The logits behind the rows `last` of a step; nil where there are none.
+local function logits_of(self, work, rows, last)
+  local model = self.model
+  local recorded = self.steps and writes_only(work, rows) and self.steps:logits(work)
+  if recorded then return recorded end                                           -- (rows, V)
+  local at = model:place(self.cache:place(work, last))
+  local h = model.arch.hidden(model.weights, model.config, at, nil)
+  return #rows > 0 and kernels.logits(ops.gather_rows(h, at.last), model.weights.head) or nil  -- (rows, V)
+end
+
 -- The forward pass: the next token of each sequence in `rows`, whose last hidden state is row `last`.
 local function forward(self, work, rows, last)
-  local model, top = self.model, 0
+  local top = 0
   for _, seq in ipairs(rows) do top = math.max(top, seq.request.top) end
   return tensor.scope(function()
-    local at = model:place(self.cache:place(work, last))
-    local h = model.arch.hidden(model.weights, model.config, at, nil)
-    if #rows == 0 then return nil end
-    local logits = kernels.logits(ops.gather_rows(h, at.last), model.weights.head)  -- (rows, V)
+    local logits = logits_of(self, work, rows, last)
+    if not logits then return nil end
     local chosen = sampling.choose(logits, rows, top)
     chosen.width = top
     return chosen

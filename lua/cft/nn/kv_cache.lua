@@ -17,13 +17,13 @@ M.PAGE = 32
 -- Bytes of a page in all layers. @tab c config of the model @int size bytes of an element
 function M.page_bytes(c, size) return M.PAGE * 2 * c.kv_heads * c.head_dim * size * c.layers end
 
--- @tab c config of the model @int pages how many @tab o `dtype`, `device`
+-- @tab c config of the model @int pages how many @tab o `dtype`, `device`, `spare`: rows behind the pages, of no sequence
 function M.new(c, pages, o)
   local self = setmetatable({ c = c, pages = pages, layers = {}, device = o.device }, Cache)
   local width = c.kv_heads * c.head_dim
   self.blocks = {}  -- of each layer, what C is told of its weights
   for i = 0, c.layers - 1 do
-    self.layers[i] = tensor.empty({ pages * M.PAGE, 2 * width }, { dtype = o.dtype, device = o.device }):keep()
+    self.layers[i] = tensor.empty({ pages * M.PAGE + (o.spare or 0), 2 * width }, { dtype = o.dtype, device = o.device }):keep()
   end
   return self
 end

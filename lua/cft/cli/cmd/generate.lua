@@ -8,6 +8,7 @@ local generate = require "cft.generate"
 local host = require "cft.host"
 local load_model = require "cft.cli.model"
 local prompts = require "cft.generate.prompt"
+local tensor = require "cft.engine.tensor"
 local term = require "cft.base.term"
 local texts = require "cft.base.text"
 
@@ -138,6 +139,11 @@ local function many(model, tok, o)
   if watched then io.stderr:write "\n" end
 end
 
+-- What the device had to say: ways that it takes because another is missing.
+local function noted()
+  for _, note in ipairs(tensor.notes()) do io.stderr:write("generate: ", note, "\n") end
+end
+
 --- @tab args
 function M.run(args)
   for _, a in ipairs(args) do
@@ -146,8 +152,13 @@ function M.run(args)
   local o = parse(args)
   local model = load_model("generate", o)
   local tok = prompts.tokenizer_of(model)
-  if o.file then return many(model, tok, o) end
-  if o.prompt then return one(model, o) end
+  if o.file then
+    many(model, tok, o)
+    return noted()
+  elseif o.prompt then
+    one(model, o)
+    return noted()
+  end
   if not tok or not tok.chat_template then
     refuse "a conversation needs a chat template, and this model came without one; give a prompt"
   end
