@@ -14,8 +14,9 @@ static const cft_grade_mode modes[] = {CFT_GRADE_SYMBOLIC, CFT_GRADE_STRICT, CFT
                                        CFT_GRADE_QWEN};
 enum {
   MODES = 4,
-  MOST_MS = 400
-};  // of one grading, of its thread's own time, sanitizers included; docs/grade.md has the usual
+  MOST_MS = 4000
+};  // of one grading, of its thread's own time: what grows with a text's square takes minutes here;
+    // docs/grade.md has the usual milliseconds
 
 static cft_grader *grader_of(cft_grade_mode mode) {
   cft_grader *g = NULL;
