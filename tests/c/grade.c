@@ -12,11 +12,15 @@
 
 static const cft_grade_mode modes[] = {CFT_GRADE_SYMBOLIC, CFT_GRADE_STRICT, CFT_GRADE_PAPER,
                                        CFT_GRADE_QWEN};
-enum {
-  MODES = 4,
-  MOST_MS = 4000
-};  // of one grading, of its thread's own time: what grows with a text's square takes minutes here;
-    // docs/grade.md has the usual milliseconds
+enum { MODES = 4 };
+
+// Of one grading, of its thread's own time; docs/grade.md has the usual. With the sanitizers it is
+// for what grows with a text's square, and takes minutes.
+#ifdef __SANITIZE_ADDRESS__
+enum { MOST_MS = 4000 };
+#else
+enum { MOST_MS = 400 };
+#endif
 
 static cft_grader *grader_of(cft_grade_mode mode) {
   cft_grader *g = NULL;
